@@ -1,0 +1,49 @@
+"""The errors of wmplug: one small hierarchy, each message says what was received, why it fails and what to do."""
+
+
+class WmplugError(Exception):
+    """Anything that wmplug refuses or cannot do."""
+
+
+class InputError(WmplugError, ValueError):
+    """Carriers, labels, triggers or options that do not fit."""
+
+
+class StatisticsError(WmplugError, ValueError):
+    """Arguments for which a test is not defined."""
+
+
+class KeyFileError(WmplugError):
+    """A secret file that cannot be opened, read or trusted."""
+
+
+class WrongPassphraseError(KeyFileError):
+    """The passphrase does not open this file."""
+
+
+class NewerVersionError(KeyFileError):
+    """The file was written by a newer wmplug than this one."""
+
+
+class SuspectError(WmplugError):
+    """A suspect that cannot be asked, or whose answers cannot be read."""
+
+
+class InjectionError(WmplugError):
+    """Triggers cannot be put, or were not put, into training."""
+
+
+class VerificationError(WmplugError):
+    """A checkpoint did not carry the watermark and the user asked to be stopped for it."""
+
+
+class PluginError(WmplugError):
+    """A plugin that is missing, broken or ambiguous."""
+
+
+class InjectionWarning(UserWarning):
+    """Triggers reach training, but perhaps not as they should."""
+
+
+class VerificationWarning(UserWarning):
+    """A checkpoint did not carry the watermark and the user asked to be told."""
