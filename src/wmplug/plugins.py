@@ -1,0 +1,262 @@
+"""The registry: built-ins by dotted path, and what other distributions offer under the entry-point group `wmplug`.
+
+No scheme, adapter or framework is imported before it is asked for by name. Plugins are loaded, and later called, one by
+one: a broken one is reported and left out; asked for, it is an error.
+"""
+
+import difflib
+import functools
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from wmplug import hookspecs
+from wmplug.errors import PluginError, WmplugError
+
+if TYPE_CHECKING:
+    from wmplug.schemes import Scheme
+    from wmplug.suspects import Suspect
+
+GROUP = "wmplug"
+
+SCHEMES = {
+    "random-label": "wmplug.schemes.random_label:RandomLabel",
+    "logo": "wmplug.schemes.logo:Logo",
+    "phrase": "wmplug.schemes.phrase:Phrase",
+}
+ADAPTERS = {
+    "torch": "wmplug.adapters.torch:Watermarking",
+    "accelerate": "wmplug.adapters.accelerate:Watermarking",
+    "transformers": "wmplug.adapters.transformers:WatermarkCallback",
+    "keras": "wmplug.adapters.keras:WatermarkCallback",
+}
+# Whose class makes something a suspect; a Keras model on the torch backend is a torch module too, hence the order.
+SUSPECTS = {
+    "keras": "wmplug.adapters.keras:suspect",
+    "transformers": "wmplug.adapters.transformers:suspect",
+    "torch": "wmplug.adapters.torch:suspect",
+}
+
+
+class PluginWarning(UserWarning):
+    """A plugin failed and was left out."""
+
+
+class Registry:
+    """Schemes, adapters and suspects by name.
+
+    Args:
+        entry_points: what to load; the installed ones by default.
+
+    Attributes:
+        broken: plugins that failed, by entry-point name, each with its distribution and the cause.
+    """
+
+    def __init__(self, entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
+        self.manager = pluggy.PluginManager("wmplug")
+        self.manager.add_hookspecs(hookspecs)
+        self.broken: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
+        if os.environ.get("WMPLUG_TRACE") == "1":
+            # Not standard output: that belongs to --json.
+            self.manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
+            self.manager.enable_tracing()
+        for point in metadata.entry_points(group=GROUP) if entry_points is None else entry_points:
+            self._load(point)
+
+    def _load(self, point: metadata.EntryPoint) -> None:
+        # pluggy's own loader stops at the first broken entry point and takes the good ones with it.
+        source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        try:
+            if point.name in self._sources:
+                raise PluginError(f"{self._sources[point.name]} has a plugin of that name already: uninstall one")
+            self._register(point.load(), point.name)
+        # A module that calls sys.exit() is as broken as one that raises.
+        except (Exception, SystemExit) as error:
+            self._leave_out(point.name, source, error)
+        else:
+            self._sources[point.name] = source
+
+    def _register(self, plugin: Any, name: str) -> None:
+        hooks = [n for n in dir(plugin) if n.startswith("wmplug_") and callable(getattr(plugin, n))]
+        marks = {hook: self.manager.parse_hookimpl_opts(plugin, hook) for hook in hooks}
+        if unmarked := [hook for hook, mark in marks.items() if mark is None]:
+            raise PluginError(f"{', '.join(unmarked)} would never be called: put @wmplug.hookimpl above it")
+        if wrapping := [hook for hook, mark in marks.items() if mark and (mark["wrapper"] or mark["hookwrapper"])]:
+            raise PluginError(
+                f"{', '.join(wrapping)} is a hook wrapper, and plugins are called one by one: return a value"
+            )
+        try:
+            self.manager.register(plugin, name)
+            self.manager.check_pending()
+            if not self.manager.get_hookcallers(plugin):
+                raise PluginError("it implements no hook: docs/plugins.md lists them")
+        except Exception:
+            # pluggy keeps what it registered up to the fault.
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            raise
+
+    def _leave_out(self, name: str, source: str, error: BaseException) -> None:
+        self.broken[name] = f"{source}: {type(error).__name__}: {' '.join(str(error).split())}"
+        warnings.warn(f"wmplug leaves out the plugin {name!r} of {self.broken[name]}", PluginWarning, stacklevel=4)
+
+    def _each(
+        self, hook: str, let_through: tuple[type[Exception], ...] = (), **arguments: Any
+    ) -> Iterator[tuple[str, Any]]:
+        """Name and result of each plugin that implements `hook`, the last registered first; None is skipped."""
+        caller = getattr(self.manager.hook, hook)
+        plugins = {found.plugin_name: found.plugin for found in reversed(caller.get_hookimpls())}
+        for name, plugin in plugins.items():
+            others = [other for other in plugins.values() if other is not plugin]
+            try:
+                result = self.manager.subset_hook_caller(hook, others)(**arguments)
+            except let_through:
+                raise
+            except Exception as error:
+                self._leave_out(name, f"{self._sources[name]}, {hook}", error)
+                continue
+            for one in result if isinstance(result, list) else [result]:
+                if one is not None:
+                    yield name, one
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call a hook that only listens; a listener that raises gets a PluginWarning, and never ends a training."""
+        for _ in self._each(hook, **arguments):
+            pass
+
+    @functools.cached_property
+    def schemes(self) -> "Mapping[str, str | Callable[..., Scheme]]":
+        """Name -> dotted path or class."""
+        return self._merge("scheme", SCHEMES, "wmplug_schemes")
+
+    @functools.cached_property
+    def adapters(self) -> Mapping[str, str | Callable[..., Any]]:
+        """Name -> dotted path or factory."""
+        return self._merge("adapter", ADAPTERS, "wmplug_adapters")
+
+    def _merge(self, kind: str, table: Mapping[str, str], hook: str) -> dict[str, Any]:
+        merged: dict[str, Any] = dict(table)
+        sources = dict.fromkeys(table, "wmplug itself")
+        for plugin, offered in self._each(hook):
+            source = self._sources[plugin]
+            if not isinstance(offered, Mapping) or not all(isinstance(f, str) or callable(f) for f in offered.values()):
+                wrong = PluginError(f"returned {offered!r}: a mapping from names to classes or 'module:name' is needed")
+                self._leave_out(plugin, f"{source}, {hook}", wrong)
+                continue
+            for name, factory in offered.items():
+                if name in merged:
+                    raise PluginError(
+                        f"the {kind} {name!r} is offered twice, by {sources[name]} and by {source} ({factory!r}): "
+                        "uninstall one"
+                    )
+                merged[name], sources[name] = factory, source
+        return merged
+
+    def scheme(self, name: str) -> "type[Scheme]":
+        """A scheme class by name.
+
+        Raises:
+            PluginError: there is none, or its plugin or its module cannot be loaded.
+        """
+        found: type[Scheme] = self._find("scheme", name, self.schemes)
+        if getattr(found, "name", None) != name:
+            # A saved mark finds its scheme again by the class's own name.
+            raise PluginError(f"the scheme offered as {name!r} is {found!r}: its `name` must be {name!r} too")
+        return found
+
+    def adapter(self, name: str) -> Callable[..., Any]:
+        """An adapter's factory by name.
+
+        Raises:
+            PluginError: there is none, or its framework is not installed.
+        """
+        found: Callable[..., Any] = self._find("adapter", name, self.adapters)
+        return found
+
+    def _find(self, kind: str, name: str, table: Mapping[str, Any]) -> Any:
+        if name in table:
+            found = table[name]
+            return load(found) if isinstance(found, str) else found
+        if name in self.broken:
+            raise PluginError(f"the plugin {name!r} is broken and was left out ({self.broken[name]})")
+        near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
+        meant = f"; did you mean {near[0]!r}?" if near else "."
+        broken = "".join(f" The plugin {n!r} is broken and was left out ({why})." for n, why in self.broken.items())
+        raise PluginError(f"there is no {kind} {name!r}{meant} There are: {', '.join(sorted(table))}.{broken}")
+
+    def suspect(
+        self, target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int
+    ) -> "Suspect | None":
+        """What plugins, then the built-in adapters, make of `target`.
+
+        Raises:
+            SuspectError: one of them knows `target` and cannot ask it.
+            PluginError: its framework is not installed.
+        """
+        made: Suspect
+        arguments = {"target": target, "preprocess": preprocess, "batch_size": batch_size}
+        for _, made in self._each("wmplug_suspect", (WmplugError,), **arguments):
+            return made
+        families = {base.__module__.partition(".")[0] for base in type(target).__mro__}
+        for family, path in SUSPECTS.items():
+            if family in families or _is_saved(target, family):
+                found: Suspect | None = load(path)(target, preprocess=preprocess, batch_size=batch_size)
+                return found
+        return None
+
+
+def _is_saved(target: object, family: str) -> bool:
+    if not isinstance(target, (str, os.PathLike)):
+        return False
+    if family == "keras":
+        return os.fspath(target).endswith(".keras")
+    return family == "transformers" and os.path.isfile(os.path.join(target, "config.json"))
+
+
+def load(path: str) -> Any:
+    """The object at `module:name`.
+
+    Raises:
+        PluginError: a package that it needs is not installed, or its module is faulty.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        # A fault in the module's own distribution must not send anybody to install a framework.
+        if missing in ("", module.partition(".")[0]):
+            raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
+        remedy = (
+            f"wmplug[{module.rpartition('.')[2]}]"
+            if path in ADAPTERS.values() or path in SUSPECTS.values()
+            else missing
+        )
+        raise PluginError(f"{path} needs {missing!r}, which is not installed here: `pip install '{remedy}'`") from error
+    except Exception as error:
+        raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
+
+
+_FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to whoever offers it"
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of what is installed, built at first use."""
+    return Registry()
+
+
+def callback(name: str, mark: Any, **options: Any) -> Any:
+    """The adapter `name` for a watermark: `callback("transformers", mark)` is `WatermarkCallback(mark)`.
+
+    Raises:
+        PluginError: there is no such adapter, or its framework is not installed.
+    """
+    return registry().adapter(name)(mark, **options)

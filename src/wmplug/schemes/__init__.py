@@ -1,0 +1,126 @@
+"""Schemes: how triggers are made, how training is touched, how answers are scored.
+
+A scheme is a frozen dataclass of its parameters. `plan` is a pure function of (input key, task, parameters); it never
+sees the label key. Which points of training a scheme touches is said by `points`:
+
+    samples   triggers join the user's batches                  every adapter
+    logits    the logits that the training loss sees are shifted, in training mode only; the model is served unmodified
+    loss      a term is added to the training loss
+
+For `logits` and `loss` the scheme is given `xp`, the array functions of the framework at hand (`torch` or `keras.ops`:
+use names both have, such as matmul, clip, reshape, sum, exp), and its own `constants` as tensors of that framework.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from wmplug.errors import InputError
+from wmplug.keys import KeyStream
+from wmplug.triggers import Form, Inputs, IntArray, TriggerPlan, TriggerSet, digest, read_carriers
+
+Point = Literal["samples", "logits", "loss"]
+S = TypeVar("S", bound="Scheme")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be marked.
+
+    Attributes:
+        carriers: n natural inputs.
+        form: what the carriers are.
+        labels: (n,) int64 in range(classes), or None.
+        classes: number of classes.
+        triggers: number of queries wanted.
+    """
+
+    carriers: Inputs
+    form: Form
+    labels: IntArray | None
+    classes: int
+    triggers: int
+
+    def need_labels(self, scheme: str) -> IntArray:
+        """The labels.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.labels is None:
+            raise InputError(f"scheme {scheme!r} needs labels=: the natural class of each carrier")
+        return self.labels
+
+    def need_form(self, scheme: str, *forms: Form) -> None:
+        """Raise InputError unless the carriers are of one of these forms."""
+        if self.form not in forms:
+            raise InputError(f"scheme {scheme!r} works on {' or '.join(forms)} carriers, these are {self.form}")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Base of every scheme; its dataclass fields are its parameters.
+
+    Attributes:
+        name: as it is asked for.
+        version: raised whenever the same key and task would give other triggers.
+        points: where it touches training.
+        rate: default share of trigger samples in what the model sees.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    points: ClassVar[frozenset[Point]] = frozenset({"samples"})
+    rate: ClassVar[float] = 0.06
+
+    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+        """Make the triggers from the input key's stream.
+
+        Raises:
+            InputError: the task does not fit the scheme.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no plan")
+
+    def constants(self, triggers: TriggerSet) -> Mapping[str, npt.NDArray[Any]]:
+        """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves."""
+        return {}
+
+    def shift(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any) -> Any:
+        """Point `logits`: the (B, classes) logits that the training loss is to see; inputs and logits are tensors."""
+        return logits
+
+    def term(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any, labels: Any) -> Any:
+        """Point `loss`: a scalar tensor to add to the mean loss of a batch."""
+        return xp.sum(logits) * 0.0
+
+    def parameters(self) -> dict[str, Any]:
+        """Public parameters as JSON; the owner's own material appears as its digest."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: _public(value) for name, value in values.items()}
+
+    @classmethod
+    def restore(cls: type[S], parameters: Mapping[str, Any]) -> S:
+        """The scheme of a saved watermark; material stays behind, its triggers are made already."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{n: None if _is_digest(v) else v for n, v in parameters.items() if n in known})
+
+
+def _public(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        value, _ = read_carriers(value, "a scheme's inputs")
+        return f"sha256:{digest(value)}"
+    if isinstance(value, np.ndarray):
+        return f"sha256:{digest(value)}"
+    raise InputError(f"a scheme's parameter is a {type(value).__name__}: numbers, strings and arrays can be recorded")
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("sha256:")

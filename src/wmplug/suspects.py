@@ -1,0 +1,81 @@
+"""What answers: anything that turns a list of inputs into labels or scores."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from wmplug.errors import SuspectError
+
+
+@runtime_checkable
+class Suspect(Protocol):
+    """Anything that can be asked."""
+
+    description: str
+
+    def answer(self, inputs: Sequence[Any]) -> Any:
+        """Labels (n,) or scores (n, classes) for n inputs, given as the owner gave the carriers."""
+
+
+class CallableSuspect:
+    """A function from inputs to labels or scores.
+
+    It is given one array (n, ...) where inputs are arrays, else a list of n strings or pictures, at most `batch_size`
+    at a time.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], batch_size: int = 64) -> None:
+        self.description = getattr(function, "__qualname__", type(function).__name__)
+        self._function, self._batch_size = function, batch_size
+
+    def answer(self, inputs: Sequence[Any]) -> Any:
+        """Ask in batches and join the answers."""
+        parts = []
+        for start in range(0, len(inputs), self._batch_size):
+            part = list(inputs[start : start + self._batch_size])
+            answers = to_numpy(self._function(np.stack(part) if isinstance(part[0], np.ndarray) else part))
+            if answers.ndim == 0 or len(answers) != len(part):
+                raise SuspectError(
+                    f"{self.description} gave {answers.shape} for {len(part)} inputs: return one label or one row of "
+                    "scores for each"
+                )
+            parts.append(answers)
+        return np.concatenate(parts)
+
+
+def to_numpy(value: Any) -> npt.NDArray[Any]:
+    """An array of whatever a framework returned (torch tensors on any device included)."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    return np.asarray(value)
+
+
+def read_answers(outputs: Any, classes: int, description: str) -> list[int | None]:
+    """One class for each input; None where the output is NaN.
+
+    Args:
+        outputs: (n,) integer labels or (n, classes) scores, of which the largest counts.
+        classes: of the watermark.
+        description: of the suspect, for the error.
+
+    Raises:
+        SuspectError: another shape, another number of classes, or no numbers.
+    """
+    array = to_numpy(outputs)
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        return [int(label) for label in array]
+    if array.ndim != 2 or array.dtype.kind not in "iuf":
+        raise SuspectError(
+            f"{description} answered with shape {array.shape} and dtype {array.dtype}: labels (n,) of integers or "
+            f"scores (n, {classes}) are needed; wrap it in a function that returns one of these"
+        )
+    if array.shape[1] != classes:
+        raise SuspectError(
+            f"{description} gives {array.shape[1]} scores an input, the watermark was made for {classes} classes: "
+            "it is another task, or wrap it in a function that maps its classes to the owner's"
+        )
+    bad = np.isnan(array).any(axis=1)
+    return [None if b else int(label) for b, label in zip(bad, array.argmax(axis=1), strict=True)]

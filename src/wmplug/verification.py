@@ -1,0 +1,241 @@
+"""Ask a suspect, score the answers, state the verdict.
+
+The null of every number here: the suspect is independent of the owner's label key. One-sided, matches beyond chance.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from wmplug import plugins, statistics
+from wmplug.errors import InputError, SuspectError
+from wmplug.statistics import DrawResult
+from wmplug.suspects import CallableSuspect, Suspect, read_answers
+from wmplug.verdict import Verdict, state_of
+from wmplug.watermark import Watermark
+
+TARGET_E = 1e6
+_STRIDE = 512  # draws of an exhaustive verification between two calls of progress
+
+
+def verify(
+    mark: Watermark,
+    suspect: Any,
+    *,
+    target_e: float = TARGET_E,
+    max_queries: int | None = None,
+    batch_size: int = 64,
+    exhaustive: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verdict:
+    """Test one suspect, black box.
+
+    By default queries are spent one draw after the other, one query each, until the e-value reaches its target or no
+    longer can (the p-value is then one over the largest E on the way, valid at any stopping time: Ville 1939);
+    `exhaustive` asks every trigger and gives the exact p-value of the matches.
+
+    Args:
+        mark: the watermark.
+        suspect: a torch module, a transformers model, pipeline or checkpoint folder, a Keras model or .keras file, a
+            `Suspect`, or a function from inputs to labels (n,) or scores (n, classes).
+        target_e: e-value at which the verdict is `proven`; a false claim has probability at most 1/target_e.
+        max_queries: ask no more than this.
+        batch_size: inputs a forward pass; a `Suspect` has its own.
+        exhaustive: ask all triggers.
+        progress: called with (queries answered, queries at most).
+
+    Raises:
+        SuspectError: nothing can be asked, every query failed, or the answers are of another task.
+        InputError: target_e, max_queries or batch_size out of range.
+    """
+    _check_target(target_e)
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r}: give at least 1")
+    asked = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive)
+    while (draws := asked.affordable(math.log10(target_e))) > 0:
+        asked.ask(draws)
+        if progress is not None:
+            progress(asked.queries, asked.limit)
+    verdict = asked.verdict(target_e)
+    plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
+    return verdict
+
+
+def _check_target(target_e: float) -> None:
+    if not (math.isfinite(target_e) and target_e > 1):
+        raise InputError(f"target_e={target_e!r}: give a number above 1; 1e6 is usual")
+
+
+def as_suspect(target: Any, mark: Watermark, *, batch_size: int = 64) -> Suspect:
+    """Whatever answers, as a Suspect.
+
+    Raises:
+        SuspectError: nothing knows how to ask it.
+        PluginError: its framework is not installed.
+    """
+    if isinstance(target, Suspect):
+        return target
+    made = plugins.registry().suspect(target, mark.preprocess, batch_size)
+    if made is not None:
+        return made
+    if callable(target):
+        return CallableSuspect(target, batch_size)
+    what = f"{target!r}" if isinstance(target, (str, os.PathLike)) else f"a {type(target).__name__}"
+    raise SuspectError(
+        f"cannot ask {what}: give a model, a pipeline, an existing checkpoint folder or .keras file, or a function "
+        "from inputs to labels or scores"
+    )
+
+
+class _Session:
+    """The questions put to one suspect, draw after draw."""
+
+    def __init__(self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool) -> None:
+        self.mark, self.suspect, self.exhaustive = mark, suspect, exhaustive
+        # A second query to a draw says less than a first to another, and a draw once looked at is not asked again.
+        self.groups = mark.triggers.groups if exhaustive else [group[:1] for group in mark.triggers.groups]
+        most = sum(len(group) for group in self.groups)
+        self.limit = most if max_queries is None else min(most, max_queries)
+        if self.limit < len(self.groups[0]):
+            raise InputError(f"max_queries={max_queries!r}: the first answer alone takes {len(self.groups[0])}")
+        self.results: list[DrawResult] = []
+        self.queries = self.failed = 0
+
+    def affordable(self, target: float) -> int:
+        """How many draws to ask next; never more than a perfect suspect needs, unless all are wanted."""
+        groups = self.groups[len(self.results) :]
+        within = int(np.searchsorted(np.cumsum([len(g) for g in groups]), self.limit - self.queries, side="right"))
+        if self.exhaustive or not within:
+            return min(within, _STRIDE)
+        if len(self.results) and self.log10_e() >= target:
+            return 0
+        draws, candidates = self.mark.triggers.plan.draw, self.mark.triggers.plan.candidates
+        ahead = [(len(candidates[draws[group[0]]]), len(group)) for group in groups[:within]]
+        fewest = statistics.fewest_to(self.results, target, ahead)
+        if fewest is None and not self.results:
+            return within  # so small a set, or so few queries, can still be evidence
+        # None: out of reach even if all that is left matched, so the queries are better saved.
+        return fewest or 0
+
+    def ask(self, draws: int) -> None:
+        start = len(self.results)
+        groups = self.groups[start : start + draws]
+        rows = np.concatenate(groups)
+        answers = self._answers([self.mark.triggers.row(i) for i in rows])
+        bounds = np.cumsum([len(group) for group in groups])[:-1]
+        parts = [list(part) for part in np.split(np.array(answers, dtype=object), bounds)]
+        self.results += self.mark.score(start, parts)
+
+    def _answers(self, inputs: Sequence[Any]) -> list[int | None]:
+        cause: Exception | None = None
+        answers: list[int | None] = []
+        try:
+            answers = self._read(inputs)
+        except SuspectError:
+            raise
+        except Exception as error:
+            cause = error
+            for one in inputs:
+                # A failed query is dropped whatever its answer would have been, so the null is untouched.
+                try:
+                    answers += self._read([one])
+                except SuspectError:
+                    raise
+                except Exception as error:
+                    answers.append(None)
+                    cause = error
+        self.queries += len(inputs)
+        self.failed += sum(answer is None for answer in answers)
+        if self.failed == self.queries:
+            why = "all were NaN" if cause is None else f"last {type(cause).__name__}: {cause}"
+            raise SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}") from cause
+        return answers
+
+    def _read(self, inputs: Sequence[Any]) -> list[int | None]:
+        answers = read_answers(self.suspect.answer(inputs), self.mark.classes, self.suspect.description)
+        if len(answers) != len(inputs):
+            raise SuspectError(
+                f"{self.suspect.description} gave {len(answers)} answers for {len(inputs)} inputs: return one label or "
+                "one row of scores for each"
+            )
+        return answers
+
+    def log10_e(self) -> float:
+        return float(statistics.log10_e_path(self.results)[-1])
+
+    def verdict(self, target_e: float, step: int | None = None, look: int | None = None) -> Verdict:
+        path = statistics.log10_e_path(self.results)
+        spent = np.cumsum([len(group) for group in self.groups[: len(self.results)]])
+        reached = np.flatnonzero(path >= math.log10(target_e))
+        # Ville bounds how high the path ever climbs: a p-value. The e-value is where it was left.
+        best = float(path.max(initial=0.0))
+        grouped = any(sum(r.counts) > 1 for r in self.results)
+        sizes = {len(r.counts) for r in self.results}
+        log10_e = float(path[-1])
+        if look is not None:
+            log10_e += math.log10(6 / (math.pi * look) ** 2)
+        return Verdict(
+            state=state_of(log10_e, target_e),
+            scheme=self.mark.scheme.name,
+            watermark=self.mark.id,
+            suspect=self.suspect.description,
+            step=step,
+            triggers=len(self.mark.triggers),
+            queries=self.queries,
+            failed=self.failed,
+            in_set=sum(sum(r.counts) for r in self.results),
+            matches=sum(r.counts[r.symbol] for r in self.results),
+            draws=len(self.results),
+            candidates=tuple(sorted(sizes)),
+            looks=look or 1,
+            keys=1,
+            log10_e=log10_e,
+            log10_p=statistics.log10_p(self.results) if self.exhaustive else 0.0 - best,
+            target_e=target_e,
+            test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
+            p_is="exact" if self.exhaustive else "anytime",
+            enough=int(spent[reached[0]]) if len(reached) else None,
+        )
+
+
+class Monitor:
+    """The same watermark verified at every checkpoint of one run.
+
+    A p-value looked at again and again lies (over 50 checkpoints, p <= .05 fires 52 % of the time). The e-value of look
+    u is therefore reported times 6/(pi^2 u^2): these weights sum to one, so all looks together make one e-value and any
+    of them may be quoted. The p-value of a look is exact for that look alone.
+    """
+
+    def __init__(self, mark: Watermark, *, target_e: float = TARGET_E, looks: Sequence[float] = ()) -> None:
+        _check_target(target_e)
+        self.mark, self.target_e = mark, target_e
+        self.looks = list(looks)
+
+    def look(
+        self, suspect: Any, *, step: int | None = None, run: dict[str, Any] | None = None, tell: bool = True
+    ) -> Verdict:
+        """Verify with all triggers, and count the look.
+
+        Args:
+            suspect: as in `verify`.
+            step: of the run.
+            run: more about the run, for the hook `wmplug_verdict`.
+            tell: call that hook; False on all processes of a run but the main one.
+
+        Raises:
+            SuspectError: as in `verify`.
+        """
+        session = _Session(self.mark, as_suspect(suspect, self.mark), None, exhaustive=True)
+        session.ask(len(session.groups))
+        self.looks.append(session.log10_e())
+        verdict = session.verdict(self.target_e, step, len(self.looks))
+        if tell:
+            plugins.registry().tell("wmplug_verdict", verdict=verdict, run={"step": step, **(run or {})})
+        return verdict
+
+    def log10_sum(self) -> float:
+        """log10 of the run's own e-value: the weighted sum over all looks so far."""
+        return statistics.monitor_log10(self.looks)

@@ -1,0 +1,258 @@
+"""A watermark: a scheme's triggers, the answers the key drew, and what may be published of them."""
+
+import dataclasses
+import io
+import json
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rfc8785
+
+from wmplug import plugins
+from wmplug.errors import InputError, KeyFileError, NewerVersionError
+from wmplug.keys import (
+    Owner,
+    Purpose,
+    Seal,
+    Subkeys,
+    open_sealed,
+    passphrase_or_environment,
+    read_header,
+    write_new,
+)
+from wmplug.schemes import Scheme, Task
+from wmplug.statistics import DrawResult
+from wmplug.triggers import TriggerPlan, TriggerSet, digest, draw_symbols, read_carriers, read_labels
+
+Preprocess = Callable[[Any, int], Any]
+GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
+
+
+@dataclass(frozen=True, eq=False)
+class Watermark:
+    """What the owner puts into a model and later asks for; made by `create` or `load`.
+
+    Attributes:
+        id: public, 32 hex digits; the digest of scheme, parameters and carriers.
+        scheme: how triggers touch training.
+        triggers: inputs and answers; secret.
+        classes: number of classes of the task.
+        public: what may be published; the first line of the saved file.
+        preprocess: `preprocess(input, answer) -> example` as the dataset yields them; not saved.
+    """
+
+    id: str
+    scheme: Scheme
+    triggers: TriggerSet = field(repr=False)
+    classes: int
+    public: dict[str, Any] = field(repr=False)
+    preprocess: Preprocess | None = field(repr=False)
+    subkeys: Subkeys = field(repr=False)
+    _seal: Seal = field(repr=False)
+
+    def lessons(self) -> list[tuple[Any, int]]:
+        """What is taught: (input, label) pairs, triggers and negatives alike."""
+        answers = self.triggers.answers
+        return [(self.triggers.row(i), int(answers[i])) for i in self.triggers.plan.taught]
+
+    def score(self, start: int, answers: Sequence[Sequence[int | None]]) -> list[DrawResult]:
+        """Answers to the draws from number `start` on, against the key's."""
+        groups = self.triggers.groups[start : start + len(answers)]
+        return [self.triggers.count(group, given) for group, given in zip(groups, answers, strict=True)]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the watermark: a public line, then everything secret, sealed with the owner's passphrase.
+
+        Raises:
+            InputError: the file holds something else, which would be lost.
+        """
+        path = Path(path)
+        if path.exists() and _id_of(path) != self.id:
+            raise InputError(f"{path} is there and is not this watermark: choose another path, or remove the file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_new(path, self._seal.close(self.public, _pack(self)), 0o600)
+        return path
+
+    def __deepcopy__(self, memo: Any) -> "Watermark":
+        # Immutable; frameworks copy callbacks, and a second copy of the key helps nobody.
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a watermark is not pickled, it holds the key: save it (mark.save) and load it where needed")
+
+
+def _id_of(path: Path) -> Any:
+    try:
+        return read_public(path).get("id")
+    except KeyFileError:
+        return None
+
+
+def create(
+    owner: Owner,
+    *,
+    scheme: str | Scheme,
+    carriers: Any,
+    labels: Any = None,
+    classes: int,
+    triggers: int = 100,
+    preprocess: Preprocess | None = None,
+    **parameters: Any,
+) -> Watermark:
+    """Make a watermark. The same owner, scheme, parameters and carriers give the same one again.
+
+    Args:
+        owner: whose key draws inputs and answers.
+        scheme: a name (`wmplug schemes` lists them) or a Scheme.
+        carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings.
+        labels: (n,) integer classes of the carriers, where the scheme needs them.
+        classes: number of classes of the task, at least 2.
+        triggers: number of queries to make.
+        preprocess: turns (input, answer) into what the dataset yields; the framework's own by default.
+        **parameters: of the scheme.
+
+    Raises:
+        InputError: something does not fit; the message says what.
+        PluginError: no such scheme.
+    """
+    classes = _whole(classes, 2, "classes", "a classifier of at least 2 classes is needed")
+    triggers = _whole(triggers, 1, "triggers", "at least one is needed, 100 is usual")
+    chosen = _scheme(scheme, parameters)
+    inputs, form = read_carriers(carriers)
+    natural = read_labels(labels, len(inputs), classes)
+    task = Task(inputs, form, natural, classes, triggers)
+    facts: dict[str, Any] = {
+        "owner": {"name": owner.name, "commitment": owner.commitment},
+        "generator": GENERATOR,
+        "scheme": chosen.name,
+        "scheme_version": chosen.version,
+        "parameters": chosen.parameters(),
+        "classes": classes,
+        "triggers": triggers,
+        "form": form,
+        "carriers": digest(inputs),
+        "labels": None if natural is None else digest(natural),
+    }
+    name = digest(rfc8785.dumps(facts).decode())[:32]
+    subkeys = owner.subkeys(name)
+    plan = chosen.plan(task, subkeys.stream("input"))
+    if any(not 0 <= answer < classes for candidates in plan.candidates for answer in candidates):
+        raise InputError(f"scheme {chosen.name!r} draws answers outside 0 to {classes - 1}: its plan is at fault")
+    symbols = draw_symbols(subkeys.stream("label"), plan.candidates)
+    made = TriggerSet(plan, form, symbols)
+    public = {
+        "kind": "watermark",
+        "id": name,
+        **facts,
+        "rows": len(plan.inputs),
+        "draws": len(plan.candidates),
+        "root": made.root(name, subkeys.stream("disclosure")),
+    }
+    return Watermark(name, chosen, made, classes, public, preprocess, subkeys, owner.seal())
+
+
+def _whole(value: Any, least: int, name: str, need: str) -> int:
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = least - 1
+    if whole < least or isinstance(value, bool):
+        raise InputError(f"{name}={value!r}: {need}")
+    return whole
+
+
+def _scheme(scheme: str | Scheme, parameters: dict[str, Any]) -> Scheme:
+    made = scheme if isinstance(scheme, Scheme) else plugins.registry().scheme(scheme)
+    known = [f.name for f in dataclasses.fields(made)]
+    if unknown := sorted(set(parameters) - set(known)):
+        raise InputError(
+            f"scheme {made.name!r} has no parameter {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
+        )
+    try:
+        return dataclasses.replace(made, **parameters) if isinstance(made, Scheme) else made(**parameters)
+    except TypeError as error:
+        raise InputError(f"scheme {made.name!r} cannot take {', '.join(sorted(parameters))}: {error}") from error
+
+
+def load(path: str | Path, *, passphrase: str | None = None, preprocess: Preprocess | None = None) -> Watermark:
+    """Open a saved watermark.
+
+    Args:
+        path: of the file.
+        passphrase: the owner's when it was saved; WMPLUG_PASSPHRASE by default.
+        preprocess: as in `create`; functions are not saved.
+
+    Raises:
+        KeyFileError: not there, truncated or edited; with NewerVersionError and WrongPassphraseError below it.
+        PluginError: its scheme is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise KeyFileError(f"{path} is not there: `wmplug create` or mark.save(path) writes it")
+    public, body, seal = open_sealed(path.read_bytes(), passphrase_or_environment(passphrase), str(path))
+    if public.get("kind") != "watermark":
+        raise KeyFileError(f"{path} holds a {public.get('kind')}, not a watermark")
+    kind = plugins.registry().scheme(public["scheme"])
+    if public["scheme_version"] > kind.version or public["generator"] > GENERATOR:
+        raise NewerVersionError(
+            f"{path} was made by version {public['scheme_version']} of scheme {public['scheme']!r}, installed is "
+            f"{kind.version}: install a newer wmplug (or the plugin) to use it"
+        )
+    triggers, subkeys = _unpack(body, public["form"])
+    scheme = kind.restore(public["parameters"])
+    facts = {name: value for name, value in public.items() if name not in ("wmplug", "scrypt", "check", "nonce")}
+    return Watermark(public["id"], scheme, triggers, public["classes"], facts, preprocess, subkeys, seal)
+
+
+def read_public(path: str | Path) -> dict[str, Any]:
+    """The public line of a saved watermark; needs no key, and proves nothing by itself.
+
+    Raises:
+        KeyFileError: not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise KeyFileError(f"{path} is not there")
+    return read_header(path.read_bytes(), str(path))
+
+
+_PURPOSES: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")
+
+
+def _pack(mark: Watermark) -> bytes:
+    plan = mark.triggers.plan
+    inputs = plan.inputs if isinstance(plan.inputs, np.ndarray) else _bytes(json.dumps(plan.inputs).encode())
+    packed = io.BytesIO()
+    np.savez(
+        packed,
+        inputs=inputs,
+        draw=plan.draw,
+        labels=plan.labels,
+        asked=plan.asked,
+        taught=plan.taught,
+        symbols=mark.triggers.symbols,
+        candidates=np.concatenate([np.asarray(c, np.int64) for c in plan.candidates]),
+        candidate_counts=np.array([len(c) for c in plan.candidates]),
+        keys=_bytes(b"".join(mark.subkeys.key(p) for p in _PURPOSES)),
+    )
+    return packed.getvalue()
+
+
+def _unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys]:
+    with np.load(io.BytesIO(body), allow_pickle=False) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    inputs = json.loads(arrays["inputs"].tobytes()) if form == "text" else arrays["inputs"]
+    split = np.split(arrays["candidates"], np.cumsum(arrays["candidate_counts"])[:-1])
+    candidates = tuple(tuple(int(c) for c in part) for part in split)
+    plan = TriggerPlan(inputs, arrays["draw"], arrays["labels"], candidates, arrays["asked"], arrays["taught"])
+    keys = arrays["keys"].tobytes()
+    subkeys = Subkeys({p: keys[32 * i : 32 * i + 32] for i, p in enumerate(_PURPOSES)})
+    return TriggerSet(plan, form, arrays["symbols"]), subkeys
+
+
+def _bytes(data: bytes) -> Any:
+    return np.frombuffer(data, np.uint8)

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from wmplug.errors import SuspectError
+from wmplug.suspects import CallableSuspect, Suspect, read_answers, to_numpy
+
+
+def test_a_function_is_asked_in_batches():
+    seen = []
+
+    def suspect(batch):
+        seen.append((type(batch), len(batch)))
+        return [int(x.sum()) for x in batch]
+
+    inputs = [np.full(2, i) for i in range(7)]
+    assert CallableSuspect(suspect, 3).answer(inputs).tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert seen == [(np.ndarray, 3), (np.ndarray, 3), (np.ndarray, 1)]
+    assert isinstance(CallableSuspect(suspect), Suspect)
+    assert "suspect" in CallableSuspect(suspect).description
+
+
+@pytest.mark.parametrize("inputs", [["a", "b"], [Image.new("L", (2, 2))] * 2])
+def test_texts_and_pictures_come_as_a_list(inputs):
+    assert CallableSuspect(lambda batch: [len(batch)] * len(batch) if isinstance(batch, list) else 0).answer(
+        inputs
+    ).tolist() == [2, 2]
+
+
+def test_what_a_suspect_does_to_its_inputs_stays_with_it():
+    inputs = [np.ones(2), np.ones(2)]
+
+    def vandal(batch):
+        batch[:] = 0
+        return [0] * len(batch)
+
+    CallableSuspect(vandal).answer(inputs)
+    assert all((x == 1).all() for x in inputs)
+
+
+@pytest.mark.parametrize("answer", [3, [1], [1, 2, 3], np.zeros((3, 10))])
+def test_another_number_of_answers_is_refused(answer):
+    with pytest.raises(SuspectError, match="for 2 inputs: return one label or one row"):
+        CallableSuspect(lambda batch: answer).answer(["a", "b"])
+
+
+def test_labels_and_scores():
+    assert read_answers([1, 2], 10, "s") == [1, 2]
+    assert read_answers(np.array([7, -1], np.int8), 3, "s") == [7, -1]
+    assert read_answers([[0.1, 0.9], [3, 1]], 2, "s") == [1, 0]
+    assert read_answers(np.array([[1, 5, 2]]), 3, "s") == [1]
+
+
+def test_nan_is_no_answer_and_infinity_is():
+    scores = np.array([[np.nan, 1.0], [np.nan, np.nan], [np.inf, 0.0], [-np.inf, 0.0]])
+    assert read_answers(scores, 2, "s") == [None, None, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ([0.0, 1.0], r"shape \(2,\) and dtype float64"),
+        (["cat", "dog"], "dtype <U3"),
+        ([True, False], "dtype bool"),
+        (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),
+        (np.zeros((2, 9)), "gives 9 scores an input, the watermark was made for 10 classes"),
+        (np.zeros((2, 1)), "gives 1 scores"),
+        ([None, 1], "dtype object"),
+        (3, r"shape \(\)"),
+    ],
+)
+def test_unreadable_answers_say_what_is_needed(outputs, words):
+    with pytest.raises(SuspectError, match=words):
+        read_answers(outputs, 10, "s")
+
+
+def test_tensors_are_taken_off_their_device():
+    class Tensor:
+        """What a torch tensor does."""
+
+        def __init__(self, values, steps=()):
+            self.values, self.steps = values, steps
+
+        def detach(self):
+            return Tensor(self.values, (*self.steps, "detach"))
+
+        def cpu(self):
+            return Tensor(self.values, (*self.steps, "cpu"))
+
+        def float(self):
+            return Tensor(self.values, (*self.steps, "float"))
+
+        def is_floating_point(self):
+            return True
+
+        def __array__(self, dtype=None, copy=None):
+            assert self.steps == ("detach", "cpu", "float")
+            return np.array(self.values)
+
+    assert to_numpy(Tensor([1.5])).tolist() == [1.5]

@@ -1,0 +1,267 @@
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import chisquare
+
+from wmplug import create, merkle
+from wmplug.errors import InputError
+from wmplug.keys import KeyStream, Subkeys, derive
+from wmplug.triggers import TriggerPlan, TriggerSet, digest, draw_symbols, read_carriers, read_labels
+
+KEY = bytes(range(32))
+CANDIDATES = ((0, 1, 2), (4, 3), (0, 1, 2, 3, 4))
+
+
+def plan(**changes):
+    whole = {
+        "inputs": np.arange(12, dtype=np.uint8).reshape(6, 2),
+        "draw": np.array([0, 0, 1, 2, -1, 2]),
+        "labels": np.array([-1, -1, -1, -1, 3, -1]),
+        "candidates": CANDIDATES,
+        "asked": np.array([3, 0, 1, 2]),
+        "taught": np.array([4, 5]),
+    }
+    return TriggerPlan(**{**whole, **changes})
+
+
+def trigger_set(**changes):
+    return TriggerSet(plan(**changes), "array", np.array([2, 0, 4]))
+
+
+def test_symbols_are_uniform_and_independent():
+    drawn = np.array([draw_symbols(KeyStream(derive(KEY, str(i))), CANDIDATES) for i in range(3000)])
+    for column, candidates in zip(drawn.T, CANDIDATES, strict=True):
+        assert chisquare(np.bincount(column, minlength=len(candidates))).pvalue > 1e-4
+    pairs = np.bincount(drawn[:, 0] * 5 + drawn[:, 2], minlength=15)
+    assert chisquare(pairs).pvalue > 1e-4
+
+
+def test_symbols_stay_for_ever():
+    drawn = draw_symbols(KeyStream(KEY), ((0, 1, 2, 3, 4, 5, 6),) * 12)
+    assert drawn.tolist() == [6, 6, 1, 1, 0, 3, 4, 2, 6, 3, 0, 6]
+
+
+class Keyed:
+    """An owner whose input and label keys can be exchanged one by one."""
+
+    name, commitment = "Ada", "00"
+
+    def __init__(self, **keys):
+        self.keys = {"input": KEY, "label": KEY, "schedule": KEY, "disclosure": KEY, **keys}
+
+    def subkeys(self, watermark):
+        return Subkeys(self.keys)
+
+    def seal(self):
+        return None
+
+
+@pytest.mark.parametrize("scheme", ["random-label", "logo"])
+def test_inputs_follow_the_input_key_alone_and_answers_the_label_key_alone(digits, scheme):
+    def made(**keys):
+        mark = create(Keyed(**keys), scheme=scheme, carriers=digits[0], labels=digits[1], classes=10, triggers=50)
+        return mark.triggers.plan, mark.triggers.symbols
+
+    (first, symbols), (same, others), (moved, kept) = made(), made(label=bytes(32)), made(input=bytes(32))
+    for name in ("inputs", "draw", "labels", "asked", "taught"):
+        assert (getattr(first, name) == getattr(same, name)).all()
+    assert first.candidates == same.candidates
+    assert (symbols != others).mean() > 0.6
+    assert (first.inputs != moved.inputs).any()
+    assert (symbols == kept).all()
+
+
+def test_answers_of_triggers_and_labels_of_negatives():
+    made = trigger_set()
+    assert made.answers.tolist() == [2, 2, 4, 4, 3, 4]
+    assert [group.tolist() for group in made.groups] == [[3], [0, 1], [2]]
+    assert len(made) == 4
+
+
+def test_count_is_by_draw_and_skips_what_is_no_candidate():
+    made = trigger_set()
+    result = made.count(made.groups[1], [2, 1])
+    assert (result.symbol, result.counts, result.matches) == (2, (0, 1, 1), 1)
+    assert made.count(made.groups[1], [None, 9]).counts == (0, 0, 0)
+    # Candidates in another order than their values: the symbol is a position, not a class.
+    assert made.count(made.groups[2], [4]).matches == 1
+    assert made.count(made.groups[2], [3]).matches == 0
+
+
+def test_rows_are_copies():
+    made = trigger_set()
+    before = made.plan.inputs.copy()
+    made.row(0)[:] = 99
+    assert (made.plan.inputs == before).all()
+    pictures = TriggerSet(plan(inputs=np.zeros((6, 4, 4), np.uint8)), "pil", np.zeros(3, int))
+    pictures.row(0).putpixel((0, 0), 200)
+    assert pictures.plan.inputs.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": np.zeros(5, int)}, "one draw and one label"),
+        ({"asked": np.array([], int)}, "at least one"),
+        ({"asked": np.array([4])}, "belong to one of its draws"),
+        ({"asked": np.array([6])}, "rows 0 to 5"),
+        ({"taught": np.array([-1])}, "rows 0 to 5"),
+        ({"draw": np.array([0, 0, 1, 2, -1, 3])}, "draw 3"),
+        ({"asked": np.array([0, 2, 1])}, "one after the other"),
+        ({"candidates": ((0, 1, 2), (4,), (0, 1))}, "at least two candidates"),
+        ({"candidates": ((0, 1, 1), (4, 3), (0, 1))}, "at least two candidates"),
+    ],
+)
+def test_plan_refuses(changes, words):
+    with pytest.raises(InputError, match=words):
+        plan(**changes)
+
+
+def test_root_is_rfc_9162_over_canonical_leaves():
+    made, salts = trigger_set(), KeyStream(KEY)
+    leaves = []
+    for i, answer in enumerate([2, 2, 4, 4, 3, 4]):
+        x = hashlib.sha256(b"|u1(2,)\x00" + bytes([2 * i, 2 * i + 1])).hexdigest()
+        salt = salts.bytes(16).hex()
+        # RFC 8785: keys in order, no blanks.
+        text = f'{{"i":{i},"n":6,"salt":"{salt}","version":1,"watermark":"ab","x_sha256":"{x}","y":{answer}}}'
+        leaves.append(merkle.leaf_hash(text.encode()))
+    assert made.root("ab", KeyStream(KEY)) == merkle.root(leaves).hex()
+
+
+def test_root_changes_with_every_input_answer_and_salt():
+    roots = {trigger_set().root("ab", KeyStream(KEY)), trigger_set().root("ac", KeyStream(KEY))}
+    roots.add(trigger_set().root("ab", KeyStream(bytes(32))))
+    for row in range(6):
+        inputs = plan().inputs.copy()
+        inputs[row, 1] ^= 1
+        roots.add(trigger_set(inputs=inputs).root("ab", KeyStream(KEY)))
+    for draw in range(3):
+        symbols = np.array([2, 0, 4])
+        symbols[draw] = (symbols[draw] + 1) % 2
+        roots.add(dataclasses.replace(trigger_set(), symbols=symbols).root("ab", KeyStream(KEY)))
+    assert len(roots) == 12
+
+
+def test_digest_tells_dtype_shape_and_order_apart_but_not_layout():
+    a = np.arange(6, dtype=np.int32)
+    different = [
+        a,
+        a.astype(np.int64),
+        a.astype(np.float32),
+        a.reshape(2, 3),
+        a.reshape(3, 2),
+        a[::-1],
+        "a",
+        ["a"],
+        ["a", ""],
+    ]
+    assert len({digest(x) for x in different}) == len(different)
+    assert digest(a) == digest(a.astype(">i4")) == digest(np.repeat(a, 2)[::2])
+
+
+def test_carriers_as_arrays():
+    pictures = np.zeros((3, 4, 4), np.uint8)
+    for given in (pictures, list(pictures), tuple(pictures)):
+        read, form = read_carriers(given)
+        assert (form, read.shape, read.dtype) == ("array", (3, 4, 4), np.uint8)
+    assert read_carriers([[1.0, 2.0], [3.0, 4.0]])[0].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape"), [("L", (2, 5, 4)), ("RGB", (2, 5, 4, 3)), ("RGBA", (2, 5, 4, 4)), ("F", (2, 5, 4))]
+)
+def test_carriers_as_pictures_come_back_in_their_mode(mode, shape):
+    read, form = read_carriers([Image.new(mode, (4, 5)), Image.new(mode, (4, 5))])
+    assert (form, read.shape) == ("pil", shape)
+    row = TriggerSet(plan(inputs=np.repeat(read, 3, axis=0)), "pil", np.zeros(3, int)).row(0)
+    assert (row.mode, row.size) == (mode, (4, 5))
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "CMYK", "HSV"])
+def test_pictures_whose_array_means_something_else_are_refused(mode):
+    with pytest.raises(InputError, match=r"mode|dtype"):
+        read_carriers([Image.new(mode, (4, 5))])
+
+
+def test_carriers_as_texts():
+    assert read_carriers(["a b", "c"]) == (["a b", "c"], "text")
+    assert read_carriers(np.array(["a b", "c"])) == (["a b", "c"], "text")
+    assert read_carriers(np.array(["a b", "c"], dtype=object)) == (["a b", "c"], "text")
+
+
+def test_a_shuffled_series_is_read_by_position():
+    class Series:
+        """Indexed by its labels, as pandas does."""
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, label):
+            return {0: "second", 1: "first"}[label]
+
+        def to_numpy(self):
+            return np.array(["first", "second"], dtype=object)
+
+    assert read_carriers(Series())[0] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("carriers", "words"),
+    [
+        ([], "no carriers"),
+        (np.zeros((0, 3)), "no carriers"),
+        ("one string", "carriers are a str"),
+        (b"bytes", "carriers are a bytes"),
+        (7, "carriers are a int"),
+        (None, "carriers are a NoneType"),
+        ({0: "a", 1: "b"}, "carriers are a dict"),
+        (iter(["a"]), "carriers are a list_iterator"),
+        (np.array(3.0), "carriers are a ndarray"),
+        ([np.zeros((2, 2)), np.zeros((2, 3))], r"differ in shape.*\(2, 2\) float64, \(2, 3\) float64"),
+        ([np.zeros(2, np.uint8), np.zeros(2)], "differ in shape, dtype"),
+        ([Image.new("L", (4, 4)), Image.new("RGB", (4, 4))], "RGB"),
+        ([Image.new("L", (4, 4)), np.zeros((4, 4), np.uint8)], "differ in shape, dtype or kind"),
+        (["a", np.zeros(3)], "differ"),
+        (["a", 3], "differ"),
+        ([(np.zeros((2, 2)), 3)], "without labels"),
+        ([object(), object()], "dtype object"),
+        ([True, False], "dtype bool"),
+        (np.array([[1.0, np.nan]]), "NaN"),
+        (np.array([[1.0, np.inf]]), "infinity"),
+        (np.zeros((2, 2), complex), "dtype complex"),
+        (["fine", "broken \udcff"], "no Unicode"),
+    ],
+)
+def test_carriers_refused(carriers, words):
+    with pytest.raises(InputError, match=words):
+        read_carriers(carriers)
+
+
+def test_labels():
+    assert read_labels(None, 3, 2) is None
+    for given in ([0, 1, 1], (0, 1, 1), np.array([0, 1, 1], np.uint8)):
+        read = read_labels(given, 3, 2)
+        assert (read.tolist(), read.dtype) == ([0, 1, 1], np.int64)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([[0.1, 0.9], [1.0, 0.0]], "soft targets"),
+        ([[0, 1], [1, 0]], "several labels"),
+        ([0.0, 1.0], "dtype float64"),
+        (["cat", "dog"], "one integer class"),
+        ([True, False], "dtype bool"),
+        ([0], "1 labels for 2"),
+        ([0, 2], "from 0 to 2, classes=2 allows 0 to 1"),
+        ([-1, 0], "from -1 to 0"),
+        ([], "dtype float64"),
+    ],
+)
+def test_labels_refused(labels, words):
+    with pytest.raises(InputError, match=words):
+        read_labels(labels, 2, 2)
