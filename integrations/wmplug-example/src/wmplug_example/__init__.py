@@ -1,0 +1,1 @@
+"""An example plugin of wmplug: a scheme for tables, and skorch."""
