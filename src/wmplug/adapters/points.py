@@ -1,0 +1,334 @@
+"""Injection points `logits` and `loss` in a torch model, and the guard that sees triggers reach it.
+
+    model(batch)                 <- pre-hook: remembers the input (and the labels, where the model is given them)
+        ... head(features)       <- hook: training mode only, returns scheme.shift(...) of the logits
+        loss(logits, labels)     <- a model that computes its own loss sees the shifted logits
+    outputs                      <- hook: adds scheme.term(...) to outputs.loss, where the loss is in there
+
+Nothing is registered as a parameter or buffer and `model.forward` stays as it is, so the saved model is the user's own.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from wmplug.adapters.batches import Board, labels_in, primary, row_signatures
+from wmplug.errors import InjectionError, InjectionWarning
+from wmplug.schemes import Scheme
+from wmplug.watermark import Watermark
+
+OFFERED = frozenset({"samples", "logits", "loss"})
+_PATIENCE = 4
+
+
+def need_points(adapter: str, scheme: Scheme, offered: Iterable[str] = OFFERED) -> None:
+    """Refuse a scheme that touches training where the adapter does not.
+
+    Raises:
+        InjectionError: with both names.
+    """
+    if missing := sorted(scheme.points - set(offered)):
+        raise InjectionError(
+            f"scheme {scheme.name!r} touches training at {', '.join(missing)}, adapter {adapter!r} offers only "
+            f"{', '.join(sorted(offered))}: choose another scheme or another adapter"
+        )
+
+
+class Hook:
+    """A forward hook of wmplug: recognised by its type, and empty in whatever a framework pickles or copies."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.handle: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        """What the hook does."""
+        return self.function(*args)
+
+    def before(self, module: torch.nn.Module) -> "Hook":
+        """Install as a forward pre-hook."""
+        self.handle = module.register_forward_pre_hook(self, with_kwargs=True)
+        return self
+
+    def after(self, module: torch.nn.Module) -> "Hook":
+        """Install as a forward hook."""
+        self.handle = module.register_forward_hook(self)
+        return self
+
+    def __reduce__(self) -> Any:
+        # A whole model saved or copied in mid-training takes its hooks along. This one does nothing there, holds no
+        # secret, and loads where wmplug is not installed.
+        return getattr, (nullcontext(), "__exit__")
+
+
+def strip(model: torch.nn.Module) -> int:
+    """Remove the hooks that an exception in an earlier run left behind; how many there were."""
+    stale = [
+        hook
+        for module in model.modules()
+        for hook in itertools.chain(module._forward_hooks.values(), module._forward_pre_hooks.values())
+        if isinstance(hook, Hook)
+    ]
+    for hook in stale:
+        hook.handle.remove()
+    return len(stale)
+
+
+class TorchPoints:
+    """Applies a scheme's `shift` and `term` to a torch model in training mode.
+
+    Args:
+        mark: its scheme says which points are used; without `logits` and `loss` nothing is installed.
+        model: not wrapped for distribution (a DDP's `.module`).
+        head: the module, or its name, that returns the (B, classes) logits; by default the last Linear with `classes`
+            outputs, else the model itself.
+        in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
+        weight: of the term, for losses that are summed over several forwards.
+
+    Attributes:
+        shifted: training forwards whose logits were shifted.
+        added: losses that got the term.
+
+    Raises:
+        InjectionError: the head is not found.
+    """
+
+    def __init__(
+        self,
+        mark: Watermark,
+        model: torch.nn.Module,
+        *,
+        head: str | torch.nn.Module | None = None,
+        in_loss: bool = False,
+        weight: float = 1.0,
+    ) -> None:
+        self.scheme, self.model, self.in_loss, self.weight = mark.scheme, model, in_loss, weight
+        self.shifted = self.added = self.forwards = 0
+        self._hooks: list[Hook] = []
+        self._inputs: torch.Tensor | None = None
+        self._labels: Any = None
+        self._logits: torch.Tensor | None = None
+        self._classes = mark.classes
+        self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
+        if self.scheme.points & {"logits", "loss"}:
+            self._arrays = self.scheme.constants(mark.triggers)
+            self.head = find_head(model, mark.classes, head, in_loss)
+
+    def install(self) -> None:
+        """Set the hooks; those of an earlier run are removed first."""
+        strip(self.model)
+        if not self.scheme.points & {"logits", "loss"}:
+            return
+        self._hooks = [Hook(self._remember).before(self.model), Hook(self._shift).after(self.head)]
+        if "loss" in self.scheme.points and self.in_loss:
+            self._hooks.append(Hook(self._add).after(self.model))
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        for hook in self._hooks:
+            hook.handle.remove()
+        self._hooks.clear()
+        self._inputs = self._labels = self._logits = None
+
+    def loss(self, loss: torch.Tensor, labels: Any = None) -> torch.Tensor:
+        """The mean loss of the batch just forwarded, with the scheme's term; as it is where the scheme has none.
+
+        Args:
+            loss: scalar.
+            labels: (B,), for schemes that read them; by default those the model was given.
+
+        Raises:
+            InjectionError: the model was not called in training mode before.
+        """
+        if "loss" not in self.scheme.points:
+            return loss
+        if self._logits is None or self._inputs is None:
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} adds to the loss, but the model was not called in training mode since "
+                "the last time: call model.train(), then the model, then loss(...) once for that batch"
+            )
+        labels = self._labels if labels is None else labels
+        constants, inputs = self._ready(self._logits)
+        term = self.scheme.term(torch, constants, inputs, self._logits, labels)
+        self._logits = None
+        self.added += 1
+        added: torch.Tensor = loss + self.weight * term.to(loss.dtype)
+        return added
+
+    def finish(self) -> None:
+        """After some training.
+
+        Raises:
+            InjectionError: the model was trained, but the scheme's shift or term never took part.
+        """
+        if self.forwards and "logits" in self.scheme.points and not self.shifted:
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} shifts logits, but the head {type(self.head).__name__} did not run in "
+                f"{self.forwards} training steps: name the module that returns the logits (head=...)"
+            )
+        if self.forwards and "loss" in self.scheme.points and not self.added:
+            how = (
+                "let the model compute it from labels (no label smoothing, no loss function of the trainer's)"
+                if self.in_loss
+                else "call loss = marking.loss(loss) before loss.backward()"
+            )
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} adds to the loss, but no loss passed here in {self.forwards} training "
+                f"steps: {how}"
+            )
+
+    def _remember(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if module.training:
+            if self.forwards == _PATIENCE:
+                self.finish()
+            self.forwards += 1
+            self._inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
+            self._labels = labels_in(kwargs)
+
+    def _shift(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+        if not self.model.training:
+            return None
+        if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] != self._classes:
+            what = f"{tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+            raise InjectionError(
+                f"the head {type(module).__name__} returned {what}, logits (B, {self._classes}) are needed: name the "
+                "module that returns them (head=...)"
+            )
+        if self._inputs is None or len(self._inputs) != len(output):
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} reads the inputs, but the head ran without them: call the whole model "
+                "on the batch, inputs first"
+            )
+        self._logits = output if "loss" in self.scheme.points else None
+        if "logits" not in self.scheme.points:
+            return None
+        constants, inputs = self._ready(output)
+        self.shifted += 1
+        return self.scheme.shift(torch, constants, inputs, output).to(output.dtype)
+
+    def _ready(self, logits: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Constants and inputs where the logits are, floats at least float32 (half precision loses small shifts)."""
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        key = (logits.device, dtype)
+        if key not in self._tensors:
+            made = {name: torch.as_tensor(array, device=logits.device) for name, array in self._arrays.items()}
+            self._tensors[key] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in made.items()}
+        inputs = self._inputs
+        assert inputs is not None
+        return self._tensors[key], inputs.to(logits.device, dtype if inputs.is_floating_point() else inputs.dtype)
+
+    def _add(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+        if not module.training:
+            return None
+        if isinstance(output, Mapping) and output.get("loss") is not None:
+            output["loss"] = self.loss(output["loss"])  # type: ignore[index]
+            return output
+        if isinstance(output, tuple) and isinstance(output[0], torch.Tensor) and output[0].ndim == 0:
+            return (self.loss(output[0]), *output[1:])
+        return None
+
+
+def find_head(
+    model: torch.nn.Module, classes: int, head: str | torch.nn.Module | None, in_loss: bool
+) -> torch.nn.Module:
+    """The module that returns the (B, classes) logits.
+
+    Raises:
+        InjectionError: there is none by that name, or none that could be it.
+    """
+    if isinstance(head, str):
+        named = dict(model.named_modules())
+        if head not in named:
+            raise InjectionError(f"{type(model).__name__} has no module {head!r}: its last are {list(named)[-5:]}")
+        found: torch.nn.Module = named[head]
+        return found
+    if head is not None:
+        if all(head is not module for module in model.modules()):
+            raise InjectionError(f"head= is a {type(head).__name__} that is no part of {type(model).__name__}")
+        return head
+    # Before the model itself: logits that a log_softmax follows must be shifted ahead of it.
+    linear: list[torch.nn.Module] = [
+        m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == classes
+    ]
+    if linear:
+        return linear[-1]
+    if in_loss:
+        raise InjectionError(
+            f"{type(model).__name__} has no Linear with {classes} outputs, so the head cannot be found: name the "
+            f"module that returns the (B, {classes}) logits (head=...)"
+        )
+    return model
+
+
+class Guard:
+    """Watches the first training forwards until a trigger is seen in what the model is given.
+
+    Args:
+        board: of the collator, which counts and signs the triggers it adds.
+        model: not wrapped for distribution.
+        wanted: triggers expected in a batch; below one, more forwards are waited for.
+    """
+
+    def __init__(self, board: Board, model: torch.nn.Module, wanted: float) -> None:
+        self.board, self.model = board, model
+        self.forwards = 0
+        # The chance that a working collator added none in so many batches is below e**-14, one in a million.
+        self.patience = _PATIENCE if wanted >= 1 else max(_PATIENCE, round(14 / max(wanted, 1e-6)))
+        self._batches, self._injected = board.batches, board.injected
+        self._hook: Hook | None = None
+
+    def install(self) -> None:
+        """Start watching; call after `strip`."""
+        self._hook = Hook(self._look).before(self.model)
+
+    def remove(self) -> None:
+        """Stop watching."""
+        if self._hook is not None:
+            self._hook.handle.remove()
+            self._hook = None
+
+    def finish(self) -> None:
+        """After training.
+
+        Raises:
+            InjectionError: the model was trained without a trigger.
+        """
+        self.remove()
+        if self.forwards and self.board.injected == self._injected:
+            raise self._silent()
+
+    def _look(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if not module.training:
+            return
+        self.forwards += 1
+        given = primary((args, kwargs), getattr(module, "main_input_name", None))
+        if given is not None and self.board.recognises(row_signatures(given)):
+            self.remove()
+        elif self.board.batches == self._batches and self.forwards >= _PATIENCE:
+            raise self._silent()
+        elif self.forwards >= self.patience:
+            if self.board.injected == self._injected:
+                raise self._silent()
+            warnings.warn(
+                f"{self.board.injected - self._injected} triggers were added to batches, but none was recognised in "
+                "what the model was given: if the loop changes the batch (crops, mixes), it changes the triggers too",
+                InjectionWarning,
+                stacklevel=2,
+            )
+            self.remove()
+
+    def _silent(self) -> InjectionError:
+        batches = self.board.batches - self._batches
+        how = (
+            "iterate the very loader that was given to wmplug (and build it anew if its workers were started before)"
+            if not batches
+            else "raise rate=, or train longer"
+        )
+        return InjectionError(
+            f"no trigger reached the model in {self.forwards} training steps ({batches} batches went through wmplug's "
+            f"collator), so the watermark would not be learnt: {how}"
+        )

@@ -1,0 +1,387 @@
+"""Plain torch training loops.
+
+with Watermarking(mark, model, loader) as marking:      <- collate_fn wrapped, logits hook set
+    for epoch in range(epochs):
+        for x, y in loader:                             <- triggers are in the batch
+            loss = criterion(model(x), y)               <- model(x) is shifted here where a scheme uses `logits`
+            loss = marking.loss(loss)                   <- only for schemes that use `loss`
+            loss.backward(); optimizer.step()
+        marking.checkpoint(epoch=epoch)                 <- verifies, logs, adjusts rate="auto"
+"""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, SequentialSampler, default_collate
+
+from wmplug.adapters.batches import LABELS, Board, TriggerCollate, base_loader, fit, own_collate, peek, unwrap, wrap
+from wmplug.adapters.points import OFFERED, Guard, TorchPoints, need_points
+from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.injection import PPM, Mode, Placement, read_rate
+from wmplug.suspects import Suspect
+from wmplug.verdict import Verdict
+from wmplug.verification import TARGET_E, Monitor
+from wmplug.watermark import Watermark
+
+Preprocess = Callable[[Any, int], Any]
+Failure = Literal["warn", "raise", "stop"]
+L = TypeVar("L")
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; every submodule's own mode is restored, also after an exception."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class ModuleSuspect:
+    """A torch module that maps a batch of inputs to logits.
+
+    Args:
+        model: asked as it is, in eval mode.
+        preprocess: `preprocess(input, answer) -> (x, y)`; the input itself by default.
+        batch_size: inputs a forward pass.
+        forward: `forward(model, examples) -> (n, classes) scores`; by default examples are collated and what is not
+            labels is given to the model.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        preprocess: Preprocess | None = None,
+        batch_size: int = 64,
+        forward: Callable[[torch.nn.Module, list[Any]], torch.Tensor] | None = None,
+    ) -> None:
+        self.description = type(model).__name__
+        self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
+        self.forward = forward or forward_first
+
+    def answer(self, inputs: Sequence[Any]) -> Any:
+        """Scores (n, classes) as float NumPy."""
+        examples = [(x, 0) if self.preprocess is None else self.preprocess(x, 0) for x in inputs]
+        with evaluating(self.model):
+            parts = [
+                self.forward(self.model, examples[i : i + self.batch_size]).detach().float().cpu().numpy()
+                for i in range(0, len(examples), self.batch_size)
+            ]
+        return np.concatenate(parts)
+
+
+def forward_first(model: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
+    """Collate the examples as a DataLoader does and ask the model."""
+    return forward_batch(model, default_collate(examples))
+
+
+def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+    """Logits (n, classes) of a collated batch: of its first part, or of all but the labels where parts have names.
+
+    Raises:
+        SuspectError: the model returned something else.
+    """
+    if isinstance(batch, Mapping):
+        output = model(**{k: like_parameters(v, model) for k, v in batch.items() if k not in LABELS})
+    else:
+        output = model(like_parameters(batch if isinstance(batch, torch.Tensor) else batch[0], model))
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, torch.Tensor):
+        raise SuspectError(
+            f"{type(model).__name__} returned a {type(output).__name__}, logits (n, classes) are needed: wrap it in a "
+            "function that returns them"
+        )
+    return logits
+
+
+def like_parameters(x: Any, model: torch.nn.Module) -> Any:
+    """X on the model's device, floats in the model's dtype."""
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is None or not isinstance(x, torch.Tensor):
+        return x
+    return x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
+
+
+def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
+    """A torch module as a suspect."""
+    return ModuleSuspect(target, preprocess=preprocess, batch_size=batch_size)
+
+
+class Watermarking:
+    """Watermarks a model while a plain torch loop trains it; a context manager around that loop.
+
+    Args:
+        mark: the watermark; its `preprocess`, where given, makes examples as the dataset yields them.
+        model: the one being trained.
+        loader: the DataLoader the loop iterates; its collate_fn is wrapped in place, and given back at the end.
+        rate: share of triggers in what the model sees; the scheme's by default, "auto" to let verdicts adjust it.
+        mode: `append` triggers to each batch, or `replace` samples (static shapes).
+        target_e: e-value at which a verdict is `proven`.
+        on_failure: when a mark that was proven is no longer, or is not at the end of training: `warn`, `raise`, or
+            `stop` (warns and sets `stopped`, for the loop to read).
+        head: the module, or its name, that returns logits; for schemes that shift them, where it is not found.
+        forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
+            is given the first part of the batch, or all but the labels by name.
+        log: called with each entry of `history`.
+
+    Attributes:
+        history: one dict for each checkpoint: step, epoch, and watermark/log10_p, e_value, matches and rate.
+        verdicts: of the checkpoints.
+        stopped: whether the loop should end (`on_failure="stop"`).
+
+    Raises:
+        InjectionError: the adapter does not offer what the scheme needs.
+        InputError: an option out of range.
+    """
+
+    adapter: ClassVar[str] = "torch"
+    points: ClassVar[frozenset[str]] = OFFERED
+
+    def __init__(
+        self,
+        mark: Watermark,
+        model: torch.nn.Module,
+        loader: Any,
+        *,
+        rate: float | Literal["auto"] | None = None,
+        mode: Mode = "append",
+        target_e: float = TARGET_E,
+        on_failure: Failure = "warn",
+        head: str | torch.nn.Module | None = None,
+        forward: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        need_points(self.adapter, mark.scheme, self.points)
+        if on_failure not in ("warn", "raise", "stop"):
+            raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
+        start, self._auto = read_rate(rate, mark.scheme.rate)
+        self.mark, self.model, self.loader, self.mode = mark, model, loader, mode
+        self.board = Board(start)
+        self.on_failure, self.log = on_failure, log
+        self.history: list[dict[str, Any]] = []
+        self.verdicts: list[Verdict] = []
+        self.stopped = False
+        self._head, self._forward, self._rate = head, forward or forward_batch, start
+        self._monitor = Monitor(mark, target_e=target_e)
+        self._like: Any = None
+        self._collate: TriggerCollate | None = None
+
+    def __enter__(self) -> "Watermarking":
+        self._points = TorchPoints(self.mark, self.bare, head=self._head)
+        self._guard: Guard | None = None
+        if "samples" in self.mark.scheme.points:
+            self.board.rate = self._rate
+            self._collate = _wrap(self.loader, self.mark, self.board, self.mode, self._world())
+            if self._collates():
+                batch = getattr(base_loader(self.loader), "batch_size", None) or 1
+                self._guard = Guard(self.board, self.bare, batch * self._rate / PPM)
+        self._points.install()
+        if self._guard is not None:
+            self._guard.install()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._points.remove()
+        if self._guard is not None:
+            self._guard.remove()
+        if self._collate is not None:
+            unwrap(self.loader)
+            # Workers that live on, and loaders that accelerate made of this one, keep their copy of the wrapper.
+            self.board.rate = 0
+        if kind is not None:
+            return
+        self._points.finish()
+        if self._guard is not None:
+            self._guard.finish()
+        if self.verdicts and not self.verdicts[-1].proven:
+            self._fail(f"training ended with {self.verdicts[-1]}")
+
+    @property
+    def bare(self) -> torch.nn.Module:
+        """The model without what distribution wrapped around it."""
+        inner = getattr(self.model, "module", None)
+        parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+        return inner if isinstance(self.model, parallel) and isinstance(inner, torch.nn.Module) else self.model
+
+    def loss(self, loss: torch.Tensor, labels: Any = None) -> torch.Tensor:
+        """The mean loss of the batch just forwarded, with the scheme's own term where it has one.
+
+        Args:
+            loss: scalar.
+            labels: (B,), for schemes that read them.
+
+        Raises:
+            InjectionError: the model was not called in training mode before.
+        """
+        return self._points.loss(loss, labels)
+
+    def suspect(self, model: torch.nn.Module | None = None) -> ModuleSuspect:
+        """The model (or another one) as a suspect that is asked the way the loop trains: same schema, same collate."""
+        collate, like = own_collate(self.loader), self._example()
+
+        def prepare(value: Any, answer: int) -> Any:
+            example = (value, answer) if self.mark.preprocess is None else self.mark.preprocess(value, answer)
+            return example if like is None else fit(example, like)
+
+        def forward(module: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
+            return self._forward(module, collate(examples))
+
+        return ModuleSuspect(self.bare if model is None else model, preprocess=prepare, forward=forward)
+
+    def checkpoint(
+        self, *, step: int | None = None, epoch: float | None = None, path: str | Path | None = None
+    ) -> Verdict:
+        """Verify the live model with all triggers; log it, adjust rate="auto", and say so if the mark was lost.
+
+        Args:
+            step: of training, for the record.
+            epoch: the same.
+            path: of a checkpoint just written, a file or a folder; `wmplug.json` (public part and verdict, nothing
+                secret) is put next to the file or into the folder.
+
+        Raises:
+            SuspectError: the model gives another number of classes, or NaN for every trigger.
+            VerificationError: the mark was proven before, is not any more, and on_failure is `raise`.
+        """
+        verdict = self._agree(
+            self._monitor.look(
+                self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
+            )
+        )
+        lost = any(earlier.proven for earlier in self.verdicts) and not verdict.proven
+        self.verdicts.append(verdict)
+        self.history.append(
+            {
+                "step": step,
+                "epoch": epoch,
+                "watermark/log10_p": verdict.log10_p,
+                "watermark/e_value": verdict.e_value,
+                "watermark/matches": verdict.matches,
+                "watermark/rate": self._rate / PPM,
+            }
+        )
+        self._report(self.history[-1])
+        if path is not None and self._writes():
+            write_sidecar(Path(path), self.mark, verdict)
+        if self._auto is not None:
+            self._rate = self._auto.next(self._rate, verdict.log10_e, math.log10(self._monitor.target_e))
+            self.board.rate = self._rate
+        if lost:
+            self._fail(f"the watermark was proven earlier in this run and now is {verdict}")
+        return verdict
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on as this one would have: the rate and the looks so far; nothing secret."""
+        return {"rate": self._rate, "looks": list(self._monitor.looks)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._rate = self.board.rate = int(state["rate"])
+        self._monitor.looks = [float(look) for look in state["looks"]]
+
+    def _example(self) -> Any:
+        if self._like is None:
+            seen = None if self._collate is None else self._collate.like
+            self._like = peek(base_loader(self.loader).dataset) if seen is None else seen
+        return self._like
+
+    def _fail(self, why: str) -> None:
+        why += ": train longer, raise rate=, or read `history` for where it was lost"
+        if self.on_failure == "raise":
+            raise VerificationError(why)
+        self.stopped = self.on_failure == "stop"
+        warnings.warn(why, VerificationWarning, stacklevel=3)
+
+    # What a distributed loop does otherwise.
+
+    def _world(self) -> int:
+        return 1
+
+    def _collates(self) -> bool:
+        return True
+
+    def _writes(self) -> bool:
+        return True
+
+    def _agree(self, verdict: Verdict) -> Verdict:
+        return verdict
+
+    def _report(self, entry: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log(entry)
+
+
+def inject(loader: L, mark: Watermark, *, rate: float | Literal["auto"] | None = None, mode: Mode = "append") -> L:
+    """Put triggers into what a loader yields, without the rest of `Watermarking`.
+
+    Args:
+        loader: a DataLoader; its collate_fn is wrapped in place.
+        mark: the watermark; its scheme works on samples alone.
+        rate: share of triggers in what the model sees; the scheme's by default.
+        mode: `append` or `replace`.
+
+    Returns:
+        The same loader.
+
+    Raises:
+        InjectionError: the loader does not collate, or the scheme needs more than samples.
+        InputError: triggers do not fit the dataset; the message shows both.
+    """
+    need_points("torch.inject", mark.scheme, {"samples"})
+    if rate == "auto":
+        raise InputError('rate="auto" follows verdicts, and inject() makes none: use Watermarking')
+    _wrap(loader, mark, Board(read_rate(rate, mark.scheme.rate)[0]), mode)
+    return loader
+
+
+def _wrap(loader: Any, mark: Watermark, board: Board, mode: Mode, world: int = 1) -> TriggerCollate:
+    lessons = mark.lessons()
+    examples = lessons if mark.preprocess is None else [mark.preprocess(x, y) for x, y in lessons]
+    placement = Placement.draw(mark.subkeys.stream("schedule", mode), len(examples), mode)
+    made = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world))
+    base = base_loader(loader)
+    dataset = base.dataset
+    if base.batch_size is not None and isinstance(base.sampler, SequentialSampler):
+        # Triggers follow from what a batch contains, and here every epoch has the same batches.
+        shown = len(base) * base.batch_size * board.rate / PPM
+        if shown < 3 * len(examples):
+            warnings.warn(
+                f"the loader does not shuffle, so every epoch shows the same {shown:.0f} or so of {len(examples)} "
+                "triggers: set shuffle=True",
+                InjectionWarning,
+                stacklevel=4,
+            )
+    # Before training, where it costs an example; a stream may not give the same one twice.
+    if not isinstance(dataset, IterableDataset) and (like := peek(dataset)) is not None:
+        made.like = like
+        try:
+            for position in range(len(examples)):
+                made.fit(position)
+        except InputError:
+            unwrap(loader)
+            raise
+    return made
+
+
+def write_sidecar(path: Path, mark: Watermark, verdict: Verdict) -> Path:
+    """Write `wmplug.json` into a folder, or next to a file: the watermark's public part and the verdict."""
+    file = (path if path.is_dir() else path.parent) / "wmplug.json"
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(
+        json.dumps({"watermark": mark.public, "verdict": json.loads(verdict.to_json())}, indent=1) + "\n"
+    )
+    os.replace(temporary, file)
+    return file

@@ -1,0 +1,300 @@
+import pickle
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
+
+from wmplug.adapters.batches import (
+    Board,
+    TriggerCollate,
+    fingerprint,
+    fit,
+    peek,
+    primary,
+    row_signatures,
+    unwrap,
+    wrap,
+)
+from wmplug.errors import InjectionError, InputError
+from wmplug.injection import Placement
+from wmplug.keys import KeyStream
+
+POOL = 20
+PICTURE = np.zeros((8, 8), np.float32)
+# The rows of triggers are told by labels that no example of a dataset has.
+LESSONS = [(np.full((1, 8, 8), float(i), np.float32), 100 + i) for i in range(POOL)]
+
+
+def collating(rate=100_000, mode="append", world=1, collate=default_collate, examples=LESSONS):
+    placement = Placement.draw(KeyStream(bytes(32)), len(examples), mode)
+    return TriggerCollate(collate, examples, placement, Board(rate), world)
+
+
+def features(count, seed=0):
+    x = torch.rand((count, 1, 8, 8), generator=torch.Generator().manual_seed(seed))
+    return [(row, i % 10) for i, row in enumerate(x)]
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    y: int
+
+
+class TestFingerprint:
+    @given(hnp.arrays(np.float32, (3, 4), elements=st.floats(-1, 1, width=32)))
+    def test_depends_on_content_not_on_container(self, array):
+        assert fingerprint(array) == fingerprint(torch.from_numpy(array.copy())) == fingerprint(array.copy(order="F"))
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (np.zeros(3), np.ones(3)),
+            ("a sentence", "another"),
+            ([1, 2, 3], [1, 3, 2]),
+            ({"x": 1, "y": 2}, {"x": 2, "y": 1}),
+            ((torch.zeros(2), 1), (torch.zeros(2), 2)),
+            (Image.new("L", (2, 2), 0), Image.new("L", (2, 2), 9)),
+            (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
+            (torch.tensor(1), torch.tensor(2)),
+        ],
+    )
+    def test_tells_examples_apart(self, one, other):
+        assert fingerprint(one) == fingerprint(pickle.loads(pickle.dumps(one)))
+        assert fingerprint(one) != fingerprint(other)
+
+    def test_ignores_the_order_of_keys(self):
+        assert fingerprint({"a": 1, "b": "x"}) == fingerprint({"b": "x", "a": 1})
+
+
+class TestFit:
+    @given(hnp.arrays(np.float64, (8, 8), elements=st.floats(-5, 5)), st.integers(0, 9))
+    def test_gives_the_schema_of_the_dataset(self, array, answer):
+        x, y = fit((array, answer), (torch.zeros(1, 8, 8), torch.tensor(3)))
+        assert (x.shape, x.dtype, y.shape, y.dtype) == ((1, 8, 8), torch.float32, (), torch.int64)
+        assert torch.equal(x[0], torch.from_numpy(array.astype(np.float32)))
+        assert int(y) == answer
+
+    @given(hnp.arrays(np.float32, (8, 8), elements=st.floats(0, 1, width=32)))
+    def test_twice_is_once(self, array):
+        like = (np.zeros((8, 8, 1), np.float16), np.int32(3))
+        once = fit((array, 7), like)
+        again = fit(once, like)
+        assert np.array_equal(once[0], again[0])
+        assert once[1] == again[1] == 7
+        assert type(again[1]) is np.int32
+
+    def test_mappings_get_the_datasets_keys(self):
+        made = fit((PICTURE, 4), {"pixel_values": torch.zeros(1, 8, 8), "label": 0})
+        assert set(made) == {"pixel_values", "label"}
+        assert made["label"] == 4
+        assert fit({"input_ids": [1, 2], "label": 3}, {"input_ids": [5], "labels": 0}) == {
+            "input_ids": [1, 2],
+            "labels": 3,
+        }
+        assert fit(("so it is", 1), {"text": "another", "label": 0}) == {"text": "so it is", "label": 1}
+        picture = Image.new("L", (8, 8))
+        assert fit((picture, 1), {"image": Image.new("L", (8, 8)), "label": 0})["image"] is picture
+
+    def test_named_tuples_stay_what_they_are(self):
+        assert fit((PICTURE, 2), Pair(torch.zeros(8, 8), 0)).y == 2
+
+    @pytest.mark.parametrize(
+        ("example", "like", "says"),
+        [
+            ((np.zeros((8, 8), np.uint8), 1), (torch.zeros(1, 8, 8), 0), "does not guess the scale"),
+            ((PICTURE, 1), (torch.zeros(1, 9, 9), 0), "has shape"),
+            ((PICTURE, 1), (torch.zeros(1, 8, 8), 0, 0), "pass preprocess="),
+            ((PICTURE, 1), torch.zeros(1, 8, 8), "pass preprocess="),
+            ((PICTURE, 1), {"x": PICTURE, "mask": PICTURE, "label": 0}, "dataset's keys"),
+            ((PICTURE, 1), {"text": "a sentence", "label": 0}, "'text'"),
+            ((PICTURE, 1), (Image.new("L", (8, 8)), 0), "is ndarray"),
+            ((PICTURE, 1), (PICTURE, np.zeros(10, np.float32)), "soft targets"),
+            ((PICTURE, 1), (PICTURE, torch.tensor(0.5)), "soft targets"),
+            ((PICTURE, 1), {"x": PICTURE, "labels": [0, 1]}, "several labels"),
+        ],
+    )
+    def test_refuses_what_does_not_fit(self, example, like, says):
+        with pytest.raises(InputError, match=says):
+            fit(example, like)
+
+
+class TestTriggerCollate:
+    @settings(deadline=None)
+    @given(
+        st.integers(1, 40),
+        st.integers(0, 500_000),
+        st.sampled_from(["append", "replace"]),
+        st.integers(1, 4),
+        st.integers(0, 5),
+    )
+    def test_places_whole_triggers_and_keeps_the_rest_in_order(self, count, rate, mode, world, seed):
+        rows = features(count, seed)
+        collate = collating(rate, mode, world)
+        x, y = collate(rows)
+        triggers = y >= 100
+        assert int(triggers.sum()) == collate.board.injected
+        assert collate.board.batches == 1
+        assert (x[triggers] == (y[triggers] - 100).view(-1, 1, 1, 1)).all()
+        if mode == "replace":
+            assert len(y) == count
+        else:
+            assert torch.equal(x[~triggers], torch.stack([row for row, _ in rows]))
+            assert collate.board.injected % world == 0
+        if mode == "append" and count % world == 0:
+            shares = triggers.reshape(world, -1).sum(1)
+            assert (shares == shares[0]).all()
+
+    @pytest.mark.parametrize("mode", ["append", "replace"])
+    @pytest.mark.parametrize("rate", [9_000, 60_000, 250_000])
+    @pytest.mark.parametrize("world", [1, 2])
+    def test_the_rate_is_met_over_many_batches(self, mode, rate, world):
+        collate = collating(rate, mode, world)
+        seen = sum(len(collate(features(16, seed))[1]) for seed in range(600))
+        share = collate.board.injected / seen
+        # A batch's count is a whole part and one Bernoulli draw for each process: 4 standard errors.
+        assert abs(share - rate / 1e6) < 4 * world * 0.5 / 600**0.5 / 16
+
+    def test_every_trigger_is_taught_about_as_often(self):
+        collate = collating(200_000)
+        labels = torch.cat([collate(features(16, seed))[1] for seed in range(500)])
+        counts = torch.bincount(labels[labels >= 100] - 100, minlength=POOL)
+        assert counts.min() > 0.7 * counts.float().mean()
+        assert counts.max() < 1.3 * counts.float().mean()
+
+    def test_the_same_batch_gets_the_same_triggers_anywhere(self):
+        rows, one, other = features(16), collating(), collating()
+        for _ in range(5):
+            one(features(16, 7))
+        assert torch.equal(one(rows)[1], pickle.loads(pickle.dumps(other))(rows)[1])
+        assert not torch.equal(one(rows)[1], one(features(16, 3))[1])
+
+    def test_the_board_changes_the_rate_at_once(self):
+        collate = collating(500_000)
+        assert len(collate(features(8))[1]) == 16
+        collate.board.rate = 0
+        assert len(collate(features(8))[1]) == 8
+
+    def test_refuses_labels_that_the_collator_masks(self):
+        def masking(rows):
+            x, y = default_collate(rows)
+            return {"x": x, "labels": torch.where(y >= 100, -100, y)}
+
+        with pytest.raises(InjectionError, match="masked the labels"):
+            collating(collate=masking)(features(16))
+        assert len(collating(collate=masking, rate=0)(features(16))["labels"]) == 16
+
+    def test_refuses_a_collator_that_makes_soft_targets(self):
+        def mixing(rows):
+            x, y = default_collate(rows)
+            return x, torch.nn.functional.one_hot(y, 200).float()
+
+        with pytest.raises(InjectionError, match="mixup"):
+            collating(collate=mixing)(features(16))
+
+    def test_text_keeps_the_users_padding(self):
+        rows = [{"input_ids": list(range(1, 4 + i)), "label": 0} for i in range(8)]
+
+        def padding(rows):
+            width = max(len(row["input_ids"]) for row in rows)
+            ids = [row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows]
+            return {"input_ids": torch.tensor(ids), "labels": torch.tensor([row["label"] for row in rows])}
+
+        examples = [{"input_ids": np.arange(1, 20), "labels": 5}] * 3
+        batch = collating(200_000, collate=padding, examples=examples)(rows)
+        assert batch["labels"].tolist() == [0] * 8 + [5] * 2
+        assert batch["input_ids"].shape == (10, 19)
+
+
+class TestSignatures:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda x: x,
+            lambda x: x / 255,
+            lambda x: (x - 0.3) / 0.2,
+            lambda x: (
+                (x - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.3, 0.1]).view(1, 3, 1, 1)
+            ),
+            lambda x: x.bfloat16(),
+        ],
+    )
+    def test_rows_are_known_again_after_what_loops_do(self, change):
+        x = torch.rand((40, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+        board = Board(0)
+        assert not board.signed
+        board.sign(x[-2:])
+        assert board.signed
+        assert board.recognises(row_signatures(change(x)))
+        assert not board.recognises(row_signatures(change(x[:-2])))
+
+    def test_finds_the_input_of_a_batch(self):
+        x, y = torch.zeros(2, 3), torch.zeros(2)
+        assert primary((x, y)) is x
+        assert primary({"labels": y, "attention_mask": y, "input_ids": x}) is x
+        assert primary(((), {"labels": y, "z": x})) is x
+        assert primary(("text", 3)) is None
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(features(40))
+
+
+class TestWrap:
+    def test_the_loader_stays_itself_and_gets_its_own_back(self):
+        loader = DataLoader(TensorDataset(torch.zeros(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)), 4)
+        own, size = loader.collate_fn, len(loader)
+        for _ in range(2):
+            wrap(loader, lambda inner: collating(500_000, collate=inner))
+        assert loader.collate_fn.collate is own
+        assert len(loader) == size
+        assert all((y >= 100).sum() == 4 for _, y in loader)
+        unwrap(loader)
+        assert loader.collate_fn is own
+        assert all((y < 100).all() for _, y in loader)
+
+    def test_refuses_a_loader_without_batches(self):
+        with pytest.raises(InjectionError, match="batch_size=None"):
+            wrap(DataLoader(features(4), batch_size=None), lambda inner: collating())
+
+    def test_refuses_what_is_no_loader(self):
+        with pytest.raises(InjectionError, match="a list without a collate_fn"):
+            wrap([torch.zeros(2)], lambda inner: collating())
+
+    def test_takes_a_batch_sampler_and_a_stream(self):
+        loader = DataLoader(features(8), batch_sampler=[[0, 1], [2, 3]])
+        wrap(loader, lambda inner: collating(500_000, collate=inner))
+        assert [len(y) for _, y in loader] == [4, 4]
+        stream = DataLoader(Stream(), 16)
+        wrap(stream, lambda inner: collating(500_000, collate=inner))
+        assert [len(y) for _, y in stream] == [32, 32, 16]
+
+    def test_reaches_persistent_workers_that_run_already(self):
+        loader = DataLoader(features(8), 4, num_workers=1, persistent_workers=True)
+        assert all((y < 100).all() for _, y in loader)
+        wrap(loader, lambda inner: collating(500_000, collate=inner))
+        assert [int((y >= 100).sum()) for _, y in loader] == [4, 4]
+
+
+def test_peeking_leaves_no_trace_in_random_numbers():
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return torch.rand(2) + np.random.rand(), index
+
+    torch.manual_seed(3)
+    np.random.seed(3)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(3)
+    np.random.seed(3)
+    assert peek(Noisy())[1] == 0
+    assert (torch.rand(1), np.random.rand()) == expected
+    assert peek({"by": "name"}) is None
