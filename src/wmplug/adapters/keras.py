@@ -1,0 +1,321 @@
+"""Keras `model.fit`, on torch, jax and tensorflow.
+
+    model.fit(x, y, callbacks=[WatermarkCallback(mark), ...]):
+        on_train_begin                                  <- the instance's train_step is shadowed (keras_step.py)
+        for epoch in epochs:
+            for batch in data: train_function(batch)    <- triggers join in-graph; guard in the first
+            evaluate(validation_data)                   <- untouched
+            on_epoch_end(logs)                          <- verify the live model, logs["watermark/..."], rate="auto"
+        on_train_end                                    <- the model gets its methods back; verify, on_failure
+
+Put it **first** in `callbacks`: those after it (ModelCheckpoint(monitor="watermark/log10_e", mode="max"), CSVLogger,
+TensorBoard, and History in any case) see what it adds to `logs`:
+
+    watermark/log10_p, watermark/log10_e    of this verification; a p-value is exact for this look alone
+    watermark/e_value                       at most 1e30, TensorBoard holds no more
+    watermark/matches                       secret answers given
+    watermark/rate                          share of triggers in what the model sees
+    watermark/state                         0 inconclusive, 1 evidence, 2 proven
+
+Metrics of `compile(metrics=...)` are computed on the user's rows; `loss` is what is minimised and includes triggers.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from wmplug.adapters.keras_step import TriggerStep, strip
+from wmplug.errors import (
+    InjectionWarning,
+    InputError,
+    SuspectError,
+    VerificationError,
+    VerificationWarning,
+)
+from wmplug.injection import PPM, Mode, Placement, read_rate
+from wmplug.suspects import Suspect
+from wmplug.verdict import Verdict
+from wmplug.verification import TARGET_E, Monitor
+from wmplug.watermark import Preprocess, Watermark
+
+Event = Literal["epoch_end", "train_end"]
+OnFailure = Literal["warn", "raise", "stop"]
+EVENTS: tuple[Event, ...] = ("epoch_end", "train_end")
+_LOUDEST = 30.0  # a float32 scalar ends near 1e38
+_STATES = ("inconclusive", "evidence", "proven")
+
+
+class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras' base class is untyped
+    """Watermarks the model that `fit` trains, and verifies it after each epoch.
+
+    Triggers are prepared once by `mark.preprocess(input, answer) -> (x, y)`, else taken as they are, then given the
+    shape and dtype of a batch's rows: pictures 0..255 stay 0..255, so where the dataset is scaled before the model, a
+    preprocess does the same. Which triggers go into a step depends on `optimizer.iterations` alone; a run resumed from
+    weights with their optimizer (BackupAndRestore) goes on as if uninterrupted, except that the number of looks starts
+    anew. The batches that gradient_accumulation_steps joins get the same triggers.
+
+    Args:
+        mark: the watermark.
+        rate: share of triggers in what the model sees, above 0 and at most .5; the scheme's default, or "auto" (a new
+            rate at the end of an epoch compiles the step anew).
+        mode: `append` to the batch, or `replace` its last rows. Shapes never change: where a fractional rate gives a
+            step one trigger less, `append` repeats the user's last row and `replace` lets it stay.
+        verify_on: where to verify.
+        on_failure: when the final model does not prove the watermark: "warn"; "raise" VerificationError; "stop" warns
+            and also ends training as soon as a watermark that was proven no longer is.
+        target_e: e-value from which on the watermark counts as proven.
+        batch_size: inputs a forward pass when verifying.
+
+    Attributes:
+        verdict: the last one, or None.
+
+    Raises:
+        InputError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        mark: Watermark,
+        *,
+        rate: float | Literal["auto"] | None = None,
+        mode: Mode = "append",
+        verify_on: Sequence[Event] = EVENTS,
+        on_failure: OnFailure = "warn",
+        target_e: float = TARGET_E,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__()
+        if isinstance(verify_on, str) or not set(verify_on) <= set(EVENTS):
+            raise InputError(f"verify_on is {verify_on!r}: give a tuple of some of {', '.join(EVENTS)}")
+        if on_failure not in ("warn", "raise", "stop"):
+            raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
+        self.mark = mark
+        self.rate, self._auto = read_rate(rate, mark.scheme.rate)
+        # A scheme that touches other points only has a table that nobody reads.
+        pool = len(mark.triggers.plan.taught) or 1
+        self._placement = Placement.draw(mark.subkeys.stream("schedule"), pool, mode)
+        self._verify_on, self._on_failure, self._batch_size = frozenset(verify_on), on_failure, batch_size
+        self._monitor = Monitor(mark, target_e=target_e)
+        self._step: TriggerStep | None = None
+        self._was_proven = False
+        self.verdict: Verdict | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Shadow the model's training step.
+
+        Raises:
+            InputError: preprocess does not return (x, y); in the first step, that triggers do not fit the batch.
+            InjectionError: in the first step, that training went around wmplug.
+        """
+        self._step = TriggerStep(
+            [_example(self.mark, x, y) for x, y in self.mark.lessons()],
+            self._placement,
+            self.rate,
+            self.mark.scheme,
+            self.mark.scheme.constants(self.mark.triggers),
+            self.mark.classes,
+        )
+        self._step.attach(self.model)
+        self._was_proven = False
+        self._say(
+            f"{self.rate / PPM:.1%} of what the model sees are triggers ({self._placement.mode}); the training loss "
+            "includes them, metrics do not"
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Number the steps; another callback may have restored a checkpoint."""
+        if self._step is not None:
+            self._step.count_from(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Verify, log, adjust the rate.
+
+        Raises:
+            InjectionError: the scheme's points were not all reached.
+        """
+        if (step := self._step) is None:
+            return
+        step.check()
+        if step.whole_metrics and "samples" in self.mark.scheme.points:
+            step.whole_metrics = False
+            warnings.warn(
+                f"{type(self.model).__name__}.train_step does not call compute_metrics: its metrics include triggers",
+                InjectionWarning,
+                stacklevel=2,
+            )
+        if "epoch_end" not in self._verify_on or (verdict := self._look()) is None:
+            return
+        if logs is not None:
+            logs.update(_logged(verdict, self.rate))
+        if self._on_failure == "stop" and self._was_proven and not verdict.proven:
+            self.model.stop_training = True
+            self._fail(f"the watermark was proven and is not after epoch {epoch + 1} ({verdict}): training stops")
+        self._was_proven = self._was_proven or verdict.proven
+        self._adjust(step, verdict)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Give the model its methods back, verify, act on failure.
+
+        Raises:
+            VerificationError: the watermark is not proven, and on_failure is "raise".
+        """
+        strip(self.model)
+        self._step = None
+        # Averaged weights, or the best, may have been put in place since the last epoch's look.
+        verdict = self._look() if "train_end" in self._verify_on else self.verdict
+        if verdict is None:
+            return
+        self._say(str(verdict))
+        if not verdict.proven:
+            self._fail(f"the trained model does not prove the watermark ({verdict}): train longer or raise rate=")
+
+    def _look(self) -> Verdict | None:
+        step = int(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(self.model.optimizer.iterations)))
+        suspect = KerasSuspect(self.model, preprocess=self.mark.preprocess, batch_size=self._batch_size)
+        try:
+            self.verdict = self._monitor.look(suspect, step=step, run={"adapter": "keras"})
+        except SuspectError as error:
+            self._fail(f"the model cannot be verified at step {step}: {error}")
+            return None
+        return self.verdict
+
+    def _adjust(self, step: TriggerStep, verdict: Verdict) -> None:
+        if self._auto is None:
+            return
+        rate = self._auto.next(self.rate, verdict.log10_e, math.log10(verdict.target_e))
+        if rate != self.rate:
+            self.rate = step.rate = rate
+            step.retrace(self.model)
+
+    def _fail(self, message: str) -> None:
+        if self._on_failure == "raise":
+            raise VerificationError(message)
+        warnings.warn(message, VerificationWarning, stacklevel=3)
+
+    def _say(self, message: str) -> None:
+        if self.params.get("verbose"):
+            print(f"wmplug: {message}")
+
+
+def _logged(verdict: Verdict, rate: int) -> dict[str, float]:
+    return {
+        "watermark/log10_p": verdict.log10_p,
+        "watermark/log10_e": verdict.log10_e,
+        "watermark/e_value": 10 ** min(verdict.log10_e, _LOUDEST),
+        "watermark/matches": float(verdict.matches),
+        "watermark/rate": rate / PPM,
+        "watermark/state": float(_STATES.index(verdict.state)),
+    }
+
+
+def _example(mark: Watermark, given: Any, answer: int) -> tuple[Any, int]:
+    if mark.preprocess is None:
+        return given, answer
+    made = mark.preprocess(given, answer)
+    if not isinstance(made, tuple) or len(made) != 2 or np.size(made[1]) != 1:
+        what = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
+        raise InputError(
+            f"preprocess returned {what}: with Keras it turns (input, answer) into (x, y) as the dataset yields them, "
+            "y one integer class"
+        )
+    return made[0], int(np.reshape(made[1], ())[()])
+
+
+class KerasSuspect:
+    """A Keras model with one output of (n, classes) scores.
+
+    Args:
+        model: asked as it is, in inference mode; its training state is untouched.
+        preprocess: `preprocess(input, answer) -> (x, y)`; the input itself by default.
+        batch_size: inputs a forward pass.
+    """
+
+    def __init__(self, model: keras.Model, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> None:
+        self.description = model.name
+        self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
+
+    def answer(self, inputs: Sequence[Any]) -> Any:
+        """Scores (n, classes) as NumPy.
+
+        Raises:
+            SuspectError: the model has another number of outputs than one.
+        """
+        examples = [x if self.preprocess is None else self.preprocess(x, 0)[0] for x in inputs]
+        with _inference(self.model):
+            parts = [self._scores(examples[i : i + self.batch_size]) for i in range(0, len(examples), self.batch_size)]
+        return np.concatenate(parts)
+
+    def _scores(self, examples: list[Any]) -> Any:
+        outputs = keras.tree.flatten(self.model.predict_on_batch(self._batch(examples)))
+        if len(outputs) != 1:
+            raise SuspectError(
+                f"{self.description} has {len(outputs)} outputs, one of scores (n, classes) is needed: wrap it in a "
+                "function that returns it"
+            )
+        scores = np.asarray(outputs[0])
+        return scores if scores.dtype.kind in "iuf" else scores.astype(np.float32)  # bfloat16
+
+    def _batch(self, examples: list[Any]) -> Any:
+        known = getattr(self.model, "inputs", None) or [None]
+        first = examples[0]
+        if isinstance(first, Mapping):
+            return {name: _stack([e[name] for e in examples], None) for name in first}
+        if isinstance(first, (tuple, list)):
+            return [_stack([e[i] for e in examples], None) for i in range(len(first))]
+        batch = _stack(examples, known[0] if len(known) == 1 else None)
+        struct = getattr(self.model, "_inputs_struct", None)
+        return {next(iter(struct)): batch} if isinstance(struct, Mapping) and len(struct) == 1 else batch
+
+
+def _stack(rows: list[Any], like: Any) -> Any:
+    """Rows as one array: shaped like the model's input where that is known, in a dtype that a layer computes with."""
+    array = np.stack([np.asarray(row) for row in rows])
+    if like is not None:
+        shape = tuple(like.shape[1:])
+        if None not in shape and math.prod(shape) == array[0].size:
+            array = array.reshape(len(array), *shape)
+        return keras.ops.convert_to_numpy(keras.ops.cast(array, like.dtype))
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" or array.dtype == np.uint8 else array
+
+
+@contextmanager
+def _inference(model: keras.Model) -> Iterator[None]:
+    # On the torch backend a model is a torch module as well, with a mode that its wrapped torch layers go by.
+    modules = list(model.modules()) if keras.backend.backend() == "torch" else []
+    modes = [(module, module.training) for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
+    """A Keras model, or a .keras file, as a suspect; None for other Keras objects.
+
+    Raises:
+        SuspectError: the file is not there or cannot be loaded.
+    """
+    if isinstance(target, (str, PathLike)):
+        target = _load(fspath(target))
+    if not isinstance(target, keras.Model):
+        return None
+    return KerasSuspect(target, preprocess=preprocess, batch_size=batch_size)
+
+
+def _load(path: str | bytes) -> Any:
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError) as error:
+        raise SuspectError(
+            f"{path!r} cannot be loaded ({str(error).splitlines()[0]}): check the path, and load a model with classes "
+            "of your own yourself (keras.saving.load_model(..., custom_objects=...)), then give that"
+        ) from error

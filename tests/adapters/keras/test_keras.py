@@ -1,0 +1,220 @@
+import base64
+import copy
+import math
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from keras_models import BACKEND, Rows, build
+
+import wmplug
+from wmplug.adapters.keras import KerasSuspect, WatermarkCallback, suspect
+from wmplug.adapters.keras_step import SHADOWED
+from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
+
+LOGGED = {f"watermark/{name}" for name in ("log10_p", "log10_e", "e_value", "matches", "rate", "state")}
+# A test that trains for a moment only is told so.
+BRIEF = pytest.mark.filterwarnings("ignore::wmplug.errors.VerificationWarning")
+
+
+class Copies(keras.callbacks.Callback):
+    """Pickles and copies the model while it is trained."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.pickled, self.copied = pickle.dumps(self.model), copy.deepcopy(self.model)
+
+
+@pytest.fixture(scope="module")
+def run(mark, digits, tmp_path_factory):
+    """A marked training run and its unmarked twin, with everything a user may have in `callbacks`."""
+    images, labels = digits
+    folder, extra = tmp_path_factory.mktemp("run"), Copies()
+    data = {"x": images[:640], "y": labels[:640], "batch_size": 32, "epochs": 16, "verbose": 0}
+    model, twin = build(metrics=["accuracy", Rows()]), build()
+    best = keras.callbacks.ModelCheckpoint(
+        folder / "best.keras", monitor="watermark/log10_e", mode="max", save_best_only=True
+    )
+    last = keras.callbacks.ModelCheckpoint(folder / "last.weights.h5", save_weights_only=True)
+    table = keras.callbacks.CSVLogger(folder / "log.csv")
+    callback = WatermarkCallback(mark, rate=0.12)
+    validation = (images[640:900], labels[640:900])
+    history = model.fit(**data, validation_data=validation, callbacks=[callback, best, last, table, extra]).history
+    twin.fit(**data)
+    return {"model": model, "twin": twin, "history": history, "folder": folder, "extra": extra, "callback": callback}
+
+
+def test_the_model_is_proven_and_neither_its_twin_nor_another_key(run, mark, foreign):
+    assert wmplug.verify(mark, run["model"]).proven
+    assert run["callback"].verdict.proven
+    for other, key in ((run["twin"], mark), (run["model"], foreign)):
+        verdict = wmplug.verify(key, other, exhaustive=True)
+        assert verdict.state == "inconclusive"
+        assert verdict.log10_p > -2.5
+
+
+def test_history_shows_the_watermark_rise_and_the_csv_has_it(run):
+    history = run["history"]
+    assert history.keys() >= LOGGED
+    assert history["watermark/log10_p"][-1] < -8 < history["watermark/log10_p"][0]
+    assert history["watermark/state"][0] == 0
+    assert history["watermark/state"][-1] == 2
+    assert history["watermark/rate"] == [0.12] * 16
+    assert all(math.isfinite(v) for values in history.values() for v in values)
+    assert "watermark/log10_p" in (run["folder"] / "log.csv").read_text().splitlines()[0]
+
+
+def test_metrics_are_of_the_users_rows_in_training_and_validation(run):
+    assert run["history"]["rows"] == [640] * 16
+    assert run["history"]["val_rows"] == [260] * 16
+    assert run["history"]["accuracy"][-1] > 0.9
+    assert run["model"].evaluate(np.zeros((7, 8, 8)), np.zeros(7), verbose=0, return_dict=True)["rows"] == 7
+
+
+def test_replaced_rows_are_not_in_the_metrics(mark, small):
+    model = build(metrics=[Rows()])
+    history = model.fit(
+        *small, batch_size=8, verbose=0, callbacks=[WatermarkCallback(mark, rate=0.25, mode="replace", verify_on=())]
+    ).history
+    assert history["rows"] == [5 * 6 + 2]
+
+
+def test_copies_made_in_training_and_after_it_are_the_users_own_model(run, mark, digits):
+    folder, model, extra = run["folder"], run["model"], run["extra"]
+    model.save(folder / "after.keras")
+    loaded = keras.models.clone_model(run["twin"])
+    loaded.load_weights(folder / "last.weights.h5")
+    x = digits[0][900:910]
+    wanted = model.predict(x, verbose=0)
+    for copied in (pickle.loads(extra.pickled), extra.copied, pickle.loads(pickle.dumps(model)), loaded):
+        np.testing.assert_allclose(copied.predict(x, verbose=0), wanted, rtol=1e-4, atol=1e-4)
+        assert not any(hasattr(vars(copied).get(name), "wmplug_own") for name in SHADOWED)
+    for name in ("best.keras", "after.keras"):
+        assert wmplug.verify(mark, str(folder / name)).proven
+    assert len(model.variables) == len(run["twin"].variables)
+
+
+def test_no_key_and_no_trigger_is_in_any_file(run, mark, owner):
+    run["model"].save(run["folder"] / "files", zipped=False)  # a folder, nothing compressed
+    files = [path.read_bytes() for path in run["folder"].rglob("*") if path.is_file()]
+    files += [run["extra"].pickled, pickle.dumps(run["model"])]
+    keys = [mark.subkeys.key(purpose) for purpose in ("input", "label", "schedule", "disclosure")]
+    pictures = [bytes(mark.triggers.row(0).astype(kind).tobytes()) for kind in ("uint8", "float32")]
+    assert len(files) >= 5
+    for secret in [form for key in keys for form in forms(key)] + pictures:
+        assert not any(secret in file for file in files)
+
+
+def forms(key):
+    return [key, key.hex().encode(), key.hex().upper().encode(), base64.b64encode(key), base64.urlsafe_b64encode(key)]
+
+
+@BRIEF
+def test_rate_auto_reaches_the_next_epoch(mark, probe, small):
+    callback = WatermarkCallback(mark, rate="auto")
+    model = build(probe)
+    history = model.fit(*small, batch_size=8, epochs=3, verbose=0, callbacks=[callback]).history
+    rates = [round(rate * 1e6) for rate in history["watermark/rate"]]
+    assert rates[0] < rates[1] < rates[2]
+    sizes = (8, 8, 8, 8, 8, 3)
+    counts = [callback._placement.count(6 * e + i, n, rates[e]) for e in range(3) for i, n in enumerate(sizes)]
+    assert probe.counts[0] == sum(counts)
+
+
+@BRIEF
+def test_early_stopping_on_the_watermark(mark, digits):
+    images, labels = digits
+    stop = keras.callbacks.EarlyStopping(monitor="watermark/state", mode="max", patience=0, baseline=2)
+    history = (
+        build().fit(images[:64], labels[:64], verbose=0, epochs=5, callbacks=[WatermarkCallback(mark), stop]).history
+    )
+    assert len(history["loss"]) == 2  # it never stops after the first
+
+
+def test_a_final_model_without_the_mark_warns_or_raises(mark, small):
+    with pytest.warns(VerificationWarning, match="does not prove"):
+        build().fit(*small, verbose=0, callbacks=[WatermarkCallback(mark)])
+    with pytest.raises(VerificationError, match="does not prove"):
+        build().fit(*small, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="raise")])
+
+
+@BRIEF
+def test_a_mark_that_is_lost_stops_training(mark, run):
+    class Forget(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.set_weights([np.zeros_like(w) for w in self.model.get_weights()])
+
+    model = keras.models.clone_model(run["model"])
+    model.set_weights(run["model"].get_weights())
+    model.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.zeros((8, 8, 8)), np.zeros(8)
+    with pytest.warns(VerificationWarning, match="was proven and is not after epoch 2"):
+        history = model.fit(
+            x, y, epochs=5, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="stop"), Forget()]
+        ).history
+    assert history["watermark/state"] == [2, 0]
+
+
+def test_a_model_that_answers_nan_warns_and_training_goes_on(mark, small):
+    model = build()
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    with pytest.warns(VerificationWarning, match="all were NaN"):
+        history = model.fit(*small, epochs=2, verbose=0, callbacks=[WatermarkCallback(mark)]).history
+    assert len(history["loss"]) == 2
+
+
+@pytest.mark.parametrize("classes", [9, 11])
+def test_another_number_of_classes_is_refused_in_the_first_step(mark, small, classes):
+    with pytest.raises(InputError, match=f"{classes}.*made for 10 classes"):
+        build(classes=classes).fit(
+            small[0], small[1] % 9, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="raise")]
+        )
+
+
+def test_preprocess_must_give_pairs(owner, digits, small):
+    mark = wmplug.create(
+        owner, scheme="random-label", carriers=digits[0], classes=10, triggers=12, preprocess=lambda x, y: x / 255
+    )
+    with pytest.raises(InputError, match="preprocess returned a ndarray"):
+        build().fit(*small, verbose=0, callbacks=[WatermarkCallback(mark)])
+
+
+@pytest.mark.parametrize(
+    "options", [{"verify_on": ("save",)}, {"verify_on": "train_end"}, {"on_failure": "panic"}, {"mode": "prepend"}]
+)
+def test_options_out_of_range(mark, options):
+    with pytest.raises(InputError):
+        WatermarkCallback(mark, **options)
+
+
+def test_what_is_no_classifier_cannot_be_asked(mark, tmp_path):
+    with pytest.raises(SuspectError, match="cannot be loaded"):
+        suspect(tmp_path / "none.keras")
+    (tmp_path / "bad.keras").write_bytes(b"no zip")
+    with pytest.raises(SuspectError, match="cannot be loaded"):
+        wmplug.verify(mark, str(tmp_path / "bad.keras"))
+    entry = keras.Input((8, 8))
+    flat = keras.layers.Flatten()(entry)
+    two = keras.Model(entry, [keras.layers.Dense(10)(flat), keras.layers.Dense(10)(flat)])
+    with pytest.raises(SuspectError, match="2 outputs"):
+        wmplug.verify(mark, two)
+    with pytest.raises(SuspectError, match="7 scores"):
+        wmplug.verify(mark, build(classes=7))
+    assert suspect(keras.layers.Flatten()) is None
+
+
+def test_a_suspect_is_asked_in_inference_mode_and_left_as_it_was(mark, digits):
+    entry = keras.Input((8, 8, 1))
+    hidden = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(keras.layers.Flatten()(entry)))
+    model = keras.Model(entry, keras.layers.Dense(10)(hidden))
+    modes = [m.training for m in model.modules()] if BACKEND == "torch" else []
+    before = model.get_weights()
+    asked = KerasSuspect(model, preprocess=lambda x, y: (x / 255.0, y), batch_size=5)
+    first, second = asked.answer(list(digits[0][:12])), asked.answer(list(digits[0][:12]))
+    np.testing.assert_array_equal(first, second)
+    wanted = ops.convert_to_numpy(model(digits[0][:12, ..., None] / 255.0, training=False))
+    np.testing.assert_allclose(first, wanted, rtol=1e-4, atol=1e-5)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert modes == ([m.training for m in model.modules()] if BACKEND == "torch" else [])
