@@ -1,0 +1,6 @@
+"""`python -m wmplug` is `wmplug`."""
+
+from wmplug.cli import main
+
+if __name__ == "__main__":
+    main()

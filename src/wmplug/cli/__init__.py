@@ -1,0 +1,80 @@
+"""The command line: `wmplug init | create | show | verify | schemes | adapters | demo`.
+
+Exit codes: 0 proven (or done), 1 not proven, 2 usage or input error, 70 a failure of wmplug itself or of code it was
+given (with its traceback), 130 interrupted.
+"""
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from wmplug import __version__
+from wmplug.cli import catalogue, demo, marks, owner, verdicts
+from wmplug.errors import WmplugError
+
+_EPILOG = (
+    "Exit codes: 0 proven or done, 1 not proven, 2 usage or input error. WMPLUG_PASSPHRASE or a prompt opens files."
+)
+
+
+class _Commands(TyperGroup):
+    """Turns refusals into one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WmplugError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from None
+        # The defaults of both are 1, which here would say "not proven".
+        except (KeyboardInterrupt, typer.Abort):
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
+# Tracebacks stay plain: a pretty one could show local variables, and some of those are secret.
+app = typer.Typer(
+    cls=_Commands,
+    help="Watermark a model while your framework trains it; prove later that a copy is a copy.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wmplug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Watermark a model while your framework trains it; prove later that a copy is a copy."""
+
+
+app.command("init")(owner.init)
+app.command("create")(marks.create)
+app.command("show")(marks.show)
+app.command("verify")(verdicts.verify)
+app.command("schemes")(catalogue.schemes)
+app.command("adapters")(catalogue.adapters)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line on sys.argv and exit."""
+    try:
+        app()
+    except Exception:
+        # Python's own exit code for a traceback is 1, which here would say "not proven".
+        traceback.print_exc()
+        sys.exit(70)

@@ -1,0 +1,82 @@
+"""The contact sheet: every asked trigger with its secret answer, for the owner's eyes."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from wmplug.errors import InputError
+from wmplug.schemes.pictures import channels_last, value_range
+from wmplug.watermark import Watermark
+
+_SIDE, _GAP, _LABEL, _HEAD = 72, 10, 18, 44
+
+
+def suffix(mark: Watermark) -> str:
+    """What a sheet of this watermark is: `.png` of pictures, `.txt` of texts."""
+    return ".txt" if mark.triggers.form == "text" else ".png"
+
+
+def draw(mark: Watermark, wanted: str) -> bytes:
+    """The sheet as a file's content.
+
+    Args:
+        mark: the watermark.
+        wanted: suffix of that file.
+
+    Raises:
+        InputError: the suffix does not fit, or the triggers are neither pictures nor texts.
+    """
+    if wanted != suffix(mark):
+        raise InputError(
+            f"a sheet of {mark.triggers.form} triggers is a {suffix(mark)} file, --out ends with {wanted!r}"
+        )
+    return _texts(mark) if wanted == ".txt" else _pictures(mark)
+
+
+def _heading(mark: Watermark) -> str:
+    return f"SECRET  {mark.scheme.name}, {len(mark.triggers)} triggers, watermark {mark.id}"
+
+
+def _texts(mark: Watermark) -> bytes:
+    rows, answers = mark.triggers.plan.asked, mark.triggers.answers
+    width = len(str(mark.classes))
+    lines = [f"{int(answers[i]):>{max(6, width)}}  {' '.join(mark.triggers.row(int(i)).split())}" for i in rows]
+    return "\n".join([_heading(mark), "", "answer  text", *lines, ""]).encode()
+
+
+def _pictures(mark: Watermark) -> bytes:
+    plan, answers = mark.triggers.plan, mark.triggers.answers
+    pictures = _visible(np.asarray(plan.inputs)[plan.asked])
+    height, width = pictures.shape[1:3]
+    # Whole multiples keep small pictures' pixels square; large ones are shrunk.
+    factor = max(1, _SIDE // max(height, width)) if max(height, width) <= 2 * _SIDE else 2 * _SIDE / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    across = max(6, math.ceil(math.sqrt(len(pictures) * (size[1] + _LABEL) / size[0])))
+    down = math.ceil(len(pictures) / across)
+    step = (max(size[0], 40) + _GAP, size[1] + _LABEL + _GAP)
+    sheet = Image.new("RGB", (max(across * step[0] + _GAP, 620), _HEAD + down * step[1] + _GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, 8), _heading(mark), fill="#a00000", font=ImageFont.load_default(14))
+    pen.text((_GAP, 26), "under each: the answer that the key drew", fill="#555555", font=ImageFont.load_default(11))
+    font = ImageFont.load_default(13)
+    for k, (picture, row) in enumerate(zip(pictures, plan.asked, strict=True)):
+        left, top = _GAP + k % across * step[0], _HEAD + k // across * step[1]
+        resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
+        sheet.paste(Image.fromarray(picture).resize(size, resampling), (left, top))
+        pen.text((left + size[0] / 2, top + size[1] + 2), str(int(answers[row])), fill="black", font=font, anchor="ma")
+    written = io.BytesIO()
+    sheet.save(written, "PNG")
+    return written.getvalue()
+
+
+def _visible(inputs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Pictures in any shape and range as (n, H, W, 3) uint8."""
+    images, _ = channels_last(inputs)
+    low, high = value_range(images)
+    scaled = np.rint((images.astype(np.float64) - low) * (255.0 / (high - low if high > low else 1.0)))
+    colours = scaled[..., :3] if images.shape[-1] >= 3 else np.repeat(scaled[..., :1], 3, axis=-1)
+    return np.clip(colours, 0, 255).astype(np.uint8)

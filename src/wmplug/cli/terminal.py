@@ -1,0 +1,65 @@
+"""What all commands share: their common options, the passphrase, what is printed where."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from wmplug.errors import InputError
+
+# Results go to stdout, all else to stderr; neither wraps lines nor reads markup out of what it prints.
+out = Console(soft_wrap=True, markup=False, highlight=False)
+err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Register = Annotated[
+    Path, typer.Option("--register", envvar="WMPLUG_REGISTER", help="Folder that holds the owner's secret.")
+]
+REGISTER = Path("register")
+
+
+def passphrase(*, new: bool = False) -> str:
+    """WMPLUG_PASSPHRASE, or what a hidden prompt is given; a new one is asked for twice.
+
+    Raises:
+        InputError: neither is there.
+    """
+    given = os.environ.get("WMPLUG_PASSPHRASE")
+    if given:
+        return given
+    if not sys.stdin.isatty():
+        raise InputError("no passphrase: set WMPLUG_PASSPHRASE, or run this on a terminal to be asked for it")
+    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True))
+
+
+def can_ask() -> bool:
+    """Whether `passphrase` will find one."""
+    return bool(os.environ.get("WMPLUG_PASSPHRASE")) or sys.stdin.isatty()
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Progress]:
+    """A bar on stderr that leaves nothing behind, or nothing at all where stderr is no terminal.
+
+    Args:
+        what: is going on.
+        total: of what is counted; None shows elapsed time only.
+    """
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
+    if total is not None:
+        columns[2:2] = [BarColumn(), MofNCompleteColumn()]
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
+        shown.add_task(what, total=total)
+        yield shown

@@ -1,0 +1,91 @@
+"""`wmplug verify`: ask one suspect."""
+
+import os
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import wmplug
+from wmplug.cli.terminal import Json, out, passphrase, progress
+from wmplug.errors import InputError
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file.")],
+    suspect: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUSPECT",
+            help="A checkpoint folder, a .keras file, or module:name of a model or of a function from inputs to "
+            "labels or scores (found from the current folder too).",
+        ),
+    ],
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocess",
+            metavar="MODULE:FUNCTION",
+            help="Turns (input, answer) into an example as the model's dataset yields them.",
+        ),
+    ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Ask all triggers, and give the exact p-value.")
+    ] = False,
+    target_e: Annotated[
+        float, typer.Option("--target-e", help="Proven from this e-value on; false claims: at most 1 in so many.")
+    ] = 1e6,
+    max_queries: Annotated[int | None, typer.Option("--max-queries", help="Ask no more than this.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Test one suspect: exit code 0 if the claim is proven, 1 if it is not."""
+    # The bars of what loads checkpoints would join ours.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # All that can be mistyped comes before the passphrase.
+    total = wmplug.read_public(file).get("triggers")
+    target = suspect if os.path.exists(suspect) else named(suspect, "SUSPECT")
+    function = None if preprocess is None else named(preprocess, "--preprocess")
+    words = passphrase()
+    with progress("Asking", total if isinstance(total, int) else None) as shown:
+        mark = wmplug.load(file, passphrase=words, preprocess=function)
+        verdict = wmplug.verify(
+            mark,
+            target,
+            target_e=target_e,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            exhaustive=exhaustive,
+            progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
+        )
+    if as_json:
+        typer.echo(verdict.to_json())
+    else:
+        out.print(str(verdict), style="bold green" if verdict.proven else "bold yellow")
+        if not verdict.proven:
+            out.print("That never means 'not ours': it says only that these answers do not prove it.")
+    raise typer.Exit(0 if verdict.proven else 1)
+
+
+def named(path: str, what: str) -> Any:
+    """The object at `module:name`, the current folder included.
+
+    Raises:
+        InputError: there is none, or it is a class, or nothing that could be called.
+    """
+    module, colon, name = path.partition(":")
+    if not (colon and module and name):
+        raise InputError(f"{what} {path!r} is no existing file or folder, and no module:name")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{what} {path!r} cannot be found from {os.getcwd()} ({error}): check its spelling") from error
+    if isinstance(found, type) or not (callable(found) or hasattr(found, "answer")):
+        raise InputError(
+            f"{what} {path!r} is {found!r}: name a function, or an object that can be asked, not its class"
+        )
+    return found

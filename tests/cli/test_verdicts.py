@@ -1,0 +1,119 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import wmplug
+
+PASSPHRASE = "correct horse battery staple"
+
+SUSPECTS = """
+import json
+import numpy as np
+
+with open("answers.json") as file:
+    known = {key: answer for key, answer in json.load(file)}
+
+def copy(images):
+    return np.array([known[image.tobytes().hex()] for image in images])
+
+def stranger(images):
+    return images.reshape(len(images), -1).astype(int).sum(axis=1) % 10
+
+def halved(images):
+    return copy((images * 2).astype(np.uint8))
+
+def half(image, answer):
+    return image / 2
+
+def broken(images):
+    raise RuntimeError("no connection")
+
+class Model:
+    description = "an object"
+    def answer(self, inputs):
+        return copy(inputs)
+
+model = Model()
+number = 7
+"""
+
+
+@pytest.fixture
+def suspects(file, mark, tmp_path):
+    rows = mark.triggers.plan.asked
+    known = [[mark.triggers.row(i).tobytes().hex(), int(mark.triggers.answers[i])] for i in rows]
+    (tmp_path / "answers.json").write_text(json.dumps(known))
+    (tmp_path / "suspects.py").write_text(SUSPECTS)
+    yield file
+    sys.modules.pop("suspects", None)
+
+
+def test_a_copy_is_proven_and_a_stranger_is_not(terminal, suspects):
+    assert terminal("verify", suspects, "suspects:copy").stdout.startswith("proven: 7 of 7 answers")
+    result = terminal("verify", suspects, "suspects:stranger", code=1)
+    assert result.stdout.startswith("inconclusive: ")
+    assert "never means 'not ours'" in result.stdout
+
+
+def test_a_wrong_key_is_not_proven(terminal, suspects, rival, digits, tmp_path):
+    images, labels = digits
+    other = wmplug.create(rival, scheme="random-label", carriers=images[:300], labels=labels[:300], classes=10)
+    other.save(tmp_path / "other.wm")
+    # The model that copied the mark knows nothing of another owner's triggers.
+    forgiving = SUSPECTS.replace("known[image.tobytes().hex()]", "known.get(image.tobytes().hex(), 3)")
+    (tmp_path / "suspects.py").write_text(forgiving)
+    assert terminal.json("verify", suspects, "suspects:copy")["state"] == "proven"
+    assert terminal.json("verify", tmp_path / "other.wm", "suspects:copy", code=1)["state"] == "inconclusive"
+
+
+def test_json_is_the_verdict(terminal, suspects):
+    verdict = terminal.json("verify", suspects, "suspects:copy", "--exhaustive")
+    assert (verdict["queries"], verdict["matches"], verdict["p_is"]) == (100, 100, "exact")
+    assert verdict["log10_p"] == pytest.approx(-100)
+
+
+def test_options_reach_the_verification(terminal, suspects):
+    words = ["verify", suspects, "suspects:copy"]
+    assert terminal.json(*words, "--target-e", 1e20)["queries"] > 7
+    assert terminal.json(*words, "--max-queries", 3, code=1)["queries"] <= 3
+    assert terminal.json(*words, "--batch-size", 1)["state"] == "proven"
+    assert terminal.json("verify", suspects, "suspects:model")["suspect"] == "an object"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mark.wm", "nothing"], "is no existing file or folder, and no module:name"),
+        (["mark.wm", "nothing:here"], "cannot be found"),
+        (["mark.wm", "suspects:here"], "cannot be found"),
+        (["mark.wm", "suspects:Model"], "not its class"),
+        (["mark.wm", "suspects:number"], "is 7"),
+        (["mark.wm", "suspects:broken"], "no connection"),
+        (["mark.wm", "suspects.py"], "cannot ask"),
+        (["mark.wm", "suspects:copy", "--preprocess", "suspects:none"], "--preprocess"),
+        (["mark.wm", "suspects:copy", "--target-e", "1"], "target_e"),
+        (["mark.wm", "suspects:copy", "--max-queries", "0"], "max_queries"),
+        (["none.wm", "suspects:copy"], "is not there"),
+        (["suspects.py", "suspects:copy"], "not a file that wmplug wrote"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_usage_error(terminal, suspects, words, said):
+    assert said in terminal.error("verify", *words)
+
+
+def test_the_program_finds_suspects_beside_it_and_exits_as_it_should(suspects, tmp_path, monkeypatch):
+    monkeypatch.setenv("WMPLUG_PASSPHRASE", PASSPHRASE)
+
+    def run(*words):
+        command = [sys.executable, "-c", "from wmplug.cli import main; main()", "verify", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    assert [run("mark.wm", f"suspects:{name}").returncode for name in ("copy", "stranger", "Model")] == [0, 1, 2]
+    (tmp_path / "bug.py").write_text("1 / 0\n")
+    done = run("mark.wm", "bug:model")
+    assert done.returncode == 70
+    assert "ZeroDivisionError" in done.stderr
+    assert "Traceback" in done.stderr
+    assert PASSPHRASE not in done.stderr
