@@ -390,76 +390,6 @@ def test_decoys_count_ties_and_the_owner() -> None:
     assert ws.decoy_p(0.0, np.zeros(0)) == 1.0
 
 
-# Looks, channels, suspects
-
-
-def test_monitor() -> None:
-    e = [3.0, 0.5, 200.0]
-    expected = math.log10(sum(6 / (math.pi * u) ** 2 * x for u, x in enumerate(e, 1)))
-    assert ws.monitor_log10([math.log10(x) for x in e]) == pytest.approx(expected)
-    assert ws.monitor_log10([5000.0, -math.inf, 5000.0]) == pytest.approx(
-        5000 + math.log10(6 / math.pi**2 * (1 + 1 / 9))
-    )
-    assert ws.monitor_log10([0.0] * 100_000) == pytest.approx(0.0, abs=1e-5)
-
-
-def test_fifty_looks_with_one_key_do_not_lie() -> None:
-    """One key, triggers shared by all checkpoints, answers that wander: repeated p-values lie, S_t does not."""
-    rng = np.random.default_rng(6)
-    runs = 300
-    naive = monitored = 0
-    table = {h: (log10_binomial_sf(h, 40, 1 / K), log10_e(hits(K, h, 40))) for h in range(41)}
-    for _ in range(runs):
-        symbols, answers = rng.integers(0, K, size=40), rng.integers(0, K, size=40)
-        looks = []
-        for _ in range(50):
-            move = rng.random(40) < 0.3
-            answers = np.where(move, rng.integers(0, K, size=40), answers)
-            looks.append(table[int((answers == symbols).sum())])
-        naive += min(p for p, _ in looks) <= math.log10(0.05)
-        monitored += ws.monitor_log10([e for _, e in looks]) >= math.log10(20)
-    assert naive > 0.3 * runs
-    assert monitored <= scipy.stats.binom.ppf(1 - 1e-6, runs, 0.05)
-
-
-def test_average() -> None:
-    assert ws.average_log10_e([1.0, 2.0, -math.inf]) == pytest.approx(math.log10(110 / 3))
-    assert ws.average_log10_e([4000.0, 0.0]) == pytest.approx(4000 - math.log10(2))
-
-
-@RELAXED
-@given(st.lists(st.floats(1e-60, 1.0), min_size=1, max_size=6), st.sampled_from(["fisher", "stouffer", "tippett"]))
-def test_combined_p_is_scipys_where_that_has_numbers(ps: list[float], method: str) -> None:
-    got = ws.combine_log10_p([math.log10(p) for p in ps], method)  # type: ignore[arg-type]
-    if method == "stouffer" and 1.0 in ps:
-        assert got == 0.0
-        return
-    expected = float(scipy.stats.combine_pvalues(ps, method=method).pvalue)
-    assert got <= 0.0
-    assert 10**got == pytest.approx(expected, rel=1e-9, abs=1e-290)
-
-
-def test_combined_p_below_floats() -> None:
-    assert ws.combine_log10_p([-4000.0]) == pytest.approx(-4000.0)
-    x = 5000 * math.log(10)
-    assert ws.combine_log10_p([-4000.0, -1000.0]) == pytest.approx(-5000 + math.log10(1 + x), rel=1e-12)
-    assert ws.combine_log10_p([-4000.0, -1.0], "tippett") == pytest.approx(-4000 + math.log10(2), rel=1e-12)
-    assert -5000 < ws.combine_log10_p([-4000.0, -1000.0], "stouffer") < -4000
-    assert ws.combine_log10_p([0.0, 0.0]) == ws.combine_log10_p([0.0], "tippett") == 0.0
-
-
-def test_holm_and_e_bh_by_hand() -> None:
-    assert ws.holm([-5000.0, -2.0, -1.3, -2.2], 0.05).tolist() == [True, True, False, True]
-    # The second fails at alpha / 2, so the third may not be rejected although it passes on its own.
-    assert ws.holm([-3.0, -1.5, -1.4], 0.05).tolist() == [True, False, False]
-    assert ws.e_bh([5000.0, math.log10(45), 1.0, math.log10(26)], 0.05).tolist() == [True, True, False, False]
-    assert ws.e_bh([5000.0, math.log10(45), 1.0, math.log10(27)], 0.05).tolist() == [True, True, False, True]
-    # The largest alone is too small (needs 60), but two at 30 or more carry each other.
-    assert ws.e_bh([math.log10(31), math.log10(59), -math.inf], 0.05).tolist() == [True, True, False]
-    assert ws.e_bh([math.log10(29), math.log10(59), -math.inf], 0.05).tolist() == [False, False, False]
-    assert ws.holm([], 0.05).shape == ws.e_bh([], 0.05).shape == (0,)
-
-
 # Arguments
 
 
@@ -485,18 +415,6 @@ def test_holm_and_e_bh_by_hand() -> None:
         lambda: ws.sign_binomial_log10(np.array([math.nan]), np.ones(1)),
         lambda: ws.decoy_p(math.nan, np.ones(3)),
         lambda: ws.decoy_p(1.0, np.array([math.nan])),
-        lambda: ws.monitor_log10([]),
-        lambda: ws.monitor_log10([math.nan]),
-        lambda: ws.average_log10_e([]),
-        lambda: ws.average_log10_e([math.inf]),
-        lambda: ws.combine_log10_p([]),
-        lambda: ws.combine_log10_p([0.5]),
-        lambda: ws.combine_log10_p([-math.inf]),
-        lambda: ws.combine_log10_p([-1.0], "mean"),  # type: ignore[arg-type]
-        lambda: ws.holm([-1.0], 1.0),
-        lambda: ws.holm([math.nan], 0.05),
-        lambda: ws.e_bh([1.0], 0.0),
-        lambda: ws.e_bh([math.inf], 0.05),
     ],
 )
 def test_what_no_test_is_defined_for_is_refused(call: Callable[[], object]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from wmplug.statistics import DrawResult, combine_log10_p, holm, log10_binomial_sf, log10_e
+from wmplug.combination import combine_log10_p, holm
+from wmplug.statistics import DrawResult, log10_binomial_sf, log10_e
 
 
 def test_holm_is_that_of_statsmodels() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wmplug import plugins, statistics
+from wmplug import combination, plugins, statistics
 from wmplug.errors import InputError, SuspectError
 from wmplug.statistics import DrawResult
 from wmplug.suspects import CallableSuspect, Suspect, read_answers
@@ -238,4 +238,4 @@ class Monitor:
 
     def log10_sum(self) -> float:
         """log10 of the run's own e-value: the weighted sum over all looks so far."""
-        return statistics.monitor_log10(self.looks)
+        return combination.monitor_log10(self.looks)
