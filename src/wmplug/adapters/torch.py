@@ -98,11 +98,13 @@ def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
         output = model(**{k: like_parameters(v, model) for k, v in batch.items() if k not in LABELS})
     else:
         output = model(like_parameters(batch if isinstance(batch, torch.Tensor) else batch[0], model))
-    logits = getattr(output, "logits", output)
+    if isinstance(output, (tuple, list)) and len(output):
+        output = output[0]
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
     if not isinstance(logits, torch.Tensor):
         raise SuspectError(
-            f"{type(model).__name__} returned a {type(output).__name__}, logits (n, classes) are needed: wrap it in a "
-            "function that returns them"
+            f"{type(model).__name__} returned a {type(output).__name__} without logits (n, classes): let it return them, "
+            "or an output with `logits`"
         )
     return logits
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import wmplug
 from wmplug.adapters.points import Hook
-from wmplug.adapters.torch import Watermarking, evaluating, inject
+from wmplug.adapters.torch import ModuleSuspect, Watermarking, evaluating, inject
 from wmplug.errors import (
     InjectionError,
     InjectionWarning,
@@ -374,3 +374,30 @@ class TestWorkers:
             {"num_workers": 2, "multiprocessing_context": "spawn"},
         ):
             assert all(torch.equal(a, b) for a, b in zip(alone, batches(**options), strict=True))
+
+
+class Wrapped(torch.nn.Module):
+    """A model in the ways people return logits."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.net, self.wrap = torch.nn.Linear(4, 3), wrap
+
+    def forward(self, x):
+        return self.wrap(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda z: z, lambda z: {"logits": z, "hidden": 0 * z}, lambda z: (z, 0 * z), lambda z: [z]]
+)
+def test_logits_are_found_in_what_a_model_returns(wrap):
+    model = Wrapped(wrap)
+    inputs = np.eye(4, dtype=np.float32)
+    expected = model.net(torch.as_tensor(inputs)).detach().numpy()
+    np.testing.assert_allclose(ModuleSuspect(model).answer(list(inputs)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda z: {"loss": z.sum()}, lambda z: "logits", lambda z: ()])
+def test_output_without_logits_is_refused(wrap):
+    with pytest.raises(SuspectError, match="without logits"):
+        ModuleSuspect(Wrapped(wrap)).answer([np.zeros(4, np.float32)])
