@@ -103,8 +103,8 @@ def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
     if not isinstance(logits, torch.Tensor):
         raise SuspectError(
-            f"{type(model).__name__} returned a {type(output).__name__} without logits (n, classes): let it return them, "
-            "or an output with `logits`"
+            f"{type(model).__name__} returned a {type(output).__name__} without logits (n, classes): let it return "
+            "them, or an output with `logits`"
         )
     return logits
 

@@ -103,7 +103,9 @@ def subclassed(probe, metrics=("accuracy",), **methods):
             return self.dense(self.flat(self.probe(ops.cast(x, "float32"), training=training)))
 
     model = type("Custom", (Custom,), methods)()
-    model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=list(metrics) or None)
+    model.compile(
+        "adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=list(metrics) or None
+    )
     return model
 
 

@@ -1,0 +1,402 @@
+"""The transformers Trainer, and what is built on it.
+
+    Trainer.train():
+        loader = accelerator.prepare(DataLoader(..., collate_fn=data_collator))
+        on_train_begin                              <- collate_fn wrapped, hooks of `logits` and `loss` set
+        for epoch in epochs:
+            for features in loader:                 <- triggers join the features before the user's collator
+                batch = collate_fn(features)
+                loss = model(**batch).loss          <- shifted or added to, where the scheme uses `logits` or `loss`
+                loss.backward(); optimizer.step()
+                on_step_end                         <- rate and looks go into TrainerState, for a resumed run
+                if evaluate: on_evaluate(metrics)   <- verify, log, metrics["eval_watermark_..."]
+                if save:     on_save                <- verify (once a step), log, checkpoint-N/wmplug.json
+        if load_best_model_at_end: load it
+        on_train_end                                <- verify, log, on_failure, hooks removed
+
+Every verification logs `watermark/log10_p`, `watermark/log10_e`, `watermark/e_value` (cut at 1e30, which TensorBoard's
+floats still hold), `watermark/matches`, `watermark/rate` and `watermark/state`; TensorBoard shows them under `train/`.
+For `metric_for_best_model` there are `eval_watermark_log10_e` and `eval_watermark_matches` (greater is better) and
+`eval_watermark_log10_p` (with `greater_is_better=False`).
+"""
+
+import inspect
+import json
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, RemoveColumnsCollator
+
+from wmplug.adapters.batches import Board, TriggerCollate, base_loader, fit, own_collate, peek, wrap
+from wmplug.adapters.points import Guard, TorchPoints, need_points, strip
+from wmplug.adapters.pretrained import preparation
+from wmplug.adapters.pretrained import suspect as suspect
+from wmplug.adapters.torch import ModuleSuspect, forward_batch
+from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.injection import PPM, Mode, Placement, read_rate
+from wmplug.keys import write_new
+from wmplug.suspects import read_answers
+from wmplug.verdict import Verdict
+from wmplug.verification import TARGET_E, Monitor
+from wmplug.watermark import Preprocess, Watermark
+
+Event = Literal["evaluate", "save", "train_end"]
+EVENTS: tuple[Event, ...] = ("evaluate", "save", "train_end")
+STATE = "wmplug"
+SIDECAR = "wmplug.json"
+_LOUDEST = 30.0
+
+
+@dataclass
+class _Run:
+    """What lasts one call of train()."""
+
+    args: TrainingArguments
+    state: TrainerState
+    control: TrainerControl
+    handler: CallbackHandler | None
+    board: Board
+    monitor: Monitor
+    suspect: ModuleSuspect
+    points: TorchPoints
+    guard: Guard | None
+    was_proven: bool
+    last: Verdict | None = None
+
+    @property
+    def remembered(self) -> dict[str, Any]:
+        return {
+            "root": self.monitor.mark.public["root"],
+            "rate": self.board.rate,
+            "looks": list(self.monitor.looks),
+            "proven": self.was_proven,
+        }
+
+
+class WatermarkCallback(TrainerCallback):
+    """Watermarks the model that a Trainer trains, and verifies it at checkpoints.
+
+    Triggers are prepared by `mark.preprocess`, else by the Trainer's `processing_class` where that is a tokenizer or an
+    image processor, else taken as they are; then fitted to the dataset's first example (a dataset without index is
+    iterated once for it). After a resume the same triggers come in the same steps; only with `rate="auto"` may the
+    batches that were prefetched when the rate changed get another number of them.
+
+    Args:
+        mark: the watermark.
+        rate: share of triggers in what the model sees, above 0 and at most .5; the scheme's by default, or "auto".
+        mode: `append` to the batch, or `replace` rows of it.
+        verify_on: when to verify; the model of one step is verified once.
+        verify_saved: also load the files just written (main process) and verify those.
+        on_failure: when the watermark was proven and no longer is, or is not proven at the end of training: "warn";
+            "raise" VerificationError; "stop" warns and ends training.
+        target_e: e-value from which on the watermark counts as proven.
+        batch_size: inputs a forward pass when verifying.
+        head: the module, or its name, that returns logits; for schemes that shift them, where it is not found.
+
+    Raises:
+        InputError: an option out of range.
+        InjectionError: the scheme needs a point of training that this adapter does not offer.
+    """
+
+    def __init__(
+        self,
+        mark: Watermark,
+        *,
+        rate: float | Literal["auto"] | None = None,
+        mode: Mode = "append",
+        verify_on: Sequence[Event] = EVENTS,
+        verify_saved: bool = False,
+        on_failure: Literal["warn", "raise", "stop"] = "warn",
+        target_e: float = TARGET_E,
+        batch_size: int = 64,
+        head: str | torch.nn.Module | None = None,
+    ) -> None:
+        need_points("transformers", mark.scheme)
+        if unknown := set(verify_on) - set(EVENTS):
+            raise InputError(f"verify_on has {sorted(unknown)}: choose from {', '.join(EVENTS)}")
+        if on_failure not in ("warn", "raise", "stop"):
+            raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
+        self.mark, self.mode, self.verify_on, self.verify_saved = mark, mode, frozenset(verify_on), verify_saved
+        self.on_failure, self.target_e, self.batch_size, self.head = on_failure, target_e, batch_size, head
+        self._rate, self._auto = read_rate(rate, mark.scheme.rate)
+        self._run: _Run | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wrap the loader's collate_fn, set hooks, and ask the model one question to see that it can be asked.
+
+        Raises:
+            InputError: triggers do not fit the dataset, the model has another number of classes, or there is a second
+                WatermarkCallback.
+            InjectionError: the loader does not collate.
+        """
+        model, loader, handler = kwargs["model"], kwargs["train_dataloader"], _calling_handler()
+        if handler is not None:
+            self._go_first(handler)
+        strip(model)
+        saved = _saved(state, self.mark)
+        board = Board(saved.get("rate", self._rate) if self._auto else self._rate)
+        prepare = _fitted(self.mark.preprocess or preparation(kwargs.get("processing_class"), model), loader)
+        collate = own_collate(loader)
+        run = _Run(
+            args=args,
+            state=state,
+            control=control,
+            handler=handler,
+            board=board,
+            monitor=Monitor(self.mark, target_e=self.target_e, looks=saved.get("looks", ())),
+            suspect=ModuleSuspect(
+                model,
+                preprocess=prepare,
+                batch_size=self.batch_size,
+                forward=lambda module, examples: forward_batch(module, collate(examples)),
+            ),
+            points=TorchPoints(self.mark, model, head=self.head, in_loss=True, weight=_weight(args, model)),
+            guard=self._inject(args, model, loader, prepare, board),
+            was_proven=saved.get("proven", False),
+        )
+        self._ask_once(run)
+        run.points.install()
+        if run.guard is not None:
+            run.guard.install()
+        self._run = run
+
+    def _go_first(self, handler: CallbackHandler) -> None:
+        marking = [callback for callback in handler.callbacks if isinstance(callback, WatermarkCallback)]
+        if len(marking) > 1:
+            raise InputError(
+                f"the Trainer has {len(marking)} WatermarkCallbacks, and each would undo the one before: train with one"
+            )
+        # Metrics are there when EarlyStopping looks, and TensorBoard is still open at the end.
+        handler.callbacks.remove(self)
+        handler.callbacks.insert(0, self)
+
+    def _inject(
+        self, args: TrainingArguments, model: torch.nn.Module, loader: Any, prepare: Preprocess, board: Board
+    ) -> Guard | None:
+        if "samples" not in self.mark.scheme.points:
+            return None
+        examples = [prepare(x, answer) for x, answer in self.mark.lessons()]
+        placement = Placement.draw(self.mark.subkeys.stream("schedule", self.mode), len(examples), self.mode)
+        # Only accelerate's dispatcher has the attribute: the main process collates, the others get their part.
+        dispatched = hasattr(loader, "split_batches")
+        world = args.world_size if dispatched else 1
+        wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world))
+        if dispatched and args.process_index > 0:
+            return None
+        return Guard(board, model, args.train_batch_size * board.rate / PPM)
+
+    def _ask_once(self, run: _Run) -> None:
+        try:
+            answer = run.suspect.answer([self.mark.triggers.row(int(self.mark.triggers.plan.asked[0]))])
+            if read_answers(answer, self.mark.classes, run.suspect.description) == [None]:
+                raise SuspectError(f"{run.suspect.description} answers NaN before it is trained")
+        except SuspectError as error:
+            raise InputError(
+                f"the model cannot be asked: {error} (the watermark's classes= must be the model's num_labels, and its "
+                "output must have logits)"
+            ) from error
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Put rate and looks where the Trainer saves them."""
+        if self._run is not None:
+            _remember(self._run)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Verify, log, and put the result among the metrics.
+
+        Raises:
+            VerificationError: the watermark was proven, no longer is, and on_failure is "raise".
+        """
+        if self._run is None or "evaluate" not in self.verify_on:
+            return
+        if (verdict := self._look(self._run)) is not None:
+            found = {"log10_p": verdict.log10_p, "log10_e": verdict.log10_e, "matches": verdict.matches}
+            kwargs["metrics"].update({f"eval_watermark_{name}": value for name, value in found.items()})
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Verify, log, and write the sidecar; with verify_saved, verify the files too.
+
+        Raises:
+            VerificationError: as in `on_evaluate`, or the files do not prove what the model does.
+        """
+        if (run := self._run) is None:
+            return
+        looks = len(run.monitor.looks)
+        live = self._look(run) if "save" in self.verify_on else None
+        folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if not (state.is_world_process_zero and folder.is_dir()):
+            return
+        saved = self._look_at_files(run, folder) if self.verify_saved else None
+        if len(run.monitor.looks) > looks:
+            # The Trainer wrote its state before this event; a resumed run shall know of these looks.
+            _rewrite_state(state, folder)
+        sidecar = {
+            "watermark": self.mark.public,
+            "step": state.global_step,
+            "rate": run.board.rate / PPM,
+            "verdict": None if live is None else json.loads(live.to_json()),
+            "saved": None if saved is None else json.loads(saved.to_json()),
+        }
+        write_new(folder / SIDECAR, (json.dumps(sidecar, indent=1) + "\n").encode(), 0o644)
+        # The second look of a step weighs less: the same answers are no failure.
+        if saved and live and live.proven and not saved.proven and saved.matches < live.matches:
+            self._fail(run, f"the model in memory proves the watermark, the files in {folder} do not ({saved})")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remove what was set, verify the final model, act on failure.
+
+        Raises:
+            InjectionError: no trigger came in the whole run.
+            VerificationError: the watermark is not proven, and on_failure is "raise".
+        """
+        if (run := self._run) is None:
+            return
+        self._run = None
+        run.points.remove()
+        run.points.finish()
+        if run.guard is not None:
+            run.guard.finish()
+        if "train_end" in self.verify_on:
+            # The best model may have been loaded since the last look.
+            self._look(run, afresh=bool(args.load_best_model_at_end))
+        if run.last is not None and not run.last.proven:
+            self._fail(run, f"the trained model does not prove the watermark ({run.last}): train longer or raise rate=")
+
+    def _look(self, run: _Run, afresh: bool = False) -> Verdict | None:
+        step = run.state.global_step
+        if run.last is not None and run.last.step == step and not afresh:
+            return run.last
+        # Every rank asks, since a sharded model answers only when all take part; all go by what main found, since
+        # buffers such as running means differ between them.
+        found = [self._ask(run, run.suspect)]
+        if run.args.world_size > 1:
+            broadcast_object_list(found)
+        if not isinstance(verdict := found[0], Verdict):
+            self._fail(run, verdict)
+            return None
+        lost, run.last = run.was_proven and not verdict.proven, verdict
+        run.was_proven = run.was_proven or verdict.proven
+        if self._auto is not None:
+            run.board.rate = self._auto.next(run.board.rate, verdict.log10_e, math.log10(self.target_e))
+        _report(run, "watermark", verdict)
+        if lost:
+            self._fail(run, f"the watermark was proven earlier and is not at step {step} ({verdict}): raise rate=")
+        return verdict
+
+    def _look_at_files(self, run: _Run, folder: Path) -> Verdict | None:
+        live = run.suspect
+        if not isinstance(live.model, PreTrainedModel):
+            raise InputError(f"verify_saved loads with from_pretrained, which a {type(live.model).__name__} has not")
+        model = type(live.model).from_pretrained(folder).to(cast(Any, live.model.device))
+        asked = ModuleSuspect(model, preprocess=live.preprocess, batch_size=live.batch_size, forward=live.forward)
+        asked.description = str(folder)
+        verdict = self._ask(run, asked)
+        if not isinstance(verdict, Verdict):
+            self._fail(run, verdict)
+            return None
+        _report(run, "watermark/saved", verdict)
+        return verdict
+
+    def _ask(self, run: _Run, asked: ModuleSuspect) -> Verdict | str:
+        about = {"adapter": "transformers", "epoch": run.state.epoch}
+        try:
+            main = run.state.is_world_process_zero
+            return run.monitor.look(asked, step=run.state.global_step, run=about, tell=main)
+        except SuspectError as error:
+            # NaN throughout: whether a run that is lost for other reasons ends, is for on_failure to say.
+            return f"step {run.state.global_step} cannot be verified: {error}"
+
+    def _fail(self, run: _Run, message: str) -> None:
+        if self.on_failure == "raise":
+            raise VerificationError(message)
+        run.control.should_training_stop |= self.on_failure == "stop"
+        warnings.warn(message, VerificationWarning, stacklevel=3)
+
+
+def _fitted(prepare: Preprocess | None, loader: Any) -> Preprocess:
+    """`prepare`, then into the schema of the dataset's first example."""
+    like, collate = peek(base_loader(loader).dataset), own_collate(loader)
+    dropped: dict[str, Any] = {}
+    if isinstance(collate, RemoveColumnsCollator) and isinstance(like, Mapping):
+        # Columns the Trainer drops before the model need no counterpart in a trigger: they are copied along.
+        dropped = {name: value for name, value in like.items() if name not in collate.signature_columns}
+        like = {name: value for name, value in like.items() if name in collate.signature_columns}
+
+    def fitted(x: Any, answer: int) -> Any:
+        example = (x, answer) if prepare is None else prepare(x, answer)
+        made: Any = example if like is None else fit(example, like)
+        return {**made, **dropped} if dropped else made
+
+    return fitted
+
+
+def _weight(args: TrainingArguments, model: Any) -> float:
+    """Of a term added to each forward's loss, where the Trainer sums losses over an accumulated batch."""
+    accepts = getattr(model, "accepts_loss_kwargs", None)
+    if accepts is None:
+        parameters = inspect.signature(model.forward).parameters.values()
+        accepts = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    if not accepts:
+        return 1.0
+    ranks = args.world_size if args.average_tokens_across_devices else 1
+    return 1.0 / (args.gradient_accumulation_steps * ranks)
+
+
+def _calling_handler() -> CallbackHandler | None:
+    """The Trainer's list of callbacks, which is calling us: nothing it hands out leads there, but its frame does."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(caller := frame.f_locals.get("self"), CallbackHandler):
+            return caller
+        frame = frame.f_back
+    return None
+
+
+def _saved(state: TrainerState, mark: Watermark) -> dict[str, Any]:
+    saved = cast("dict[str, Any]", state.stateful_callbacks).get(STATE, {})
+    return saved if saved.get("root") == mark.public["root"] else {}
+
+
+def _remember(run: _Run) -> None:
+    cast("dict[str, Any]", run.state.stateful_callbacks)[STATE] = run.remembered
+
+
+def _rewrite_state(state: TrainerState, folder: Path) -> None:
+    path = folder / "trainer_state.json"
+    if path.is_file():
+        temporary = folder / f".trainer_state.{os.getpid()}"
+        state.save_to_json(str(temporary))
+        os.replace(temporary, path)
+
+
+def _report(run: _Run, prefix: str, verdict: Verdict) -> None:
+    """Into log_history, and to whatever the Trainer reports to."""
+    logs: dict[str, Any] = {
+        f"{prefix}/log10_p": verdict.log10_p,
+        f"{prefix}/log10_e": verdict.log10_e,
+        f"{prefix}/e_value": 10 ** min(verdict.log10_e, _LOUDEST),
+        f"{prefix}/matches": verdict.matches,
+        f"{prefix}/rate": run.board.rate / PPM,
+        f"{prefix}/state": verdict.state,
+    }
+    if run.state.epoch is not None:
+        logs["epoch"] = run.state.epoch
+    run.state.log_history.append({**logs, "step": run.state.global_step})
+    _remember(run)
+    if run.handler is not None:
+        asked_to_log = run.control.should_log
+        run.handler.on_log(run.args, run.state, run.control, logs)
+        run.control.should_log = asked_to_log

@@ -1,0 +1,146 @@
+"""Models, pipelines and checkpoint folders as suspects."""
+
+import numpy as np
+import pytest
+import small
+import torch
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    ImageClassificationPipeline,
+    PreTrainedTokenizerFast,
+    TextClassificationPipeline,
+    TokenClassificationPipeline,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+    set_seed,
+)
+
+import wmplug
+from wmplug import SuspectError
+from wmplug.adapters.torch import ModuleSuspect
+from wmplug.adapters.transformers import suspect
+from wmplug.verification import as_suspect
+
+WORDS = [f"w{i}" for i in range(60)]
+NAMES = ["earn", "acq", "ship", "grain"]
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [" ".join(WORDS[(i * j) % 60] for j in range(3 + i % 9)) for i in range(1, 65)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_max_length=24,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def bert(kind=DistilBertForSequenceClassification):
+    set_seed(0)
+    config = DistilBertConfig(
+        vocab_size=62, dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=24, pad_token_id=0
+    )
+    config.id2label = dict(enumerate(NAMES))
+    config.label2id = {name: i for i, name in enumerate(NAMES)}
+    model = kind(config)
+    # As initialised all inputs would get nearly the same scores.
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+def scores(model, tokenizer, texts):
+    model.eval()
+    with torch.no_grad():
+        return np.stack([model(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts])
+
+
+def test_text_folder_pipeline_and_model_answer_alike(tmp_path, texts, tokenizer):
+    model = bert()
+    expected = scores(model, tokenizer, texts)
+    assert len(set(expected.argmax(1))) > 1
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    folder = suspect(tmp_path, batch_size=7)
+    assert np.allclose(folder.answer(texts), expected, atol=1e-5)
+    pipeline = TextClassificationPipeline(model=model.train(), tokenizer=tokenizer, device=-1)
+    assert (suspect(pipeline).answer(texts).argmax(1) == expected.argmax(1)).all()
+    given = suspect(model, preprocess=lambda text, answer: {**tokenizer(text), "label": answer})
+    assert np.allclose(given.answer(texts), expected, atol=1e-5)
+
+
+def test_a_text_model_alone_says_what_it_needs(texts):
+    with pytest.raises(SuspectError, match="cannot read text"):
+        suspect(bert()).answer(texts)
+
+
+def test_image_folder_and_pipeline(tmp_path):
+    set_seed(0)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4
+    )
+    model = ViTForImageClassification(config)
+    processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    model.eval()
+    with torch.no_grad():
+        expected = model(**processor(list(images), return_tensors="pt")).logits.numpy()
+    assert np.allclose(suspect(tmp_path).answer(list(images)), expected, atol=1e-5)
+    pipeline = ImageClassificationPipeline(model=model, image_processor=processor, device=-1)
+    assert (suspect(pipeline).answer(list(images)).argmax(1) == expected.argmax(1)).all()
+
+
+def test_the_registry_tells_them_from_plain_modules(mark):
+    own = as_suspect(small.tiny(), mark)
+    assert own.description == "Tiny"
+    assert own.answer([np.zeros((8, 8), np.uint8)]).shape == (1, 10)
+    plain = as_suspect(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), mark)
+    assert isinstance(plain, ModuleSuspect)
+    assert suspect(object()) is None
+
+
+def test_folders_that_cannot_be_loaded(tmp_path):
+    bert(DistilBertModel).save_pretrained(tmp_path / "bare")
+    with pytest.raises(SuspectError, match="holds DistilBertModel, which is neither"):
+        suspect(tmp_path / "bare")
+    small.tiny().save_pretrained(tmp_path / "own")
+    with pytest.raises(SuspectError, match="load the model yourself"):
+        suspect(tmp_path / "own")
+
+
+def test_other_pipelines_are_refused(tokenizer):
+    pipeline = TokenClassificationPipeline(model=bert(), tokenizer=tokenizer, device=-1)
+    with pytest.raises(SuspectError, match="a TokenClassificationPipeline gives no class"):
+        suspect(pipeline)
+
+
+def test_a_label_that_the_config_does_not_know(tokenizer, texts):
+    model = bert()
+    model.config.id2label = {**model.config.id2label, 3: "wheat"}
+    pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=-1)
+    with pytest.raises(SuspectError, match=r"'wheat', which config\.label2id does not list"):
+        suspect(pipeline).answer(texts)
+
+
+def test_a_pipeline_of_another_task_is_no_match(tokenizer, texts, owner):
+    mark = wmplug.create(owner, scheme="random-label", carriers=texts, classes=9, triggers=9)
+    pipeline = TextClassificationPipeline(model=bert(), tokenizer=tokenizer, device=-1)
+    with pytest.raises(SuspectError, match="gives 4 scores an input"):
+        wmplug.verify(mark, pipeline)
