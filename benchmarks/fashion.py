@@ -1,0 +1,84 @@
+"""Fashion-MNIST, one small CNN in three frameworks, and one training loop for each with and without wmplug's line.
+
+The IDX files come with Debian's package dataset-fashion-mnist (/usr/share/datasets/fashion-mnist), or from the data
+set's own page.
+"""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Fashion:
+    """Images (n, 28, 28) uint8 and labels (n,) int64: the owner's, other people's, and a test set."""
+
+    own: tuple[np.ndarray, np.ndarray]
+    other: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+
+
+def read(folder: Path, size: int) -> Fashion:
+    """The first `size` training images are the owner's, the next 4,000 the thief's."""
+    train = _idx(folder / "train-images-idx3-ubyte.gz"), _idx(folder / "train-labels-idx1-ubyte.gz").astype(np.int64)
+    test = _idx(folder / "t10k-images-idx3-ubyte.gz"), _idx(folder / "t10k-labels-idx1-ubyte.gz").astype(np.int64)
+    own, other = slice(0, size), slice(size, size + 4000)
+    return Fashion((train[0][own], train[1][own]), (train[0][other], train[1][other]), test)
+
+
+def _idx(path: Path) -> np.ndarray:
+    data = gzip.decompress(path.read_bytes())
+    rank = data[3]
+    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
+
+
+def network() -> nn.Sequential:
+    """A CNN of 207k parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(3136, 60),
+        nn.ReLU(),
+        nn.Linear(60, 10),
+    )
+
+
+def prepare(image: np.ndarray, answer: int) -> tuple[torch.Tensor, int]:
+    """An example of the data set."""
+    return torch.as_tensor(image, dtype=torch.float32)[None] / 255, answer
+
+
+def tensors(pair: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (n, 1, 28, 28) float32 in [0, 1] and labels."""
+    return torch.as_tensor(pair[0], dtype=torch.float32)[:, None] / 255, torch.as_tensor(pair[1])
+
+
+def loader(pair: tuple[np.ndarray, np.ndarray], seed: int) -> DataLoader[Any]:
+    """Shuffled batches, the same for the same seed."""
+    return DataLoader(TensorDataset(*tensors(pair)), BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
+
+
+def fit(model: nn.Module, batches: DataLoader[Any], epochs: int, lr: float = 1e-3, only: Any = None) -> nn.Module:
+    """A plain training loop; `only` are the parameters to train, all by default."""
+    optimizer = torch.optim.Adam(model.parameters() if only is None else only, lr)
+    for _ in range(epochs):
+        model.train()
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    return model.eval()
