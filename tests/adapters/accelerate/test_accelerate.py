@@ -45,12 +45,13 @@ def test_two_processes_each_get_their_share_and_one_verdict(two, split, dispatch
     own = 32 if split else 64
     for rank in ranks:
         shown = [size - n for size, n in zip(rank["sizes"], rank["triggers"], strict=True)]
-        assert shown[:-1] == [own] * (len(shown) - 1)
+        # Where two whole batches are joined and have an odd number of rows, accelerate repeats one of the user's.
+        assert set(shown[:-1]) <= {own, own + (dispatch and not split)}
         # 6 % of what the model sees, in whole triggers.
         assert set(rank["triggers"][:-1]) <= {int(own * 0.06 / 0.94), int(own * 0.06 / 0.94) + 1}
         assert sum(rank["triggers"]) / sum(rank["sizes"]) == pytest.approx(0.06, abs=0.012)
         assert rank["rate"] == 90_000
-    if dispatch:
+    if dispatch and split:
         assert ranks[0]["triggers"][:-1] == ranks[1]["triggers"][:-1]
     assert ranks[0]["verdict"] == ranks[1]["verdict"]
     assert [rank["logged"] for rank in ranks] == [1, 0]

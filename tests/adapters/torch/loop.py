@@ -39,7 +39,7 @@ def main():
     step = state["step"]
     with (
         open(args.folder / "batches.txt", "a") as record,
-        Watermarking(wmplug.load(args.folder / "mark.wm"), net, loader, rate=0.03, on_failure="stop") as marking,
+        Watermarking(wmplug.load(args.folder / "mark.wm"), net, loader, rate=0.0266, on_failure="stop") as marking,
     ):
         for epoch in range(state["epoch"], args.epochs):
             generator.manual_seed(epoch)

@@ -266,13 +266,13 @@ class TestCheckpoint:
                 self.net = make_net()
 
             def forward(self, pixel_values):
-                return {"logits": self.net(pixel_values)}
+                return {"scores": self.net(pixel_values)}
 
         rows = [{"pixel_values": x, "labels": y} for x, y in dataset]
         with Watermarking(mark, Named(), DataLoader(rows, 64, shuffle=True)) as marking:
-            with pytest.raises(SuspectError, match="returned a dict"):
+            with pytest.raises(SuspectError, match="returned a dict without logits"):
                 marking.checkpoint()
-            marking._forward = lambda net, batch: net(batch["pixel_values"])["logits"]
+            marking._forward = lambda net, batch: net(batch["pixel_values"])["scores"]
             assert marking.checkpoint().queries == 60
             marking.verdicts.clear()
 
