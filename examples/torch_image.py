@@ -83,7 +83,7 @@ def main():
     }
     for name, verdict in told.items():
         print(f"{name:24}{verdict}")
-    return [verdict.state for verdict in told.values()] != ["proven", "inconclusive", "inconclusive"]
+    return [verdict.proven for verdict in told.values()] != [True, False, False]
 
 
 if __name__ == "__main__":

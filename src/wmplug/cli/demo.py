@@ -42,9 +42,8 @@ class Finding:
 
     @property
     def as_expected(self) -> bool:
-        """Proven by both ways of asking, or inconclusive by both."""
-        wanted = "proven" if self.guilty else "inconclusive"
-        return self.asked_all.state == self.sequential.state == wanted
+        """Proven by both ways of asking, or by neither; in a few of a thousand runs, chance alone is `evidence`."""
+        return self.asked_all.proven == self.sequential.proven == self.guilty
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -52,7 +51,7 @@ class Finding:
         return {
             "suspect": self.suspect,
             "accuracy": self.accuracy,
-            "expected": "proven" if self.guilty else "inconclusive",
+            "expected": "proven" if self.guilty else "not proven",
             "as_expected": self.as_expected,
             **{name: json.loads(verdict.to_json()) for name, verdict in verdicts.items()},
         }
