@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import wmplug
 from wmplug.adapters.torch import Watermarking
 
-# torchvision's wheel names this operator at import; beside a CPU torch nothing defines it.
-torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+# torchvision's wheel names these operators at import; beside a CPU torch nothing defines them.
+for operator in ("nms", "qnms"):
+    torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from amulet.unauth_model_ownership.defenses import WatermarkNN
 
 
@@ -90,8 +91,8 @@ def main() -> None:
             cost = accuracy(models[who], data) - accuracy(models["twin"], data)
             print(f"seed {seed}, {who}: accuracy {cost:+.2f} points")
             for what, model in {"own": models[who], "fine-tuned": tuned, "unmarked": models["twin"]}.items():
-                said = wmplug.verify(mark, model) if who == "wmplug" else peer.verify(model)
-                print(f"    {what:11s} {said}")
+                said = wmplug.verify(mark, model, exhaustive=True) if who == "wmplug" else peer.verify(model)
+                print(f"    {what:11s} {said}", flush=True)
 
 
 if __name__ == "__main__":

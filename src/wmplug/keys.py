@@ -111,6 +111,7 @@ class Seal:
         Raises:
             InputError: the passphrase is empty, or n is out of range.
         """
+        _check_text(passphrase)
         if not passphrase:
             raise InputError("the passphrase is empty: give one (WMPLUG_PASSPHRASE or the prompt)")
         if not _is_cost(n):
@@ -142,6 +143,11 @@ class Seal:
         raise TypeError("a seal is not pickled: it is a key")
 
 
+def _check_text(passphrase: Any) -> None:
+    if not isinstance(passphrase, str):  # it is not quoted: this may be the right one, as bytes
+        raise InputError(f"the passphrase is given as {type(passphrase).__name__}: give a str")
+
+
 def _is_cost(n: Any) -> bool:
     # An edited n could ask for any amount of memory and time.
     return type(n) is int and 2**10 <= n <= 2**20 and n & (n - 1) == 0
@@ -160,12 +166,21 @@ def read_header(blob: bytes, where: str) -> dict[str, Any]:
         if type(version) is not int or version < 1:
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise KeyFileError(f"{where} is not a file that wmplug wrote, or its first line is damaged") from None
+        raise KeyFileError(
+            f"{where} is not a file that wmplug wrote, or it was truncated or damaged in its first line: check the "
+            "path, or restore the file from a copy"
+        ) from None
     if version > FORMAT:
         raise NewerVersionError(
             f"{where} has format {version}, this wmplug reads up to {FORMAT}: install a newer wmplug to open it"
         )
     return dict(header)
+
+
+def of_kind(header: dict[str, Any], kind: str, where: str | Path) -> None:
+    """Raise KeyFileError unless the file is of this kind."""
+    if header.get("kind") != kind:
+        raise KeyFileError(f"{where} is a file of kind {header.get('kind')!r}, {kind!r} is needed: check the path")
 
 
 def open_sealed(blob: bytes, passphrase: str, where: str) -> tuple[dict[str, Any], bytes, Seal]:
@@ -230,8 +245,8 @@ class Owner:
             InputError: there is an owner already, name or passphrase is empty, or scrypt_n is out of range.
         """
         path = Path(path)
-        if not name.strip():
-            raise InputError("the owner's name is empty: give the name that a dossier should show")
+        if not (isinstance(name, str) and name.strip()):
+            raise InputError(f"the owner's name is {name!r}: give the name that a dossier should show")
         if (path / "owner.pub").exists() or (path / "secret" / "owner.enc").exists():
             raise InputError(f"{path} holds an owner already: open it (Owner.open) or choose another folder")
         seal = Seal.make(passphrase, n=scrypt_n)
@@ -260,8 +275,7 @@ class Owner:
         if not file.is_file():
             raise KeyFileError(f"{file} is not there: make an owner with `wmplug init --register {path} --name NAME`")
         header, plain, seal = open_sealed(file.read_bytes(), passphrase_or_environment(passphrase), str(file))
-        if header.get("kind") != "owner":
-            raise KeyFileError(f"{file} holds a {header.get('kind')}, not an owner")
+        of_kind(header, "owner", file)
         return cls(header["name"], header["commitment"], Path(path), plain[:SECRET_BYTES], seal)
 
     def subkeys(self, watermark: str) -> Subkeys:
@@ -283,7 +297,7 @@ def passphrase_or_environment(passphrase: str | None) -> str:
         InputError: neither is there.
     """
     passphrase = passphrase if passphrase is not None else os.environ.get("WMPLUG_PASSPHRASE")
-    if not passphrase:
+    if passphrase is None or passphrase == "":
         raise InputError("no passphrase: pass passphrase=... or set WMPLUG_PASSPHRASE")
     return passphrase
 

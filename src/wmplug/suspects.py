@@ -37,9 +37,10 @@ class CallableSuspect:
             part = list(inputs[start : start + self._batch_size])
             answers = to_numpy(self._function(np.stack(part) if isinstance(part[0], np.ndarray) else part))
             if answers.ndim == 0 or len(answers) != len(part):
+                what = f"shape {answers.shape}" if answers.ndim else f"a single {type(answers.item()).__name__}"
                 raise SuspectError(
-                    f"{self.description} gave {answers.shape} for {len(part)} inputs: return one label or one row of "
-                    "scores for each"
+                    f"{self.description} gave {what} for {len(part)} input{'s'[: len(part) > 1]}: return one label or "
+                    f"one row of scores for each, a list or array of length {len(part)}"
                 )
             parts.append(answers)
         return np.concatenate(parts)
@@ -47,10 +48,13 @@ class CallableSuspect:
 
 def to_numpy(value: Any) -> npt.NDArray[Any]:
     """An array of whatever a framework returned (torch tensors on any device included)."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float() if value.is_floating_point() else value
-    return np.asarray(value)
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    try:
+        return np.asarray(value)
+    except TypeError:  # NumPy has no bfloat16
+        return np.asarray(value.float())
 
 
 def read_answers(outputs: Any, classes: int, description: str) -> list[int | None]:

@@ -5,6 +5,7 @@ candidates the plan fixed before: a scheme cannot make them depend on anything, 
 """
 
 import hashlib
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from wmplug import merkle
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.statistics import DrawResult
+from wmplug.suspects import to_numpy
 
 Form = Literal["array", "pil", "text"]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -154,8 +156,8 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
     """Carriers as one array or one list of strings.
 
     Args:
-        carriers: an array (n, ...), a sequence of equally shaped arrays, of PIL pictures of one size and mode, or of
-            strings.
+        carriers: an array or torch tensor (n, ...), a sequence of equally shaped ones, of PIL pictures of one size
+            and mode, or of strings.
         what: how the error calls them.
 
     Raises:
@@ -163,6 +165,7 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
     """
     if hasattr(carriers, "to_numpy"):  # a pandas Series is indexed by its labels, which a shuffle leaves in disorder
         carriers = carriers.to_numpy()
+    carriers = _off_device(carriers, what)
     sequence = hasattr(carriers, "__len__") and hasattr(carriers, "__getitem__")
     if not sequence or isinstance(carriers, (str, bytes, Mapping)) or getattr(carriers, "ndim", 1) == 0:
         raise InputError(f"{what} are a {type(carriers).__name__}: give a list or an array of inputs")
@@ -170,10 +173,20 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
         raise InputError(f"there are no {what}: give inputs such as the model is trained on")
     if isinstance(carriers, np.ndarray) and carriers.dtype.kind not in "UO":
         return _checked(carriers, what), "array"
-    rows = [carriers[i] for i in range(len(carriers))]
+    rows = [_off_device(carriers[i], what) for i in range(len(carriers))]
     if all(isinstance(row, str) for row in rows):
         return [_encodable(str(row), what) for row in rows], "text"
     return _stack(rows, what)
+
+
+def _off_device(value: Any, what: str) -> Any:
+    """A torch tensor as an array; anything else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    try:
+        return to_numpy(value)
+    except (TypeError, RuntimeError) as error:
+        raise InputError(f"{what} are tensors that cannot be read as arrays ({error}): give dense ones") from error
 
 
 def _stack(rows: list[Any], what: str) -> tuple[Inputs, Form]:
@@ -222,7 +235,14 @@ def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
     """
     if labels is None:
         return None
-    array = np.asarray(labels)
+    if isinstance(labels, (list, tuple)):
+        labels = [_off_device(label, "labels") for label in labels]
+    try:
+        array = np.asarray(_off_device(labels, "labels"))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"labels cannot be read ({error}): give one integer class for each carrier") from error
+    if array.ndim == 1 and array.dtype.kind == "f":
+        raise InputError(f"labels have dtype {array.dtype}, classes are whole numbers: give labels.astype(int)")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
             f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed "
@@ -233,3 +253,18 @@ def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
     if array.min() < 0 or array.max() >= classes:
         raise InputError(f"labels run from {array.min()} to {array.max()}, classes={classes} allows 0 to {classes - 1}")
     return array.astype(np.int64)
+
+
+def read_whole(value: Any, name: str, least: int, most: int, need: str) -> int:
+    """A whole number from `least` to `most`; numpy's count, True does not.
+
+    Raises:
+        InputError: anything else; the message ends with `need`.
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name}={value!r} is a {type(value).__name__}, not a whole number: {need}") from None
+    if not least <= whole <= most or isinstance(value, bool):
+        raise InputError(f"{name}={value!r}: {need}")
+    return whole

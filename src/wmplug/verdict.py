@@ -59,7 +59,7 @@ class Verdict:
         draws: draws completed.
         candidates: the distinct numbers of candidates, ascending.
         looks: how often this watermark was verified with this key in this run.
-        keys: owner keys committed.
+        keys: keys or watermarks tried for this claim; log10_e and log10_p are discounted by them (Bonferroni).
         log10_e: log10 of the e-value against the null.
         log10_p: log10 of the p-value under the null, one-sided; at most 0.
         target_e: e-value from which on the claim counts as proven.
@@ -166,7 +166,7 @@ class Verdict:
             parts[-1] += f", e-value {_scientific(self.log10_e)} after {_queries(self.queries)}"
         else:
             parts.append(f"log10 p = {round(self.log10_p, 1) + 0.0:.1f}")
-        if self.enough is not None and self.p_is == "exact":
+        if self.proven and self.enough is not None and self.p_is == "exact":
             parts.append(f"{_queries(self.enough)} {'was' if self.enough == 1 else 'were'} enough")
         if self.failed:
             parts.append(f"{_queries(self.failed)} failed")

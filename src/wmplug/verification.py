@@ -4,8 +4,10 @@ The null of every number here: the suspect is independent of the owner's label k
 """
 
 import math
+import numbers
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ from wmplug import combination, plugins, statistics
 from wmplug.errors import InputError, SuspectError
 from wmplug.statistics import DrawResult
 from wmplug.suspects import CallableSuspect, Suspect, read_answers
+from wmplug.triggers import read_whole
 from wmplug.verdict import Verdict, state_of
 from wmplug.watermark import Watermark
 
 TARGET_E = 1e6
+_WEIGHTS = {".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".npz", ".msgpack"}
 _STRIDE = 512  # draws of an exhaustive verification between two calls of progress
 
 
@@ -29,6 +33,7 @@ def verify(
     max_queries: int | None = None,
     batch_size: int = 64,
     exhaustive: bool = False,
+    keys: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verdict:
     """Test one suspect, black box.
@@ -45,17 +50,20 @@ def verify(
         max_queries: ask no more than this.
         batch_size: inputs a forward pass; a `Suspect` has its own.
         exhaustive: ask all triggers.
+        keys: keys or watermarks tried for this claim, this one included. The e-value is divided by it and the p-value
+            multiplied, at most to 1 (Bonferroni); the state is that of the discounted e-value.
         progress: called with (queries answered, queries at most).
 
     Raises:
         SuspectError: nothing can be asked, every query failed, or the answers are of another task.
-        InputError: target_e, max_queries or batch_size out of range.
+        InputError: mark is none, or target_e, max_queries, batch_size or keys is out of range.
     """
+    _check_mark(mark, suspect)
     _check_target(target_e)
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size!r}: give at least 1")
-    asked = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive)
-    while (draws := asked.affordable(math.log10(target_e))) > 0:
+    batch_size = read_whole(batch_size, "batch_size", 1, 2**31, "give at least 1")
+    keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
+    asked = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
+    while (draws := asked.affordable(math.log10(target_e) + math.log10(keys))) > 0:
         asked.ask(draws)
         if progress is not None:
             progress(asked.queries, asked.limit)
@@ -64,8 +72,18 @@ def verify(
     return verdict
 
 
+def _check_mark(mark: Any, suspect: Any) -> None:
+    if isinstance(mark, Watermark):
+        return
+    if isinstance(suspect, Watermark):
+        raise InputError("suspect and watermark are swapped: verify(mark, suspect)")
+    if isinstance(mark, (str, os.PathLike)):
+        raise InputError(f"mark={os.fspath(mark)!r} is a path: open the watermark first, wmplug.load(path)")
+    raise InputError(f"mark is a {type(mark).__name__}: give a watermark, from wmplug.create or wmplug.load")
+
+
 def _check_target(target_e: float) -> None:
-    if not (math.isfinite(target_e) and target_e > 1):
+    if not (isinstance(target_e, numbers.Real) and math.isfinite(target_e) and target_e > 1):
         raise InputError(f"target_e={target_e!r}: give a number above 1; 1e6 is usual")
 
 
@@ -83,24 +101,40 @@ def as_suspect(target: Any, mark: Watermark, *, batch_size: int = 64) -> Suspect
         return made
     if callable(target):
         return CallableSuspect(target, batch_size)
-    what = f"{target!r}" if isinstance(target, (str, os.PathLike)) else f"a {type(target).__name__}"
+    if isinstance(target, (str, os.PathLike)):
+        raise SuspectError(f"cannot ask {str(target)!r}: {_why_not(Path(target))}")
     raise SuspectError(
-        f"cannot ask {what}: give a model, a pipeline, an existing checkpoint folder or .keras file, or a function "
-        "from inputs to labels or scores"
+        f"cannot ask a {type(target).__name__}: give a model, a pipeline, an existing checkpoint folder or .keras "
+        "file, or a function from inputs to labels or scores"
     )
+
+
+def _why_not(path: Path) -> str:
+    own = "load them into your own class and give that model (on the command line: module:name of it)"
+    if path.is_dir():
+        names = sorted(found.name for found in path.iterdir())
+        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "nothing"
+        return f"the folder holds {some}, but no config.json, so it is no transformers checkpoint: for bare weights, {own}"
+    if path.suffix in _WEIGHTS:
+        return f"a {path.suffix} file is bare weights without their model: {own}"
+    if path.exists():
+        return "it is neither a checkpoint folder nor a .keras file: load the model yourself and give that"
+    return "there is no such file: give a model, a checkpoint folder or .keras file that exists, or a function"
 
 
 class _Session:
     """The questions put to one suspect, draw after draw."""
 
-    def __init__(self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool) -> None:
-        self.mark, self.suspect, self.exhaustive = mark, suspect, exhaustive
+    def __init__(
+        self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool, keys: int = 1
+    ) -> None:
+        self.mark, self.suspect, self.exhaustive, self.keys = mark, suspect, exhaustive, keys
         # A second query to a draw says less than a first to another, and a draw once looked at is not asked again.
         self.groups = mark.triggers.groups if exhaustive else [group[:1] for group in mark.triggers.groups]
         most = sum(len(group) for group in self.groups)
-        self.limit = most if max_queries is None else min(most, max_queries)
-        if self.limit < len(self.groups[0]):
-            raise InputError(f"max_queries={max_queries!r}: the first answer alone takes {len(self.groups[0])}")
+        least = len(self.groups[0])
+        wanted = most if max_queries is None else max_queries
+        self.limit = min(most, read_whole(wanted, "max_queries", least, 2**63, f"the first answer alone takes {least}"))
         self.results: list[DrawResult] = []
         self.queries = self.failed = 0
 
@@ -130,29 +164,42 @@ class _Session:
         self.results += self.mark.score(start, parts)
 
     def _answers(self, inputs: Sequence[Any]) -> list[int | None]:
-        cause: Exception | None = None
+        cause: BaseException | None = None
         answers: list[int | None] = []
         try:
             answers = self._read(inputs)
-        except SuspectError:
-            raise
-        except Exception as error:
+        # A suspect that calls sys.exit() has given no answer, and does not end the verification.
+        except (Exception, SystemExit) as error:
             cause = error
             for one in inputs:
                 # A failed query is dropped whatever its answer would have been, so the null is untouched.
                 try:
                     answers += self._read([one])
-                except SuspectError:
-                    raise
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     answers.append(None)
-                    cause = error
+                    # What cannot be read says more than what was raised on the way to it.
+                    cause = cause if isinstance(cause, SuspectError) else error
         self.queries += len(inputs)
         self.failed += sum(answer is None for answer in answers)
         if self.failed == self.queries:
-            why = "all were NaN" if cause is None else f"last {type(cause).__name__}: {cause}"
-            raise SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}") from cause
+            raise self._all_failed(cause) from cause
         return answers
+
+    def _all_failed(self, cause: BaseException | None) -> SuspectError:
+        if isinstance(cause, SuspectError):
+            return SuspectError(str(cause))
+        why = (
+            "all were NaN, so the weights are broken or the inputs are not what the model was trained on"
+            if cause is None
+            else f"last {type(cause).__name__}: {cause}"
+        )
+        hint = (
+            "; if training used preprocess=, give the same function: load(path, preprocess=...) or create(..., "
+            "preprocess=...), on the command line --preprocess module:function"
+            if self.mark.preprocess is None
+            else "; check that preprocess= gives what the model takes"
+        )
+        return SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}{hint}")
 
     def _read(self, inputs: Sequence[Any]) -> list[int | None]:
         answers = read_answers(self.suspect.answer(inputs), self.mark.classes, self.suspect.description)
@@ -169,12 +216,13 @@ class _Session:
     def verdict(self, target_e: float, step: int | None = None, look: int | None = None) -> Verdict:
         path = statistics.log10_e_path(self.results)
         spent = np.cumsum([len(group) for group in self.groups[: len(self.results)]])
-        reached = np.flatnonzero(path >= math.log10(target_e))
+        tried = math.log10(self.keys)
+        reached = np.flatnonzero(path - tried >= math.log10(target_e))
         # Ville bounds how high the path ever climbs: a p-value. The e-value is where it was left.
         best = float(path.max(initial=0.0))
         grouped = any(sum(r.counts) > 1 for r in self.results)
         sizes = {len(r.counts) for r in self.results}
-        log10_e = float(path[-1])
+        log10_e = float(path[-1]) - tried
         if look is not None:
             log10_e += math.log10(6 / (math.pi * look) ** 2)
         return Verdict(
@@ -191,9 +239,9 @@ class _Session:
             draws=len(self.results),
             candidates=tuple(sorted(sizes)),
             looks=look or 1,
-            keys=1,
+            keys=self.keys,
             log10_e=log10_e,
-            log10_p=statistics.log10_p(self.results) if self.exhaustive else 0.0 - best,
+            log10_p=min(0.0, (statistics.log10_p(self.results) if self.exhaustive else -best) + tried),
             target_e=target_e,
             test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
             p_is="exact" if self.exhaustive else "anytime",

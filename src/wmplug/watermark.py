@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from wmplug.keys import (
     Purpose,
     Seal,
     Subkeys,
+    of_kind,
     open_sealed,
     passphrase_or_environment,
     read_header,
@@ -26,7 +26,7 @@ from wmplug.keys import (
 )
 from wmplug.schemes import Scheme, Task
 from wmplug.statistics import DrawResult
-from wmplug.triggers import TriggerPlan, TriggerSet, digest, draw_symbols, read_carriers, read_labels
+from wmplug.triggers import TriggerPlan, TriggerSet, digest, draw_symbols, read_carriers, read_labels, read_whole
 
 Preprocess = Callable[[Any, int], Any]
 GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
@@ -108,7 +108,8 @@ def create(
     Args:
         owner: whose key draws inputs and answers.
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
-        carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings.
+        carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
+            tensors are taken as arrays.
         labels: (n,) integer classes of the carriers, where the scheme needs them.
         classes: number of classes of the task, at least 2.
         triggers: number of queries to make.
@@ -119,8 +120,11 @@ def create(
         InputError: something does not fit; the message says what.
         PluginError: no such scheme.
     """
-    classes = _whole(classes, 2, "classes", "a classifier of at least 2 classes is needed")
-    triggers = _whole(triggers, 1, "triggers", "at least one is needed, 100 is usual")
+    if not hasattr(owner, "subkeys"):
+        raise InputError(f"owner={owner!r} is a {type(owner).__name__}: open the owner first, Owner.open(folder)")
+    _check_preprocess(preprocess)
+    classes = read_whole(classes, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
+    triggers = read_whole(triggers, "triggers", 1, 10**6, "at least one is needed, 100 is usual")
     chosen = _scheme(scheme, parameters)
     inputs, form = read_carriers(carriers)
     natural = read_labels(labels, len(inputs), classes)
@@ -142,6 +146,7 @@ def create(
     plan = chosen.plan(task, subkeys.stream("input"))
     if any(not 0 <= answer < classes for candidates in plan.candidates for answer in candidates):
         raise InputError(f"scheme {chosen.name!r} draws answers outside 0 to {classes - 1}: its plan is at fault")
+    _check_twins(plan)
     symbols = draw_symbols(subkeys.stream("label"), plan.candidates)
     made = TriggerSet(plan, form, symbols)
     public = {
@@ -155,17 +160,28 @@ def create(
     return Watermark(name, chosen, made, classes, public, preprocess, subkeys, owner.seal())
 
 
-def _whole(value: Any, least: int, name: str, need: str) -> int:
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = least - 1
-    if whole < least or isinstance(value, bool):
-        raise InputError(f"{name}={value!r}: {need}")
-    return whole
+def _check_preprocess(preprocess: Any) -> None:
+    if preprocess is not None and not callable(preprocess):
+        raise InputError(
+            f"preprocess={preprocess!r} is a {type(preprocess).__name__}: give a function (input, answer) -> example"
+        )
+
+
+def _check_twins(plan: TriggerPlan) -> None:
+    """Raise InputError where one input is asked in two draws: no model can give it both answers."""
+    seen: dict[str, int] = {}
+    for row in plan.asked.tolist():
+        draw = int(plan.draw[row])
+        if seen.setdefault(digest(plan.inputs[row]), draw) != draw:
+            raise InputError(
+                "two triggers are the same input with an answer each, which no model can learn: give carriers that "
+                "differ more (none of them twice), longer triggers (words=), or lower triggers="
+            )
 
 
 def _scheme(scheme: str | Scheme, parameters: dict[str, Any]) -> Scheme:
+    if not isinstance(scheme, (str, Scheme)):
+        raise InputError(f"scheme={scheme!r}: give a name (`wmplug schemes` lists them) or a Scheme object")
     made = scheme if isinstance(scheme, Scheme) else plugins.registry().scheme(scheme)
     known = [f.name for f in dataclasses.fields(made)]
     if unknown := sorted(set(parameters) - set(known)):
@@ -190,17 +206,20 @@ def load(path: str | Path, *, passphrase: str | None = None, preprocess: Preproc
         KeyFileError: not there, truncated or edited; with NewerVersionError and WrongPassphraseError below it.
         PluginError: its scheme is not installed.
     """
+    _check_preprocess(preprocess)
     path = Path(path)
-    if not path.is_file():
-        raise KeyFileError(f"{path} is not there: `wmplug create` or mark.save(path) writes it")
-    public, body, seal = open_sealed(path.read_bytes(), passphrase_or_environment(passphrase), str(path))
-    if public.get("kind") != "watermark":
-        raise KeyFileError(f"{path} holds a {public.get('kind')}, not a watermark")
+    public, body, seal = open_sealed(_blob(path), passphrase_or_environment(passphrase), str(path))
+    of_kind(public, "watermark", path)
     kind = plugins.registry().scheme(public["scheme"])
-    if public["scheme_version"] > kind.version or public["generator"] > GENERATOR:
+    if public["generator"] > GENERATOR:
+        raise NewerVersionError(
+            f"{path} was made by generator {public['generator']} of wmplug, the one installed has {GENERATOR}: install "
+            "a newer wmplug to use it"
+        )
+    if public["scheme_version"] > kind.version:
         raise NewerVersionError(
             f"{path} was made by version {public['scheme_version']} of scheme {public['scheme']!r}, installed is "
-            f"{kind.version}: install a newer wmplug (or the plugin) to use it"
+            f"{kind.version}: install a newer wmplug (or the plugin that brings the scheme) to use it"
         )
     triggers, subkeys = _unpack(body, public["form"])
     scheme = kind.restore(public["parameters"])
@@ -215,9 +234,13 @@ def read_public(path: str | Path) -> dict[str, Any]:
         KeyFileError: not such a file.
     """
     path = Path(path)
+    return read_header(_blob(path), str(path))
+
+
+def _blob(path: Path) -> bytes:
     if not path.is_file():
-        raise KeyFileError(f"{path} is not there")
-    return read_header(path.read_bytes(), str(path))
+        raise KeyFileError(f"{path} is not there: give the file that `wmplug create` or mark.save(path) wrote")
+    return path.read_bytes()
 
 
 _PURPOSES: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")

@@ -10,7 +10,8 @@ What is here is pickled to worker processes: prepared examples and integer table
 
 import random
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wmplug.errors import InjectionError, InputError
 from wmplug.injection import Placement
+from wmplug.suspects import to_numpy
 
 LABELS = ("labels", "label")
 INPUTS = ("input_ids", "pixel_values", "input_values", "input_features", "x")
@@ -123,6 +125,7 @@ class TriggerCollate:
         placement: which of them go where.
         board: rate and counters.
         world: batches are split over so many processes after collation; the count is a multiple of it, spread evenly.
+        lasting: nothing takes it off the loader again.
     """
 
     def __init__(
@@ -132,9 +135,10 @@ class TriggerCollate:
         placement: Placement,
         board: Board,
         world: int = 1,
+        lasting: bool = False,
     ) -> None:
         self.collate, self.examples = collate, examples
-        self.placement, self.board, self.world = placement, board, world
+        self.placement, self.board, self.world, self.lasting = placement, board, world, lasting
         self.like: Any = None
         self._fitted: dict[int, Any] = {}
         self._signed = False
@@ -184,6 +188,25 @@ class TriggerCollate:
             self.board.sign(inputs[added])
 
 
+def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], Any]) -> list[Any]:
+    """What `prepare(input, answer)` makes of each lesson.
+
+    Raises:
+        InputError: an example has another label than the answer it was made for.
+    """
+    examples = []
+    for x, answer in lessons:
+        examples.append(prepare(x, answer))
+        label = labels_in(examples[-1])
+        array = to_numpy(label) if isinstance(label, (int, np.integer, np.ndarray, torch.Tensor)) else np.empty(0)
+        if array.size == 1 and array.dtype.kind in "iu" and array.item() != answer:
+            raise InputError(
+                f"preprocess was given the answer {answer} and made an example with the label {array.item()}, so another "
+                "watermark would be taught: preprocess(input, answer) puts its second argument where the label belongs"
+            )
+    return examples
+
+
 def refuse_masked(labels: torch.Tensor) -> None:
     """Refuse a batch whose triggers would not be learnt.
 
@@ -218,7 +241,7 @@ def wrap(loader: Any, collate: Callable[[Callable[[list[Any]], Any]], TriggerCol
         collate: makes the wrapper around the user's collate_fn.
 
     Raises:
-        InjectionError: the loader does not collate (batch_size=None), or is no DataLoader.
+        InjectionError: the loader does not collate (batch_size=None), is no DataLoader, or was given to `inject`.
     """
     base = base_loader(loader)
     if not hasattr(base, "collate_fn"):
@@ -230,6 +253,11 @@ def wrap(loader: Any, collate: Callable[[Callable[[list[Any]], Any]], TriggerCol
         raise InjectionError(
             "this DataLoader has batch_size=None and does not collate, so there is nowhere to add triggers: let it "
             "batch (batch_size=...), or batch in a collate_fn"
+        )
+    if isinstance(base.collate_fn, TriggerCollate) and base.collate_fn.lasting:
+        raise InjectionError(
+            "inject() put a watermark's triggers into this loader already, and a second watermark would undo that: "
+            "make a new DataLoader, one for each watermark"
         )
     made = collate(own_collate(loader))
     base.collate_fn = made
@@ -250,17 +278,25 @@ def unwrap(loader: Any) -> None:
     base_loader(loader).collate_fn = own_collate(loader)
 
 
-def peek(dataset: Any) -> Any:
-    """The first example of a dataset, or None; leaves no trace in the random numbers of a training run."""
+@contextmanager
+def undisturbed(devices: Iterable[int] = ()) -> Iterator[None]:
+    """Leaves no trace in the random numbers of a training run, on the CPU and on CUDA devices of these numbers."""
     state, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
-            return next(iter(dataset), None) if isinstance(dataset, IterableDataset) else dataset[0]
-    except (IndexError, KeyError):
-        return None  # indexed by something else than numbers: the first batch shows an example
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
+
+
+def peek(dataset: Any) -> Any:
+    """The first example of a dataset, or None; leaves no trace in the random numbers of a training run."""
+    try:
+        with undisturbed():
+            return next(iter(dataset), None) if isinstance(dataset, IterableDataset) else dataset[0]
+    except (IndexError, KeyError):
+        return None  # indexed by something else than numbers: the first batch shows an example
 
 
 def fingerprint(value: Any, crc: int = 0) -> int:

@@ -30,6 +30,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from wmplug.adapters.keras_batches import as_array, host
 from wmplug.adapters.keras_step import TriggerStep, strip
 from wmplug.errors import (
     InjectionWarning,
@@ -55,8 +56,8 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
     """Watermarks the model that `fit` trains, and verifies it after each epoch.
 
     Triggers are prepared once by `mark.preprocess(input, answer) -> (x, y)`, else taken as they are, then given the
-    shape and dtype of a batch's rows: pictures 0..255 stay 0..255, so where the dataset is scaled before the model, a
-    preprocess does the same. Which triggers go into a step depends on `optimizer.iterations` alone; a run resumed from
+    shape of a batch's rows. Pictures 0..255 stay 0..255: where the dataset is scaled before the model, a preprocess does
+    the same, and integers for a dataset of floats are refused without one. Which triggers go into a step depends on `optimizer.iterations` alone; a run resumed from
     weights with their optimizer (BackupAndRestore) goes on as if uninterrupted, except that the number of looks starts
     anew. The batches that gradient_accumulation_steps joins get the same triggers.
 
@@ -76,7 +77,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         verdict: the last one, or None.
 
     Raises:
-        InputError: an option out of range.
+        InputError: an option out of range, or the name of a file for a watermark.
     """
 
     def __init__(
@@ -91,29 +92,36 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         batch_size: int = 64,
     ) -> None:
         super().__init__()
+        if not isinstance(mark, Watermark):
+            given = repr(mark) if isinstance(mark, (str, PathLike)) else f"a {type(mark).__name__}"
+            raise InputError(f"mark is {given}: give a Watermark, from wmplug.load(path) or wmplug.create(...)")
         if isinstance(verify_on, str) or not set(verify_on) <= set(EVENTS):
             raise InputError(f"verify_on is {verify_on!r}: give a tuple of some of {', '.join(EVENTS)}")
         if on_failure not in ("warn", "raise", "stop"):
             raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
         self.mark = mark
-        self.rate, self._auto = read_rate(rate, mark.scheme.rate)
+        self._start, self._auto = read_rate(rate, mark.scheme.rate)
+        self.rate = self._start
         # A scheme that touches other points only has a table that nobody reads.
         pool = len(mark.triggers.plan.taught) or 1
         self._placement = Placement.draw(mark.subkeys.stream("schedule"), pool, mode)
         self._verify_on, self._on_failure, self._batch_size = frozenset(verify_on), on_failure, batch_size
-        self._monitor = Monitor(mark, target_e=target_e)
+        self._monitor, self._target_e = Monitor(mark, target_e=target_e), target_e
         self._step: TriggerStep | None = None
         self._was_proven = False
         self.verdict: Verdict | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Shadow the model's training step.
+        """Shadow the model's training step; looks and rate start anew.
 
         Raises:
-            InputError: preprocess does not return (x, y); in the first step, that triggers do not fit the batch.
+            InputError: preprocess does not return (x, y) with the answer as y, or the fit has two of these callbacks;
+                in the first step, that triggers do not fit the batch.
             InjectionError: in the first step, that training went around wmplug.
         """
-        self._step = TriggerStep(
+        self.rate, self.verdict, self._was_proven = self._start, None, False
+        self._monitor = Monitor(self.mark, target_e=self._target_e)
+        step = TriggerStep(
             [_example(self.mark, x, y) for x, y in self.mark.lessons()],
             self._placement,
             self.rate,
@@ -121,8 +129,8 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             self.mark.scheme.constants(self.mark.triggers),
             self.mark.classes,
         )
-        self._step.attach(self.model)
-        self._was_proven = False
+        step.attach(self.model)
+        self._step = step
         self._say(
             f"{self.rate / PPM:.1%} of what the model sees are triggers ({self._placement.mode}); the training loss "
             "includes them, metrics do not"
@@ -176,7 +184,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             self._fail(f"the trained model does not prove the watermark ({verdict}): train longer or raise rate=")
 
     def _look(self) -> Verdict | None:
-        step = int(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(self.model.optimizer.iterations)))
+        step = int(self.model.optimizer.iterations)
         suspect = KerasSuspect(self.model, preprocess=self.mark.preprocess, batch_size=self._batch_size)
         try:
             self.verdict = self._monitor.look(suspect, step=step, run={"adapter": "keras"})
@@ -218,13 +226,18 @@ def _example(mark: Watermark, given: Any, answer: int) -> tuple[Any, int]:
     if mark.preprocess is None:
         return given, answer
     made = mark.preprocess(given, answer)
-    if not isinstance(made, tuple) or len(made) != 2 or np.size(made[1]) != 1:
+    if not isinstance(made, tuple) or len(made) != 2 or (label := as_array(made[1])).size != 1:
         what = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
         raise InputError(
             f"preprocess returned {what}: with Keras it turns (input, answer) into (x, y) as the dataset yields them, "
             "y one integer class"
         )
-    return made[0], int(np.reshape(made[1], ())[()])
+    if label.reshape(())[()] != answer:
+        raise InputError(
+            f"preprocess returned the label {label.reshape(())[()]!r} for the answer {answer}: the answer it is given is "
+            "what the model is to learn, so it has to return that as y"
+        )
+    return made[0], answer
 
 
 class KerasSuspect:
@@ -280,7 +293,7 @@ def _stack(rows: list[Any], like: Any) -> Any:
         shape = tuple(like.shape[1:])
         if None not in shape and math.prod(shape) == array[0].size:
             array = array.reshape(len(array), *shape)
-        return keras.ops.convert_to_numpy(keras.ops.cast(array, like.dtype))
+        return array.astype(host(like.dtype))
     return array.astype(keras.config.floatx()) if array.dtype.kind == "f" or array.dtype == np.uint8 else array
 
 

@@ -43,9 +43,9 @@ def fit(given: list[Any], shape: tuple[int | None, ...], dtype: str, where: str)
     """Triggers as (N, *shape) of the batch's dtype.
 
     Raises:
-        InputError: shapes differ by more than axes of length 1, or numbers would be cut to integers.
+        InputError: shapes differ by more than axes of length 1, or one has integers where the other has floats.
     """
-    arrays = [np.asarray(ops.convert_to_numpy(v) if ops.is_tensor(v) else v) for v in given]
+    arrays = [as_array(v) for v in given]
     made, wanted = arrays[0].shape, tuple(n for n in shape if n != 1)
     squeezed = tuple(n for n in made if n != 1)
     same = len(squeezed) == len(wanted) and all(w in (None, n) for n, w in zip(squeezed, wanted, strict=True))
@@ -56,10 +56,22 @@ def fit(given: list[Any], shape: tuple[int | None, ...], dtype: str, where: str)
         problem = f"is {arrays[0].dtype}, a batch {dtype}, and only numbers can be joined (turn text into ids first)"
     elif arrays[0].dtype.kind == "f" and "float" not in dtype:
         problem = f"is {arrays[0].dtype}, a batch {dtype}, which would cut it to integers"
+    elif arrays[0].dtype.kind != "f" and "float" in dtype:
+        problem = f"is {arrays[0].dtype}, a batch {dtype}, and wmplug does not guess the scale"
     else:
         target = made if None in shape else shape
         return np.stack(arrays).reshape(len(arrays), *target)
     raise InputError(f"a trigger's x{where} {problem}: pass preprocess=, a function from (input, answer) to (x, y)")
+
+
+def as_array(value: Any) -> npt.NDArray[Any]:
+    """A value as NumPy, also where it is a tensor of the backend."""
+    return np.asarray(ops.convert_to_numpy(value) if ops.is_tensor(value) else value)
+
+
+def host(dtype: str) -> str:
+    """The dtype in which NumPy holds what is of `dtype` in Keras."""
+    return dtype if dtype != "bfloat16" else "float32"
 
 
 def only(value: Any, what: str) -> Any:

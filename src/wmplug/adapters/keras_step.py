@@ -1,5 +1,6 @@
 """One Keras training step that sees triggers: methods of the model *instance* are shadowed while `fit` runs.
 
+    make_train_function()                           <- `fit` begins: what an interrupted one left behind is taken off
     train_function(iterator)                        <- guard, first call only; with NNX triggers join the batch here
         train_step(data)                            <- triggers join the batch, in-graph, placed by optimizer.iterations
             y_pred = self(x, training=True)
@@ -20,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops, tree
 
-from wmplug.adapters.keras_batches import fit, leaf, named, only, rebuild, refuse_misfit, refuse_soft
+from wmplug.adapters.keras_batches import fit, host, leaf, named, only, rebuild, refuse_misfit, refuse_soft
 from wmplug.errors import InjectionError, InputError
 from wmplug.injection import PPM, THRESHOLDS, Placement
 from wmplug.schemes import Scheme
 
-SHADOWED = ("train_step", "train_function", "compute_loss", "compute_metrics")
+SHADOWED = ("make_train_function", "train_step", "train_function", "compute_loss", "compute_metrics")
 
 
 class TriggerStep:
@@ -64,8 +65,17 @@ class TriggerStep:
         self._slot = 0
 
     def attach(self, model: keras.Model) -> None:
-        """Shadow the model's methods and let it trace them anew; what an earlier `fit` left behind is stripped."""
-        strip(model)
+        """Shadow the model's methods and let it trace them anew.
+
+        Raises:
+            InputError: another TriggerStep has done so in this `fit`.
+        """
+        if any(hasattr(vars(model).get(name), "wmplug_own") for name in SHADOWED):
+            raise InputError(
+                "there are two WatermarkCallbacks in this fit, and a model is taught one watermark at a time: keep one, "
+                "and give the other a fit of its own"
+            )
+        _shadow(model, "make_train_function", self._ended(model))
         _shadow(model, "compute_loss", self._compute_loss)
         _shadow(model, "compute_metrics", self._compute_metrics)
         self.count_from(model)
@@ -85,7 +95,7 @@ class TriggerStep:
 
     def count_from(self, model: keras.Model) -> None:
         """Take the number of the next step from the optimizer; only read where triggers join outside the graph."""
-        self._slot = int(ops.convert_to_numpy(ops.convert_to_tensor(model.optimizer.iterations)))
+        self._slot = int(model.optimizer.iterations)
 
     def check(self) -> None:
         """After a training step.
@@ -96,8 +106,23 @@ class TriggerStep:
         if missing := sorted(self.scheme.points - self.reached):
             raise InjectionError(
                 f"training went around wmplug at {', '.join(missing)}, so the watermark would not be learnt: the "
-                "model's make_train_function must call self.train_step, and train_step self.compute_loss, as in Keras"
+                "model's make_train_function must call self.train_step, and train_step self.compute_loss, as in Keras, "
+                "and no callback may call the fit or train_on_batch of a model in training"
             )
+
+    def _ended(self, model: keras.Model) -> Callable[..., Any]:
+        # No callback hears of an exception in fit; the next fit makes its train function before any hears of that.
+        def make(inner: Callable[..., Any]) -> Callable[..., Any]:
+            def make_train_function(force: bool = False) -> Any:
+                if force:  # from retrace, or a callback that has compiled the model anew
+                    return inner(force)
+                self.reached.clear()
+                strip(model)
+                return model.make_train_function()
+
+            return make_train_function
+
+        return make
 
     def _guarded(self, model: keras.Model) -> Callable[..., Any]:
         def make(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -295,7 +320,7 @@ def _kept(array: npt.NDArray[Any], dtype: str) -> Any:
     # torch runs a step as it is written and would copy to the device each time; in a graph an array is a constant.
     if keras.backend.backend() == "torch":
         return ops.convert_to_tensor(array, dtype)
-    return array.astype(dtype if dtype != "bfloat16" else "float32")
+    return array.astype(host(dtype))
 
 
 def _shadow(model: keras.Model, name: str, make: Callable[[Callable[..., Any]], Any]) -> None:
@@ -316,7 +341,7 @@ def _kept_on_failure(model: keras.Model, state: Any = None) -> Iterator[None]:
     # jax takes the variables out of the model while it trains; an error in the first step would lose them.
     try:
         yield
-    except Exception:
+    except BaseException:  # Ctrl-C as well
         if state is not None:
             kinds = ("trainable", "non_trainable", "optimizer", "metrics")
             model._jax_state = {f"{kind}_variables": part for kind, part in zip(kinds, state, strict=True)}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from wmplug.adapters.batches import Board, labels_in, primary, row_signatures
-from wmplug.errors import InjectionError, InjectionWarning
+from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.schemes import Scheme
 from wmplug.watermark import Watermark
 
@@ -35,6 +35,24 @@ def need_points(adapter: str, scheme: Scheme, offered: Iterable[str] = OFFERED) 
         raise InjectionError(
             f"scheme {scheme.name!r} touches training at {', '.join(missing)}, adapter {adapter!r} offers only "
             f"{', '.join(sorted(offered))}: choose another scheme or another adapter"
+        )
+
+
+def need_mark(mark: Any, head: Any = None) -> None:
+    """Refuse what is no watermark, and a head for a scheme that looks at none.
+
+    Raises:
+        InputError: with what was given.
+    """
+    if not isinstance(mark, Watermark):
+        raise InputError(
+            f"mark={mark!r} is a {type(mark).__name__}, not a watermark: give what wmplug.create or "
+            "wmplug.load(path) returned"
+        )
+    if head is not None and not mark.scheme.points & {"logits", "loss"}:
+        raise InputError(
+            f"head={head!r} names where logits are shifted, and scheme {mark.scheme.name!r} touches only the samples: "
+            "leave head= out"
         )
 
 

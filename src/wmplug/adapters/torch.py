@@ -13,6 +13,7 @@ import json
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,28 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, SequentialSampler, default_collate
 
-from wmplug.adapters.batches import LABELS, Board, TriggerCollate, base_loader, fit, own_collate, peek, unwrap, wrap
-from wmplug.adapters.points import OFFERED, Guard, TorchPoints, need_points
-from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.adapters.batches import (
+    LABELS,
+    Board,
+    TriggerCollate,
+    base_loader,
+    fit,
+    own_collate,
+    peek,
+    prepared,
+    undisturbed,
+    unwrap,
+    wrap,
+)
+from wmplug.adapters.points import OFFERED, Guard, TorchPoints, need_mark, need_points
+from wmplug.errors import (
+    InjectionError,
+    InjectionWarning,
+    InputError,
+    SuspectError,
+    VerificationError,
+    VerificationWarning,
+)
 from wmplug.injection import PPM, Mode, Placement, read_rate
 from wmplug.suspects import Suspect
 from wmplug.verdict import Verdict
@@ -134,7 +154,7 @@ class Watermarking:
         target_e: e-value at which a verdict is `proven`.
         on_failure: when a mark that was proven is no longer, or is not at the end of training: `warn`, `raise`, or
             `stop` (warns and sets `stopped`, for the loop to read).
-        head: the module, or its name, that returns logits; for schemes that shift them, where it is not found.
+        head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
         forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
             is given the first part of the batch, or all but the labels by name.
         log: called with each entry of `history`.
@@ -146,7 +166,8 @@ class Watermarking:
 
     Raises:
         InjectionError: the adapter does not offer what the scheme needs.
-        InputError: an option out of range.
+        InputError: an option out of range; on entering, a model with another number of classes, or triggers that do
+            not fit the dataset.
     """
 
     adapter: ClassVar[str] = "torch"
@@ -166,6 +187,7 @@ class Watermarking:
         forward: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None,
         log: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
+        need_mark(mark, head)
         need_points(self.adapter, mark.scheme, self.points)
         if on_failure not in ("warn", "raise", "stop"):
             raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
@@ -182,6 +204,7 @@ class Watermarking:
         self._collate: TriggerCollate | None = None
 
     def __enter__(self) -> "Watermarking":
+        refuse_held(self.bare, self.loader)
         self._points = TorchPoints(self.mark, self.bare, head=self._head)
         self._guard: Guard | None = None
         if "samples" in self.mark.scheme.points:
@@ -190,12 +213,30 @@ class Watermarking:
             if self._collates():
                 batch = getattr(base_loader(self.loader), "batch_size", None) or 1
                 self._guard = Guard(self.board, self.bare, batch * self._rate / PPM)
+        try:
+            self._ask_once()
+        except InputError:
+            self._release()
+            raise
         self._points.install()
         if self._guard is not None:
             self._guard.install()
+        _ACTIVE.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._release()
+        if kind is not None:
+            return
+        self._refuse_unseen()
+        self._points.finish()
+        if self._guard is not None:
+            self._guard.finish()
+        if self.verdicts and not self.verdicts[-1].proven:
+            self._fail(f"training ended with {self.verdicts[-1]}")
+
+    def _release(self) -> None:
+        _ACTIVE.discard(self)
         self._points.remove()
         if self._guard is not None:
             self._guard.remove()
@@ -203,13 +244,43 @@ class Watermarking:
             unwrap(self.loader)
             # Workers that live on, and loaders that accelerate made of this one, keep their copy of the wrapper.
             self.board.rate = 0
-        if kind is not None:
+
+    def _refuse_unseen(self) -> None:
+        # Processes that do not collate have no guard; a proven mark was learnt, however the loop calls the model.
+        watched = self._guard is not None or self.mark.scheme.points & {"logits", "loss"}
+        seen = self._points.forwards or (self._guard is not None and self._guard.forwards)
+        if watched and not seen and not (self.verdicts and self.verdicts[-1].proven):
+            raise InjectionError(
+                f"the model given to wmplug ({type(self.bare).__name__}) was never called in training mode inside the "
+                "with-block, so whether it learnt the watermark is unknown: give the very model that the loop trains, "
+                "call model.train() and then model(x) as a whole (not model.forward), and train inside the with-block"
+            )
+
+    def _ask_once(self) -> None:
+        """Refuse a model of another task before it is trained; one that the loop calls in its own way is let be."""
+        if isinstance(getattr(base_loader(self.loader), "dataset", None), IterableDataset):
+            return  # a stream may not give its first example twice
+        model = getattr(self.bare, "_orig_mod", self.bare)  # compiled for one row, the model would be compiled again
+        devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+        question = self.mark.triggers.row(int(self.mark.triggers.plan.asked[0]))
+        try:
+            with undisturbed(devices):
+                scores = self.suspect(model).answer([question])
+        except Exception:
             return
-        self._points.finish()
-        if self._guard is not None:
-            self._guard.finish()
-        if self.verdicts and not self.verdicts[-1].proven:
-            self._fail(f"training ended with {self.verdicts[-1]}")
+        if scores.ndim == 2 and scores.shape[1] != self.mark.classes:
+            raise InputError(
+                f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for "
+                f"{self.mark.classes} classes: make it with classes= of the model (or, where the model's first output "
+                "is not its scores, pass forward=, a function from (model, batch) to logits)"
+            )
+
+    def _need_active(self, what: str) -> None:
+        if self not in _ACTIVE:
+            raise InjectionError(
+                f"{what} was called outside the with-block, where nothing is watermarked: call it inside `with "
+                "Watermarking(...) as marking:`; afterwards, wmplug.verify(mark, model) asks the model"
+            )
 
     @property
     def bare(self) -> torch.nn.Module:
@@ -226,8 +297,9 @@ class Watermarking:
             labels: (B,), for schemes that read them.
 
         Raises:
-            InjectionError: the model was not called in training mode before.
+            InjectionError: the model was not called in training mode before, or this is outside the with-block.
         """
+        self._need_active("loss()")
         return self._points.loss(loss, labels)
 
     def suspect(self, model: torch.nn.Module | None = None) -> ModuleSuspect:
@@ -252,12 +324,16 @@ class Watermarking:
             step: of training, for the record.
             epoch: the same.
             path: of a checkpoint just written, a file or a folder; `wmplug.json` (public part and verdict, nothing
-                secret) is put next to the file or into the folder.
+                secret) is put next to the file or into the folder, which is made where it is missing.
 
         Raises:
+            InjectionError: this is outside the with-block.
             SuspectError: the model gives another number of classes, or NaN for every trigger.
             VerificationError: the mark was proven before, is not any more, and on_failure is `raise`.
         """
+        self._need_active("checkpoint()")
+        # Before the look, which counts once it is taken.
+        sidecar = None if path is None or not self._writes() else sidecar_of(Path(path))
         verdict = self._agree(
             self._monitor.look(
                 self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
@@ -276,8 +352,8 @@ class Watermarking:
             }
         )
         self._report(self.history[-1])
-        if path is not None and self._writes():
-            write_sidecar(Path(path), self.mark, verdict)
+        if sidecar is not None:
+            write_sidecar(sidecar, self.mark, verdict)
         if self._auto is not None:
             self._rate = self._auto.next(self._rate, verdict.log10_e, math.log10(self._monitor.target_e))
             self.board.rate = self._rate
@@ -326,6 +402,33 @@ class Watermarking:
             self.log(entry)
 
 
+# Those inside their with-block; one whose frame died without leaving it is collected, and holds nothing any more.
+_ACTIVE: "weakref.WeakSet[Watermarking]" = weakref.WeakSet()
+
+
+def refuse_held(model: torch.nn.Module | None, loader: Any) -> None:
+    """Refuse to undo what another watermarking has set.
+
+    Args:
+        model: not wrapped for distribution; None where only the loader is touched.
+        loader: any; a DataLoader's collate_fn tells whose it is.
+
+    Raises:
+        InjectionError: another `Watermarking` is inside its with-block with this model or loader.
+    """
+    collate = getattr(base_loader(loader), "collate_fn", None)
+    modules = set() if model is None else {*model.modules()}
+    for other in tuple(_ACTIVE):
+        held = "loader" if isinstance(collate, TriggerCollate) and collate.board is other.board else None
+        if model is not None and (other.bare in modules or model in {*other.bare.modules()}):
+            held = "model"
+        if held is not None:
+            raise InjectionError(
+                f"another Watermarking (mark {other.mark.id[:8]}) is active on this {held}, and a second one would "
+                "undo it: one watermark a run; leave the other's with-block first"
+            )
+
+
 def inject(loader: L, mark: Watermark, *, rate: float | Literal["auto"] | None = None, mode: Mode = "append") -> L:
     """Put triggers into what a loader yields, without the rest of `Watermarking`.
 
@@ -339,21 +442,25 @@ def inject(loader: L, mark: Watermark, *, rate: float | Literal["auto"] | None =
         The same loader.
 
     Raises:
-        InjectionError: the loader does not collate, or the scheme needs more than samples.
+        InjectionError: the loader does not collate or has triggers already, or the scheme needs more than samples.
         InputError: triggers do not fit the dataset; the message shows both.
     """
+    need_mark(mark)
     need_points("torch.inject", mark.scheme, {"samples"})
     if rate == "auto":
         raise InputError('rate="auto" follows verdicts, and inject() makes none: use Watermarking')
-    _wrap(loader, mark, Board(read_rate(rate, mark.scheme.rate)[0]), mode)
+    refuse_held(None, loader)
+    _wrap(loader, mark, Board(read_rate(rate, mark.scheme.rate)[0]), mode, lasting=True)
     return loader
 
 
-def _wrap(loader: Any, mark: Watermark, board: Board, mode: Mode, world: int = 1) -> TriggerCollate:
+def _wrap(
+    loader: Any, mark: Watermark, board: Board, mode: Mode, world: int = 1, lasting: bool = False
+) -> TriggerCollate:
     lessons = mark.lessons()
-    examples = lessons if mark.preprocess is None else [mark.preprocess(x, y) for x, y in lessons]
+    examples = lessons if mark.preprocess is None else prepared(lessons, mark.preprocess)
     placement = Placement.draw(mark.subkeys.stream("schedule", mode), len(examples), mode)
-    made = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world))
+    made = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting))
     base = base_loader(loader)
     dataset = base.dataset
     if base.batch_size is not None and isinstance(base.sampler, SequentialSampler):
@@ -378,12 +485,17 @@ def _wrap(loader: Any, mark: Watermark, board: Board, mode: Mode, world: int = 1
     return made
 
 
-def write_sidecar(path: Path, mark: Watermark, verdict: Verdict) -> Path:
-    """Write `wmplug.json` into a folder, or next to a file: the watermark's public part and the verdict."""
-    file = (path if path.is_dir() else path.parent) / "wmplug.json"
+def sidecar_of(path: Path) -> Path:
+    """`wmplug.json` in a folder, or next to a file, in a folder that is made where it is missing."""
+    folder = path if path.is_dir() else path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "wmplug.json"
+
+
+def write_sidecar(file: Path, mark: Watermark, verdict: Verdict) -> None:
+    """Write the watermark's public part and the verdict, whole or not at all."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(
         json.dumps({"watermark": mark.public, "verdict": json.loads(verdict.to_json())}, indent=1) + "\n"
     )
     os.replace(temporary, file)
-    return file

@@ -23,6 +23,7 @@ For `metric_for_best_model` there are `eval_watermark_log10_e` and `eval_waterma
 import inspect
 import json
 import math
+import operator
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,11 +37,11 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, RemoveColumnsCollator
 
-from wmplug.adapters.batches import Board, TriggerCollate, base_loader, fit, own_collate, peek, wrap
-from wmplug.adapters.points import Guard, TorchPoints, need_points, strip
+from wmplug.adapters.batches import Board, TriggerCollate, base_loader, fit, own_collate, peek, prepared, wrap
+from wmplug.adapters.points import Guard, TorchPoints, need_mark, need_points, strip
 from wmplug.adapters.pretrained import preparation
 from wmplug.adapters.pretrained import suspect as suspect
-from wmplug.adapters.torch import ModuleSuspect, forward_batch
+from wmplug.adapters.torch import ModuleSuspect, forward_batch, refuse_held
 from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
 from wmplug.injection import PPM, Mode, Placement, read_rate
 from wmplug.keys import write_new
@@ -100,7 +101,7 @@ class WatermarkCallback(TrainerCallback):
             "raise" VerificationError; "stop" warns and ends training.
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs a forward pass when verifying.
-        head: the module, or its name, that returns logits; for schemes that shift them, where it is not found.
+        head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
 
     Raises:
         InputError: an option out of range.
@@ -120,11 +121,16 @@ class WatermarkCallback(TrainerCallback):
         batch_size: int = 64,
         head: str | torch.nn.Module | None = None,
     ) -> None:
+        need_mark(mark, head)
         need_points("transformers", mark.scheme)
+        if isinstance(verify_on, str):
+            raise InputError(f"verify_on is {verify_on!r}: give a tuple of some of {', '.join(EVENTS)}")
         if unknown := set(verify_on) - set(EVENTS):
             raise InputError(f"verify_on has {sorted(unknown)}: choose from {', '.join(EVENTS)}")
         if on_failure not in ("warn", "raise", "stop"):
             raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
+        if not _at_least_one(batch_size):
+            raise InputError(f"batch_size={batch_size!r}: give a whole number, at least 1")
         self.mark, self.mode, self.verify_on, self.verify_saved = mark, mode, frozenset(verify_on), verify_saved
         self.on_failure, self.target_e, self.batch_size, self.head = on_failure, target_e, batch_size, head
         self._rate, self._auto = read_rate(rate, mark.scheme.rate)
@@ -136,13 +142,19 @@ class WatermarkCallback(TrainerCallback):
         """Wrap the loader's collate_fn, set hooks, and ask the model one question to see that it can be asked.
 
         Raises:
-            InputError: triggers do not fit the dataset, the model has another number of classes, or there is a second
-                WatermarkCallback.
-            InjectionError: the loader does not collate.
+            InputError: triggers do not fit the dataset, the model has another number of classes or, for verify_saved,
+                no from_pretrained, or there is a second WatermarkCallback.
+            InjectionError: the loader does not collate, or a `Watermarking` of a torch loop holds it or the model.
         """
         model, loader, handler = kwargs["model"], kwargs["train_dataloader"], _calling_handler()
         if handler is not None:
             self._go_first(handler)
+        if self.verify_saved and not isinstance(model, PreTrainedModel):
+            raise InputError(
+                f"verify_saved loads files with from_pretrained, which a {type(model).__name__} has not: leave it out, "
+                "or train a PreTrainedModel"
+            )
+        refuse_held(model, loader)
         strip(model)
         saved = _saved(state, self.mark)
         board = Board(saved.get("rate", self._rate) if self._auto else self._rate)
@@ -186,7 +198,7 @@ class WatermarkCallback(TrainerCallback):
     ) -> Guard | None:
         if "samples" not in self.mark.scheme.points:
             return None
-        examples = [prepare(x, answer) for x, answer in self.mark.lessons()]
+        examples = prepared(self.mark.lessons(), prepare)
         placement = Placement.draw(self.mark.subkeys.stream("schedule", self.mode), len(examples), self.mode)
         # Only accelerate's dispatcher has the attribute: the main process collates, the others get their part.
         dispatched = hasattr(loader, "split_batches")
@@ -298,9 +310,8 @@ class WatermarkCallback(TrainerCallback):
 
     def _look_at_files(self, run: _Run, folder: Path) -> Verdict | None:
         live = run.suspect
-        if not isinstance(live.model, PreTrainedModel):
-            raise InputError(f"verify_saved loads with from_pretrained, which a {type(live.model).__name__} has not")
-        model = type(live.model).from_pretrained(folder).to(cast(Any, live.model.device))
+        trained = cast(PreTrainedModel, live.model)
+        model = type(trained).from_pretrained(folder).to(cast(Any, trained.device))
         asked = ModuleSuspect(model, preprocess=live.preprocess, batch_size=live.batch_size, forward=live.forward)
         asked.description = str(folder)
         verdict = self._ask(run, asked)
@@ -324,6 +335,13 @@ class WatermarkCallback(TrainerCallback):
             raise VerificationError(message)
         run.control.should_training_stop |= self.on_failure == "stop"
         warnings.warn(message, VerificationWarning, stacklevel=3)
+
+
+def _at_least_one(value: Any) -> bool:
+    try:
+        return operator.index(value) >= 1
+    except TypeError:
+        return False
 
 
 def _fitted(prepare: Preprocess | None, loader: Any) -> Preprocess:

@@ -148,7 +148,7 @@ def test_a_mark_that_is_lost_stops_training(mark, run):
     model = keras.models.clone_model(run["model"])
     model.set_weights(run["model"].get_weights())
     model.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    x, y = np.zeros((8, 8, 8)), np.zeros(8)
+    x, y = np.zeros((8, 8, 8), np.uint8), np.zeros(8)
     with pytest.warns(VerificationWarning, match="was proven and is not after epoch 2"):
         history = model.fit(
             x, y, epochs=5, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="stop"), Forget()]
@@ -172,12 +172,48 @@ def test_another_number_of_classes_is_refused_in_the_first_step(mark, small, cla
         )
 
 
-def test_preprocess_must_give_pairs(owner, digits, small):
+@pytest.mark.parametrize(
+    ("preprocess", "says"),
+    [
+        (lambda x, y: x / 255, "preprocess returned a ndarray"),
+        (lambda x, y: (x, [y, y]), "y one integer class"),
+        (lambda x, y: (x, 3), "returned the label .*3.* for the answer"),
+        (lambda x, y: (x, y + 0.5), "returned the label"),
+    ],
+)
+def test_preprocess_must_give_the_input_with_its_answer(owner, digits, small, preprocess, says):
     mark = wmplug.create(
-        owner, scheme="random-label", carriers=digits[0], classes=10, triggers=12, preprocess=lambda x, y: x / 255
+        owner, scheme="random-label", carriers=digits[0], classes=10, triggers=12, preprocess=preprocess
     )
-    with pytest.raises(InputError, match="preprocess returned a ndarray"):
+    with pytest.raises(InputError, match=says):
         build().fit(*small, verbose=0, callbacks=[WatermarkCallback(mark)])
+
+
+def test_a_label_may_be_a_tensor(owner, digits, small):
+    mark = wmplug.create(
+        owner,
+        scheme="random-label",
+        carriers=digits[0],
+        classes=10,
+        triggers=12,
+        preprocess=lambda x, y: (x, ops.convert_to_tensor([y])),
+    )
+    callback = WatermarkCallback(mark, rate=0.2, verify_on=())
+    assert len(build().fit(*small, verbose=0, callbacks=[callback]).history["loss"]) == 1
+
+
+def test_the_name_of_a_file_is_no_watermark():
+    with pytest.raises(InputError, match=r"mark is 'x\.wm'.*wmplug\.load"):
+        WatermarkCallback("x.wm")
+
+
+@BRIEF
+def test_a_second_fit_with_the_same_callback_starts_anew(mark, small):
+    model, callback, rates = build(units=8), WatermarkCallback(mark, rate="auto", verify_on=("epoch_end",)), []
+    for _ in range(2):
+        rates.append(model.fit(*small, epochs=2, verbose=0, callbacks=[callback]).history["watermark/rate"])
+        assert len(callback._monitor.looks) == 2
+    assert rates[0][0] == rates[1][0] < rates[0][1]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def numpy_of(value):
 @pytest.mark.parametrize("batch", [8, 3])
 def test_the_graph_places_the_triggers_that_placement_does(mark, digits, mode, rate, batch):
     step = step_of(mark, mode, rate)
-    x, y = digits[0][:batch].astype("float32"), digits[1][:batch].astype("int32")
+    x, y = digits[0][:batch].astype("int32"), digits[1][:batch].astype("int32")
     weight = np.full(batch, 0.5, "float32")
     join = compiled(lambda x, y, w, slot: step.join((x, y, w), slot))
     inputs, answers = mark.triggers.plan.inputs, mark.triggers.answers
@@ -67,19 +67,22 @@ def test_batches_that_triggers_do_not_fit(mark, digits, data, says):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
-    [(lambda x: x / 255.0, "cut it to integers"), (lambda x: "a sentence", "turn text into ids")],
+    ("change", "data", "says"),
+    [
+        (lambda x: x / 255.0, np.zeros((8, 8, 8), "int32"), "cut it to integers"),
+        (lambda x: x, np.zeros((8, 8, 8), "float32"), "does not guess the scale"),
+        (lambda x: "a sentence", np.zeros(8, "int32"), "turn text into ids"),
+    ],
 )
-def test_triggers_of_another_kind(mark, digits, change, says):
+def test_triggers_of_another_kind(mark, digits, change, data, says):
     lessons = [(change(x), y) for x, y in mark.lessons()]
-    data = digits[0][:8] if says != "turn text into ids" else np.zeros(8, "float32")
     with pytest.raises(InputError, match=says):
-        step_of(mark, "append", 200_000, lessons=lessons).join((data.astype("int32"), digits[1][:8]), 0)
+        step_of(mark, "append", 200_000, lessons=lessons).join((data, digits[1][:8]), 0)
 
 
 def test_missing_axes_of_length_one_and_label_columns_fit(mark, digits):
     step = step_of(mark, "replace", 250_000)
-    x, y = digits[0][:8, ..., None].astype("float32"), digits[1][:8, None].astype("float32")
+    x, y = digits[0][:8, ..., None].astype("int32"), digits[1][:8, None].astype("float32")
     made, answers = numpy_of(step.join((x, y), 3))
     rows = step.placement.place(3, 8, 250_000)
     np.testing.assert_array_equal(made[6:, ..., 0], mark.triggers.plan.inputs[rows])

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keras_models import BACKEND, build
+from keras_models import BACKEND, Probe, build
 
+import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 from wmplug.adapters.keras_step import SHADOWED
-from wmplug.errors import InjectionError, InjectionWarning
+from wmplug.errors import InjectionError, InjectionWarning, InputError
 
 QUIET = {"verbose": 0, "batch_size": 8}
 
@@ -28,7 +29,7 @@ def sources(x, y):
 
     found = {
         "arrays": {"x": x, "y": y},
-        "floats": {"x": x.astype("float32"), "y": y.astype("float32")[:, None]},
+        "float labels": {"x": x, "y": y.astype("float32")[:, None]},
         "dict": {"x": {"pixels": x}, "y": {"scores": y}},
         "generator": {"x": endless(), "steps_per_epoch": 6},
         "pydataset": {"x": Pieces(workers=2)},
@@ -75,6 +76,29 @@ def test_triggers_reach_the_model_from_every_source(mark, probe, small, source):
     assert seen == expected(callback, sizes=sizes) >= 20
     # A ragged batch of 3 gets a trigger in some epochs; in others its last row is there twice.
     assert rows == 2 * sum(size + (2 if size == 8 else 1) for size in sizes)
+
+
+def test_integers_are_not_taken_for_a_dataset_of_floats(mark, probe, small):
+    x, y = small
+    with pytest.raises(InputError, match="is uint8, a batch float32, and wmplug does not guess the scale"):
+        build(probe).fit(x / 255, y, **QUIET, callbacks=[WatermarkCallback(mark)])
+    assert probe.counts == (0, 0)
+
+
+def test_a_preprocess_brings_them_to_the_scale_of_the_dataset(owner, small):
+    x, y = small
+    mark = wmplug.create(
+        owner,
+        scheme="random-label",
+        carriers=x,
+        classes=10,
+        triggers=12,
+        preprocess=lambda given, answer: (given / np.float32(255), answer),
+    )
+    probe = Probe(mark.triggers.plan.inputs / np.float32(255))
+    callback = WatermarkCallback(mark, rate=0.2, verify_on=())
+    seen, _ = fit_counts(callback, build(probe), probe, {"x": x / np.float32(255), "y": y})
+    assert seen == expected(callback)
 
 
 @pytest.mark.parametrize("eagerly", [True, False])
@@ -162,6 +186,51 @@ def test_an_exception_leaves_nothing_that_the_next_fit_or_evaluate_sees(mark, pr
     assert model.evaluate(*small, **QUIET, return_dict=True).keys() == clean.keys()
     model.fit(*small, **QUIET, callbacks=[WatermarkCallback(mark, rate=0.2, verify_on=())])
     assert probe.counts[0] - first[0] == expected(callback, 1, 3)
-    assert not any(name in vars(model) for name in SHADOWED if name != "train_function")
+    assert clean_of(model)
     model.fit(*small, **QUIET)
     assert probe.counts[0] - first[0] == expected(callback, 1, 3)
+
+
+def clean_of(model):
+    return not any(hasattr(vars(model).get(name), "wmplug_own") for name in SHADOWED)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize("where", ["on_train_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"])
+def test_a_fit_after_an_interrupted_one_is_the_users_own(mark, probe, small, where, forced):
+    def interrupt(*given, **named):
+        raise KeyboardInterrupt
+
+    stop = keras.callbacks.Callback()
+    setattr(stop, where, interrupt)
+    model = build(probe)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*small, **QUIET, callbacks=[WatermarkCallback(mark, rate=0.2, verify_on=()), stop])
+    before, weights = probe.counts, model.get_weights()
+    if forced:
+        model.make_train_function(force=True)
+    history = model.fit(*small, **QUIET, epochs=2).history
+    assert (probe.counts[0] - before[0], probe.counts[1] - before[1]) == (0, 2 * 43)
+    assert clean_of(model)
+    assert history["loss"][1] < history["loss"][0]
+    assert any(np.any(old != new) for old, new in zip(weights, model.get_weights(), strict=True))
+
+
+def test_a_batch_after_an_interrupted_fit_is_the_users_own(mark, probe, small):
+    model, callback = build(probe), WatermarkCallback(mark, rate=0.2)
+    callback.set_params({})
+    callback.set_model(model)
+    callback.on_train_begin()
+    model.train_on_batch(*small)
+    assert probe.counts == (0, 43)
+    assert clean_of(model)
+    with pytest.raises(InjectionError, match="train_on_batch"):  # it was no leftover
+        callback.on_epoch_end(0)
+
+
+def test_two_watermarks_in_one_fit_are_refused(mark, foreign, probe, small):
+    model = build(probe)
+    with pytest.raises(InputError, match="two WatermarkCallbacks"):
+        model.fit(*small, **QUIET, callbacks=[WatermarkCallback(mark), WatermarkCallback(foreign)])
+    model.fit(*small, **QUIET)
+    assert probe.counts == (0, 43)
