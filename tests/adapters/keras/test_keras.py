@@ -58,7 +58,7 @@ def test_history_shows_the_watermark_rise_and_the_csv_has_it(run):
     history = run["history"]
     assert history.keys() >= LOGGED
     assert history["watermark/log10_p"][-1] < -8 < history["watermark/log10_p"][0]
-    assert history["watermark/state"][0] == 0
+    assert history["watermark/state"][0] < 2
     assert history["watermark/state"][-1] == 2
     assert history["watermark/rate"] == [0.12] * 16
     assert all(math.isfinite(v) for values in history.values() for v in values)
