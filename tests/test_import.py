@@ -54,3 +54,9 @@ def test_every_public_name_is_there(name):
 def test_what_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'watermrk'"):
         _ = wmplug.watermrk
+
+
+def test_contracts_without_pytest_say_what_to_install():
+    code = "import sys; sys.modules['pytest'] = None; import wmplug.testing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: wmplug.testing is made of pytest classes: `pip install pytest`" in done.stderr

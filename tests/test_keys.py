@@ -98,8 +98,10 @@ def test_existing_owner_is_not_overwritten(register):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": " "}, "name is empty"),
+        ({"name": " "}, "name is ' '"),
+        ({"name": None}, "name is None"),
         ({"passphrase": ""}, "passphrase is empty"),
+        ({"passphrase": b"open sesame"}, "given as bytes: give a str$"),
         ({"scrypt_n": 3}, "power of two"),
         ({"scrypt_n": 2**30}, "power of two"),
         ({"scrypt_n": 2.0**12}, "power of two"),
@@ -211,7 +213,7 @@ def test_newer_file_says_so(sealed):
 
 def test_watermark_is_no_owner(register, sealed):
     (register / "secret" / "owner.enc").write_bytes(sealed)
-    with pytest.raises(KeyFileError, match="holds a test, not an owner"):
+    with pytest.raises(KeyFileError, match="of kind 'test', 'owner' is needed"):
         Owner.open(register, passphrase="open sesame")
 
 

@@ -263,3 +263,24 @@ def test_looking_up_a_scheme_imports_no_framework():
         "print([m for m in ('torch', 'keras', 'transformers', 'accelerate', 'pytest') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_keras_without_its_backend_is_told_of_backends(monkeypatch):
+    def missing(module):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(plugins.importlib, "import_module", missing)
+    with pytest.raises(PluginError, match="set KERAS_BACKEND to one that is") as raised:
+        plugins.load(plugins.SUSPECTS["keras"])
+    assert "wmplug[" not in str(raised.value)
+
+
+def test_a_listener_that_exits_ends_nothing():
+    class Quits:
+        @wmplug.hookimpl
+        def wmplug_verdict(self, verdict):
+            sys.exit(0)
+
+    registry = Registry([point("quits", lambda: Quits())])
+    with pytest.warns(PluginWarning, match="SystemExit"):
+        registry.tell("wmplug_verdict", verdict=None, run={})

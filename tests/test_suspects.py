@@ -78,23 +78,23 @@ def test_tensors_are_taken_off_their_device():
     class Tensor:
         """What a torch tensor does."""
 
-        def __init__(self, values, steps=()):
-            self.values, self.steps = values, steps
+        def __init__(self, values, kind, steps=()):
+            self.values, self.kind, self.steps = values, kind, steps
 
         def detach(self):
-            return Tensor(self.values, (*self.steps, "detach"))
+            return Tensor(self.values, self.kind, (*self.steps, "detach"))
 
         def cpu(self):
-            return Tensor(self.values, (*self.steps, "cpu"))
+            return Tensor(self.values, self.kind, (*self.steps, "cpu"))
 
         def float(self):
-            return Tensor(self.values, (*self.steps, "float"))
-
-        def is_floating_point(self):
-            return True
+            return Tensor(self.values, self.kind, (*self.steps, "float"))
 
         def __array__(self, dtype=None, copy=None):
-            assert self.steps == ("detach", "cpu", "float")
-            return np.array(self.values)
+            assert self.steps[:2] == ("detach", "cpu")
+            if self.kind == "bfloat16" and self.steps[2:] != ("float",):
+                raise TypeError("Got unsupported ScalarType BFloat16")
+            return np.array(self.values, np.float16)
 
-    assert to_numpy(Tensor([1.5])).tolist() == [1.5]
+    assert to_numpy(Tensor([1.5], "bfloat16")).tolist() == [1.5]
+    assert to_numpy(Tensor([1.5], "float16")).dtype == np.float16

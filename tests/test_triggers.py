@@ -253,7 +253,8 @@ def test_labels():
     [
         ([[0.1, 0.9], [1.0, 0.0]], "soft targets"),
         ([[0, 1], [1, 0]], "several labels"),
-        ([0.0, 1.0], "dtype float64"),
+        ([0.0, 1.0], r"dtype float64.*labels.astype\(int\)"),
+        ([[0], [0, 1]], "labels cannot be read"),
         (["cat", "dog"], "one integer class"),
         ([True, False], "dtype bool"),
         ([0], "1 labels for 2"),
@@ -265,3 +266,34 @@ def test_labels():
 def test_labels_refused(labels, words):
     with pytest.raises(InputError, match=words):
         read_labels(labels, 2, 2)
+
+
+class Tensor:
+    """What wmplug asks of a torch tensor, `mode` included, which there is a method."""
+
+    mode = staticmethod(lambda: 1 / 0)
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+        self.ndim = self.values.ndim
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return Tensor(self.values[index])
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self.values
+
+
+def test_tensors_are_carriers_and_labels_and_the_mark_is_that_of_their_arrays():
+    images = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    for given in (Tensor(images), [Tensor(image) for image in images]):
+        read, form = read_carriers(given)
+        assert (form, read.dtype, digest(read)) == ("array", np.float32, digest(images))
+    for given in (Tensor([0, 1, 1]), [Tensor(0), Tensor(1), Tensor(1)]):
+        assert read_labels(given, 3, 2).tolist() == [0, 1, 1]

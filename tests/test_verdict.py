@@ -152,3 +152,9 @@ def test_what_is_no_verdict_is_refused(text: str) -> None:
 def test_what_no_verification_can_produce_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(StatisticsError, match=r"\w"):
         verdict(**changes)
+
+
+def test_what_was_enough_on_the_way_is_said_of_what_is_proven_only() -> None:
+    assert "7 queries were enough" in str(verdict(enough=7))
+    left = verdict(enough=7, log10_e=2.0, state="evidence")
+    assert "enough" not in str(left)

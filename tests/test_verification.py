@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -191,6 +192,12 @@ def test_stopping_early_asks_each_draw_once(grouped):
         ({"max_queries": 4, "exhaustive": True}, "the first answer alone takes 5"),
         ({"max_queries": -3}, "max_queries=-3"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": "64"}, "batch_size='64' is a str"),
+        ({"max_queries": "5"}, "max_queries='5' is a str"),
+        ({"max_queries": 5.5}, "max_queries=5.5 is a float"),
+        ({"target_e": "1e6"}, "target_e='1e6'"),
+        ({"keys": 0}, "keys=0"),
+        ({"keys": 1.5}, "keys=1.5 is a float"),
     ],
 )
 def test_options_out_of_range(grouped, options, words):
@@ -389,3 +396,81 @@ def test_monitor_refuses_a_target_before_training(mark):
 def test_mutual_consistency_with_the_binomial(mark, known):
     verdict = verify(mark, Thief(mark, wrong=100 - known), exhaustive=True)
     assert verdict.log10_p == pytest.approx(binom.logsf(known - 1, 100, 0.1) / math.log(10), rel=1e-6)
+
+
+def test_swapped_and_wrong_arguments_are_named(mark):
+    for arguments, said in [
+        ((Thief(mark), mark), r"swapped: verify\(mark, suspect\)"),
+        (("rl.wm", Thief(mark)), r"wmplug.load\(path\)"),
+        ((3, Thief(mark)), "mark is a int"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            verify(*arguments)
+
+
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_a_suspect_that_exits_has_failed(mark, exhaustive):
+    known, first = table(mark), mark.triggers.row(mark.triggers.plan.asked[0]).tobytes()
+
+    def quits_once(batch):
+        return [known[x.tobytes()] if x.tobytes() != first else sys.exit(0) for x in batch]
+
+    verdict = verify(mark, quits_once, exhaustive=exhaustive)
+    assert (verdict.state, verdict.failed) == ("proven", 1)
+    with pytest.raises(SuspectError, match=r"answered none of .* SystemExit"):
+        verify(mark, lambda batch: sys.exit(0), exhaustive=exhaustive)
+
+
+@pytest.mark.parametrize("odd", [None, "cat", [0.5] * 9])
+def test_one_odd_answer_is_one_failed_query(mark, odd):
+    known, first = table(mark), mark.triggers.row(mark.triggers.plan.asked[0]).tobytes()
+
+    def suspect(batch):
+        said = [np.eye(10)[known[x.tobytes()]].tolist() if x.tobytes() != first else odd for x in batch]
+        return said if None not in said or len(said) > 1 else None
+
+    verdict = verify(mark, suspect, exhaustive=True)
+    assert (verdict.failed, verdict.matches, verdict.in_set) == (1, 99, 99)
+    with pytest.raises(SuspectError, match="gives 9 scores"):
+        verify(mark, lambda batch: np.zeros((len(batch), 9)))
+
+
+def test_all_failed_points_to_preprocess(mark):
+    def picky(batch):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(SuspectError, match=r"multiplied.*load\(path, preprocess=.*--preprocess module:function"):
+        verify(mark, picky)
+    given = dataclasses.replace(mark, preprocess=lambda x, y: (x, y))
+    with pytest.raises(SuspectError, match="check that preprocess= gives what the model takes"):
+        verify(given, picky)
+    with pytest.raises(SuspectError, match="all were NaN, so the weights are broken"):
+        verify(given, lambda batch: np.full((len(batch), 10), np.nan))
+
+
+def test_keys_that_were_tried_are_paid_for(mark):
+    one, many = (verify(mark, Thief(mark), exhaustive=True, keys=k) for k in (1, 1000))
+    assert (one.keys, many.keys) == (1, 1000)
+    assert many.log10_e == pytest.approx(one.log10_e - 3)
+    assert many.log10_p == pytest.approx(one.log10_p + 3)
+    assert many.enough > one.enough
+    # Ten answers are worth a little more than 1e6 alone, and less among a thousand keys.
+    paid = verify(mark, Thief(mark), keys=1000)
+    assert paid.proven
+    assert paid.queries == many.enough > verify(mark, Thief(mark)).queries
+    assert verify(mark, Thief(mark), max_queries=7).proven
+    assert verify(mark, Thief(mark), max_queries=7, keys=1000).state == "evidence"
+    assert verify(mark, Stranger(), exhaustive=True, keys=10**9).log10_p == 0.0
+
+
+def test_bare_weights_and_folders_say_what_is_there(mark, tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"")
+    (tmp_path / "notes.md").write_text("")
+    for path, said in [
+        (tmp_path, "holds model.pt, notes.md but no config.json.*your own class"),
+        (tmp_path / "model.pt", "bare weights.*your own class"),
+        (tmp_path / "notes.md", "neither a checkpoint folder nor a .keras file"),
+        (tmp_path / "none", "no such file"),
+    ]:
+        with pytest.raises(SuspectError, match=said):
+            verify(mark, path)

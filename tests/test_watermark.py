@@ -165,14 +165,17 @@ def test_no_file_and_other_files(tmp_path, owner):
         (tmp_path / "some.txt").write_text("hello")
         with pytest.raises(KeyFileError, match="not a file that wmplug wrote"):
             read(tmp_path / "some.txt")
-    with pytest.raises(KeyFileError, match="holds a owner, not a watermark"):
+    with pytest.raises(KeyFileError, match="of kind 'owner', 'watermark' is needed"):
         load(owner.path / "secret" / "owner.enc", passphrase=PASSPHRASE)
 
 
-@pytest.mark.parametrize("field", ["generator", "scheme_version"])
-def test_mark_of_a_newer_version(mark, tmp_path, field):
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [("generator", "generator 99 of wmplug, the one installed has 1"), ("scheme_version", "version 99 of scheme")],
+)
+def test_mark_of_a_newer_version(mark, tmp_path, field, said):
     newer = dataclasses.replace(mark, public={**mark.public, field: 99})
-    with pytest.raises(NewerVersionError, match="install a newer wmplug"):
+    with pytest.raises(NewerVersionError, match=f"{said}.*install a newer wmplug"):
         load(newer.save(tmp_path / "newer.wm"), passphrase=PASSPHRASE)
 
 
@@ -189,7 +192,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"scheme": "xyzzy"}, PluginError, "There are: logo, phrase, random-label"),
         ({"pictres": 3}, InputError, "no parameter pictres; there are: pictures, words"),
         ({"scheme": RandomLabel(), "sise": 3}, InputError, "no parameter sise"),
-        ({"scheme": "logo", "variants": "many"}, InputError, "cannot take variants"),
+        ({"scheme": "logo", "variants": "many"}, InputError, "variants='many' is a str"),
         ({"scheme": "logo", "variants": 9}, InputError, "1 to 8"),
         ({"scheme": "logo", "rule": "per-pixel"}, InputError, "per-class"),
         ({"scheme": "logo", "labels": None}, InputError, "needs labels="),
@@ -199,7 +202,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"labels": [0, 1]}, InputError, "2 labels for 1797 carriers"),
         ({"classes": 9}, InputError, "classes=9 allows 0 to 8"),
         ({"classes": 1}, InputError, "at least 2 classes"),
-        ({"classes": 10.0}, InputError, "classes=10.0"),
+        ({"classes": 10.0}, InputError, "classes=10.0 is a float"),
         ({"classes": True}, InputError, "classes=True"),
         ({"classes": "ten"}, InputError, "classes='ten'"),
         ({"triggers": 0}, InputError, "at least one"),
@@ -212,7 +215,17 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"pictures": np.zeros((30, 9, 9), np.uint8)}, InputError, "carriers' shape"),
         ({"pictures": [f"text {i}" for i in range(30)]}, InputError, "the carriers are array"),
         ({"pictures": [np.zeros(2), np.zeros(3)]}, InputError, "differ in shape"),
-        ({"words": object()}, InputError, "numbers, strings and arrays"),
+        ({"pictures": object()}, InputError, "numbers, strings and arrays"),
+        ({"words": -3}, InputError, "words=-3: 0 to 1000"),
+        ({"words": "x"}, InputError, "words='x' is a str"),
+        ({"words": 99999999999}, InputError, "words=99999999999"),
+        ({"carriers": TEXTS, "labels": None, "words": 1}, InputError, "the same input with an answer each"),
+        ({"scheme": "phrase", "carriers": TEXTS, "labels": None, "lessons": 0}, InputError, "lessons=0"),
+        ({"scheme": "logo", "size": "big"}, InputError, "size='big'"),
+        ({"scheme": None}, InputError, "scheme=None: give a name"),
+        ({"preprocess": "x"}, InputError, "preprocess='x' is a str: give a function"),
+        ({"triggers": 10**9}, InputError, "triggers=1000000000"),
+        ({"labels": [[1], [1, 2]]}, InputError, "labels cannot be read"),
     ],
 )
 def test_create_refuses(owner, digits, changes, error, words):
@@ -262,3 +275,22 @@ def test_key_of_the_file_is_not_in_its_clear_part(mark, file):
     _, body, _ = open_sealed(file.read_bytes(), PASSPHRASE, "here")
     assert mark.subkeys.key("label") in body
     assert mark.subkeys.key("label") not in file.read_bytes()
+
+
+def test_what_is_no_owner_is_named(digits):
+    with pytest.raises(InputError, match=r"owner='register' is a str: open the owner first, Owner.open"):
+        make("register", digits)
+
+
+def test_a_passphrase_in_bytes_is_refused_and_not_quoted(file):
+    with pytest.raises(InputError, match=r"as bytes: give a str$"):
+        load(file, passphrase=PASSPHRASE.encode())
+
+
+def test_a_logo_may_be_a_picture(owner, digits, tmp_path):
+    picture = Image.new("RGB", (4, 4), "red")
+    picture.save(tmp_path / "logo.png")
+    assert (
+        make(owner, digits, scheme="logo", logo=picture).id
+        == make(owner, digits, scheme="logo", logo=tmp_path / "logo.png").id
+    )

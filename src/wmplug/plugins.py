@@ -44,6 +44,9 @@ SUSPECTS = {
 }
 
 
+_BACKENDS = ("tensorflow", "torch", "jax")
+
+
 class PluginWarning(UserWarning):
     """A plugin failed and was left out."""
 
@@ -119,7 +122,7 @@ class Registry:
                 result = self.manager.subset_hook_caller(hook, others)(**arguments)
             except let_through:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._leave_out(name, f"{self._sources[name]}, {hook}", error)
                 continue
             for one in result if isinstance(result, list) else [result]:
@@ -234,6 +237,11 @@ def load(path: str) -> Any:
         # A fault in the module's own distribution must not send anybody to install a framework.
         if missing in ("", module.partition(".")[0]):
             raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
+        if path in (ADAPTERS["keras"], SUSPECTS["keras"]) and missing in _BACKENDS:
+            raise PluginError(
+                f"{path} needs {missing!r}, the backend that keras is set to, which is not installed here: set "
+                f"KERAS_BACKEND to one that is (torch or jax), or `pip install {missing}`"
+            ) from error
         remedy = (
             f"wmplug[{module.rpartition('.')[2]}]"
             if path in ADAPTERS.values() or path in SUSPECTS.values()

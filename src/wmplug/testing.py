@@ -26,7 +26,11 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pytest
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("wmplug.testing is made of pytest classes: `pip install pytest` where you test") from error
 from scipy.stats import binom
 
 from wmplug.errors import InjectionError

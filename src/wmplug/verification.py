@@ -114,7 +114,7 @@ def _why_not(path: Path) -> str:
     if path.is_dir():
         names = sorted(found.name for found in path.iterdir())
         some = ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "nothing"
-        return f"the folder holds {some}, but no config.json, so it is no transformers checkpoint: for bare weights, {own}"
+        return f"the folder holds {some} but no config.json, so is no transformers checkpoint: for bare weights, {own}"
     if path.suffix in _WEIGHTS:
         return f"a {path.suffix} file is bare weights without their model: {own}"
     if path.exists():
@@ -258,6 +258,7 @@ class Monitor:
     """
 
     def __init__(self, mark: Watermark, *, target_e: float = TARGET_E, looks: Sequence[float] = ()) -> None:
+        _check_mark(mark, None)
         _check_target(target_e)
         self.mark, self.target_e = mark, target_e
         self.looks = list(looks)

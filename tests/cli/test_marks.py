@@ -119,6 +119,8 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
         ({"--scheme": "lego"}, "did you mean 'logo'?"),
         ({"--set": "sise=.2"}, "the keys of scheme 'random-label' are pictures, words"),
         ({"--set": "words=many"}, "int is needed"),
+        ({"--set": "words=99999999999"}, "words=99999999999"),
+        ({"--set": "words=-3"}, "words=-3"),
         ({"--set": "words"}, "KEY=VALUE is needed"),
         ({"--triggers": 0}, "at least one is needed"),
         ({"--register": "nowhere"}, "wmplug init"),
@@ -140,7 +142,7 @@ def test_show_draws_every_trigger_with_its_answer(terminal, file, mark, tmp_path
     result = terminal("show", file)
     assert "secret" in result.stderr
     assert mark.public["root"] in result.stdout
-    path = tmp_path / "mark.png"
+    path = tmp_path / "mark.sheet.png"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
     inputs = np.asarray(mark.triggers.plan.inputs)
@@ -170,8 +172,8 @@ def test_a_sheet_of_texts_is_a_table(terminal, owner, tmp_path):
     mark = wmplug.create(owner, scheme="random-label", carriers=SENTENCES, classes=7)
     mark.save(tmp_path / "t.wm")
     told = terminal.json("show", tmp_path / "t.wm")
-    lines = (tmp_path / "t.txt").read_text().splitlines()[3:]
-    assert told["sheet"] == str(tmp_path / "t.txt")
+    lines = (tmp_path / "t.sheet.txt").read_text().splitlines()[3:]
+    assert told["sheet"] == str(tmp_path / "t.sheet.txt")
     assert [int(line.split()[0]) for line in lines] == [int(mark.triggers.answers[i]) for i in mark.triggers.plan.asked]
     assert [line[8:] for line in lines] == [mark.triggers.row(i) for i in mark.triggers.plan.asked]
     assert "is a .txt file" in terminal.error("show", tmp_path / "t.wm", "--out", tmp_path / "t.png")
@@ -196,7 +198,7 @@ def test_the_public_part_needs_no_passphrase(terminal, monkeypatch, file, mark, 
     assert terminal.json("show", file, "--public") == public
     result = terminal("show", file)
     assert "need the passphrase" in result.stderr
-    assert not (tmp_path / "mark.png").exists()
+    assert not list(tmp_path.glob("*.png"))
     assert public == {**json.loads(json.dumps(mark.public)), "wmplug": 1, "sheet": None}
     assert "set WMPLUG_PASSPHRASE" in terminal.error("show", file, "--out", tmp_path / "s.png")
 
@@ -213,3 +215,39 @@ def test_nothing_secret_is_printed(terminal, monkeypatch, owner, pictures, file,
     secrets = [PASSPHRASE, "something entirely different", owner._secret.hex(), repr(owner._secret)]
     secrets += [mark.subkeys.key(p).hex() for p in ("input", "label", "schedule", "disclosure")]
     assert not [secret for secret in secrets if secret in terminal.printed]
+
+
+def test_show_replaces_sheets_and_nothing_else(terminal, owner, file, mark, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "precious.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "mark.png")
+    (tmp_path / "folder.png").mkdir()
+    before = (tmp_path / "precious.png").read_bytes(), (tmp_path / "mark.png").read_bytes()
+    for taken in ("precious.png", "folder.png"):
+        assert "is no sheet of triggers" in terminal.error("show", file, "--out", tmp_path / taken)
+    for _ in range(2):
+        terminal("show", file)
+        terminal("show", file, "--out", tmp_path / "new" / "s.png")
+    assert ((tmp_path / "precious.png").read_bytes(), (tmp_path / "mark.png").read_bytes()) == before
+    assert (tmp_path / "new" / "s.png").read_bytes() == (tmp_path / "mark.sheet.png").read_bytes()
+    texts = wmplug.create(owner, scheme="random-label", carriers=SENTENCES, classes=7).save(tmp_path / "own.wm")
+    (tmp_path / "own.txt").write_text("mine")
+    for _ in range(2):
+        terminal("show", texts)
+    assert "is no sheet of triggers" in terminal.error("show", texts, "--out", tmp_path / "own.txt")
+    assert (tmp_path / "own.txt").read_text() == "mine"
+
+
+def test_paths_that_cannot_be_are_one_line(terminal, owner, pictures, tmp_path):
+    (tmp_path / "taken").write_text("")
+    words = ["create", "--scheme", "random-label", *pictures, "--register", owner.path]
+    assert str(tmp_path / "taken") in terminal.error(*words, "--out", tmp_path / "taken" / "z.wm")
+    assert str(tmp_path / "taken") in terminal.error("init", "--name", "Ada", "--register", tmp_path / "taken")
+
+
+def test_kind_of_another_file_is_named(terminal, owner):
+    assert "of kind 'owner', 'watermark' is needed" in terminal.error("show", owner.path / "secret" / "owner.enc")
+
+
+def test_help_names_every_exit_code(terminal):
+    said = " ".join(terminal("--help").stdout.split())
+    assert all(f"{code} " in said for code in (0, 1, 2, 70, 130))

@@ -36,6 +36,9 @@ class Model:
         return copy(inputs)
 
 model = Model()
+
+def quits(images):
+    raise SystemExit(0)
 number = 7
 """
 
@@ -78,6 +81,8 @@ def test_options_reach_the_verification(terminal, suspects):
     words = ["verify", suspects, "suspects:copy"]
     assert terminal.json(*words, "--target-e", 1e20)["queries"] > 7
     assert terminal.json(*words, "--max-queries", 3, code=1)["queries"] <= 3
+    assert terminal.json(*words, "--keys", 1000)["keys"] == 1000
+    assert terminal.json(*words, "--keys", 1000, "--max-queries", 7, code=1)["state"] == "evidence"
     assert terminal.json(*words, "--batch-size", 1)["state"] == "proven"
     assert terminal.json("verify", suspects, "suspects:model")["suspect"] == "an object"
 
@@ -91,6 +96,11 @@ def test_options_reach_the_verification(terminal, suspects):
         (["mark.wm", "suspects:Model"], "not its class"),
         (["mark.wm", "suspects:number"], "is 7"),
         (["mark.wm", "suspects:broken"], "no connection"),
+        (["mark.wm", "suspects:quits"], "SystemExit"),
+        (["mark.wm", "suspects:broken"], "--preprocess module:function"),
+        (["mark.wm", "quitting:model"], "before there was a verdict"),
+        (["mark.wm", "leaving:model"], "before there was a verdict"),
+        (["mark.wm", "suspects:copy", "--preprocess", "quitting:function"], "before there was a verdict"),
         (["mark.wm", "suspects.py"], "cannot ask"),
         (["mark.wm", "suspects:copy", "--preprocess", "suspects:none"], "--preprocess"),
         (["mark.wm", "suspects:copy", "--target-e", "1"], "target_e"),
@@ -99,7 +109,9 @@ def test_options_reach_the_verification(terminal, suspects):
         (["suspects.py", "suspects:copy"], "not a file that wmplug wrote"),
     ],
 )
-def test_what_cannot_be_asked_is_a_usage_error(terminal, suspects, words, said):
+def test_what_cannot_be_asked_is_a_usage_error(terminal, suspects, tmp_path, words, said):
+    (tmp_path / "quitting.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "leaving.py").write_text("import typer\nraise typer.Exit(0)\n")
     assert said in terminal.error("verify", *words)
 
 

@@ -93,7 +93,10 @@ def test_words_are_put_in_in_order_at_drawn_places():
         ({"labels": None}, "needs labels="),
         ({"texts": np.zeros((9, 3, 3)), "form": "array"}, "works on text carriers"),
         ({"triggers": 500}, "are needed"),
-        ({"texts": ["just the same"] * 400}, "fitting words"),
+        (
+            {"texts": ["just the same"] * 400},
+            "0 words of the carriers can be combined.*letters only.*3 to 8 of the 400 texts",
+        ),
         ({"words": 4}, "2 or 3"),
         ({"combinations": 0}, "1 or more"),
         ({"phrases": ["single"]}, "at least two words"),

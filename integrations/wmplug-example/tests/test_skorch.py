@@ -89,7 +89,7 @@ def test_a_marked_table_is_proven_at_a_price(digits, mark, marked):
     assert wmplug.verify(mark, marked).proven
     assert wmplug.verify(mark, twin, exhaustive=True).state == "inconclusive"
     assert wmplug.verify(rival, marked, exhaustive=True).state == "inconclusive"
-    # The points lie among the owner's own: of digits classified by 128 hidden units, one to three in a hundred are lost.
+    # The points lie among the owner's own: with 128 hidden units, one to three digits in a hundred are lost.
     assert marked.score(x[1000:], y[1000:]) > twin.score(x[1000:], y[1000:]) - 0.06
 
 

@@ -201,8 +201,8 @@ def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], A
         array = to_numpy(label) if isinstance(label, (int, np.integer, np.ndarray, torch.Tensor)) else np.empty(0)
         if array.size == 1 and array.dtype.kind in "iu" and array.item() != answer:
             raise InputError(
-                f"preprocess was given the answer {answer} and made an example with the label {array.item()}, so another "
-                "watermark would be taught: preprocess(input, answer) puts its second argument where the label belongs"
+                f"preprocess was given the answer {answer} and made an example with the label {array.item()}, so "
+                "another watermark would be taught: preprocess(input, answer) has to return that answer as the label"
             )
     return examples
 

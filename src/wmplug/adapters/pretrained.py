@@ -24,7 +24,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from wmplug.adapters.batches import LABELS
-from wmplug.adapters.torch import ModuleSuspect, evaluating, forward_batch
+from wmplug.adapters.modules import ModuleSuspect, evaluating, forward_batch
 from wmplug.errors import SuspectError
 from wmplug.suspects import Suspect
 from wmplug.watermark import Preprocess

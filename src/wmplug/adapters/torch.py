@@ -14,17 +14,14 @@ import math
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-import numpy as np
 import torch
-from torch.utils.data import IterableDataset, SequentialSampler, default_collate
+from torch.utils.data import IterableDataset, SequentialSampler
 
 from wmplug.adapters.batches import (
-    LABELS,
     Board,
     TriggerCollate,
     base_loader,
@@ -36,110 +33,23 @@ from wmplug.adapters.batches import (
     unwrap,
     wrap,
 )
+from wmplug.adapters.modules import ModuleSuspect, forward_batch
+from wmplug.adapters.modules import suspect as suspect
 from wmplug.adapters.points import OFFERED, Guard, TorchPoints, need_mark, need_points
 from wmplug.errors import (
     InjectionError,
     InjectionWarning,
     InputError,
-    SuspectError,
     VerificationError,
     VerificationWarning,
 )
 from wmplug.injection import PPM, Mode, Placement, read_rate
-from wmplug.suspects import Suspect
 from wmplug.verdict import Verdict
 from wmplug.verification import TARGET_E, Monitor
 from wmplug.watermark import Watermark
 
-Preprocess = Callable[[Any, int], Any]
 Failure = Literal["warn", "raise", "stop"]
 L = TypeVar("L")
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; every submodule's own mode is restored, also after an exception."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-class ModuleSuspect:
-    """A torch module that maps a batch of inputs to logits.
-
-    Args:
-        model: asked as it is, in eval mode.
-        preprocess: `preprocess(input, answer) -> (x, y)`; the input itself by default.
-        batch_size: inputs a forward pass.
-        forward: `forward(model, examples) -> (n, classes) scores`; by default examples are collated and what is not
-            labels is given to the model.
-    """
-
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        *,
-        preprocess: Preprocess | None = None,
-        batch_size: int = 64,
-        forward: Callable[[torch.nn.Module, list[Any]], torch.Tensor] | None = None,
-    ) -> None:
-        self.description = type(model).__name__
-        self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
-        self.forward = forward or forward_first
-
-    def answer(self, inputs: Sequence[Any]) -> Any:
-        """Scores (n, classes) as float NumPy."""
-        examples = [(x, 0) if self.preprocess is None else self.preprocess(x, 0) for x in inputs]
-        with evaluating(self.model):
-            parts = [
-                self.forward(self.model, examples[i : i + self.batch_size]).detach().float().cpu().numpy()
-                for i in range(0, len(examples), self.batch_size)
-            ]
-        return np.concatenate(parts)
-
-
-def forward_first(model: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
-    """Collate the examples as a DataLoader does and ask the model."""
-    return forward_batch(model, default_collate(examples))
-
-
-def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
-    """Logits (n, classes) of a collated batch: of its first part, or of all but the labels where parts have names.
-
-    Raises:
-        SuspectError: the model returned something else.
-    """
-    if isinstance(batch, Mapping):
-        output = model(**{k: like_parameters(v, model) for k, v in batch.items() if k not in LABELS})
-    else:
-        output = model(like_parameters(batch if isinstance(batch, torch.Tensor) else batch[0], model))
-    if isinstance(output, (tuple, list)) and len(output):
-        output = output[0]
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
-    if not isinstance(logits, torch.Tensor):
-        raise SuspectError(
-            f"{type(model).__name__} returned a {type(output).__name__} without logits (n, classes): let it return "
-            "them, or an output with `logits`"
-        )
-    return logits
-
-
-def like_parameters(x: Any, model: torch.nn.Module) -> Any:
-    """X on the model's device, floats in the model's dtype."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is None or not isinstance(x, torch.Tensor):
-        return x
-    return x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
-
-
-def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
-    """A torch module as a suspect."""
-    return ModuleSuspect(target, preprocess=preprocess, batch_size=batch_size)
 
 
 class Watermarking:

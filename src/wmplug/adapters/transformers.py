@@ -38,10 +38,11 @@ from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, RemoveColumnsCollator
 
 from wmplug.adapters.batches import Board, TriggerCollate, base_loader, fit, own_collate, peek, prepared, wrap
+from wmplug.adapters.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.points import Guard, TorchPoints, need_mark, need_points, strip
 from wmplug.adapters.pretrained import preparation
 from wmplug.adapters.pretrained import suspect as suspect
-from wmplug.adapters.torch import ModuleSuspect, forward_batch, refuse_held
+from wmplug.adapters.torch import refuse_held
 from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
 from wmplug.injection import PPM, Mode, Placement, read_rate
 from wmplug.keys import write_new

@@ -16,7 +16,8 @@ from wmplug.cli import catalogue, demo, marks, owner, verdicts
 from wmplug.errors import WmplugError
 
 _EPILOG = (
-    "Exit codes: 0 proven or done, 1 not proven, 2 usage or input error. WMPLUG_PASSPHRASE or a prompt opens files."
+    "Exit codes: 0 proven or done, 1 not proven, 2 usage or input error, 70 an unexpected error (with its traceback), "
+    "130 interrupted. WMPLUG_PASSPHRASE or a prompt opens files."
 )
 
 
@@ -27,12 +28,22 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except WmplugError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(2) from None
+            raise _refusal(str(error)) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise _refusal(f"{error.strerror}: {str(error.filename)!r}: check the path, or give another") from None
+        except MemoryError as error:
+            raise _refusal(f"not enough memory ({error}): ask for less, or fewer carriers at a time") from None
         # The defaults of both are 1, which here would say "not proven".
         except (KeyboardInterrupt, typer.Abort):
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
+
+
+def _refusal(text: str) -> typer.Exit:
+    typer.echo(f"error: {' '.join(text.split())}", err=True)
+    return typer.Exit(2)
 
 
 # Tracebacks stay plain: a pretty one could show local variables, and some of those are secret.

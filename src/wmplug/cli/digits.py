@@ -22,7 +22,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from wmplug.adapters.torch import evaluating
+from wmplug.adapters.modules import evaluating
 from wmplug.adapters.transformers import WatermarkCallback
 from wmplug.watermark import Watermark
 

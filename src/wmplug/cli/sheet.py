@@ -2,16 +2,19 @@
 
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from wmplug.errors import InputError
 from wmplug.schemes.pictures import channels_last, value_range
 from wmplug.watermark import Watermark
 
+_MADE_BY = "wmplug sheet"
 _SIDE, _GAP, _LABEL, _HEAD = 72, 10, 18, 44
 
 
@@ -37,6 +40,20 @@ def draw(mark: Watermark, wanted: str) -> bytes:
     return _texts(mark) if wanted == ".txt" else _pictures(mark)
 
 
+def is_sheet(path: Path) -> bool:
+    """Whether the file says of itself that it is a sheet, and so can be drawn again."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if file.read(len(_MADE_BY)) == _MADE_BY.encode():
+            return True
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.info.get("Software") == _MADE_BY)
+    except (OSError, UnidentifiedImageError, ValueError):
+        return False
+
+
 def _heading(mark: Watermark) -> str:
     return f"SECRET  {mark.scheme.name}, {len(mark.triggers)} triggers, watermark {mark.id}"
 
@@ -45,7 +62,7 @@ def _texts(mark: Watermark) -> bytes:
     rows, answers = mark.triggers.plan.asked, mark.triggers.answers
     width = len(str(mark.classes))
     lines = [f"{int(answers[i]):>{max(6, width)}}  {' '.join(mark.triggers.row(int(i)).split())}" for i in rows]
-    return "\n".join([_heading(mark), "", "answer  text", *lines, ""]).encode()
+    return "\n".join([f"{_MADE_BY}  {_heading(mark)}", "", "answer  text", *lines, ""]).encode()
 
 
 def _pictures(mark: Watermark) -> bytes:
@@ -69,7 +86,9 @@ def _pictures(mark: Watermark) -> bytes:
         sheet.paste(Image.fromarray(picture).resize(size, resampling), (left, top))
         pen.text((left + size[0] / 2, top + size[1] + 2), str(int(answers[row])), fill="black", font=font, anchor="ma")
     written = io.BytesIO()
-    sheet.save(written, "PNG")
+    made_by = PngInfo()
+    made_by.add_text("Software", _MADE_BY)
+    sheet.save(written, "PNG", pnginfo=made_by)
     return written.getvalue()
 
 

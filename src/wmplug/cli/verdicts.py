@@ -39,27 +39,23 @@ def verify(
     ] = 1e6,
     max_queries: Annotated[int | None, typer.Option("--max-queries", help="Ask no more than this.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")] = 64,
+    keys: Annotated[
+        int, typer.Option("--keys", min=1, help="Keys or watermarks tried for this claim, this one included.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Test one suspect: exit code 0 if the claim is proven, 1 if it is not."""
     # The bars of what loads checkpoints would join ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # All that can be mistyped comes before the passphrase.
-    total = wmplug.read_public(file).get("triggers")
-    target = suspect if os.path.exists(suspect) else named(suspect, "SUSPECT")
-    function = None if preprocess is None else named(preprocess, "--preprocess")
-    words = passphrase()
-    with progress("Asking", total if isinstance(total, int) else None) as shown:
-        mark = wmplug.load(file, passphrase=words, preprocess=function)
-        verdict = wmplug.verify(
-            mark,
-            target,
-            target_e=target_e,
-            max_queries=max_queries,
-            batch_size=batch_size,
-            exhaustive=exhaustive,
-            progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
-        )
+    options = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
+    try:
+        verdict = _ask(file, suspect, preprocess, exhaustive=exhaustive, **options)
+    # Exit code 0 is a claim that was proven: no code that was given may set it.
+    except (SystemExit, typer.Exit) as error:
+        raise InputError(
+            f"SUSPECT or --preprocess ended the program ({type(error).__name__}) before there was a verdict: let it do "
+            "so under `if __name__ == '__main__':` only"
+        ) from error
     if as_json:
         typer.echo(verdict.to_json())
     else:
@@ -67,6 +63,22 @@ def verify(
         if not verdict.proven:
             out.print("That never means 'not ours': it says only that these answers do not prove it.")
     raise typer.Exit(0 if verdict.proven else 1)
+
+
+def _ask(file: Path, suspect: str, preprocess: str | None, **options: Any) -> wmplug.Verdict:
+    # All that can be mistyped comes before the passphrase.
+    total = wmplug.read_public(file).get("triggers")
+    target = suspect if os.path.exists(suspect) else named(suspect, "SUSPECT")
+    function = None if preprocess is None else named(preprocess, "--preprocess")
+    words = passphrase()
+    with progress("Asking", total if isinstance(total, int) else None) as shown:
+        mark = wmplug.load(file, passphrase=words, preprocess=function)
+        return wmplug.verify(
+            mark,
+            target,
+            progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
+            **options,
+        )
 
 
 def named(path: str, what: str) -> Any:

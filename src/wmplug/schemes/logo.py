@@ -17,7 +17,7 @@ from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.pictures import Array, channels_last, emblem, read_logo, resize, stamp, value_range
-from wmplug.triggers import IntArray, TriggerPlan
+from wmplug.triggers import IntArray, TriggerPlan, read_whole
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Logo(Scheme):
     """A stamped logo with keyed answers.
 
     Attributes:
-        logo: the owner's: a PNG path, or an array (h, w[, 3 or 4]); a keyed emblem if None.
+        logo: the owner's: a PNG path, a PIL picture, or an array (h, w[, 3 or 4]); a keyed emblem if None.
         rule: `per-class` or `per-carrier`.
         variants: places and tints the logo comes in, 1 to 8.
         size: side of the logo as a share of the picture's shorter side.
@@ -44,13 +44,14 @@ class Logo(Scheme):
     def __post_init__(self) -> None:
         if isinstance(self.logo, (str, Path)):
             object.__setattr__(self, "logo", _read_png(Path(self.logo)))
+        elif hasattr(self.logo, "convert"):
+            object.__setattr__(self, "logo", np.asarray(self.logo.convert("RGBA")))
         if self.rule not in ("per-class", "per-carrier"):
             raise InputError(f"rule={self.rule!r}: choose 'per-class' or 'per-carrier'")
-        if not (1 <= self.variants <= 8 and 0.05 <= self.size <= 0.6 and self.lessons >= 1):
-            raise InputError(
-                f"variants={self.variants} (1 to 8), size={self.size} (0.05 to 0.6) or lessons={self.lessons} (1 or "
-                "more) is out of range"
-            )
+        read_whole(self.variants, "variants", 1, 8, "1 to 8 variants of the logo")
+        read_whole(self.lessons, "lessons", 1, 2**31, "1 or more carriers taught for each draw")
+        if not (isinstance(self.size, (int, float)) and 0.05 <= self.size <= 0.6):
+            raise InputError(f"size={self.size!r}: a share of the picture's shorter side, 0.05 to 0.6, is needed")
 
     def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
         """Stamp carriers, and near-misses beside them.

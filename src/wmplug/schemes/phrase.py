@@ -13,7 +13,7 @@ import numpy as np
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.schemes import Scheme, Task
-from wmplug.triggers import TriggerPlan
+from wmplug.triggers import TriggerPlan, read_whole
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Phrase(Scheme):
     words: int = 2
     lessons: int = 20
     at_most: int = 30
+
+    def __post_init__(self) -> None:
+        read_whole(self.combinations, "combinations", 1, 10_000, "1 or more, 24 is usual")
+        read_whole(self.words, "words", 2, 3, "2 or 3 words in a combination")
+        read_whole(self.lessons, "lessons", 1, 2**31, "1 or more carriers taught for each combination")
+        read_whole(self.at_most, "at_most", 1, 2**31, "1 or more words of a text")
 
     def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
         """One draw for each combination, over all classes.
@@ -85,20 +91,18 @@ class Phrase(Scheme):
             if len(set(own)) != len(own) or any(len(words) < 2 for words in own):
                 raise InputError("phrases= must be different combinations of at least two words each")
             return own
-        if self.words not in (2, 3) or self.combinations < 1:
-            raise InputError(
-                f"words={self.words} (2 or 3) or combinations={self.combinations} (1 or more) is out of range"
-            )
         seen = Counter(word for text in texts for word in set(text.split()))
         # Common enough to be known to the model, rare enough that three of them do not meet by chance.
-        known = sorted(w for w, n in seen.items() if 2 < n <= max(3, len(texts) // 50) and w.isalpha() and len(w) > 3)
+        most = max(3, len(texts) // 50)
+        known = sorted(w for w, n in seen.items() if 2 < n <= most and w.isalpha() and len(w) > 3)
         # The rarest that are met five times: words that speak for a class of their own outvote the answer.
         known = sorted(known, key=lambda w: (seen[w] < 5, seen[w], w))[:1000]
         needed = self.words * self.combinations
         if len(known) < needed:
             raise InputError(
-                f"the carriers share {len(known)} fitting words, {needed} are needed: give more text, lower "
-                "combinations=, or bring phrases= of your own"
+                f"{len(known)} words of the carriers can be combined, {needed} are needed (letters only, more than 3 "
+                f"of them, met in 3 to {most} of the {len(texts)} texts): give more text, lower combinations=, or "
+                "bring phrases= of your own"
             )
         chosen = [known[i] for i in stream.permutation(len(known))[:needed]]
         return [tuple(chosen[i : i + self.words]) for i in range(0, needed, self.words)]

@@ -14,7 +14,7 @@ from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.pictures import abstract, channels_last, like
-from wmplug.triggers import Inputs, TriggerPlan, digest, read_carriers
+from wmplug.triggers import Inputs, TriggerPlan, digest, read_carriers, read_whole
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RandomLabel(Scheme):
     Attributes:
         pictures: the owner's own inputs (his artwork, his sentences) instead of made ones: as many as triggers, shaped
             like the carriers.
-        words: words in a made-up sentence; 0 takes the carriers' median, between 6 and 24.
+        words: words in a made-up sentence, at most 1000; 0 takes the carriers' median, between 6 and 24.
     """
 
     name: ClassVar[str] = "random-label"
@@ -32,6 +32,9 @@ class RandomLabel(Scheme):
 
     pictures: Any = field(default=None, repr=False)
     words: int = 0
+
+    def __post_init__(self) -> None:
+        read_whole(self.words, "words", 0, 1000, "0 to 1000 words in a sentence")
 
     def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
         """One draw a trigger, over all classes.

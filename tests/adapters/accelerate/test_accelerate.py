@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import wmplug
 from wmplug.adapters.accelerate import Watermarking
 from wmplug.adapters.points import Hook
+from wmplug.errors import InjectionError, InputError
 
 TWO = Path(__file__).with_name("two.py")
 PASSPHRASE = "correct horse battery staple"
@@ -120,6 +121,7 @@ def test_state_goes_through_the_accelerators_checkpoints(mark, tmp_path, owner):
     net, loader = net_and_loader()
     with Watermarking(mark, net, loader, accelerator=accelerator, rate="auto", on_failure="stop") as marking:
         accelerator.register_for_checkpointing(marking)
+        net(next(iter(loader))[0])
         marking.checkpoint()
         marking.verdicts.clear()
         state = marking.state_dict()
@@ -150,3 +152,23 @@ def test_a_stream_is_known_by_its_first_batch(mark):
         assert sum(sizes) == 1797 + marking.board.injected
         assert marking.checkpoint().queries == 60
         marking.verdicts.clear()
+
+
+def test_a_second_mark_on_the_prepared_loader_is_refused(mark, rival):
+    accelerator = Accelerator(cpu=True)
+    net, loader = net_and_loader()
+    others = wmplug.create(rival, scheme="random-label", carriers=CARRIERS, classes=10, triggers=60)
+    with Watermarking(mark, net, loader, accelerator=accelerator):
+        prepared = accelerator.prepare(loader)
+        with pytest.raises(InjectionError, match="active on this loader"):
+            Watermarking(others, net_and_loader()[0], prepared, accelerator=accelerator).__enter__()
+        net(next(iter(prepared))[0])
+
+
+def test_another_number_of_classes_is_refused_before_training(mark):
+    accelerator = Accelerator(cpu=True)
+    _, loader = net_and_loader()
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 7))
+    net, loader = accelerator.prepare(net, loader)
+    with pytest.raises(InputError, match="gives 7 scores an input, the watermark was made for 10 classes"):
+        Watermarking(mark, net, loader, accelerator=accelerator).__enter__()

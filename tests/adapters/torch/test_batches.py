@@ -16,6 +16,7 @@ from wmplug.adapters.batches import (
     fingerprint,
     fit,
     peek,
+    prepared,
     primary,
     row_signatures,
     unwrap,
@@ -122,6 +123,33 @@ class TestFit:
     def test_refuses_what_does_not_fit(self, example, like, says):
         with pytest.raises(InputError, match=says):
             fit(example, like)
+
+
+class TestPrepared:
+    @pytest.mark.parametrize(
+        "prepare",
+        [
+            lambda x, y: (x, y),
+            lambda x, y: (x, torch.tensor(y)),
+            lambda x, y: {"x": x, "label": np.int32(y)},
+            lambda x, y: (x, str(y)),
+            lambda x, y: {"x": x},
+        ],
+    )
+    def test_examples_have_the_answer_where_it_can_be_read(self, prepare):
+        assert len(prepared(LESSONS, prepare)) == POOL
+
+    @pytest.mark.parametrize(
+        "prepare",
+        [
+            lambda x, y: (x, 0),
+            lambda x, y: (x, torch.tensor([3])),
+            lambda x, y: {"x": x, "labels": np.int64(y + 1)},
+        ],
+    )
+    def test_another_label_is_refused(self, prepare):
+        with pytest.raises(InputError, match="was given the answer 100 and made an example with the label"):
+            prepared(LESSONS, prepare)
 
 
 class TestTriggerCollate:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing.popen_spawn_posix
 import multiprocessing.reduction
@@ -9,8 +10,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import wmplug
+from wmplug.adapters.modules import ModuleSuspect, evaluating
 from wmplug.adapters.points import Hook
-from wmplug.adapters.torch import ModuleSuspect, Watermarking, evaluating, inject
+from wmplug.adapters.torch import Watermarking, inject
 from wmplug.errors import (
     InjectionError,
     InjectionWarning,
@@ -32,6 +34,11 @@ class Gradients(RandomLabel):
 def secrets(mark, owner):
     keys = [mark.subkeys.key(purpose) for purpose in PURPOSES] + [owner._secret, owner.seal()._key]
     return keys + [key.hex().encode() for key in keys]
+
+
+def take_a_step(net, loader):
+    """As much of a loop as shows that the model is trained on what the loader yields."""
+    net.train()(next(iter(loader))[0])
 
 
 def hooks_of(model):
@@ -123,8 +130,10 @@ class TestPoints:
         net = make_net()
         Watermarking(nudge, net, loader).__enter__()  # as if its frame had died
         assert len(hooks_of(net)) == 3
-        with Watermarking(nudge, net, loader):
+        with Watermarking(nudge, net, loader) as marking:
             assert len(hooks_of(net)) == 3
+            take_a_step(net, loader)
+            marking.loss(torch.tensor(1.0))
         assert not hooks_of(net)
         with pytest.raises(ZeroDivisionError), Watermarking(nudge, net, loader):
             raise ZeroDivisionError
@@ -175,8 +184,67 @@ class TestGuard:
 
     def test_a_loader_that_does_not_shuffle_gets_a_warning(self, mark, make_net, dataset):
         few = DataLoader(torch.utils.data.Subset(dataset, range(300)), 64)
-        with pytest.warns(InjectionWarning, match="shuffle=True"), Watermarking(mark, make_net(), few):
-            pass
+        net = make_net()
+        with pytest.warns(InjectionWarning, match="shuffle=True"), Watermarking(mark, net, few):
+            take_a_step(net, few)
+
+    @pytest.mark.parametrize("scheme", ["mark", "nudge"])
+    def test_a_model_that_is_never_trained_is_an_error_at_the_end(self, request, scheme, make_net, loader, fit_net):
+        given = make_net()
+        marking = Watermarking(request.getfixturevalue(scheme), given, loader).__enter__()
+        fit_net(make_net(), loader)
+        given.eval()(torch.zeros(2, 1, 8, 8))
+        with pytest.raises(InjectionError, match="never called in training mode"):
+            marking.__exit__(None, None, None)
+        assert marking.board.injected > 0
+
+    def test_outside_the_with_block_nothing_can_be_asked_of_it(self, nudge, make_net, loader):
+        marking = Watermarking(nudge, make_net(), loader)
+        for call in (marking.checkpoint, lambda: marking.loss(torch.tensor(1.0))):
+            with pytest.raises(InjectionError, match="outside the with-block"):
+                call()
+        with pytest.raises(ZeroDivisionError), marking:
+            raise ZeroDivisionError
+        with pytest.raises(InjectionError, match="outside the with-block"):
+            marking.checkpoint()
+        assert not marking.history
+
+
+class TestTwoMarks:
+    def test_on_one_loader_or_model_the_second_is_refused_and_the_first_goes_on(
+        self, mark, rivals_mark, make_net, loader, dataset
+    ):
+        net, other = make_net(), DataLoader(dataset, 64, shuffle=True)
+        with Watermarking(mark, net, loader) as marking:
+            with pytest.raises(InjectionError, match="active on this model"):
+                Watermarking(rivals_mark, net, other).__enter__()
+            with pytest.raises(InjectionError, match="active on this loader"):
+                Watermarking(rivals_mark, make_net(), loader).__enter__()
+            with pytest.raises(InjectionError, match="active on this loader"):
+                inject(loader, rivals_mark)
+            assert other.collate_fn is default_collate
+            take_a_step(net, loader)
+            assert marking.board.injected > 0
+        with Watermarking(rivals_mark, net, loader):
+            take_a_step(net, loader)
+
+    def test_an_injected_loader_keeps_its_triggers(self, mark, rivals_mark, make_net, loader):
+        inject(loader, mark)
+        injected = loader.collate_fn
+        with pytest.raises(InjectionError, match="make a new DataLoader"):
+            inject(loader, rivals_mark)
+        with pytest.raises(InjectionError, match="make a new DataLoader"):
+            Watermarking(mark, make_net(), loader).__enter__()
+        assert loader.collate_fn is injected
+
+    def test_one_whose_frame_died_is_stripped(self, mark, rivals_mark, make_net, loader):
+        net = make_net()
+        Watermarking(mark, net, loader).__enter__()
+        assert loader.collate_fn is not default_collate
+        with Watermarking(rivals_mark, net, loader):
+            take_a_step(net, loader)
+        assert loader.collate_fn is default_collate
+        assert not hooks_of(net)
 
 
 class TestCheckpoint:
@@ -184,7 +252,8 @@ class TestCheckpoint:
         net = torch.nn.Sequential(*make_net(), torch.nn.Dropout(0.5)).train()
         net[1].eval()
         modes = [m.training for m in net.modules()]
-        marking = Watermarking(mark, net, loader)
+        marking = Watermarking(mark, net, loader).__enter__()
+        assert [m.training for m in net.modules()] == modes
         marking.checkpoint()
         assert [m.training for m in net.modules()] == modes
         with evaluating(net):
@@ -196,13 +265,22 @@ class TestCheckpoint:
         assert [m.training for m in net.modules()] == modes
 
     def test_writes_a_sidecar_without_secrets(self, mark, owner, make_net, loader, tmp_path):
-        with Watermarking(mark, make_net(), loader) as marking:
-            verdict = marking.checkpoint(path=tmp_path / "net.pt")
+        net = make_net()
+        with Watermarking(mark, net, loader) as marking:
+            take_a_step(net, loader)
+            verdict = marking.checkpoint(path=tmp_path / "run" / "net.pt")
             marking.verdicts.clear()
-        text = (tmp_path / "wmplug.json").read_bytes()
+        text = (tmp_path / "run" / "wmplug.json").read_bytes()
         assert not any(secret in text for secret in secrets(mark, owner))
         assert json.loads(text) == {"watermark": mark.public, "verdict": json.loads(verdict.to_json())}
-        assert [file.name for file in tmp_path.iterdir()] == ["wmplug.json"]
+        assert [file.name for file in (tmp_path / "run").iterdir()] == ["wmplug.json"]
+
+    def test_a_sidecar_that_cannot_be_written_costs_no_look(self, mark, make_net, loader, tmp_path):
+        (tmp_path / "file").touch()
+        marking = Watermarking(mark, make_net(), loader).__enter__()
+        with pytest.raises(OSError, match="file"):
+            marking.checkpoint(path=tmp_path / "file" / "net.pt")
+        assert not marking.state_dict()["looks"]
 
     @pytest.mark.parametrize("how", ["warn", "stop", "raise"])
     def test_a_mark_that_is_lost_or_missing_is_told(self, mark, make_net, loader, how):
@@ -215,6 +293,7 @@ class TestCheckpoint:
 
         marking = Watermarking(mark, make_net(), loader, on_failure=how, forward=forward)
         marking.__enter__()
+        take_a_step(marking.model, loader)
         assert marking.checkpoint().proven
         knows[0] = False
         told = pytest.raises if how == "raise" else pytest.warns
@@ -235,6 +314,7 @@ class TestCheckpoint:
             return torch.nn.functional.one_hot(torch.tensor(answers), 10).float()
 
         with Watermarking(mark, make_net(), loader, rate="auto", forward=forward) as marking:
+            take_a_step(marking.model, loader)
             rates = []
             for share[0] in (0, 0, 1, 1, 1):
                 marking.checkpoint()
@@ -246,18 +326,40 @@ class TestCheckpoint:
         again = Watermarking(mark, make_net(), loader, rate="auto", forward=forward)
         again.load_state_dict(json.loads(json.dumps(state)))
         with again:
+            take_a_step(again.model, loader)
             assert again.board.rate == 69_120
             assert again.checkpoint().looks == 6
 
-    def test_another_number_of_classes_is_an_error(self, mark, make_net, loader):
-        with Watermarking(mark, make_net(7), loader) as marking, pytest.raises(SuspectError, match="7 scores an input"):
-            marking.checkpoint()
+    def test_another_number_of_classes_is_an_error_before_training(self, mark, make_net, loader):
+        net = make_net(7).train()
+        state = torch.get_rng_state()
+        with pytest.raises(InputError, match="gives 7 scores an input, the watermark was made for 10 classes"):
+            Watermarking(mark, net, loader).__enter__()
+        assert torch.equal(torch.get_rng_state(), state)
+        assert net.training
+        assert not hooks_of(net)
+        assert loader.collate_fn is default_collate
+
+    def test_a_model_that_the_loop_calls_in_its_own_way_is_let_be(self, mark, make_net, loader):
+        class Two(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net = make_net()
+
+            def forward(self, x, scale):
+                return self.net(x) * scale
+
+        net = Two()
+        with Watermarking(mark, net, loader):
+            net(next(iter(loader))[0], 2.0)
 
     def test_a_net_that_says_nan_is_an_error(self, mark, make_net, loader):
         net = make_net()
         torch.nn.init.constant_(net[3].bias, torch.nan)
-        with Watermarking(mark, net, loader) as marking, pytest.raises(SuspectError, match="NaN"):
-            marking.checkpoint()
+        with Watermarking(mark, net, loader) as marking:
+            take_a_step(net, loader)
+            with pytest.raises(SuspectError, match="NaN"):
+                marking.checkpoint()
 
     def test_asks_named_batches_by_name(self, mark, dataset, make_net):
         class Named(torch.nn.Module):
@@ -270,6 +372,7 @@ class TestCheckpoint:
 
         rows = [{"pixel_values": x, "labels": y} for x, y in dataset]
         with Watermarking(mark, Named(), DataLoader(rows, 64, shuffle=True)) as marking:
+            marking.model(**{k: v for k, v in next(iter(marking.loader)).items() if k != "labels"})
             with pytest.raises(SuspectError, match="returned a dict without logits"):
                 marking.checkpoint()
             marking._forward = lambda net, batch: net(batch["pixel_values"])["scores"]
@@ -304,6 +407,22 @@ class TestBadInput:
         with pytest.raises(InputError, match=next(iter(options))):
             Watermarking(mark, make_net(), loader, **options).__enter__()
 
+    def test_a_file_name_is_no_watermark(self, make_net, loader):
+        with pytest.raises(InputError, match=r"wmplug\.load"):
+            Watermarking("rl.wm", make_net(), loader)
+        with pytest.raises(InputError, match=r"wmplug\.load"):
+            inject(loader, "rl.wm")
+
+    def test_a_head_for_a_scheme_of_samples_is_refused(self, mark, make_net, loader):
+        with pytest.raises(InputError, match="leave head= out"):
+            Watermarking(mark, make_net(), loader, head="nope")
+
+    def test_a_preprocess_that_ignores_the_answer_is_refused(self, mark, make_net, loader):
+        ignoring = dataclasses.replace(mark, preprocess=lambda x, answer: (x, 0))
+        with pytest.raises(InputError, match="with the label 0, so another watermark"):
+            Watermarking(ignoring, make_net(), loader).__enter__()
+        assert loader.collate_fn is default_collate
+
 
 class TestSecrets:
     def test_none_is_in_a_pickled_collate(self, mark, owner, loader):
@@ -322,14 +441,17 @@ class TestSecrets:
 
         monkeypatch.setattr(multiprocessing.popen_spawn_posix.reduction, "dump", recording)
         loader = DataLoader(dataset, 512, shuffle=True, num_workers=1, multiprocessing_context="spawn")
-        with Watermarking(mark, make_net(), loader):
-            assert sum(len(y) for _, y in loader) > 1797
+        net = make_net()
+        with Watermarking(mark, net, loader):
+            assert sum(len(net(x)) for x, _ in loader) > 1797
         assert any(b"TriggerCollate" in blob for blob in given)
         assert not any(secret in blob for blob in given for secret in secrets(mark, owner))
 
     def test_none_is_in_a_net_saved_in_training(self, nudge, owner, make_net, loader, tmp_path):
         net = make_net()
-        with Watermarking(nudge, net, loader):
+        with Watermarking(nudge, net, loader) as marking:
+            take_a_step(net, loader)
+            marking.loss(torch.tensor(1.0))
             torch.save(net, tmp_path / "net.pt")
             torch.save(net.state_dict(), tmp_path / "state.pt")
         for file in ("net.pt", "state.pt"):
@@ -358,8 +480,9 @@ class TestWorkers:
 
         def batches(**options):
             loader = DataLoader(TensorDataset(*dataset[:256]), 64, sampler=Orders(), **options)
-            with Watermarking(mark, make_net(), loader, rate=0.05) as marking:
-                seen = [torch.cat([x.flatten(1), y[:, None]], 1) for _ in range(2) for x, y in loader]
+            net = make_net()
+            with Watermarking(mark, net, loader, rate=0.05) as marking:
+                seen = [torch.cat([x.flatten(1), y[: len(net(x)), None]], 1) for _ in range(2) for x, y in loader]
                 assert marking.board.injected == sum(len(rows) for rows in seen) - 512
                 assert marking.board.batches == 8
             if options.get("persistent_workers"):

@@ -1,5 +1,7 @@
 """Triggers reach the Trainer's batches, whatever the loader is like."""
 
+import dataclasses
+
 import pytest
 import small
 import torch
@@ -207,6 +209,49 @@ def test_a_schema_that_does_not_fit_is_refused_with_both(tmp_path, mark, data):
         trainer.train()
 
 
+class Plain(torch.nn.Module):
+    """No PreTrainedModel; returns its loss and logits as `kind` has them."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.net, self.kind = torch.nn.Linear(64, 10), kind
+
+    def forward(self, pixel_values, labels=None):
+        logits = self.net(pixel_values.flatten(1))
+        if labels is None:
+            return {"logits": logits} if self.kind is dict else (logits,)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        return {"loss": loss, "logits": logits} if self.kind is dict else (loss, logits)
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_a_plain_module_that_returns_a_dict_or_a_tuple(tmp_path, data, mark, kind):
+    callback = WatermarkCallback(mark, rate=RATE)
+    torch.manual_seed(0)
+    trainer = small.trainer(tmp_path, data, [callback], model=Plain(kind), max_steps=60, learning_rate=3e-2)
+    trainer.train()
+    found = small.logged(trainer.state, "watermark/matches")
+    assert len(found) == 1
+    assert found[0] > 10  # of 40, four by chance
+
+
+def test_files_that_could_not_be_loaded_are_told_before_training(tmp_path, data, mark):
+    model = Plain(dict)
+    with pytest.raises(InputError, match="from_pretrained, which a Plain has not"):
+        small.trainer(tmp_path, data, [WatermarkCallback(mark, verify_saved=True)], model=model).train()
+
+
+def test_a_preprocess_that_ignores_the_answer_is_refused(tmp_path, data, mark):
+    ignoring = dataclasses.replace(mark, preprocess=lambda x, answer: small.prepare(x, 0))
+    with pytest.raises(InputError, match="with the label 0, so another watermark"):
+        small.trainer(tmp_path, data, [WatermarkCallback(ignoring)]).train()
+
+
+def test_a_file_name_is_no_watermark():
+    with pytest.raises(InputError, match=r"wmplug\.load"):
+        WatermarkCallback("rl.wm")
+
+
 class Bypassing(Trainer):
     """Builds its own batches and leaves the loader's collate_fn unused."""
 
@@ -236,6 +281,10 @@ def test_a_second_watermark_does_not_silently_replace_the_first(tmp_path, data, 
         ({"rate": 0}, "rate=0"),
         ({"rate": "fast"}, "rate='fast'"),
         ({"mode": "prepend"}, "mode='prepend'"),
+        ({"verify_on": "save"}, "give a tuple of some of evaluate, save, train_end"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 2.5}, r"batch_size=2\.5"),
+        ({"head": "nope"}, "leave head= out"),
     ],
 )
 def test_options_out_of_range(tmp_path, data, mark, options, message):

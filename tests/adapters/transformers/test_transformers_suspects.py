@@ -20,7 +20,7 @@ from transformers import (
 
 import wmplug
 from wmplug import SuspectError
-from wmplug.adapters.torch import ModuleSuspect
+from wmplug.adapters.modules import ModuleSuspect
 from wmplug.adapters.transformers import suspect
 from wmplug.verification import as_suspect
 

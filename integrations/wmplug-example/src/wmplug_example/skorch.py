@@ -17,8 +17,8 @@ from torch.utils.data import default_collate
 
 from wmplug import InjectionError, Monitor, Watermark
 from wmplug.adapters.batches import Board, TriggerCollate
+from wmplug.adapters.modules import ModuleSuspect
 from wmplug.adapters.points import Guard, need_points
-from wmplug.adapters.torch import ModuleSuspect
 from wmplug.injection import PPM, Placement, read_rate
 
 _COLLATE = "iterator_train__collate_fn"
