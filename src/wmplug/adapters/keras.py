@@ -56,10 +56,11 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
     """Watermarks the model that `fit` trains, and verifies it after each epoch.
 
     Triggers are prepared once by `mark.preprocess(input, answer) -> (x, y)`, else taken as they are, then given the
-    shape of a batch's rows. Pictures 0..255 stay 0..255: where the dataset is scaled before the model, a preprocess does
-    the same, and integers for a dataset of floats are refused without one. Which triggers go into a step depends on `optimizer.iterations` alone; a run resumed from
-    weights with their optimizer (BackupAndRestore) goes on as if uninterrupted, except that the number of looks starts
-    anew. The batches that gradient_accumulation_steps joins get the same triggers.
+    shape of a batch's rows. Pictures 0..255 stay 0..255: where the dataset is scaled before the model, a preprocess
+    does the same, and integers for a dataset of floats are refused without one. Which triggers go into a step depends
+    on `optimizer.iterations` alone; a run resumed from weights with their optimizer (BackupAndRestore) goes on as if
+    uninterrupted, except that the number of looks starts anew. The batches that gradient_accumulation_steps joins get
+    the same triggers. A `fit` that ends in an exception leaves the model shadowed; the next `fit` takes that off.
 
     Args:
         mark: the watermark.
@@ -234,8 +235,8 @@ def _example(mark: Watermark, given: Any, answer: int) -> tuple[Any, int]:
         )
     if label.reshape(())[()] != answer:
         raise InputError(
-            f"preprocess returned the label {label.reshape(())[()]!r} for the answer {answer}: the answer it is given is "
-            "what the model is to learn, so it has to return that as y"
+            f"preprocess returned the label {label.reshape(())[()]!r} for the answer {answer}: it has to return the "
+            "answer it is given as y, the model is to learn that"
         )
     return made[0], answer
 

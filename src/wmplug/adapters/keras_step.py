@@ -72,8 +72,8 @@ class TriggerStep:
         """
         if any(hasattr(vars(model).get(name), "wmplug_own") for name in SHADOWED):
             raise InputError(
-                "there are two WatermarkCallbacks in this fit, and a model is taught one watermark at a time: keep one, "
-                "and give the other a fit of its own"
+                "there are two WatermarkCallbacks in this fit, and a model is taught one watermark at a time: keep "
+                "one, and give the other a fit of its own"
             )
         _shadow(model, "make_train_function", self._ended(model))
         _shadow(model, "compute_loss", self._compute_loss)

@@ -209,11 +209,13 @@ def test_the_name_of_a_file_is_no_watermark():
 
 @BRIEF
 def test_a_second_fit_with_the_same_callback_starts_anew(mark, small):
-    model, callback, rates = build(units=8), WatermarkCallback(mark, rate="auto", verify_on=("epoch_end",)), []
+    model, callback = build(units=8), WatermarkCallback(mark, rate="auto", verify_on=("epoch_end",))
+    start = callback.rate
     for _ in range(2):
-        rates.append(model.fit(*small, epochs=2, verbose=0, callbacks=[callback]).history["watermark/rate"])
-        assert len(callback._monitor.looks) == 2
-    assert rates[0][0] == rates[1][0] < rates[0][1]
+        history = model.fit(*small, verbose=0, callbacks=[callback]).history
+        assert history["watermark/rate"] == [start / 1e6]
+        assert len(callback._monitor.looks) == 1
+        assert callback.rate > start
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ def test_the_graph_places_the_triggers_that_placement_does(mark, digits, mode, r
     inputs, answers = mark.triggers.plan.inputs, mark.triggers.answers
     whole, rest = step.placement.share(batch, rate)
     lengths = set()
-    for slot in [*range(40), 5000, 2**31 - 5]:
+    # Which slots get one more is keyed: of these two one does, one does not.
+    thresholds = step.placement.thresholds
+    for slot in [*range(40), int(thresholds.argmin()), int(thresholds.argmax()), 5000, 2**31 - 5]:
         made = numpy_of(join(*map(ops.convert_to_tensor, (x, y, weight)), ops.convert_to_tensor(slot, "int32")))
         rows = step.placement.place(slot, batch, rate)
         kept = batch if mode == "append" else batch - whole - (rest > 0)
