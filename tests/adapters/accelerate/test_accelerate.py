@@ -46,8 +46,8 @@ def test_two_processes_each_get_their_share_and_one_verdict(two, split, dispatch
     own = 32 if split else 64
     for rank in ranks:
         shown = [size - n for size, n in zip(rank["sizes"], rank["triggers"], strict=True)]
-        # Where two whole batches are joined and have an odd number of rows, accelerate repeats one of the user's.
-        assert set(shown[:-1]) <= {own, own + (dispatch and not split)}
+        # Whole batches that are dispatched are joined and cut in the middle: one row may change sides.
+        assert max(abs(n - own) for n in shown[:-1]) <= (dispatch and not split)
         # 6 % of what the model sees, in whole triggers.
         assert set(rank["triggers"][:-1]) <= {int(own * 0.06 / 0.94), int(own * 0.06 / 0.94) + 1}
         assert sum(rank["triggers"]) / sum(rank["sizes"]) == pytest.approx(0.06, abs=0.012)
