@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import training
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 import wmplug
 import wmplug.adapters.keras
@@ -98,7 +98,9 @@ def trainer_steps(mark: Any, mode: str, given: fashion.Fashion) -> float:
             disable_tqdm=True,
             use_cpu=True,
         )
-        Trainer(model=training.Classifier(), args=arguments, train_dataset=examples, callbacks=callbacks).train()
+        trainer = Trainer(model=training.Classifier(), args=arguments, train_dataset=examples, callbacks=callbacks)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     return clock.seconds
 
 

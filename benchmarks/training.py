@@ -12,7 +12,7 @@ import fashion
 import keras
 import torch
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 import wmplug.adapters.keras
 import wmplug.adapters.torch
@@ -56,7 +56,7 @@ def trainer_loop(mark: Watermark | None, data: fashion.Fashion, seed: int, epoch
     examples = [{"pixel_values": image, "labels": label} for image, label in zip(x, y, strict=True)]
     model = Classifier()
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(
+        trainer = Trainer(
             model=model,
             args=TrainingArguments(
                 folder,
@@ -73,7 +73,9 @@ def trainer_loop(mark: Watermark | None, data: fashion.Fashion, seed: int, epoch
             ),
             train_dataset=examples,
             callbacks=[] if mark is None else [wmplug.adapters.transformers.WatermarkCallback(mark)],
-        ).train()
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     return model.net
 
 
