@@ -16,7 +16,7 @@ from skorch.callbacks import Callback
 from torch.utils.data import default_collate
 
 from wmplug import InjectionError, Monitor, Watermark
-from wmplug.adapters.batches import Board, TriggerCollate
+from wmplug.adapters.batches import Board, TriggerCollate, prepared
 from wmplug.adapters.modules import ModuleSuspect
 from wmplug.adapters.points import Guard, need_points
 from wmplug.injection import PPM, Placement, read_rate
@@ -50,7 +50,7 @@ class WatermarkCallback(Callback):
         need_points("skorch", self.mark.scheme, self.points)
         rate = read_rate(self.rate, self.mark.scheme.rate)[0]
         lessons, prepare = self.mark.lessons(), self.mark.preprocess
-        examples = lessons if prepare is None else [prepare(*lesson) for lesson in lessons]
+        examples = lessons if prepare is None else prepared(lessons, prepare)
         placement = Placement.draw(self.mark.subkeys.stream("schedule"), len(examples), "append")
         options = net.get_params_for("iterator_train")
         board = Board(rate)
