@@ -9,6 +9,7 @@ import pytest
 import wmplug
 from wmplug import hookspecs, plugins
 from wmplug.errors import SuspectError
+from wmplug.register import Register
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.suspects import CallableSuspect
 
@@ -60,21 +61,24 @@ def everything(monkeypatch):
 
 
 def test_all_hooks_in_the_order_of_a_users_calls(everything, owner, digits):
+    Register.of(owner)
+    everything.calls.clear()
     mark = wmplug.create(owner, scheme="mine", carriers=digits[0], classes=10, triggers=20)
     assert wmplug.callback("mine", mark, rate=0.1) == (mark, {"rate": 0.1})
     verdict = wmplug.verify(mark, "mine", batch_size=7)
     look = wmplug.Monitor(mark).look("mine", step=3, run={"adapter": "none"})
-    plugins.registry().tell("wmplug_event", event={"kind": "test"})
 
     asked = {"target": "mine", "preprocess": None}
+    events = [call for call in everything.calls if call[0] == "wmplug_event"]
+    assert [call[1]["event"]["type"] for call in events] == ["secret.committed", "triggers.committed"]
     assert everything.calls == [
         ("wmplug_schemes", {}),
+        *events,
         ("wmplug_adapters", {}),
         ("wmplug_suspect", {**asked, "batch_size": 7}),
         ("wmplug_verdict", {"verdict": verdict, "run": {}}),
         ("wmplug_suspect", {**asked, "batch_size": 64}),
         ("wmplug_verdict", {"verdict": look, "run": {"step": 3, "adapter": "none"}}),
-        ("wmplug_event", {"event": {"kind": "test"}}),
     ]
     assert {name for name, _ in everything.calls} == HOOKS.keys()
     for name, arguments in everything.calls:

@@ -49,7 +49,7 @@ def test_create_then_open_gives_the_same_owner(register):
     first = Owner.open(register, passphrase=PASSPHRASE)
     second = Owner.open(register, passphrase=PASSPHRASE)
     assert (first.name, first.commitment) == ("Ada", second.commitment)
-    assert first.subkeys("aa").key("label") == second.subkeys("aa").key("label")
+    assert first.pledges("aa")[0].subkeys(None).key("label") == second.pledges("aa")[0].subkeys(None).key("label")
     public = json.loads((register / "owner.pub").read_text())
     assert public["commitment"] == first.commitment
     assert len(bytes.fromhex(public["commitment"])) == 32
@@ -219,9 +219,9 @@ def test_watermark_is_no_owner(register, sealed):
 
 def test_nothing_secret_is_printed_or_pickled(register):
     owner = Owner.open(register, passphrase=PASSPHRASE)
-    subkeys = owner.subkeys("aa")
+    subkeys = owner.pledges("aa")[0].subkeys(None)
     secrets = [
-        owner._secret,
+        owner._roots[0],
         owner.seal()._key,
         *(subkeys.key(p) for p in ("input", "label", "schedule", "disclosure")),
     ]

@@ -27,7 +27,7 @@ def found(mark, owner, text):
     """Which secrets a text holds."""
     data = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
     secrets = {p: mark.subkeys.key(p) for p in ("input", "label", "schedule", "disclosure")}
-    secrets |= {"owner": owner._secret, "seal": mark._seal._key, "passphrase": PASSPHRASE, "wrong passphrase": WRONG}
+    secrets |= {"owner": owner._roots[0], "seal": mark._seal._key, "passphrase": PASSPHRASE, "wrong passphrase": WRONG}
     return [name for name, secret in secrets.items() if any(form in data for form in forms(secret))]
 
 
@@ -37,7 +37,7 @@ def mark(owner, digits):
 
 
 def test_the_search_finds(mark, owner):
-    for secret in (mark.subkeys.key("label"), owner._secret, PASSPHRASE):
+    for secret in (mark.subkeys.key("label"), owner._roots[0], PASSPHRASE):
         for form in forms(secret):
             assert found(mark, owner, b"some " + form + b" text")
     assert not found(mark, owner, "some text")
@@ -99,7 +99,7 @@ def refusals(mark, owner, digits, tmp_path):
     yield lambda: create(owner, scheme="nothing", **task)
     yield lambda: create(owner, scheme="logo", variants=99, **task)
     yield lambda: create(owner, scheme="random-label", passphrase=PASSPHRASE, **task)
-    yield lambda: create(owner, scheme="random-label", words=owner.subkeys("aa"), **task)
+    yield lambda: create(owner, scheme="random-label", words=owner.pledges("aa")[0].subkeys(None), **task)
     yield lambda: verify(mark, None)
     yield lambda: verify(mark, boom)
     yield lambda: verify(mark, lambda batch: np.zeros((len(batch), 3)))

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,12 +48,15 @@ def test_symbols_stay_for_ever():
 class Keyed:
     """An owner whose input and label keys can be exchanged one by one."""
 
-    name, commitment = "Ada", "00"
+    name, commitment, path = "Ada", "00", Path("nowhere")
 
     def __init__(self, **keys):
         self.keys = {"input": KEY, "label": KEY, "schedule": KEY, "disclosure": KEY, **keys}
 
-    def subkeys(self, watermark):
+    def pledges(self, watermark):
+        return [self]
+
+    def subkeys(self, salt):
         return Subkeys(self.keys)
 
     def seal(self):

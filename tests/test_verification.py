@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,12 +51,12 @@ class Stranger:
 @pytest.fixture(scope="module")
 def owner(owner):
     """With a secret that is the same in every run, as what a stranger hits by luck is."""
-    return dataclasses.replace(owner, _secret=bytes(range(32)))
+    return dataclasses.replace(owner, _roots=(bytes(range(32)),), path=Path("nowhere"))
 
 
 @pytest.fixture(scope="module")
 def rival(rival):
-    return dataclasses.replace(rival, _secret=bytes(range(32, 64)))
+    return dataclasses.replace(rival, _roots=(bytes(range(32, 64)),), path=Path("nowhere"))
 
 
 @pytest.fixture(scope="module")

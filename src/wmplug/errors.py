@@ -41,6 +41,44 @@ class PluginError(WmplugError):
     """A plugin that is missing, broken or ambiguous."""
 
 
+class RegisterError(WmplugError):
+    """A register that cannot be read, written or trusted."""
+
+
+class CorruptEntryError(RegisterError):
+    """An entry of a log that is not what was written.
+
+    Attributes:
+        seq: number of the entry, counted from 0.
+        offset: of its first byte in the log.
+        code: what is wrong with it, in kebab-case.
+    """
+
+    def __init__(self, message: str, *, seq: int, offset: int, code: str) -> None:
+        super().__init__(message)
+        self.seq, self.offset, self.code = seq, offset, code
+
+
+class TimestampError(RegisterError):
+    """A timestamp that cannot be had, or is not to be believed.
+
+    Attributes:
+        code: what is wrong with it, in kebab-case.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotaryError(RegisterError):
+    """A claim that a notary has to refuse."""
+
+
+class EvidenceWarning(UserWarning):
+    """Something goes on without a record of it, or with one that proves less."""
+
+
 class InjectionWarning(UserWarning):
     """Triggers reach training, but perhaps not as they should."""
 

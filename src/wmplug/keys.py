@@ -79,10 +79,10 @@ class Subkeys:
     _keys: dict[Purpose, bytes] = field(repr=False)
 
     @classmethod
-    def derive(cls, secret: bytes, watermark: str) -> "Subkeys":
-        """Subkeys of the watermark whose public id is `watermark`."""
+    def derive(cls, key: bytes, watermark: str) -> "Subkeys":
+        """Subkeys of the key of the watermark whose public id is `watermark`."""
         purposes: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")
-        return cls({p: derive(secret, f"wmplug/1/{p}/{watermark}") for p in purposes})
+        return cls({p: derive(key, f"wmplug/1/{p}/{watermark}") for p in purposes})
 
     def key(self, purpose: Purpose) -> bytes:
         """The 32 bytes for one purpose."""
@@ -94,6 +94,32 @@ class Subkeys:
 
     def __reduce__(self) -> Any:
         raise TypeError("subkeys are not pickled: save the watermark instead (mark.save)")
+
+
+@dataclass(frozen=True)
+class Pledge:
+    """What one watermark's key is derived from, and the commitment that may be timestamped before it is.
+
+    First the secret is committed to, then a salt comes that nobody could foresee (of a timestamp token), then the key
+    follows with no freedom left: whoever tries many keys until one fits a model has to show every try.
+    """
+
+    watermark: str
+    secret: bytes = field(repr=False)
+    blind: bytes = field(repr=False)
+
+    @property
+    def commitment(self) -> str:
+        """SHA-256 over a domain tag, secret and blind, in hex."""
+        return hashlib.sha256(b"wmplug/secret/1\x00" + self.secret + self.blind).hexdigest()
+
+    def subkeys(self, salt: bytes | None) -> Subkeys:
+        """The subkeys; `salt` is 32 bytes of a token, None where there is none."""
+        info = f"wmplug/1/key/{self.watermark}".encode()
+        return Subkeys.derive(HKDF(hashes.SHA256(), 32, salt, info).derive(self.secret), self.watermark)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a pledge is not pickled, it holds a secret")
 
 
 @dataclass(frozen=True)
@@ -221,14 +247,15 @@ class Owner:
 
     Attributes:
         name: as given; public.
-        commitment: SHA-256 over a domain tag, the secret and a blind, in hex; may be published at once.
+        commitment: SHA-256 over a domain tag, the first secret and a blind, in hex; names the register, and may be
+            published at once.
         path: the register's folder.
     """
 
     name: str
     commitment: str
     path: Path
-    _secret: bytes = field(repr=False)
+    _roots: tuple[bytes, ...] = field(repr=False)  # the newest first; older ones open older watermarks
     _seal: Seal = field(repr=False)
 
     @classmethod
@@ -249,15 +276,14 @@ class Owner:
             raise InputError(f"the owner's name is {name!r}: give the name that a dossier should show")
         if (path / "owner.pub").exists() or (path / "secret" / "owner.enc").exists():
             raise InputError(f"{path} holds an owner already: open it (Owner.open) or choose another folder")
-        seal = Seal.make(passphrase, n=scrypt_n)
-        secret, blind = os.urandom(SECRET_BYTES), os.urandom(32)
-        commitment = hashlib.sha256(b"wmplug/owner/1\x00" + secret + blind).hexdigest()
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        public = {"kind": "owner", "name": name, "commitment": commitment, "claimed_time": created}
+        seal, root = Seal.make(passphrase, n=scrypt_n), os.urandom(SECRET_BYTES)
+        owner = cls(name, commitment_of(root), path, (root,), seal)
         (path / "secret").mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_new(path / "secret" / "owner.enc", seal.close(public, secret + blind), 0o600)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        public = {"kind": "owner", "name": name, "commitment": owner.commitment, "claimed_time": created}
+        owner.store(public)
         write_new(path / "owner.pub", (json.dumps(public, indent=1) + "\n").encode(), 0o644)
-        return cls(name, commitment, path, secret, seal)
+        return owner
 
     @classmethod
     def open(cls, path: str | Path, *, passphrase: str | None = None) -> "Owner":
@@ -276,11 +302,21 @@ class Owner:
             raise KeyFileError(f"{file} is not there: make an owner with `wmplug init --register {path} --name NAME`")
         header, plain, seal = open_sealed(file.read_bytes(), passphrase_or_environment(passphrase), str(file))
         of_kind(header, "owner", file)
-        return cls(header["name"], header["commitment"], Path(path), plain[:SECRET_BYTES], seal)
+        roots = tuple(plain[i : i + SECRET_BYTES] for i in range(0, len(plain), SECRET_BYTES))
+        return cls(header["name"], header["commitment"], Path(path), roots, seal)
 
-    def subkeys(self, watermark: str) -> Subkeys:
-        """The subkeys of one watermark, by its public id."""
-        return Subkeys.derive(self._secret, watermark)
+    def store(self, public: dict[str, Any]) -> None:
+        """Write `secret/owner.enc`, sealed, under its public line."""
+        write_new(self.path / "secret" / "owner.enc", self._seal.close(public, b"".join(self._roots)), 0o600)
+
+    def pledges(self, watermark: str) -> list[Pledge]:
+        """What the key of one watermark, by its public id, is derived from: of every root, the newest first."""
+        what = (f"wmplug/1/secret/{watermark}", f"wmplug/1/blind/{watermark}")
+        return [Pledge(watermark, *(derive(root, info) for info in what)) for root in self._roots]
+
+    def signing_seed(self, watermark: str | None = None) -> bytes:
+        """32 secret bytes of an Ed25519 key: the owner's, or the one that signs for a watermark in training."""
+        return derive(self._roots[0], "wmplug/1/sign" if watermark is None else f"wmplug/1/sign/{watermark}")
 
     def seal(self) -> Seal:
         """What closes this owner's files under the same passphrase."""
@@ -288,6 +324,12 @@ class Owner:
 
     def __reduce__(self) -> Any:
         raise TypeError("an owner is not pickled: open it where it is needed (Owner.open)")
+
+
+def commitment_of(root: bytes) -> str:
+    """SHA-256 over a domain tag, the owner's secret and a blind, in hex; both come from the root."""
+    secret, blind = derive(root, "wmplug/1/owner"), derive(root, "wmplug/1/blind")
+    return hashlib.sha256(b"wmplug/owner/1\x00" + secret + blind).hexdigest()
 
 
 def passphrase_or_environment(passphrase: str | None) -> str:

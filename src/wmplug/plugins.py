@@ -43,6 +43,8 @@ SUSPECTS = {
     "torch": "wmplug.adapters.torch:suspect",
 }
 
+WITNESS = "wmplug.register.creation:Witness"
+
 
 _BACKENDS = ("tensorflow", "torch", "jax")
 
@@ -242,17 +244,23 @@ def load(path: str) -> Any:
                 f"{path} needs {missing!r}, the backend that keras is set to, which is not installed here: set "
                 f"KERAS_BACKEND to one that is (torch or jax), or `pip install {missing}`"
             ) from error
-        remedy = (
-            f"wmplug[{module.rpartition('.')[2]}]"
-            if path in ADAPTERS.values() or path in SUSPECTS.values()
-            else missing
-        )
+        remedy = missing
+        if path in ADAPTERS.values() or path in SUSPECTS.values():
+            remedy = f"wmplug[{module.rpartition('.')[2]}]"
+        elif module.startswith(_EVIDENCE):
+            remedy = "wmplug[evidence]"
         raise PluginError(f"{path} needs {missing!r}, which is not installed here: `pip install '{remedy}'`") from error
     except Exception as error:
         raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
 
 
+_EVIDENCE = ("wmplug.register.", "wmplug.report.")
 _FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to whoever offers it"
+
+
+def witness(owner: Any) -> Any:
+    """What records in the owner's register that a watermark is made, or None where there is no register."""
+    return load(WITNESS)(owner) if (owner.path / "owner.pub").is_file() else None
 
 
 @functools.cache

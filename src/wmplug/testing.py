@@ -53,7 +53,7 @@ def fixed_owner(name: str) -> Owner:
     """An owner without files whose key follows from the name."""
     secret = hashlib.sha256(name.encode()).digest()
     commitment = hashlib.sha256(secret).hexdigest()
-    return Owner(name, commitment, Path("no-register"), secret, Seal.make(_PASSPHRASE, salt=secret[:16], n=2**10))
+    return Owner(name, commitment, Path("no-register"), (secret,), Seal.make(_PASSPHRASE, salt=secret[:16], n=2**10))
 
 
 class SchemeContract:

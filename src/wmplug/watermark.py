@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ class Watermark:
         classes: number of classes of the task.
         public: what may be published; the first line of the saved file.
         preprocess: `preprocess(input, answer) -> example` as the dataset yields them; not saved.
+        register: folder of the register that its runs are recorded in, if any.
     """
 
     id: str
@@ -53,6 +55,8 @@ class Watermark:
     preprocess: Preprocess | None = field(repr=False)
     subkeys: Subkeys = field(repr=False)
     _seal: Seal = field(repr=False)
+    register: Path | None = field(repr=False, default=None)
+    _signing_seed: bytes = field(repr=False, default=b"")
 
     def lessons(self) -> list[tuple[Any, int]]:
         """What is taught: (input, label) pairs, triggers and negatives alike."""
@@ -63,6 +67,10 @@ class Watermark:
         """Answers to the draws from number `start` on, against the key's."""
         groups = self.triggers.groups[start : start + len(answers)]
         return [self.triggers.count(group, given) for group, given in zip(groups, answers, strict=True)]
+
+    def signing_seed(self) -> bytes:
+        """32 secret bytes of the Ed25519 key that signs what is recorded of its runs; empty without a register."""
+        return self._signing_seed
 
     def save(self, path: str | Path) -> Path:
         """Write the watermark: a public line, then everything secret, sealed with the owner's passphrase.
@@ -105,6 +113,9 @@ def create(
 ) -> Watermark:
     """Make a watermark. The same owner, scheme, parameters and carriers give the same one again.
 
+    Where the owner has a register, the secret is committed there (and timestamped, where its policy names an
+    authority) before the key follows from it, and the triggers' Merkle root after.
+
     Args:
         owner: whose key draws inputs and answers.
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
@@ -119,8 +130,9 @@ def create(
     Raises:
         InputError: something does not fit; the message says what.
         PluginError: no such scheme.
+        RegisterError: the register cannot be written.
     """
-    if not hasattr(owner, "subkeys"):
+    if not hasattr(owner, "pledges"):
         raise InputError(f"owner={owner!r} is a {type(owner).__name__}: open the owner first, Owner.open(folder)")
     _check_preprocess(preprocess)
     classes = read_whole(classes, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
@@ -142,7 +154,8 @@ def create(
         "labels": None if natural is None else digest(natural),
     }
     name = digest(rfc8785.dumps(facts).decode())[:32]
-    subkeys = owner.subkeys(name)
+    witness = plugins.witness(owner)
+    subkeys, evidence = (owner.pledges(name)[0].subkeys(None), None) if witness is None else witness.key(name, facts)
     plan = chosen.plan(task, subkeys.stream("input"))
     if any(not 0 <= answer < classes for candidates in plan.candidates for answer in candidates):
         raise InputError(f"scheme {chosen.name!r} draws answers outside 0 to {classes - 1}: its plan is at fault")
@@ -156,8 +169,13 @@ def create(
         "rows": len(plan.inputs),
         "draws": len(plan.candidates),
         "root": made.root(name, subkeys.stream("disclosure")),
+        "evidence": evidence,
     }
-    return Watermark(name, chosen, made, classes, public, preprocess, subkeys, owner.seal())
+    mark = Watermark(name, chosen, made, classes, public, preprocess, subkeys, owner.seal())
+    if witness is None:
+        return mark
+    witness.committed(public)
+    return dataclasses.replace(mark, register=owner.path, _signing_seed=owner.signing_seed(name))
 
 
 def _check_preprocess(preprocess: Any) -> None:
@@ -194,15 +212,23 @@ def _scheme(scheme: str | Scheme, parameters: dict[str, Any]) -> Scheme:
         raise InputError(f"scheme {made.name!r} cannot take {', '.join(sorted(parameters))}: {error}") from error
 
 
-def load(path: str | Path, *, passphrase: str | None = None, preprocess: Preprocess | None = None) -> Watermark:
+def load(
+    path: str | Path,
+    *,
+    passphrase: str | None = None,
+    preprocess: Preprocess | None = None,
+    register: str | Path | None = None,
+) -> Watermark:
     """Open a saved watermark.
 
     Args:
         path: of the file.
         passphrase: the owner's when it was saved; WMPLUG_PASSPHRASE by default.
         preprocess: as in `create`; functions are not saved.
+        register: folder to record runs in, WMPLUG_REGISTER by default, else where it was when the mark was made.
 
     Raises:
+        InputError: that folder is another owner's, or none.
         KeyFileError: not there, truncated or edited; with NewerVersionError and WrongPassphraseError below it.
         PluginError: its scheme is not installed.
     """
@@ -221,10 +247,29 @@ def load(path: str | Path, *, passphrase: str | None = None, preprocess: Preproc
             f"{path} was made by version {public['scheme_version']} of scheme {public['scheme']!r}, installed is "
             f"{kind.version}: install a newer wmplug (or the plugin that brings the scheme) to use it"
         )
-    triggers, subkeys = _unpack(body, public["form"])
+    triggers, subkeys, record = _unpack(body, public["form"])
     scheme = kind.restore(public["parameters"])
     facts = {name: value for name, value in public.items() if name not in ("wmplug", "scrypt", "check", "nonce")}
-    return Watermark(public["id"], scheme, triggers, public["classes"], facts, preprocess, subkeys, seal)
+    folder = _register_of(facts, register or os.environ.get("WMPLUG_REGISTER"), record.get("register"))
+    seed = bytes.fromhex(record.get("seed", ""))
+    return Watermark(public["id"], scheme, triggers, public["classes"], facts, preprocess, subkeys, seal, folder, seed)
+
+
+def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | None) -> Path | None:
+    if known is None:
+        return None
+    folder = Path(given or known)
+    try:
+        holder = json.loads((folder / "owner.pub").read_bytes())["commitment"]
+    except (OSError, ValueError, KeyError, TypeError):
+        if given is None:
+            return folder  # it moved: who needs it will say so
+        raise InputError(
+            f"register={os.fspath(folder)!r} holds no owner.pub: give the folder of the register"
+        ) from None
+    if holder != facts["owner"]["commitment"]:
+        raise InputError(f"{folder} is the register of another owner than the watermark's: give the right folder")
+    return folder
 
 
 def read_public(path: str | Path) -> dict[str, Any]:
@@ -261,11 +306,18 @@ def _pack(mark: Watermark) -> bytes:
         candidates=np.concatenate([np.asarray(c, np.int64) for c in plan.candidates]),
         candidate_counts=np.array([len(c) for c in plan.candidates]),
         keys=_bytes(b"".join(mark.subkeys.key(p) for p in _PURPOSES)),
+        record=_bytes(json.dumps(_record(mark)).encode()),
     )
     return packed.getvalue()
 
 
-def _unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys]:
+def _record(mark: Watermark) -> dict[str, str]:
+    if mark.register is None:
+        return {}
+    return {"register": str(mark.register.absolute()), "seed": mark.signing_seed().hex()}
+
+
+def _unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys, dict[str, str]]:
     with np.load(io.BytesIO(body), allow_pickle=False) as saved:
         arrays = {name: saved[name] for name in saved.files}
     inputs = json.loads(arrays["inputs"].tobytes()) if form == "text" else arrays["inputs"]
@@ -274,7 +326,7 @@ def _unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys]:
     plan = TriggerPlan(inputs, arrays["draw"], arrays["labels"], candidates, arrays["asked"], arrays["taught"])
     keys = arrays["keys"].tobytes()
     subkeys = Subkeys({p: keys[32 * i : 32 * i + 32] for i, p in enumerate(_PURPOSES)})
-    return TriggerSet(plan, form, arrays["symbols"]), subkeys
+    return TriggerSet(plan, form, arrays["symbols"]), subkeys, json.loads(arrays["record"].tobytes())
 
 
 def _bytes(data: bytes) -> Any:

@@ -18,7 +18,7 @@ def test_init_makes_an_owner_that_the_passphrase_opens(terminal, tmp_path):
     owner = wmplug.Owner.open(tmp_path / "r", passphrase=PASSPHRASE)
     assert made == {"register": str(tmp_path / "r"), "name": "Ada", "commitment": owner.commitment}
     assert PASSPHRASE not in terminal.printed
-    assert owner._secret.hex() not in terminal.printed
+    assert owner._roots[0].hex() not in terminal.printed
 
 
 def test_init_twice_is_refused_and_changes_nothing(terminal, owner):

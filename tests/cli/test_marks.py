@@ -212,7 +212,7 @@ def test_nothing_secret_is_printed(terminal, monkeypatch, owner, pictures, file,
     monkeypatch.setenv("WMPLUG_PASSPHRASE", "something entirely different")
     assert "wrong passphrase" in terminal.error("show", tmp_path / "a.wm")
     assert "wrong passphrase" in terminal.error(*words, "--out", tmp_path / "b.wm")
-    secrets = [PASSPHRASE, "something entirely different", owner._secret.hex(), repr(owner._secret)]
+    secrets = [PASSPHRASE, "something entirely different", owner._roots[0].hex(), repr(owner._roots[0])]
     secrets += [mark.subkeys.key(p).hex() for p in ("input", "label", "schedule", "disclosure")]
     assert not [secret for secret in secrets if secret in terminal.printed]
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ MARKS = {
 @pytest.fixture(scope="module")
 def owner(owner):
     """With a secret that is the same in every run, as its luck is."""
-    return dataclasses.replace(owner, _secret=bytes(range(32)))
+    return dataclasses.replace(owner, _roots=(bytes(range(32)),), path=Path("nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_whole_way_from_owner_to_verdict(owner, digits):
     """Other owners, each with inputs and answers of his own, against a suspect who answers by what he sees."""
     false, owners = Counter(), 400
     for i in range(owners):
-        other = dataclasses.replace(owner, _secret=derive(b"owners", str(i)))
+        other = dataclasses.replace(owner, _roots=(derive(b"owners", str(i)),), path=Path("nowhere"))
         mark = create(other, scheme="random-label", carriers=digits[0][:50], classes=2, triggers=30)
         verdict = verify(mark, lambda batch: [bit_of(x) for x in batch], exhaustive=True)
         for alpha in (0.2, 0.05):

@@ -139,7 +139,7 @@ def test_state_goes_through_the_accelerators_checkpoints(mark, tmp_path, owner):
         assert marking.state_dict() != state
         accelerator.load_state(tmp_path / "saved")
     assert marking.state_dict() == state
-    keys = [mark.subkeys.key(purpose) for purpose in ("input", "label", "schedule", "disclosure")] + [owner._secret]
+    keys = [mark.subkeys.key(purpose) for purpose in ("input", "label", "schedule", "disclosure")] + [owner._roots[0]]
     for file in tmp_path.glob("saved/*"):
         assert not any(key in file.read_bytes() for key in keys)
 

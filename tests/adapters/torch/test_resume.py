@@ -28,7 +28,8 @@ def train(tmp_path):
         code = subprocess.run(command, env={**os.environ, "WMPLUG_PASSPHRASE": PASSPHRASE}, timeout=300).returncode
         return code, dict(line.split(" ", 1) for line in (tmp_path / folder / "batches.txt").read_text().splitlines())
 
-    run.keys = [mark.subkeys.key(purpose) for purpose in ("input", "label", "schedule", "disclosure")] + [owner._secret]
+    purposes = ("input", "label", "schedule", "disclosure")
+    run.keys = [*(mark.subkeys.key(purpose) for purpose in purposes), owner._roots[0], mark.signing_seed()]
     run.folder = tmp_path
     return run
 

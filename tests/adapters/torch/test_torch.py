@@ -32,7 +32,7 @@ class Gradients(RandomLabel):
 
 
 def secrets(mark, owner):
-    keys = [mark.subkeys.key(purpose) for purpose in PURPOSES] + [owner._secret, owner.seal()._key]
+    keys = [mark.subkeys.key(purpose) for purpose in PURPOSES] + [owner._roots[0], owner.seal()._key]
     return keys + [key.hex().encode() for key in keys]
 
 

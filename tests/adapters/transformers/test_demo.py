@@ -59,7 +59,7 @@ def test_everything_lies_in_the_folder(made):
     assert {path.name for path in folder.iterdir()} == {*demo._MADE, "demo.json", "notes.txt"}
     with Image.open(folder / "demo.png") as plot:
         assert plot.size[0] > 1000
-    secret = Owner.open(folder / "register", passphrase=PASSPHRASE)._secret
+    secret = Owner.open(folder / "register", passphrase=PASSPHRASE)._roots[0]
     for path in folder.rglob("*"):
         assert path.is_dir() or (secret not in path.read_bytes() and secret.hex().encode() not in path.read_bytes())
 

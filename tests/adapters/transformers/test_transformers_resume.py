@@ -120,7 +120,7 @@ def leaks(folder, secrets):
 
 def test_no_secret_reaches_a_file(tmp_path, owner, mark, data, held, capfd):
     secrets = [
-        owner._secret,
+        owner._roots[0],
         owner.seal()._key,
         *(mark.subkeys.key(p) for p in ("input", "label", "schedule", "disclosure")),
     ]

@@ -1,0 +1,101 @@
+"""The register: the owner's tamper-evident record of what was chosen and inserted when."""
+
+import collections
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wmplug import plugins
+from wmplug.errors import RegisterError
+from wmplug.keys import Owner
+from wmplug.register import ledger
+from wmplug.register.statements import Entry as Entry
+from wmplug.register.statements import Signer as Signer
+
+
+class Register:
+    """One register's folder.
+
+    Args:
+        path: of the folder.
+        signer: of what is appended; without one the register is only read.
+
+    Attributes:
+        id: the owner's commitment, 64 hex digits.
+
+    Raises:
+        RegisterError: there is none.
+    """
+
+    def __init__(self, path: str | Path, signer: Signer | None = None) -> None:
+        self.path = Path(path)
+        try:
+            self.public: dict[str, Any] = json.loads((self.path / "owner.pub").read_bytes())
+            self.id = str(self.public["commitment"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RegisterError(
+                f"{self.path} is no register ({type(error).__name__} at its owner.pub): make one with `wmplug init "
+                "--register DIR --name NAME`, or check the path"
+            ) from error
+        self.log = self.path / ledger.LOG
+        self._ledger = None if signer is None else ledger.Ledger(self.path, self.id, signer)
+
+    @classmethod
+    def of(cls, owner: Owner) -> "Register":
+        """The owner's own, opened for writing, begun if it is not.
+
+        Raises:
+            RegisterError: it cannot be written.
+        """
+        signer = Signer(owner.signing_seed())
+        register = cls(owner.path, signer)
+        begun = {"name": owner.name, "public": signer.public.hex()}
+        if not register.log.exists():
+            register.append("register.opened", begun, event_id="opened")
+        return register
+
+    def append(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        subject: Sequence[tuple[str, str]] = (),
+        event_id: str | None = None,
+    ) -> Entry:
+        """Write one entry; when this returns it is on disk, and plugins have been told (`wmplug_event`).
+
+        Args:
+            kind: of the event, as in `statements.TYPES`.
+            body: a JSON object.
+            subject: (name, SHA-256 in hex) of what it is about.
+            event_id: of the event: a retry under the same id returns the entry that is there.
+
+        Raises:
+            RegisterError: it could not be written, and nothing was; or the register was opened for reading.
+        """
+        if self._ledger is None:
+            raise RegisterError(f"{self.path} was opened for reading: open it with its owner (Register.of)")
+        entry, new = self._ledger.append(kind, body, subject, event_id)
+        if new:
+            told = {"type": kind, "seq": entry.seq, "hash": entry.hash, "register": self.id, "body": entry.body}
+            plugins.registry().tell("wmplug_event", event={**told, "claimed_time": entry.claimed_time})
+        return entry
+
+    @property
+    def has_authorities(self) -> bool:
+        """Whether its policy names timestamp authorities (`policy.json`)."""
+        return (self.path / "policy.json").exists()
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, in order, linked; signatures are not checked (`checking.check` does).
+
+        Raises:
+            CorruptEntryError: at the first that is damaged.
+        """
+        return ledger.read(self.log) if self.log.exists() else iter(())
+
+    @property
+    def head(self) -> Entry | None:
+        """The last entry."""
+        return next(iter(collections.deque(self.entries(), maxlen=1)), None)

@@ -1,0 +1,249 @@
+"""The log on disk: appended to under a lock, synced before it is acknowledged, mended where a write was torn.
+
+One writer at a time (flock), in any number of processes. What was acknowledged survives a kill at any moment; bytes of
+an entry that never was go to `quarantine/`, and an entry of type `recovered` says so.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from wmplug.errors import CorruptEntryError, RegisterError
+from wmplug.keys import write_new
+from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, encode
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
+
+LOG, QUARANTINE = "log.jsonl", "quarantine"
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """The entries of a log, whole lines only, each linked to the one before; signatures are not checked here.
+
+    Raises:
+        CorruptEntryError: at the first that is damaged, out of order or not linked.
+    """
+    last: Entry | None = None
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # torn: it was never acknowledged
+            entry = decode(line, 0 if last is None else last.seq + 1, offset)
+            _check_link(entry, last)
+            yield entry
+            last = entry
+            offset += len(line)
+
+
+def torn(path: Path) -> int:
+    """Bytes after the last whole line: of a write that was cut, or is under way."""
+    with path.open("rb") as file:
+        return len(_tail(file))
+
+
+def _tail(file: Any) -> bytes:
+    position = end = file.seek(0, os.SEEK_END)
+    tail = b""
+    while position and b"\n" not in tail:
+        position = max(0, position - 65536)
+        file.seek(position)
+        tail = file.read(end - position)
+    return tail[tail.rfind(b"\n") + 1 :]
+
+
+def _check_link(entry: Entry, last: Entry | None) -> None:
+    seq, prev = (0, FIRST) if last is None else (last.seq + 1, last.hash)
+    if entry.seq != seq:
+        code, why = "out-of-order", f"it says it is number {entry.seq}: an entry was removed, repeated or moved"
+    elif entry.prev != prev:
+        code, why = "broken-chain", "it does not follow from the entry before: one of the two was replaced"
+    elif last is not None and entry.register != last.register:
+        code, why = "other-register", "it belongs to another register"
+    else:
+        return
+    raise CorruptEntryError(f"entry {seq} at byte {entry.offset}: {why}", seq=seq, offset=entry.offset, code=code)
+
+
+class Ledger:
+    """Appends to one log.
+
+    Args:
+        folder: of the register.
+        register: its id, 64 hex digits.
+        signer: of what is appended.
+    """
+
+    def __init__(self, folder: Path, register: str, signer: Signer) -> None:
+        if fcntl is None:  # pragma: no cover
+            raise RegisterError("a register is locked with flock, which this system has not: use Linux or macOS")
+        self.path, self.register, self.signer = folder / LOG, register, signer
+        self._end = 0  # of what was read so far
+        self._events: dict[str, tuple[int, int]] = {}  # event_id -> seq and offset of its line
+        self._seq = -1
+        self._last: Entry | None = None
+
+    def append(
+        self, kind: str, body: Mapping[str, Any], subject: Sequence[tuple[str, str]] = (), event_id: str | None = None
+    ) -> tuple[Entry, bool]:
+        """Write one entry; when this returns, it is on disk.
+
+        Args:
+            kind: one of `statements.TYPES`.
+            body: a JSON object.
+            subject: (name, SHA-256 in hex) of what it is about.
+            event_id: of the event; an entry that is there already under this id is returned instead of a second one.
+
+        Returns:
+            The entry, and whether it is new.
+
+        Raises:
+            RegisterError: the entry could not be written; the log is as it was.
+            CorruptEntryError: the log ends with something that is no entry.
+        """
+        if kind not in TYPES:
+            raise RegisterError(f"there is no event type {kind!r}; there are: {', '.join(sorted(TYPES))}")
+        with self._locked() as log:
+            self._catch_up(log)
+            if event_id is not None and event_id in self._events:
+                return self._read_again(log, *self._events[event_id]), False
+            return self._write(log, kind, body, subject, event_id or uuid.uuid4().hex), True
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        try:
+            new = not self.path.exists()
+            log = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise self._unwritten(error) from error
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX)
+            if new:
+                _sync_folder(self.path.parent)
+            yield log
+        finally:
+            os.close(log)  # releases the lock
+
+    def _catch_up(self, log: int) -> None:
+        """Read what others have appended, and set aside what was cut."""
+        if os.fstat(log).st_size < self._end:
+            raise RegisterError(
+                f"{self.path} is shorter than it was a moment ago: an older copy was put in its place; compare the two "
+                "with `wmplug register diff`"
+            )
+        last = b""
+        with os.fdopen(os.dup(log), "rb") as file:
+            file.seek(self._end)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    self._set_aside(log, line)
+                    break
+                last = line
+                self._note(line)
+        if last:
+            # A reader checks all of it; a writer what it builds upon.
+            self._last = decode(last, self._seq, self._end - len(last))
+            if self._last.keyid == self.signer.keyid and not self._last.verify(self.signer.public):
+                raise self._corrupt(self._seq, self._end - len(last), "bad-signature", "its signature does not fit")
+        for pending in sorted((self.path.parent / QUARANTINE).glob("*.pending")):
+            self._tell_of(log, pending)
+
+    def _note(self, line: bytes) -> None:
+        try:
+            event_id = json.loads(base64.b64decode(json.loads(line)["payload"]))["predicate"]["event_id"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise self._corrupt(self._seq + 1, self._end, "not-an-envelope", "it is no entry") from None
+        self._seq += 1
+        self._events[str(event_id)] = (self._seq, self._end)
+        self._end += len(line)
+
+    def _set_aside(self, log: int, tail: bytes) -> None:
+        folder = self.path.parent / QUARANTINE
+        folder.mkdir(exist_ok=True)
+        # Named before it is told of, so that a second crash loses neither the bytes nor the entry about them.
+        write_new(folder / f"{self._end:012d}-{hashlib.sha256(tail).hexdigest()[:16]}.pending", tail, 0o600)
+        os.ftruncate(log, self._end)
+
+    def _tell_of(self, log: int, pending: Path) -> None:
+        tail, name = pending.read_bytes(), pending.with_suffix(".torn").name
+        offset = int(name.partition("-")[0])
+        if name not in self._events:
+            found = {"offset": offset, "bytes": len(tail), "sha256": hashlib.sha256(tail).hexdigest(), "file": name}
+            self._write(log, "recovered", found, (), name)
+        pending.rename(pending.with_suffix(".torn"))
+
+    def _write(
+        self, log: int, kind: str, body: Mapping[str, Any], subject: Sequence[tuple[str, str]], event_id: str
+    ) -> Entry:
+        predicate = {
+            "register": self.register,
+            "seq": self._seq + 1,
+            "prev": FIRST if self._last is None else self._last.hash,
+            "type": kind,
+            "event_id": event_id,
+            "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "body": dict(body),
+        }
+        try:
+            line = encode(predicate, subject, self.signer)
+        except rfc8785.CanonicalizationError as error:
+            raise RegisterError(
+                f"the body of a {kind} entry is no JSON ({error}): give finite numbers, texts, lists"
+            ) from error
+        entry = decode(line, self._seq + 1, self._end)
+        try:
+            _write_all(log, line)
+            os.fsync(log)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(log, self._end)
+                os.fsync(log)
+            raise self._unwritten(error) from error
+        self._note(line)
+        self._last = entry
+        return entry
+
+    def _read_again(self, log: int, seq: int, offset: int) -> Entry:
+        with os.fdopen(os.dup(log), "rb") as file:
+            file.seek(offset)
+            return decode(file.readline(), seq, offset)
+
+    def _corrupt(self, seq: int, offset: int, code: str, why: str) -> CorruptEntryError:
+        return CorruptEntryError(
+            f"entry {seq} at byte {offset} of {self.path}: {why}. Nothing is appended to a damaged log: `wmplug "
+            "register check` tells more, and a copy of the register restores it",
+            seq=seq,
+            offset=offset,
+            code=code,
+        )
+
+    def _unwritten(self, error: OSError) -> RegisterError:
+        return RegisterError(
+            f"{self.path} could not be written ({error.strerror}): the event is not recorded, what was recorded before "
+            "is untouched; make room or give write access, and repeat"
+        )
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""One entry of a register: an in-toto Statement v1 in a DSSE envelope, one JSON line.
+
+The payload is canonical JSON (RFC 8785); what is signed is DSSE's pre-authentication encoding of it, with Ed25519
+(RFC 8032). A reader hashes and checks the bytes that are stored; it never writes them anew first.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from wmplug.errors import CorruptEntryError
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:wmplug:register:v1"
+FIRST = "0" * 64  # what the first entry names as the entry before
+TYPES = frozenset(
+    {
+        *("register.opened", "owner.identity", "key.rotated", "key.revoked", "anchor", "retimestamp", "recovered"),
+        *("dataset.committed", "architecture.committed", "parameters.committed", "system.committed"),
+        *("artwork.committed", "secret.committed", "triggers.committed", "disclosure", "trigger.spent"),
+        *("training.started", "training.checkpoint", "training.finished", "watermark.inserted"),
+        *("model.released", "model.derived", "suspect.acquired", "suspect.verified"),
+    }
+)
+_PREDICATE = {"register": str, "seq": int, "prev": str, "type": str, "event_id": str, "claimed_time": str, "body": dict}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry, as read.
+
+    Attributes:
+        seq: its number, from 0.
+        prev: entry hash of the one before, in hex.
+        type: one of `TYPES`.
+        body: what happened.
+        event_id: the same for a retry of the same event.
+        claimed_time: what the writer's clock said (UTC); a claim and no proof.
+        register: the owner's commitment, in hex.
+        subject: what the entry is about, as (name, SHA-256 in hex) pairs.
+        keyid: SHA-256 of the public key that signed, in hex.
+        payload: the stored bytes.
+        signature: 64 bytes.
+        offset: of its line in the log.
+    """
+
+    seq: int
+    prev: str
+    type: str
+    body: Mapping[str, Any]
+    event_id: str
+    claimed_time: str
+    register: str
+    subject: tuple[tuple[str, str], ...]
+    keyid: str
+    payload: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    offset: int
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over a domain tag and the stored payload, in hex."""
+        return hashlib.sha256(b"wmplug/entry/v1\x00" + self.payload).hexdigest()
+
+    def verify(self, public: bytes) -> bool:
+        """Whether the key (32 bytes) signed this payload."""
+        try:
+            Ed25519PublicKey.from_public_bytes(public).verify(self.signature, pre_authentication(self.payload))
+        except InvalidSignature:
+            return False
+        return True
+
+
+class Signer:
+    """An Ed25519 key that signs entries; never printed, never pickled.
+
+    Args:
+        seed: its 32 secret bytes.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._key.public_key().public_bytes_raw()
+        self.keyid = keyid_of(self.public)
+
+    def sign(self, payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+        """64 bytes over the pre-authentication encoding."""
+        return self._key.sign(pre_authentication(payload, payload_type))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a signing key is not pickled")
+
+
+def keyid_of(public: bytes) -> str:
+    """SHA-256 of the raw public key, in hex."""
+    return hashlib.sha256(public).hexdigest()
+
+
+def pre_authentication(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """DSSE v1: type and payload with their lengths, so that neither can be taken for a part of the other."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def encode(predicate: Mapping[str, Any], subject: Sequence[tuple[str, str]], signer: Signer) -> bytes:
+    """A signed line, newline included.
+
+    Args:
+        predicate: register, seq, prev, type, event_id, claimed_time and body.
+        subject: (name, SHA-256 in hex) of what the entry is about; the register itself where there is nothing else.
+        signer: of the entry.
+    """
+    about = list(subject) or [("register", predicate["register"])]
+    payload = rfc8785.dumps(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in about],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": dict(predicate),
+        }
+    )
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": signer.keyid, "sig": base64.b64encode(signer.sign(payload)).decode()}],
+    }
+    return json.dumps(envelope, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes, seq: int, offset: int) -> Entry:
+    """An entry of its line; the signature is not checked here.
+
+    Args:
+        line: with its newline.
+        seq: the number it should have, for the error.
+        offset: of the line.
+
+    Raises:
+        CorruptEntryError: not a line that `encode` wrote.
+    """
+
+    def refuse(code: str, why: str) -> CorruptEntryError:
+        return CorruptEntryError(f"entry {seq} at byte {offset}: {why}", seq=seq, offset=offset, code=code)
+
+    try:
+        envelope = json.loads(line)
+        (signature,) = envelope["signatures"]
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        signed = base64.b64decode(signature["sig"], validate=True)
+        keyid = signature["keyid"]
+        again = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE}
+        again["signatures"] = [{"keyid": keyid, "sig": base64.b64encode(signed).decode()}]  # type: ignore[assignment]
+        written = json.dumps(again, separators=(",", ":")).encode() + b"\n"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise refuse("not-an-envelope", "this is no signed envelope: the log was edited or damaged here") from None
+    if written != line or len(signed) != 64:
+        raise refuse("not-canonical", "the envelope has bytes that its writer never writes: it was edited")
+    return _entry(payload, signed, keyid, offset, refuse)
+
+
+def _entry(payload: bytes, signature: bytes, keyid: str, offset: int, refuse: Any) -> Entry:
+    try:
+        statement = json.loads(payload)
+        canonical = rfc8785.dumps(statement) == payload
+        predicate = statement["predicate"]
+        subject = tuple((about["name"], about["digest"]["sha256"]) for about in statement["subject"])
+        types = (statement["_type"], statement["predicateType"])
+    except (ValueError, KeyError, TypeError, RecursionError, rfc8785.CanonicalizationError):
+        raise refuse("not-a-statement", "its payload is no in-toto statement: the log was edited here") from None
+    if not canonical:
+        raise refuse("not-canonical", "its payload is not canonical JSON (RFC 8785): it was not written by wmplug")
+    if types != (STATEMENT_TYPE, PREDICATE_TYPE):
+        raise refuse("unknown-version", f"its statement is of type {types}: a newer wmplug may know it")
+    if not isinstance(predicate, dict) or {k: type(v) for k, v in predicate.items()} != _PREDICATE:
+        raise refuse("not-a-statement", "its predicate has other fields than those of an entry")
+    if predicate["type"] not in TYPES:
+        raise refuse("unknown-type", f"its type {predicate['type'][:80]!r} is unknown: a newer wmplug may know it")
+    hashes = [predicate["prev"], predicate["register"], keyid, *(digest for _, digest in subject)]
+    if not all(isinstance(value, str) and _HASH.fullmatch(value) for value in hashes):
+        raise refuse("not-a-statement", "one of its hashes is no SHA-256 in hex")
+    if not _TIME.fullmatch(predicate["claimed_time"]):
+        raise refuse("not-a-statement", "its claimed time is no UTC time such as 2026-01-31T12:00:00Z")
+    return Entry(**predicate, subject=subject, keyid=keyid, payload=payload, signature=signature, offset=offset)

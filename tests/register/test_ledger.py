@@ -1,0 +1,257 @@
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from wmplug.errors import CorruptEntryError, RegisterError
+from wmplug.register.ledger import Ledger, read, torn
+from wmplug.register.statements import Signer
+
+REGISTER = "ab" * 32
+SIGNER = Signer(bytes(32))
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path, REGISTER, SIGNER)
+
+
+def steps(path):
+    return [entry.body.get("step") for entry in read(path)]
+
+
+def append(ledger, step, **options):
+    return ledger.append("training.checkpoint", {"step": step}, **options)[0]
+
+
+def test_entries_are_numbered_linked_and_found_again(ledger):
+    first, second = append(ledger, 1), append(ledger, 2)
+    assert (first.seq, second.seq, second.prev) == (0, 1, first.hash)
+    assert [entry.hash for entry in read(ledger.path)] == [first.hash, second.hash]
+
+
+def test_a_retry_of_an_event_gives_the_entry_that_is_there(ledger, tmp_path):
+    first = append(ledger, 1, event_id="one")
+    append(ledger, 2)
+    again, new = Ledger(tmp_path, REGISTER, SIGNER).append("training.checkpoint", {"step": 1}, event_id="one")
+    assert (again, new) == (first, False)
+    assert steps(ledger.path) == [1, 2]
+
+
+def test_two_writers_in_turn_make_one_chain(ledger, tmp_path):
+    other = Ledger(tmp_path, REGISTER, Signer(bytes([1]) * 32))
+    for step in range(6):
+        append((ledger, other)[step % 2], step)
+    assert steps(ledger.path) == list(range(6))
+
+
+def test_a_line_cut_at_any_byte_loses_nothing_that_was_acknowledged(tmp_path):
+    whole = Ledger(tmp_path, REGISTER, SIGNER)
+    append(whole, 1)
+    kept = whole.path.stat().st_size
+    append(whole, 2)
+    text = whole.path.read_bytes()
+    for cut in range(kept + 1, len(text)):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "log.jsonl").write_bytes(text[:cut])
+        assert torn(folder / "log.jsonl") == cut - kept
+        entry = append(Ledger(folder, REGISTER, SIGNER), 3)
+        told = list(read(folder / "log.jsonl"))
+        assert [e.type for e in told] == ["training.checkpoint", "recovered", "training.checkpoint"]
+        (file,) = (folder / "quarantine").iterdir()
+        assert file.read_bytes() == text[kept:cut]
+        assert told[1].body == {
+            "offset": kept,
+            "bytes": cut - kept,
+            "sha256": hashlib.sha256(text[kept:cut]).hexdigest(),
+            "file": file.name,
+        }
+        assert entry.seq == 2
+
+
+def test_a_crash_during_the_repair_is_repaired_too(ledger, tmp_path, monkeypatch):
+    append(ledger, 1)
+    with ledger.path.open("ab") as log:
+        log.write(b'{"payload":')
+    monkeypatch.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        append(Ledger(tmp_path, REGISTER, SIGNER), 2)
+    monkeypatch.undo()
+    append(Ledger(tmp_path, REGISTER, SIGNER), 2)
+    assert steps(ledger.path) == [1, None, 2]
+    assert [file.suffix for file in (tmp_path / "quarantine").iterdir()] == [".torn"]
+
+
+@pytest.mark.parametrize("tail", [bytes(300) + b"\n", b"garbage\n", b'{"payload":"AAAA","signatures":[]}\n'])
+def test_a_damaged_tail_is_named_and_nothing_is_appended(ledger, tmp_path, tail):
+    append(ledger, 1)
+    end = ledger.path.stat().st_size
+    with ledger.path.open("ab") as log:
+        log.write(tail)
+    for writer in (ledger, Ledger(tmp_path, REGISTER, SIGNER)):
+        with pytest.raises(CorruptEntryError, match="check") as caught:
+            append(writer, 2)
+        assert (caught.value.seq, caught.value.offset) == (1, end)
+    assert ledger.path.stat().st_size == end + len(tail)
+
+
+def test_an_edited_last_entry_is_not_built_upon(ledger, tmp_path):
+    append(ledger, 1)
+    envelope = json.loads(ledger.path.read_bytes())
+    envelope["signatures"][0]["sig"] = "A" * 86 + "=="
+    ledger.path.write_bytes(json.dumps(envelope, separators=(",", ":")).encode() + b"\n")
+    with pytest.raises(CorruptEntryError) as caught:
+        append(Ledger(tmp_path, REGISTER, SIGNER), 2)
+    assert caught.value.code == "bad-signature"
+
+
+def test_an_older_copy_put_in_its_place_is_noticed(ledger):
+    append(ledger, 1)
+    old = ledger.path.read_bytes()
+    append(ledger, 2)
+    ledger.path.write_bytes(old)
+    with pytest.raises(RegisterError, match="diff"):
+        append(ledger, 3)
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_what_cannot_be_written_is_rolled_back(ledger, monkeypatch, failing, code):
+    append(ledger, 1)
+    before, real = ledger.path.read_bytes(), getattr(os, failing)
+    calls = []
+
+    def fail(descriptor, *data):
+        calls.append(data)
+        if len(calls) == 1:
+            if data:
+                real(descriptor, data[0][:20])
+            raise OSError(code, os.strerror(code))
+        return real(descriptor, *data)
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(RegisterError, match=f"{os.strerror(code)}.*not recorded"):
+        append(ledger, 2)
+    monkeypatch.undo()
+    assert ledger.path.read_bytes() == before
+    assert append(ledger, 3).seq == 1
+
+
+def test_a_read_only_register_says_so(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "none", REGISTER, SIGNER)
+    with pytest.raises(RegisterError, match=r"could not be written.*write access"):
+        append(ledger, 1)
+
+
+def test_a_body_that_is_no_json_is_refused(ledger):
+    for body in ({"p": float("nan")}, {"p": object()}, {"p": 2**60}):
+        with pytest.raises(RegisterError, match="no JSON"):
+            ledger.append("training.checkpoint", body)
+    with pytest.raises(RegisterError, match="no event type"):
+        ledger.append("training.paused", {})
+
+
+KILLS = """
+import os, signal, sys, time
+from pathlib import Path
+from wmplug.register.ledger import Ledger, read
+from wmplug.register.statements import Signer
+
+folder = Path(sys.argv[1])
+
+
+def write(name, first, pipe):
+    ledger = Ledger(folder, "ab" * 32, Signer(bytes(32)))
+    for step in range(first, 10**9):
+        ledger.append("training.checkpoint", {"writer": name, "step": step}, event_id=f"{name}/{step}")
+        os.write(pipe, b"%d\\n" % step)
+
+
+def start(name, first):
+    out, pipe = os.pipe()
+    child = os.fork()
+    if child == 0:
+        write(name, first, pipe)
+    os.close(pipe)
+    return child, os.fdopen(out, "rb")
+
+
+acknowledged = {"a": -1, "b": -1}
+for kills in range(0, 200, 2):
+    children = {name: start(name, last + 1) for name, last in acknowledged.items()}
+    for number, (child, out) in enumerate(children.values()):
+        # From the middle of the start to some appends later; the second writer outlives a holder of the lock.
+        time.sleep(0.0007 * ((kills + number) % 41))
+        os.kill(child, signal.SIGKILL)
+    for name, (child, out) in children.items():
+        os.waitpid(child, 0)
+        lines = out.read().split(b"\\n")[:-1]
+        out.close()
+        acknowledged[name] = int(lines[-1]) if lines else acknowledged[name]
+
+entries = list(read(folder / "log.jsonl"))
+assert [entry.seq for entry in entries] == list(range(len(entries)))
+for name, last in acknowledged.items():
+    written = [entry.body["step"] for entry in entries if entry.body.get("writer") == name]
+    # The last may have been written and not acknowledged; its retry then finds it.
+    assert written == list(range(len(written))) and len(written) in (last + 1, last + 2), (name, last, written[-3:])
+print(kills + 2, sum(acknowledged.values()) + 2, sum(entry.type == "recovered" for entry in entries))
+"""
+
+
+def test_two_hundred_kills_of_two_writers_lose_nothing_that_was_acknowledged(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kills, acknowledged, _ = map(int, done.stdout.split())
+    assert kills == 200
+    assert acknowledged > 200
+
+
+class Log(RuleBasedStateMachine):
+    """Appends, retries, cuts and second writers in any order: the log is what was acknowledged, and nothing else."""
+
+    @initialize(folder=st.uuids())
+    def begin(self, folder):
+        self.folder = self.parent / str(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "log.jsonl").unlink(missing_ok=True)
+        self.writers = [Ledger(self.folder, REGISTER, SIGNER) for _ in range(2)]
+        self.acknowledged = []
+
+    @rule(writer=st.integers(0, 1), event=st.none() | st.sampled_from("xyz"))
+    def append(self, writer, event):
+        known = [entry for entry in self.acknowledged if entry.event_id == event]
+        entry, new = self.writers[writer].append("training.checkpoint", {"event": event}, event_id=event)
+        assert new == (not known)
+        assert [entry] == (known or [entry])
+        if new:
+            self.acknowledged.append(entry)
+
+    @rule(cut=st.integers(1, 200), writer=st.integers(0, 1))
+    def crash(self, cut, writer):
+        line = b'{"payload":"' + b"A" * 300
+        with (self.folder / "log.jsonl").open("ab") as log:
+            log.write(line[:cut])
+        self.writers[writer] = Ledger(self.folder, REGISTER, SIGNER)
+
+    @invariant()
+    def nothing_is_lost(self):
+        if hasattr(self, "folder") and (self.folder / "log.jsonl").exists():
+            told = [entry for entry in read(self.folder / "log.jsonl") if entry.type != "recovered"]
+            assert [entry.hash for entry in told] == [entry.hash for entry in self.acknowledged]
+
+
+def test_any_sequence_of_appends_and_crashes(tmp_path):
+    Log.parent = tmp_path
+    Log.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+    Log.TestCase("runTest").runTest()
