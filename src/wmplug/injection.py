@@ -79,11 +79,16 @@ class Placement:
 
     def place(self, slot: int, batch: int, rate: int) -> IntArray:
         """Positions in the pool of taught rows for the batch in this slot; consecutive slots leave no row out."""
+        slot %= 2**40
+        first, end = self.before(slot, batch, rate), self.before(slot + 1, batch, rate)
+        return self.order[np.arange(first, end) % len(self.order)]
+
+    def before(self, slot: int, batch: int, rate: int) -> int:
+        """How many triggers all slots before this one get, if all batches are like this one."""
         whole, rest = self.share(batch, rate)
         up = self.thresholds < rest
-        laps, within = divmod(slot % 2**40, THRESHOLDS)
-        before = slot % 2**40 * whole + laps * int(up.sum()) + int(up[:within].sum())
-        return self.order[(before + np.arange(whole + int(up[within]))) % len(self.order)]
+        laps, within = divmod(slot, THRESHOLDS)
+        return slot * whole + laps * int(up.sum()) + int(up[:within].sum())
 
     def slot_of(self, fingerprint: int) -> int:
         """A slot from what a batch contains (splitmix64, Steele et al. 2014)."""

@@ -278,10 +278,7 @@ class Owner:
             raise InputError(f"{path} holds an owner already: open it (Owner.open) or choose another folder")
         seal, root = Seal.make(passphrase, n=scrypt_n), os.urandom(SECRET_BYTES)
         owner = cls(name, commitment_of(root), path, (root,), seal)
-        (path / "secret").mkdir(parents=True, exist_ok=True, mode=0o700)
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        public = {"kind": "owner", "name": name, "commitment": owner.commitment, "claimed_time": created}
-        owner.store(public)
+        public = owner.store()
         write_new(path / "owner.pub", (json.dumps(public, indent=1) + "\n").encode(), 0o644)
         return owner
 
@@ -305,9 +302,17 @@ class Owner:
         roots = tuple(plain[i : i + SECRET_BYTES] for i in range(0, len(plain), SECRET_BYTES))
         return cls(header["name"], header["commitment"], Path(path), roots, seal)
 
-    def store(self, public: dict[str, Any]) -> None:
-        """Write `secret/owner.enc`, sealed, under its public line."""
+    def store(self) -> dict[str, Any]:
+        """Write `secret/owner.enc`, sealed; returns its public line."""
+        sealed = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        public = {"kind": "owner", "name": self.name, "commitment": self.commitment, "claimed_time": sealed}
+        (self.path / "secret").mkdir(parents=True, exist_ok=True, mode=0o700)
         write_new(self.path / "secret" / "owner.enc", self._seal.close(public, b"".join(self._roots)), 0o600)
+        return public
+
+    def roots(self) -> tuple[bytes, ...]:
+        """The secrets themselves, 32 bytes each, the newest first; for what keeps or splits them."""
+        return self._roots
 
     def pledges(self, watermark: str) -> list[Pledge]:
         """What the key of one watermark, by its public id, is derived from: of every root, the newest first."""
@@ -316,7 +321,12 @@ class Owner:
 
     def signing_seed(self, watermark: str | None = None) -> bytes:
         """32 secret bytes of an Ed25519 key: the owner's, or the one that signs for a watermark in training."""
-        return derive(self._roots[0], "wmplug/1/sign" if watermark is None else f"wmplug/1/sign/{watermark}")
+        return self.signing_seeds(watermark)[0]
+
+    def signing_seeds(self, watermark: str | None = None) -> list[bytes]:
+        """As `signing_seed`, of every root, the newest first."""
+        info = "wmplug/1/sign" if watermark is None else f"wmplug/1/sign/{watermark}"
+        return [derive(root, info) for root in self._roots]
 
     def seal(self) -> Seal:
         """What closes this owner's files under the same passphrase."""

@@ -250,6 +250,8 @@ def load(path: str) -> Any:
         elif module.startswith(_EVIDENCE):
             remedy = "wmplug[evidence]"
         raise PluginError(f"{path} needs {missing!r}, which is not installed here: `pip install '{remedy}'`") from error
+    except PluginError:
+        raise
     except Exception as error:
         raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
 

@@ -174,8 +174,7 @@ def create(
     mark = Watermark(name, chosen, made, classes, public, preprocess, subkeys, owner.seal())
     if witness is None:
         return mark
-    witness.committed(public)
-    return dataclasses.replace(mark, register=owner.path, _signing_seed=owner.signing_seed(name))
+    return dataclasses.replace(mark, register=owner.path, _signing_seed=witness.committed(public))
 
 
 def _check_preprocess(preprocess: Any) -> None:

@@ -20,6 +20,7 @@ TensorBoard, and History in any case) see what it adds to `logs`:
 Metrics of `compile(metrics=...)` are computed on the user's rows; `loss` is what is minimised and includes triggers.
 """
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from wmplug.errors import (
     VerificationWarning,
 )
 from wmplug.injection import PPM, Mode, Placement, read_rate
+from wmplug.register.runs import Run
 from wmplug.suspects import Suspect
 from wmplug.verdict import Verdict
 from wmplug.verification import TARGET_E, Monitor
@@ -73,6 +75,8 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             and also ends training as soon as a watermark that was proven no longer is.
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs a forward pass when verifying.
+        training_set: what to commit to in the register as the training set; by default what `fit` was given.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
 
     Attributes:
         verdict: the last one, or None.
@@ -91,6 +95,8 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         on_failure: OnFailure = "warn",
         target_e: float = TARGET_E,
         batch_size: int = 64,
+        training_set: Any = None,
+        require_evidence: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(mark, Watermark):
@@ -110,6 +116,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         self._monitor, self._target_e = Monitor(mark, target_e=target_e), target_e
         self._step: TriggerStep | None = None
         self._was_proven = False
+        self._training_set, self._require = training_set, require_evidence
         self.verdict: Verdict | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -119,6 +126,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             InputError: preprocess does not return (x, y) with the answer as y, or the fit has two of these callbacks;
                 in the first step, that triggers do not fit the batch.
             InjectionError: in the first step, that training went around wmplug.
+            RegisterError: the run cannot be recorded, and evidence is required.
         """
         self.rate, self.verdict, self._was_proven = self._start, None, False
         self._monitor = Monitor(self.mark, target_e=self._target_e)
@@ -130,6 +138,9 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             self.mark.scheme.constants(self.mark.triggers),
             self.mark.classes,
         )
+        self._run = Run(self.mark, "keras", require=self._require)
+        data = _fitted_data(self.model) if self._training_set is None else self._training_set
+        self._run.start(data=data, arguments=self._arguments(), model=self.model)
         step.attach(self.model)
         self._step = step
         self._say(
@@ -158,8 +169,10 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
                 InjectionWarning,
                 stacklevel=2,
             )
+        self._run.inserted(step.triggers(self._steps), step=self._steps, epoch=epoch + 1)
         if "epoch_end" not in self._verify_on or (verdict := self._look()) is None:
             return
+        self._run.checkpoint(verdict, step=self._steps, epoch=epoch + 1, system=self.model)
         if logs is not None:
             logs.update(_logged(verdict, self.rate))
         if self._on_failure == "stop" and self._was_proven and not verdict.proven:
@@ -175,17 +188,27 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             VerificationError: the watermark is not proven, and on_failure is "raise".
         """
         strip(self.model)
-        self._step = None
+        step, self._step = self._step, None
         # Averaged weights, or the best, may have been put in place since the last epoch's look.
         verdict = self._look() if "train_end" in self._verify_on else self.verdict
+        if step is not None:
+            self._run.finish(verdict, step=self._steps, epoch=None, system=self.model, total=step.triggers(self._steps))
         if verdict is None:
             return
         self._say(str(verdict))
         if not verdict.proven:
             self._fail(f"the trained model does not prove the watermark ({verdict}): train longer or raise rate=")
 
+    @property
+    def _steps(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _arguments(self) -> dict[str, Any]:
+        found = {"rate": self.rate / PPM, "mode": self._placement.mode}
+        return {"wmplug": found, "fit": self.params, "compile": self.model.get_compile_config()}
+
     def _look(self) -> Verdict | None:
-        step = int(self.model.optimizer.iterations)
+        step = self._steps
         suspect = KerasSuspect(self.model, preprocess=self.mark.preprocess, batch_size=self._batch_size)
         try:
             self.verdict = self._monitor.look(suspect, step=step, run={"adapter": "keras"})
@@ -210,6 +233,18 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
     def _say(self, message: str) -> None:
         if self.params.get("verbose"):
             print(f"wmplug: {message}")
+
+
+def _fitted_data(model: keras.Model) -> Any:
+    """What `fit` was given: nothing that it hands to callbacks leads there, but its frame does."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        found = frame.f_locals
+        if frame.f_code.co_name == "fit" and found.get("self") is model:
+            x, y = found.get("x"), found.get("y")
+            return x if y is None else (x, y)
+        frame = frame.f_back
+    return None
 
 
 def _logged(verdict: Verdict, rate: int) -> dict[str, float]:

@@ -62,7 +62,8 @@ class TriggerStep:
         self._thresholds = _kept(placement.thresholds, "int32")
         self._pools: dict[Any, Any] = {}
         self._added: Any = None  # trigger rows of the batch in a training step; None outside of one
-        self._slot = 0
+        self._slot = self._first = 0
+        self._batch: int | None = None
 
     def attach(self, model: keras.Model) -> None:
         """Shadow the model's methods and let it trace them anew.
@@ -79,6 +80,7 @@ class TriggerStep:
         _shadow(model, "compute_loss", self._compute_loss)
         _shadow(model, "compute_metrics", self._compute_metrics)
         self.count_from(model)
+        self._first = self._slot
         self.retrace(model)
 
     def retrace(self, model: keras.Model) -> None:
@@ -96,6 +98,13 @@ class TriggerStep:
     def count_from(self, model: keras.Model) -> None:
         """Take the number of the next step from the optimizer; only read where triggers join outside the graph."""
         self._slot = int(model.optimizer.iterations)
+
+    def triggers(self, steps: int) -> int | None:
+        """How many came until the optimizer had done so many steps; None where only the graph knows the batch size."""
+        if self._batch is None:
+            return None
+        first, now = (self.placement.before(slot, self._batch, self.rate) for slot in (self._first, steps))
+        return now - first
 
     def check(self) -> None:
         """After a training step.
@@ -205,6 +214,7 @@ class TriggerStep:
     def _place(self, slot: Any, batch: Any) -> tuple[Any, Any]:
         """Which of the added rows are triggers (width,), and their positions in the pool (width,)."""
         if isinstance(batch, int):
+            self._batch = max(batch, self._batch or 0)
             whole, rest = self.placement.share(batch, self.rate)
             self._refuse_nothing(batch, whole, rest)
             width: Any = whole + (rest > 0)

@@ -40,10 +40,12 @@ from wmplug.errors import (
     InjectionError,
     InjectionWarning,
     InputError,
+    RegisterError,
     VerificationError,
     VerificationWarning,
 )
 from wmplug.injection import PPM, Mode, Placement, read_rate
+from wmplug.register.runs import Run, weights_of
 from wmplug.verdict import Verdict
 from wmplug.verification import TARGET_E, Monitor
 from wmplug.watermark import Watermark
@@ -68,6 +70,9 @@ class Watermarking:
         forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
             is given the first part of the batch, or all but the labels by name.
         log: called with each entry of `history`.
+        training_set: what to commit to in the register as the training set; by default what the loader reads.
+        parameters: of the run, to be recorded too: argparse's namespace, a dataclass, a mapping.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
 
     Attributes:
         history: one dict for each checkpoint: step, epoch, and watermark/log10_p, e_value, matches and rate.
@@ -96,6 +101,9 @@ class Watermarking:
         head: str | torch.nn.Module | None = None,
         forward: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None,
         log: Callable[[dict[str, Any]], None] | None = None,
+        training_set: Any = None,
+        parameters: Any = None,
+        require_evidence: bool = False,
     ) -> None:
         need_mark(mark, head)
         need_points(self.adapter, mark.scheme, self.points)
@@ -112,6 +120,7 @@ class Watermarking:
         self._monitor = Monitor(mark, target_e=target_e)
         self._like: Any = None
         self._collate: TriggerCollate | None = None
+        self._training_set, self._parameters, self._require = training_set, parameters, require_evidence
 
     def __enter__(self) -> "Watermarking":
         refuse_held(self.bare, self.loader)
@@ -123,9 +132,12 @@ class Watermarking:
             if self._collates():
                 batch = getattr(base_loader(self.loader), "batch_size", None) or 1
                 self._guard = Guard(self.board, self.bare, batch * self._rate / PPM)
+        self._before = self.board.injected
         try:
             self._ask_once()
-        except InputError:
+            self._run = Run(self.mark, self.adapter, require=self._require, main=self._writes())
+            self._run.start(data=self._data(), arguments=self._arguments(), model=self.bare)
+        except (InputError, RegisterError):
             self._release()
             raise
         self._points.install()
@@ -142,6 +154,8 @@ class Watermarking:
         self._points.finish()
         if self._guard is not None:
             self._guard.finish()
+        last, at = (self.verdicts[-1], self.history[-1]) if self.verdicts else (None, {"step": None, "epoch": None})
+        self._run.finish(last, step=at["step"], epoch=at["epoch"], system=self.bare, total=self._injected)
         if self.verdicts and not self.verdicts[-1].proven:
             self._fail(f"training ended with {self.verdicts[-1]}")
 
@@ -262,6 +276,10 @@ class Watermarking:
             }
         )
         self._report(self.history[-1])
+        self._run.inserted(self._injected, step=step, epoch=epoch)
+        written = None if path is None else Path(path) if Path(path).is_file() else weights_of(Path(path))
+        system = written if written is not None and written.exists() else self.bare
+        self._run.checkpoint(verdict, step=step, epoch=epoch, system=system)
         if sidecar is not None:
             write_sidecar(sidecar, self.mark, verdict)
         if self._auto is not None:
@@ -292,6 +310,18 @@ class Watermarking:
             raise VerificationError(why)
         self.stopped = self.on_failure == "stop"
         warnings.warn(why, VerificationWarning, stacklevel=3)
+
+    @property
+    def _injected(self) -> int:
+        return self.board.injected - self._before
+
+    def _data(self) -> Any:
+        return getattr(base_loader(self.loader), "dataset", None) if self._training_set is None else self._training_set
+
+    def _arguments(self) -> dict[str, Any]:
+        loader = base_loader(self.loader)
+        found = {"batch_size": getattr(loader, "batch_size", None), "rate": self._rate / PPM, "mode": self.mode}
+        return {"wmplug": found, "given": self._parameters}
 
     # What a distributed loop does otherwise.
 

@@ -46,6 +46,7 @@ from wmplug.adapters.torch import refuse_held
 from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
 from wmplug.injection import PPM, Mode, Placement, read_rate
 from wmplug.keys import write_new
+from wmplug.register.runs import Run, weights_of
 from wmplug.suspects import read_answers
 from wmplug.verdict import Verdict
 from wmplug.verification import TARGET_E, Monitor
@@ -72,6 +73,7 @@ class _Run:
     points: TorchPoints
     guard: Guard | None
     was_proven: bool
+    record: Run
     last: Verdict | None = None
 
     @property
@@ -103,6 +105,8 @@ class WatermarkCallback(TrainerCallback):
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs a forward pass when verifying.
         head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
+        training_set: what to commit to in the register as the training set; by default what the loader reads.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
 
     Raises:
         InputError: an option out of range.
@@ -121,6 +125,8 @@ class WatermarkCallback(TrainerCallback):
         target_e: float = TARGET_E,
         batch_size: int = 64,
         head: str | torch.nn.Module | None = None,
+        training_set: Any = None,
+        require_evidence: bool = False,
     ) -> None:
         need_mark(mark, head)
         need_points("transformers", mark.scheme)
@@ -135,6 +141,7 @@ class WatermarkCallback(TrainerCallback):
         self.mark, self.mode, self.verify_on, self.verify_saved = mark, mode, frozenset(verify_on), verify_saved
         self.on_failure, self.target_e, self.batch_size, self.head = on_failure, target_e, batch_size, head
         self._rate, self._auto = read_rate(rate, mark.scheme.rate)
+        self._training_set, self._require = training_set, require_evidence
         self._run: _Run | None = None
 
     def on_train_begin(
@@ -146,6 +153,7 @@ class WatermarkCallback(TrainerCallback):
             InputError: triggers do not fit the dataset, the model has another number of classes or, for verify_saved,
                 no from_pretrained, or there is a second WatermarkCallback.
             InjectionError: the loader does not collate, or a `Watermarking` of a torch loop holds it or the model.
+            RegisterError: the run cannot be recorded, and evidence is required.
         """
         model, loader, handler = kwargs["model"], kwargs["train_dataloader"], _calling_handler()
         if handler is not None:
@@ -177,8 +185,11 @@ class WatermarkCallback(TrainerCallback):
             points=TorchPoints(self.mark, model, head=self.head, in_loss=True, weight=_weight(args, model)),
             guard=self._inject(args, model, loader, prepare, board),
             was_proven=saved.get("proven", False),
+            record=Run(self.mark, "transformers", require=self._require, main=state.is_world_process_zero),
         )
         self._ask_once(run)
+        data = base_loader(loader).dataset if self._training_set is None else self._training_set
+        run.record.start(data=data, arguments=args, model=model)
         run.points.install()
         if run.guard is not None:
             run.guard.install()
@@ -225,6 +236,13 @@ class WatermarkCallback(TrainerCallback):
         if self._run is not None:
             _remember(self._run)
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Record how many triggers came."""
+        if self._run is not None:
+            self._run.record.inserted(self._run.board.injected, step=state.global_step, epoch=state.epoch)
+
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Verify, log, and put the result among the metrics.
 
@@ -234,6 +252,7 @@ class WatermarkCallback(TrainerCallback):
         if self._run is None or "evaluate" not in self.verify_on:
             return
         if (verdict := self._look(self._run)) is not None:
+            self._run.record.checkpoint(verdict, step=state.global_step, epoch=state.epoch)
             found = {"log10_p": verdict.log10_p, "log10_e": verdict.log10_e, "matches": verdict.matches}
             kwargs["metrics"].update({f"eval_watermark_{name}": value for name, value in found.items()})
 
@@ -250,6 +269,7 @@ class WatermarkCallback(TrainerCallback):
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         if not (state.is_world_process_zero and folder.is_dir()):
             return
+        run.record.checkpoint(live, step=state.global_step, epoch=state.epoch, system=weights_of(folder))
         saved = self._look_at_files(run, folder) if self.verify_saved else None
         if len(run.monitor.looks) > looks:
             # The Trainer wrote its state before this event; a resumed run shall know of these looks.
@@ -285,6 +305,8 @@ class WatermarkCallback(TrainerCallback):
         if "train_end" in self.verify_on:
             # The best model may have been loaded since the last look.
             self._look(run, afresh=bool(args.load_best_model_at_end))
+        total, step = run.board.injected, state.global_step
+        run.record.finish(run.last, step=step, epoch=state.epoch, system=run.suspect.model, total=total)
         if run.last is not None and not run.last.proven:
             self._fail(run, f"the trained model does not prove the watermark ({run.last}): train longer or raise rate=")
 

@@ -46,12 +46,15 @@ class Register:
         """The owner's own, opened for writing, begun if it is not.
 
         Raises:
-            RegisterError: it cannot be written.
+            RegisterError: it cannot be written, or its owner has rotated and this is the one before.
         """
+        if len(owner.roots()) > 1:  # which of them signs, the log says
+            resumed: Register = plugins.load("wmplug.register.recovery:resume")(owner)
+            return resumed
         signer = Signer(owner.signing_seed())
         register = cls(owner.path, signer)
         begun = {"name": owner.name, "public": signer.public.hex()}
-        if not register.log.exists():
+        if next(register.entries(), None) is None:
             register.append("register.opened", begun, event_id="opened")
         return register
 

@@ -88,20 +88,24 @@ class Witness:
             "salt": None if salt is None else salt.hex(),
         }
 
-    def committed(self, public: Mapping[str, Any]) -> None:
+    def committed(self, public: Mapping[str, Any]) -> bytes:
         """Record the triggers' root, keep the public line in `commit/`, and anchor it.
 
         Args:
             public: line of the watermark.
 
+        Returns:
+            The signing seed (32 bytes) of the key that the register takes for this watermark's runs.
+
         Raises:
             RegisterError: the register cannot be written.
         """
         watermark = public["id"]
-        recorder = Signer(self.owner.signing_seed(watermark)).public.hex()
+        seeds = {Signer(seed).public.hex(): seed for seed in self.owner.signing_seeds(watermark)}
+        recorder = next(iter(seeds))
         kept = ("root", "rows", "draws", "triggers", "classes", "scheme", "scheme_version", "generator", "evidence")
         body = {"watermark": watermark, "recorder": recorder, **{name: public[name] for name in kept}}
-        self.register.append(
+        entry = self.register.append(
             "triggers.committed", body, subject=[("triggers", public["root"])], event_id=f"triggers/{watermark}"
         )
         folder = self.register.path / "commit"
@@ -109,3 +113,4 @@ class Witness:
         write_new(folder / f"{watermark}.json", (json.dumps(public, indent=1) + "\n").encode(), 0o644)
         if self.register.has_authorities:
             plugins.load("wmplug.register.anchors:attempt")(self.register)
+        return seeds[entry.body["recorder"]]  # of a former root, where the owner has rotated since

@@ -27,6 +27,7 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 LOG, QUARANTINE = "log.jsonl", "quarantine"
+_ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # what names a key that signs no more
 
 
 def read(path: Path) -> Iterator[Entry]:
@@ -92,6 +93,7 @@ class Ledger:
         self.path, self.register, self.signer = folder / LOG, register, signer
         self._end = 0  # of what was read so far
         self._events: dict[str, tuple[int, int]] = {}  # event_id -> seq and offset of its line
+        self._ended: set[str] = set()  # keys that sign no more
         self._seq = -1
         self._last: Entry | None = None
 
@@ -162,7 +164,10 @@ class Ledger:
 
     def _note(self, line: bytes) -> None:
         try:
-            event_id = json.loads(base64.b64decode(json.loads(line)["payload"]))["predicate"]["event_id"]
+            predicate = json.loads(base64.b64decode(json.loads(line)["payload"]))["predicate"]
+            event_id = predicate["event_id"]
+            if predicate["type"] in _ENDS:
+                self._ended.add(predicate["body"][_ENDS[predicate["type"]]])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise self._corrupt(self._seq + 1, self._end, "not-an-envelope", "it is no entry") from None
         self._seq += 1
@@ -187,6 +192,11 @@ class Ledger:
     def _write(
         self, log: int, kind: str, body: Mapping[str, Any], subject: Sequence[tuple[str, str]], event_id: str
     ) -> Entry:
+        if self.signer.keyid in self._ended:
+            raise RegisterError(
+                f"the key that this process signs {self.path} with was rotated or revoked since: nothing was written; "
+                "open the owner again (Owner.open), or make another watermark if it was the watermark's"
+            )
         predicate = {
             "register": self.register,
             "seq": self._seq + 1,

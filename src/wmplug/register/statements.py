@@ -169,9 +169,15 @@ def decode(line: bytes, seq: int, offset: int) -> Entry:
     return _entry(payload, signed, keyid, offset, refuse)
 
 
+def _number(text: str) -> int | float:
+    """An integer as it was before it was written: canonical JSON writes 1e20 like an integer."""
+    number = float(text)
+    return int(text) if abs(number) < 2**53 else number
+
+
 def _entry(payload: bytes, signature: bytes, keyid: str, offset: int, refuse: Any) -> Entry:
     try:
-        statement = json.loads(payload)
+        statement = json.loads(payload, parse_int=_number)
         canonical = rfc8785.dumps(statement) == payload
         predicate = statement["predicate"]
         subject = tuple((about["name"], about["digest"]["sha256"]) for about in statement["subject"])

@@ -1,0 +1,135 @@
+"""Is this register what was written? Offline, without any key, entry by entry.
+
+Reads the log once and keeps a hash and an id of each entry. Nothing that an owner could have edited is believed: there
+are signatures against keys that the log itself introduced, links, order, and tokens of pinned authorities.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wmplug.errors import CorruptEntryError, RegisterError
+from wmplug.register import Register, ledger, timeline
+from wmplug.register.reading import Finding, Reading, take
+from wmplug.register.receipts import Receipt
+from wmplug.register.timeline import Stamp
+
+if TYPE_CHECKING:
+    from wmplug.register.timestamps import Trust
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        register: its id.
+        entries: that are good.
+        head: entry hash of the last of them.
+        stamps: times from outside, in order.
+        findings: in order.
+        counts: entries by type.
+    """
+
+    register: str
+    entries: int
+    head: str | None
+    stamps: tuple[Stamp, ...]
+    findings: tuple[Finding, ...]
+    counts: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was refused."""
+        return not any(finding.level == "refused" for finding in self.findings)
+
+    @property
+    def attested(self) -> int:
+        """How many entries a real authority has dated; 0 is NOT ATTESTED."""
+        return max((stamp.head + 1 for stamp in self.stamps if not stamp.lab), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: all of it, times in ISO 8601."""
+        document = dataclasses.asdict(self)
+        for stamp in document["stamps"]:
+            stamp["gen_time"] = stamp["gen_time"].isoformat()
+        return {**document, "ok": self.ok, "attested": self.attested}
+
+    def between(self, seq: int) -> tuple[datetime | None, datetime | None]:
+        """The times from outside that entry `seq` lies between: not before, not after."""
+        before = [stamp.gen_time for stamp in self.stamps if stamp.seq <= seq]
+        after = [stamp.gen_time for stamp in self.stamps if stamp.head >= seq]
+        return max(before, default=None), min(after, default=None)
+
+
+def check(
+    path: str | Path,
+    *,
+    receipts: Sequence[Receipt] = (),
+    authorities: "Sequence[Trust] | None" = None,
+    now: datetime | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Check a register.
+
+    Args:
+        path: of its folder.
+        receipts: given out earlier; the log must still hold what they name.
+        authorities: whose timestamps to believe; by default those that the register's policy.json names, and that is
+            its owner's word: who checks another's register gives his own.
+        now: by whose clock certificates have expired.
+        progress: called with the number of entries read.
+
+    Raises:
+        RegisterError: there is no register, or it cannot be read.
+    """
+    register, reading = Register(path), Reading()
+    try:
+        for entry in register.entries():
+            take(reading, entry, register.id)
+            if progress is not None and entry.seq % 512 == 0:
+                progress(entry.seq)
+    except CorruptEntryError as error:
+        reading.findings.append(Finding("refused", error.code, error.seq, str(error)))
+        reading.whole = False
+    except OSError as error:
+        raise RegisterError(
+            f"{register.log} cannot be read ({error.strerror}): restore it, or ask for access"
+        ) from error
+    else:
+        _check_end(reading, register)
+    _check_receipts(reading, receipts, register.id)
+    stamps = timeline.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities)
+    timeline.check_order(reading, stamps)
+    timeline.check_clock(reading, stamps)
+    timeline.check_keys(reading, stamps)
+    entries = len(reading.hashes) // 32
+    findings = tuple(reading.findings)
+    return Report(register.id, entries, reading.hash(entries - 1), tuple(stamps), findings, reading.counts)
+
+
+def _check_end(reading: Reading, register: Register) -> None:
+    if not reading.hashes:
+        reading.find("refused", "empty", None, "the log has no entry")
+    elif cut := ledger.torn(register.log):
+        reading.find("flagged", "torn-tail", None, f"{cut} bytes after the last entry: of a write that was cut")
+
+
+def _check_receipts(reading: Reading, receipts: Sequence[Receipt], register: str) -> None:
+    for receipt in receipts:
+        known = reading.owners.get(receipt.keyid)
+        if receipt.register != register:
+            reading.find(
+                "refused", "other-register", None, f"the receipt for {receipt.register} is of another register"
+            )
+        elif known is None or not receipt.verify(known):
+            reading.find(
+                "refused", "bad-receipt", None, f"the receipt of entry {receipt.seq} is not signed by the owner"
+            )
+        elif (found := reading.hash(receipt.seq)) is None:
+            reading.find("refused", "tail-deleted", None, f"entry {receipt.seq}, of which there is a receipt, is gone")
+        elif found != receipt.hash:
+            reading.find("refused", "rewritten", None, f"entry {receipt.seq} is not the one that the receipt names")

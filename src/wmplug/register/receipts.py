@@ -1,0 +1,142 @@
+"""What the owner hands out so that the log cannot be shortened or rewritten unnoticed; and how two copies differ."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from wmplug.errors import RegisterError
+from wmplug.register import Register, Signer
+from wmplug.register.statements import pre_authentication
+
+PAYLOAD_TYPE = "application/vnd.wmplug.receipt+json"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The owner's word for the head of the log at some moment.
+
+    Attributes:
+        register: its id.
+        seq: of the entry that was last.
+        hash: its entry hash, in hex.
+        keyid: of the key that signed.
+        signature: over register, seq and hash.
+    """
+
+    register: str
+    seq: int
+    hash: str
+    keyid: str
+    signature: bytes = field(repr=False)
+
+    def verify(self, public: bytes) -> bool:
+        """Whether this key (32 bytes) signed it."""
+        try:
+            signed = pre_authentication(_payload(self.register, self.seq, self.hash), PAYLOAD_TYPE)
+            Ed25519PublicKey.from_public_bytes(public).verify(self.signature, signed)
+        except (InvalidSignature, rfc8785.CanonicalizationError):
+            return False
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """What is handed out."""
+        sig = base64.b64encode(self.signature).decode()
+        return {"register": self.register, "seq": self.seq, "hash": self.hash, "keyid": self.keyid, "sig": sig}
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Receipt":
+        """Read one.
+
+        Raises:
+            RegisterError: it is none.
+        """
+        try:
+            return cls(
+                str(document["register"]),
+                int(document["seq"]),
+                str(document["hash"]),
+                str(document["keyid"]),
+                base64.b64decode(document["sig"], validate=True),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise RegisterError(
+                f"this is no receipt ({type(error).__name__}: {error}): give the file that `wmplug "
+                "register receipt` wrote"
+            ) from error
+
+
+def _payload(register: str, seq: int, digest: str) -> bytes:
+    return rfc8785.dumps({"register": register, "seq": seq, "hash": digest})
+
+
+def receipt(register: Register, signer: Signer) -> Receipt:
+    """One for the log's head as it is now.
+
+    Raises:
+        RegisterError: the log has no entry.
+    """
+    head = register.head
+    if head is None:
+        raise RegisterError(f"{register.log} has no entry yet: there is nothing to give a receipt for")
+    signature = signer.sign(_payload(register.id, head.seq, head.hash), PAYLOAD_TYPE)
+    return Receipt(register.id, head.seq, head.hash, signer.keyid, signature)
+
+
+def read(path: Path) -> Receipt:
+    """A receipt from a file.
+
+    Raises:
+        RegisterError: it is none.
+    """
+    try:
+        return Receipt.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise RegisterError(
+            f"{path} is no receipt ({error}): give the file that `wmplug register receipt` wrote"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two copies of a log relate.
+
+    Attributes:
+        common: entries that both begin with.
+        first: entries that follow in the first alone.
+        second: entries that follow in the second alone.
+    """
+
+    common: int
+    first: int
+    second: int
+
+    @property
+    def relation(self) -> str:
+        """`same`, `first-older` or `second-older` (one continues the other), or `fork`."""
+        if not (self.first or self.second):
+            return "same"
+        if self.first and self.second:
+            return "fork"
+        return "second-older" if self.first else "first-older"
+
+
+def diff(first: Register, second: Register) -> Difference:
+    """Compare two copies of one register, entry by entry.
+
+    Raises:
+        RegisterError: they are of two registers.
+        CorruptEntryError: one of them is damaged.
+    """
+    if first.id != second.id:
+        raise RegisterError(f"{first.path} and {second.path} are two registers ({first.id[:16]}, {second.id[:16]})")
+    ours, theirs = ([entry.hash for entry in register.entries()] for register in (first, second))
+    common = 0
+    while common < min(len(ours), len(theirs)) and ours[common] == theirs[common]:
+        common += 1
+    return Difference(common, len(ours) - common, len(theirs) - common)
