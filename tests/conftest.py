@@ -1,7 +1,9 @@
-"""What all tests share: two owners whose files cost little to open, and real pictures."""
+"""What all tests share: two owners whose files cost little to open, real pictures, an authority on loopback."""
 
 import hashlib
 import itertools
+import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,3 +37,16 @@ def digits():
     """(1797, 8, 8) uint8 in 0..16 scaled to 0..255, and (1797,) labels."""
     data = load_digits()
     return (data.images * 15.9375).astype(np.uint8), data.target.astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """A timestamp authority (P-256) that is served at `lab.url`, with folder, authority and trust."""
+    from wmplug.register import authority  # needs more than the frameworks' environments have
+
+    folder = tmp_path_factory.mktemp("lab")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    made = authority.LabAuthority.create(folder, url=f"http://127.0.0.1:{port}")
+    with authority.serve(folder, port=port) as url:
+        yield SimpleNamespace(folder=folder, url=url, authority=made, trust=made.trust(url))

@@ -6,8 +6,8 @@ candidates the plan fixed before: a scheme cannot make them depend on anything, 
 
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -99,14 +99,18 @@ class TriggerSet:
 
     def row(self, index: int) -> Any:
         """One input as the owner gave carriers: an array, a PIL picture or a string; a copy, whatever is done to it."""
-        value = self.plan.inputs[index]
-        if isinstance(value, str):
-            return value
-        if self.form == "array":
-            return value.copy()
-        from PIL import Image
+        return as_given(self.plan.inputs[index], self.form)
 
-        return Image.fromarray(value.copy())
+    def only(self, rows: Collection[int]) -> "TriggerSet":
+        """The same triggers, of which the draws are asked that have all their asked rows among `rows`.
+
+        A row is never left out alone: its answer is that of its whole draw.
+        """
+        wanted = set(rows)
+        kept = [row for group in self.groups if wanted.issuperset(group.tolist()) for row in group.tolist()]
+        if not kept:
+            raise InputError(f"no draw is left to ask among {len(wanted)} rows: make a watermark with more triggers")
+        return replace(self, plan=replace(self.plan, asked=np.array(kept, np.int64)))
 
     def count(self, group: IntArray, answers: Sequence[int | None]) -> DrawResult:
         """What the answers to the rows of one draw say; None is a failed query."""
@@ -118,11 +122,10 @@ class TriggerSet:
                 counts[candidates.index(answer)] += 1
         return DrawResult(int(self.symbols[draw]), tuple(counts))
 
-    def root(self, watermark: str, disclosure: KeyStream) -> str:
-        """Merkle root over all rows and answers, in hex; the salts keep a leaf from being guessed."""
-        leaves = []
-        for i, answer in enumerate(self.answers):
-            leaf: dict[str, Any] = {
+    def leaves(self, watermark: str, disclosure: KeyStream) -> list[dict[str, Any]]:
+        """What the Merkle tree is over: all rows and answers; the salts keep a leaf from being guessed."""
+        return [
+            {
                 "version": 1,
                 "watermark": watermark,
                 "i": i,
@@ -131,8 +134,28 @@ class TriggerSet:
                 "y": int(answer),
                 "salt": disclosure.bytes(16).hex(),
             }
-            leaves.append(merkle.leaf_hash(rfc8785.dumps(leaf)))
-        return merkle.root(leaves).hex()
+            for i, answer in enumerate(self.answers)
+        ]
+
+    def root(self, watermark: str, disclosure: KeyStream) -> str:
+        """Merkle root over all leaves, in hex."""
+        return merkle.root([hash_leaf(leaf) for leaf in self.leaves(watermark, disclosure)]).hex()
+
+
+def hash_leaf(leaf: Mapping[str, Any]) -> bytes:
+    """The leaf hash (32 bytes) of one of `TriggerSet.leaves`."""
+    return merkle.leaf_hash(rfc8785.dumps(dict(leaf)))
+
+
+def as_given(value: Any, form: Form) -> Any:
+    """One of a set's inputs, or of a task's carriers, as its owner would hand it to a model; a copy."""
+    if isinstance(value, str):
+        return value
+    if form == "array":
+        return value.copy()
+    from PIL import Image
+
+    return Image.fromarray(value.copy())
 
 
 def draw_symbols(label: KeyStream, candidates: Sequence[Sequence[int]]) -> IntArray:

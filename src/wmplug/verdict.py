@@ -67,6 +67,8 @@ class Verdict:
         p_is: "exact" for a number of queries fixed in advance, "anytime" if stopping was allowed.
         enough: fewest queries at which the e-value reached the target, if it did.
         against: the null in words, and the side.
+        attested: whether the key followed from a commitment that an authority had dated before; False where the
+            register has no such token, so that nobody can tell that the key was not made to fit; None without register.
 
     Raises:
         StatisticsError: numbers that no verification can produce, or a state that log10_e does not bear out.
@@ -93,6 +95,7 @@ class Verdict:
     p_is: Literal["exact", "anytime"]
     enough: int | None = None
     against: str = _AGAINST
+    attested: bool | None = None
 
     def __post_init__(self) -> None:
         """Turn numpy scalars into plain numbers and reject what cannot be."""
@@ -133,6 +136,8 @@ class Verdict:
             raise StatisticsError(
                 f"log10_e = {self.log10_e}, log10_p = {self.log10_p}: both must be finite, and log10_p at most 0"
             )
+        if self.attested not in (None, True, False):
+            raise StatisticsError(f"attested = {self.attested!r}: use True, False, or None where there is no register")
         if self.p_is not in ("exact", "anytime"):
             raise StatisticsError(f"p_is = {self.p_is!r}: use 'exact' or 'anytime'")
         borne_out = state_of(self.log10_e, self.target_e)
@@ -170,7 +175,8 @@ class Verdict:
             parts.append(f"{_queries(self.enough)} {'was' if self.enough == 1 else 'were'} enough")
         if self.failed:
             parts.append(f"{_queries(self.failed)} failed")
-        return f"{self.state}: " + ", ".join(parts)
+        unattested = "; key NOT ATTESTED" if self.attested is False and self.state != "inconclusive" else ""
+        return f"{self.state}: " + ", ".join(parts) + unattested
 
     def to_json(self) -> str:
         """Write as strict JSON (no NaN, no Infinity); `from_json` reads it back unchanged.

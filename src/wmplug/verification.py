@@ -3,10 +3,11 @@
 The null of every number here: the suspect is independent of the owner's label key. One-sided, matches beyond chance.
 """
 
+import dataclasses
 import math
 import numbers
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def verify(
     batch_size: int = 64,
     exhaustive: bool = False,
     keys: int = 1,
+    rows: Collection[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verdict:
     """Test one suspect, black box.
@@ -52,6 +54,7 @@ def verify(
         exhaustive: ask all triggers.
         keys: keys or watermarks tried for this claim, this one included. The e-value is divided by it and the p-value
             multiplied, at most to 1 (Bonferroni); the state is that of the discounted e-value.
+        rows: ask only draws that lie among these rows of the trigger set (leave out what was spent: `fresh`).
         progress: called with (queries answered, queries at most).
 
     Raises:
@@ -62,14 +65,64 @@ def verify(
     _check_target(target_e)
     batch_size = read_whole(batch_size, "batch_size", 1, 2**31, "give at least 1")
     keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
-    asked = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
-    while (draws := asked.affordable(math.log10(target_e) + math.log10(keys))) > 0:
-        asked.ask(draws)
+    mark = mark if rows is None else only(mark, rows)
+    session = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
+    while (draws := session.affordable(math.log10(target_e) + math.log10(keys))) > 0:
+        session.ask(draws)
         if progress is not None:
-            progress(asked.queries, asked.limit)
-    verdict = asked.verdict(target_e)
+            progress(session.queries, session.limit)
+    verdict = session.verdict(target_e)
     plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
     return verdict
+
+
+def fresh(mark: Watermark, spent: Collection[int]) -> list[int]:
+    """The rows to ask that are not spent, in order.
+
+    A draw of which one row is spent is left out whole: who saw that row's answer knows the answer of the others.
+    """
+    gone = set(spent)
+    return [row for group in mark.triggers.groups if gone.isdisjoint(group.tolist()) for row in group.tolist()]
+
+
+def only(mark: Watermark, rows: Collection[int]) -> Watermark:
+    """The same watermark, asking only draws that lie among `rows`.
+
+    Raises:
+        InputError: none does.
+    """
+    return dataclasses.replace(mark, triggers=mark.triggers.only(rows))
+
+
+def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None) -> list[int]:
+    """The rows that a verification spent.
+
+    Args:
+        mark: the watermark.
+        verdict: that `verify` gave.
+        rows: as `verify` was given them.
+    """
+    groups = (mark if rows is None else only(mark, rows)).triggers.groups
+    spent = groups if verdict.p_is == "exact" else [group[:1] for group in groups]
+    return [row for group in spent for row in group.tolist()][: verdict.queries]
+
+
+def judge(
+    mark: Watermark, suspect: Suspect, answers: Sequence[int | None], *, target_e: float = TARGET_E, keys: int = 1
+) -> Verdict:
+    """The exact verdict on answers that were given before, one for each row the watermark asks, in order.
+
+    Args:
+        mark: the watermark.
+        suspect: that gave them.
+        answers: None for a query that failed.
+        target_e: as in `verify`.
+        keys: as in `verify`.
+    """
+    session = _Session(mark, suspect, None, exhaustive=True, keys=keys)
+    session.queries, session.failed = len(answers), sum(answer is None for answer in answers)
+    session.take(len(session.groups), answers)
+    return session.verdict(target_e)
 
 
 def _check_mark(mark: Any, suspect: Any) -> None:
@@ -122,6 +175,38 @@ def _why_not(path: Path) -> str:
     return "there is no such file: give a model, a checkpoint folder or .keras file that exists, or a function"
 
 
+def ask(
+    suspect: Suspect, inputs: Sequence[Any], classes: int
+) -> tuple[list[int | None], Exception | SystemExit | None]:
+    """What a suspect answers: a class for each input, None where it gave none; and why it gave none."""
+    cause: Exception | SystemExit | None = None
+    answers: list[int | None] = []
+    try:
+        answers = _read(suspect, inputs, classes)
+    # A suspect that calls sys.exit() has given no answer, and does not end the verification.
+    except (Exception, SystemExit) as error:
+        cause = error
+        for one in inputs:
+            # A failed query is dropped whatever its answer would have been, so the null is untouched.
+            try:
+                answers += _read(suspect, [one], classes)
+            except (Exception, SystemExit) as error:
+                answers.append(None)
+                # What cannot be read says more than what was raised on the way to it.
+                cause = cause if isinstance(cause, SuspectError) else error
+    return answers, cause
+
+
+def _read(suspect: Suspect, inputs: Sequence[Any], classes: int) -> list[int | None]:
+    answers = read_answers(suspect.answer(inputs), classes, suspect.description)
+    if len(answers) != len(inputs):
+        raise SuspectError(
+            f"{suspect.description} gave {len(answers)} answers for {len(inputs)} inputs: return one label or one row "
+            "of scores for each"
+        )
+    return answers
+
+
 class _Session:
     """The questions put to one suspect, draw after draw."""
 
@@ -156,29 +241,17 @@ class _Session:
 
     def ask(self, draws: int) -> None:
         start = len(self.results)
-        groups = self.groups[start : start + draws]
-        rows = np.concatenate(groups)
-        answers = self._answers([self.mark.triggers.row(i) for i in rows])
-        bounds = np.cumsum([len(group) for group in groups])[:-1]
+        rows = np.concatenate(self.groups[start : start + draws])
+        self.take(draws, self._answers([self.mark.triggers.row(i) for i in rows]))
+
+    def take(self, draws: int, answers: Sequence[int | None]) -> None:
+        start = len(self.results)
+        bounds = np.cumsum([len(group) for group in self.groups[start : start + draws]])[:-1]
         parts = [list(part) for part in np.split(np.array(answers, dtype=object), bounds)]
         self.results += self.mark.score(start, parts)
 
     def _answers(self, inputs: Sequence[Any]) -> list[int | None]:
-        cause: BaseException | None = None
-        answers: list[int | None] = []
-        try:
-            answers = self._read(inputs)
-        # A suspect that calls sys.exit() has given no answer, and does not end the verification.
-        except (Exception, SystemExit) as error:
-            cause = error
-            for one in inputs:
-                # A failed query is dropped whatever its answer would have been, so the null is untouched.
-                try:
-                    answers += self._read([one])
-                except (Exception, SystemExit) as error:
-                    answers.append(None)
-                    # What cannot be read says more than what was raised on the way to it.
-                    cause = cause if isinstance(cause, SuspectError) else error
+        answers, cause = ask(self.suspect, inputs, self.mark.classes)
         self.queries += len(inputs)
         self.failed += sum(answer is None for answer in answers)
         if self.failed == self.queries:
@@ -200,15 +273,6 @@ class _Session:
             else "; check that preprocess= gives what the model takes"
         )
         return SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}{hint}")
-
-    def _read(self, inputs: Sequence[Any]) -> list[int | None]:
-        answers = read_answers(self.suspect.answer(inputs), self.mark.classes, self.suspect.description)
-        if len(answers) != len(inputs):
-            raise SuspectError(
-                f"{self.suspect.description} gave {len(answers)} answers for {len(inputs)} inputs: return one label or "
-                "one row of scores for each"
-            )
-        return answers
 
     def log10_e(self) -> float:
         return float(statistics.log10_e_path(self.results)[-1])
@@ -246,6 +310,7 @@ class _Session:
             test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
             p_is="exact" if self.exhaustive else "anytime",
             enough=int(spent[reached[0]]) if len(reached) else None,
+            attested=None if (evidence := self.mark.public.get("evidence")) is None else evidence["salt"] is not None,
         )
 
 

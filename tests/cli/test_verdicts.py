@@ -5,6 +5,9 @@ import sys
 import pytest
 
 import wmplug
+from wmplug.errors import RegisterError
+from wmplug.register import Register
+from wmplug.register.checking import check
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -129,3 +132,40 @@ def test_the_program_finds_suspects_beside_it_and_exits_as_it_should(suspects, t
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" in done.stderr
     assert PASSPHRASE not in done.stderr
+
+
+def recorded(mark, kind):
+    return [entry for entry in Register(mark.register).entries() if entry.type == kind]
+
+
+def test_a_verification_is_recorded_with_what_was_asked(terminal, suspects, mark):
+    before = len(recorded(mark, "suspect.verified"))
+    terminal("verify", suspects, "suspects:copy")
+    told = recorded(mark, "suspect.verified")
+    assert len(told) == before + 1
+    assert told[-1].body["suspect"] == "suspects:copy"
+    assert len(told[-1].body["rows"]) == told[-1].body["verdict"]["queries"] == 7
+    assert check(mark.register).ok
+
+
+def test_spent_triggers_are_not_asked_again(terminal, suspects, mark):
+    terminal("verify", suspects, "suspects:copy", "--spend")
+    spent = set(recorded(mark, "trigger.spent")[-1].body["rows"])
+    assert len(spent) == 7
+    terminal("verify", suspects, "suspects:copy", "--fresh")
+    assert not spent & set(recorded(mark, "suspect.verified")[-1].body["rows"])
+    # Without --fresh the same are asked again: they are the first in order.
+    terminal("verify", suspects, "suspects:copy")
+    assert spent == set(recorded(mark, "suspect.verified")[-1].body["rows"])
+
+
+def test_a_verification_without_its_register_is_not_recorded_and_says_so(terminal, suspects, mark, monkeypatch):
+    real = Register.__init__
+
+    def gone(self, path, signer=None):
+        raise RegisterError(f"{path} is no register")
+
+    monkeypatch.setattr(Register, "__init__", gone)
+    assert "not recorded" in terminal("verify", suspects, "suspects:copy").stderr
+    assert "no register" in terminal("verify", suspects, "suspects:copy", "--fresh", code=2).stderr
+    monkeypatch.setattr(Register, "__init__", real)

@@ -1,37 +1,9 @@
-"""A lab authority that answers on loopback, and tokens altered by whoever holds its key."""
+"""Tokens altered by whoever holds an authority's key."""
 
 import hashlib
-import socket
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from asn1crypto import cms, tsp
-
-from wmplug.register import authority
-from wmplug.register.authority import LabAuthority
-from wmplug.register.timestamps import Trust
-
-
-@dataclass(frozen=True)
-class Lab:
-    """An authority that is being served."""
-
-    folder: Path
-    url: str
-    authority: LabAuthority
-    trust: Trust
-
-
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    """One authority (P-256) for all tests, served at `lab.url` with its revocation lists."""
-    folder = tmp_path_factory.mktemp("lab")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    made = LabAuthority.create(folder, url=f"http://127.0.0.1:{port}")
-    with authority.serve(folder, port=port) as url:
-        yield Lab(folder, url, made, made.trust(url))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ import json
 import pickle
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +116,40 @@ def test_a_payload_that_is_not_canonical_is_refused_though_it_is_signed():
     with pytest.raises(CorruptEntryError) as caught:
         decode(json.dumps(envelope, separators=(",", ":")).encode() + b"\n", 3, 0)
     assert caught.value.code == "not-canonical"
+
+
+def signed(payload):
+    """A line with any payload, signed."""
+    envelope = json.loads(line())
+    envelope["payload"] = base64.b64encode(payload).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(SIGNER.sign(payload)).decode()
+    return json.dumps(envelope, separators=(",", ":")).encode() + b"\n"
+
+
+NUMBER = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([2.0**53, 1e20, 1e16, 123e18, -1e17])
+
+
+@given(st.dictionaries(st.text(max_size=3), NUMBER | st.text(max_size=3), max_size=4))
+def test_any_real_number_comes_back_and_canonical_is_what_rfc8785_says(body):
+    assert decode(line(body=body), 3, 0).body == body
+    statement = json_of(line())
+    statement["predicate"]["body"] = body
+    for spelling in (rfc8785.dumps(statement), json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()):
+        if rfc8785.dumps(statement) == spelling:
+            assert decode(signed(spelling), 3, 0).body == body
+        else:
+            with pytest.raises(CorruptEntryError, match="not canonical"):
+                decode(signed(spelling), 3, 0)
+
+
+@pytest.mark.parametrize(
+    "number", ["-0", "1.0", "1e5", "1E-7", "1e-07", "1e+16", "9007199254740993", "0.10", "NaN", "1e999"]
+)
+def test_a_number_spelt_another_way_is_refused(number):
+    payload = base64.b64decode(json.loads(line())["payload"]).replace(b"-1.5", number.encode())
+    with pytest.raises(CorruptEntryError) as caught:
+        decode(signed(payload), 3, 0)
+    assert caught.value.code in ("not-canonical", "not-a-statement")
 
 
 @pytest.mark.parametrize("text", [b"\n", b"{}\n", b"[" * 100_000 + b"\n", b"\x00" * 50 + b"\n", b"null\n"])

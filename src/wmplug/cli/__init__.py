@@ -1,4 +1,4 @@
-"""The command line: `wmplug init | create | show | verify | register | owner | tsa | schemes | adapters | demo`.
+"""The command line: `wmplug init | create | show | verify | register | notary | report | owner | ... | demo`.
 
 Exit codes: 0 proven (or done), 1 not proven, 2 usage or input error, 70 a failure of wmplug itself or of code it was
 given (with its traceback), 130 interrupted.
@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from wmplug import __version__
-from wmplug.cli import catalogue, demo, marks, owner, register, tsa, verdicts
+from wmplug.cli import catalogue, demo, marks, notary, owner, register, report, tsa, verdicts
 from wmplug.errors import WmplugError
 
 _EPILOG = (
@@ -78,6 +78,8 @@ app.command("show")(marks.show)
 app.command("verify")(verdicts.verify)
 app.add_typer(register.register, name="register")
 app.add_typer(owner.owner, name="owner")
+app.add_typer(notary.notary, name="notary")
+app.command("report")(report.report)
 app.add_typer(tsa.tsa, name="tsa")
 app.command("schemes")(catalogue.schemes)
 app.command("adapters")(catalogue.adapters)

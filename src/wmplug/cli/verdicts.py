@@ -1,5 +1,6 @@
 """`wmplug verify`: ask one suspect."""
 
+import json
 import os
 import pkgutil
 import sys
@@ -9,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 import wmplug
-from wmplug.cli.terminal import Json, out, passphrase, progress
-from wmplug.errors import InputError
+from wmplug import verification
+from wmplug.cli.terminal import Json, err, out, passphrase, progress
+from wmplug.errors import InputError, RegisterError
+from wmplug.register import Register, Signer, assets, disclosure
 
 
 def verify(
@@ -42,6 +45,10 @@ def verify(
     keys: Annotated[
         int, typer.Option("--keys", min=1, help="Keys or watermarks tried for this claim, this one included.")
     ] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Leave out triggers that the register has as spent.")] = False,
+    spend: Annotated[
+        bool, typer.Option("--spend", help="The suspect's owner sees the queries (an API): record them as spent.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Test one suspect: exit code 0 if the claim is proven, 1 if it is not."""
@@ -49,7 +56,7 @@ def verify(
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     options = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
     try:
-        verdict = _ask(file, suspect, preprocess, exhaustive=exhaustive, **options)
+        verdict = _ask(file, suspect, preprocess, fresh, spend, exhaustive=exhaustive, **options)
     # Exit code 0 is a claim that was proven: no code that was given may set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
@@ -65,7 +72,7 @@ def verify(
     raise typer.Exit(0 if verdict.proven else 1)
 
 
-def _ask(file: Path, suspect: str, preprocess: str | None, **options: Any) -> wmplug.Verdict:
+def _ask(file: Path, suspect: str, preprocess: str | None, fresh: bool, spend: bool, **options: Any) -> wmplug.Verdict:
     # All that can be mistyped comes before the passphrase.
     total = wmplug.read_public(file).get("triggers")
     target = suspect if os.path.exists(suspect) else named(suspect, "SUSPECT")
@@ -73,12 +80,41 @@ def _ask(file: Path, suspect: str, preprocess: str | None, **options: Any) -> wm
     words = passphrase()
     with progress("Asking", total if isinstance(total, int) else None) as shown:
         mark = wmplug.load(file, passphrase=words, preprocess=function)
-        return wmplug.verify(
+        record = _record_of(mark, needed=fresh or spend)
+        rows = verification.fresh(mark, disclosure.spent(record, mark.id)) if fresh and record else None
+        verdict = wmplug.verify(
             mark,
             target,
+            rows=rows,
             progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
             **options,
         )
+    if record is not None:
+        _record(record, mark, suspect, verdict, verification.asked(mark, verdict, rows), spend)
+    return verdict
+
+
+def _record_of(mark: wmplug.Watermark, *, needed: bool) -> Register | None:
+    try:
+        return None if mark.register is None else Register(mark.register, Signer(mark.signing_seed()))
+    except RegisterError as error:
+        if needed:
+            raise
+        err.print(f"not recorded: {error}")
+        return None
+
+
+def _record(
+    record: Register, mark: wmplug.Watermark, suspect: str, verdict: wmplug.Verdict, rows: list[int], spend: bool
+) -> None:
+    system = assets.system(suspect) if os.path.exists(suspect) else None
+    found = {"watermark": mark.id, "suspect": suspect, "rows": rows, "verdict": json.loads(verdict.to_json())}
+    try:
+        entry = record.append("suspect.verified", {**found, "system": system})
+        if spend:
+            disclosure.spend(record, mark.id, rows, f"asked of {suspect}", f"verify/{entry.seq}")
+    except RegisterError as error:
+        err.print(f"not recorded: {error}")
 
 
 def named(path: str, what: str) -> Any:

@@ -169,16 +169,29 @@ def decode(line: bytes, seq: int, offset: int) -> Entry:
     return _entry(payload, signed, keyid, offset, refuse)
 
 
-def _number(text: str) -> int | float:
-    """An integer as it was before it was written: canonical JSON writes 1e20 like an integer."""
-    number = float(text)
-    return int(text) if abs(number) < 2**53 else number
+def _parsed(payload: bytes) -> tuple[Any, bool]:
+    """JSON, and whether it is written canonically (RFC 8785)."""
+    numbers = []
+
+    def real(text: str) -> float:
+        numbers.append(text)
+        return float(text)
+
+    def whole(text: str) -> int | float:
+        # Canonical JSON writes the number 1e20 like an integer.
+        return int(text) if abs(float(text)) < 2**53 else real(text)
+
+    statement = json.loads(payload, parse_float=real, parse_int=whole, parse_constant=real)
+    # Python's own encoder is many times as fast, and differs for real numbers and in the order of names beyond ASCII.
+    plain = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == payload
+    if plain and payload.isascii() and all(rfc8785.dumps(float(text)) == text.encode() for text in numbers):
+        return statement, True
+    return statement, rfc8785.dumps(statement) == payload
 
 
 def _entry(payload: bytes, signature: bytes, keyid: str, offset: int, refuse: Any) -> Entry:
     try:
-        statement = json.loads(payload, parse_int=_number)
-        canonical = rfc8785.dumps(statement) == payload
+        statement, canonical = _parsed(payload)
         predicate = statement["predicate"]
         subject = tuple((about["name"], about["digest"]["sha256"]) for about in statement["subject"])
         types = (statement["_type"], statement["predicateType"])

@@ -1,0 +1,99 @@
+"""`wmplug notary spend | reveal | leaves`: triggers that were asked or shown, and are not asked again."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import wmplug
+from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json
+from wmplug.errors import InputError, NotaryError
+from wmplug.keys import write_new
+
+
+def spend(
+    file: Annotated[Path, typer.Argument(metavar="CERTIFICATE.json", help="That the notary gave.")],
+    register: Register = REGISTER,
+    as_json: Json = False,
+) -> None:
+    """Owner: record that the triggers of a certificate were asked, so that they are not asked again."""
+    from wmplug.register import Register as Log
+    from wmplug.register import disclosure
+
+    try:
+        result = read_json(file)["certificate"]["result"]
+        told = (str(result["watermark"]["id"]), list(result["rows_asked"]), str(result["case"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} is no certificate ({error}): give certificate.json") from None
+    owner = wmplug.Owner.open(register, passphrase=passphrase())
+    entry = disclosure.spend(Log.of(owner), told[0], told[1], "asked by a notary", told[2])
+    if as_json:
+        return print_json({"entry": entry.seq, "rows": len(told[1])})
+    out.print(f"entry {entry.seq}: {len(told[1])} triggers are spent")
+
+
+def reveal(
+    file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file.")],
+    drawn_by: Annotated[Path, typer.Option("--challenge", help="challenge.json, with both nonces.")],
+    leaves_: Annotated[int, typer.Option("--leaves", min=1, help="How many to show.")],
+    document: Annotated[Path, typer.Option("--out", help="The public document to write.")],
+    register: Register = REGISTER,
+    as_json: Json = False,
+) -> None:
+    """Owner: show some triggers to everybody, with proof that they were committed to; they are spent by it."""
+    from wmplug.register import Register as Log
+    from wmplug.register import disclosure
+    from wmplug.register.notary.challenge import Challenge
+
+    current = Challenge.read(drawn_by)
+    if document.exists():
+        raise InputError(f"{document} is there already: choose another path")
+    words = passphrase()
+    owner = wmplug.Owner.open(register, passphrase=words)
+    mark = wmplug.load(file, passphrase=words, register=register)
+    shown = disclosure.reveal(Log.of(owner), mark, current, leaves_)
+    write_new(document, (json.dumps(shown, indent=1) + "\n").encode(), 0o644)
+    if as_json:
+        return print_json({"document": str(document), "leaves": leaves_, "of": shown["n"]})
+    out.print(f"{document}: {leaves_} of {shown['n']} triggers, spent from now on")
+
+
+def leaves(
+    file: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="That `wmplug notary reveal` wrote.")],
+    register: Register = REGISTER,
+    as_json: Json = False,
+) -> None:
+    """Anybody: check shown triggers against a register, without any key."""
+    from wmplug.register import Register as Log
+    from wmplug.register import disclosure
+
+    document = read_json(file)
+    log, watermark = Log(register), document.get("watermark")
+    committed = [e for e in log.entries() if e.type == "triggers.committed" and e.body.get("watermark") == watermark]
+    if not committed:
+        raise NotaryError(f"{register} commits to no triggers of watermark {watermark}: give the owner's register")
+    before = disclosure.spent_in(log, str(watermark), before=str(document.get("case")))
+    shown = disclosure.check_revealed(document, committed[0].body, spent=before)
+    least = disclosure.confidence(int(document["n"]) - len(before), len(shown))
+    if as_json:
+        return print_json({"leaves": len(shown), "of": document["n"], "if_all_match_at_least": least})
+    out.print(
+        f"{len(shown)} of {document['n']} triggers, committed to in entry {committed[0].seq}, drawn by both nonces"
+    )
+    out.print(f"If a model gives all {len(shown)} answers, at least {least} match at 95 % confidence.")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}): check the path") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{file} holds no JSON object: check the path")
+    return document

@@ -1,0 +1,328 @@
+"""A second anchor, optional: OpenTimestamps, whose proofs lead from an entry to the header of a Bitcoin block.
+
+Nobody's signature is believed, only the header, and that is brought by whoever checks. These entries are `retimestamp`
+ones of kind "opentimestamps" and not anchors: a watermark's salt comes from tokens of RFC 3161 alone.
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bitcoin.core import CBlockHeader
+from opentimestamps.core.notary import BitcoinBlockHeaderAttestation, PendingAttestation, VerificationError
+from opentimestamps.core.op import OpAppend, OpSHA256
+from opentimestamps.core.serialize import (
+    BytesDeserializationContext,
+    BytesSerializationContext,
+    DeserializationError,
+)
+from opentimestamps.core.timestamp import DetachedTimestampFile, Timestamp
+
+from wmplug.errors import EvidenceWarning, InputError, RegisterError, TimestampError
+from wmplug.keys import write_new
+from wmplug.register import Entry, Register
+from wmplug.register.checking import Report
+from wmplug.register.reading import Finding
+from wmplug.register.timeline import Stamp
+
+KIND = "opentimestamps"
+_FOLDER = "anchors"
+_FILE = re.compile(r"(\d{6,}-[0-9a-f]{8})(\.\d+)?\.ots", re.ASCII)
+_MOST = 10_000  # bytes of an answer, as in the reference client
+_HEIGHTS = 1 << 32
+
+
+@dataclass(frozen=True)
+class End:
+    """What one end of a proof says.
+
+    Attributes:
+        code: "verified", "pending", "header-needed", or "unknown-attestation".
+        text: for people; which block, if verified.
+        time: of the block, aware, UTC; miners may be wrong by two hours. None unless verified.
+    """
+
+    code: str
+    text: str
+    time: datetime | None = None
+
+
+def stamp(register: Register, calendars: Sequence[str], *, timeout: float = 10) -> Entry:
+    """Submit the head to calendars; what they give is pending until a block holds it (`upgrade`).
+
+    Args:
+        register: opened for writing.
+        calendars: URLs; no others are asked. One that does not answer is warned about.
+        timeout: seconds, for each.
+
+    Raises:
+        RegisterError: there is nothing to stamp, or it could not be recorded.
+        TimestampError: no calendar answered ("bad-url", "unreachable", "too-large", "bad-proof").
+    """
+    head = register.head
+    if head is None or not calendars:
+        raise RegisterError(f"{register.log} has no entry yet, or no calendar was given: there is nothing to stamp")
+    start = Timestamp(bytes.fromhex(head.hash))
+    # Without a nonce, calendars would learn which entry this is as soon as one sees the log.
+    submitted = start.ops.add(OpAppend(os.urandom(16))).ops.add(OpSHA256())
+    answered = []
+    failed: dict[str, TimestampError] = {}
+    for url in dict.fromkeys(one.rstrip("/") for one in calendars):
+        try:
+            submitted.merge(_read(_ask(f"{url}/digest", submitted.msg, timeout), submitted.msg))
+            answered.append(url)
+        except TimestampError as error:
+            failed[url] = error
+    if not answered:
+        raise next(iter(failed.values()))
+    for url, error in failed.items():
+        warnings.warn(f"no proof from {url} ({error}); others answered", EvidenceWarning, stacklevel=2)
+    name = f"{head.seq:06d}-{submitted.msg[:4].hex()}.ots"
+    return _record(register, start, name, {"head": head.seq, "hash": head.hash, "calendars": answered})
+
+
+def upgrade(register: Register, calendars: Sequence[str] = (), *, timeout: float = 10) -> list[Entry]:
+    """Ask calendars for the blocks that pending proofs wait for; a completed proof is a new file and a new entry.
+
+    Args:
+        register: opened for writing.
+        calendars: URLs that may be asked besides those a proof was asked of: pools hand on to others.
+        timeout: seconds, for each.
+
+    Returns:
+        What was recorded. What is still pending is warned about.
+
+    Raises:
+        TimestampError: a proof is not the one that was recorded.
+        OSError: it is not there.
+    """
+    latest = {_stem(entry): entry for entry in register.entries() if _is_ours(entry)}
+    made = []
+    for stem, entry in latest.items():
+        proof = _recorded(register.path, entry)
+        if _blocks(proof):
+            continue
+        given = {url.rstrip("/") for url in (*entry.body["calendars"], *calendars)}
+        _complete(proof, given, timeout)
+        if _blocks(proof):
+            names = (f"{stem}.{n}.ots" for n in count(1))
+            name = next(name for name in names if not (register.path / _FOLDER / name).exists())
+            made.append(_record(register, proof, name, entry.body))
+    return made
+
+
+def _complete(proof: Any, given: set[str], timeout: float) -> None:
+    """Merge into a proof what the calendars have that it waits for."""
+    # A list: what is merged below must not be walked too.
+    for node, pending in [(n, a) for n in _nodes(proof) for a in n.attestations if isinstance(a, PendingAttestation)]:
+        url = pending.uri.rstrip("/")
+        try:
+            if url not in given:
+                told = f"{url} has it and was not given: allow it, `wmplug register upgrade --ots {url}`"
+                raise TimestampError(told, code="not-given")
+            node.merge(_read(_ask(f"{url}/timestamp/{node.msg.hex()}", None, timeout), node.msg))
+        except TimestampError as error:
+            text = f"the proof over {proof.msg.hex()[:16]} stays pending: {error}"
+            warnings.warn(text, EvidenceWarning, stacklevel=3)
+
+
+def check_calendar(proof: bytes, entry_hash: str, headers: Mapping[int, bytes]) -> list[End]:
+    """Check a proof, offline.
+
+    Args:
+        proof: a detached timestamp file.
+        entry_hash: what it has to be about, 64 hex digits.
+        headers: of blocks (80 bytes), by height, from a node or a source that the caller believes.
+
+    Raises:
+        TimestampError: it has to be refused: "bad-proof", "wrong-start", "wrong-merkle-root".
+    """
+    timestamp = _read(proof)
+    if timestamp.msg.hex() != entry_hash:
+        raise TimestampError("the proof is about something else than this entry", code="wrong-start")
+    return [_end(message, attestation, headers) for message, attestation in timestamp.all_attestations()]
+
+
+def _end(message: bytes, attestation: Any, headers: Mapping[int, bytes]) -> End:
+    if isinstance(attestation, PendingAttestation):
+        return End("pending", f"pending at {attestation.uri}: `wmplug register upgrade`, some hours later, completes it")
+    if not isinstance(attestation, BitcoinBlockHeaderAttestation):
+        return End("unknown-attestation", "an attestation of a kind that is not checked here")
+    height = attestation.height
+    if height >= _HEIGHTS:
+        raise TimestampError("the proof names a block that cannot be", code="bad-proof")
+    if height not in headers:
+        return End("header-needed", f"needs the header of block {height} (`--headers`)")
+    header = CBlockHeader.deserialize(headers[height])
+    try:
+        seconds = attestation.verify_against_blockheader(message, header)
+    except VerificationError:
+        told = f"the proof does not lead to the header given of block {height}: it was altered, or the header is another"
+        raise TimestampError(told, code="wrong-merkle-root") from None
+    text = f"Bitcoin block {height} (hash {header.GetHash()[::-1].hex()}), give or take two hours"
+    return End("verified", text, datetime.fromtimestamp(seconds, timezone.utc))
+
+
+def read_headers(file: Path) -> dict[int, bytes]:
+    """Block headers by height, from JSON: {"358391": 160 hex digits, ...}.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        headers = {int(height): bytes.fromhex(header) for height, header in json.loads(file.read_bytes()).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f'{file} cannot be read ({error}): give JSON, {{"height": "header in hex"}}') from None
+    if wrong := [height for height, header in headers.items() if len(header) != 80]:
+        raise InputError(f"{file}: a header is 80 bytes, and that of block {wrong[0]} is not: give it whole, in hex")
+    return headers
+
+
+def check(report: Report, folder: Path, headers: Mapping[int, bytes]) -> Report:
+    """A report on a register, with what its OpenTimestamps proofs add; without a header they add no time.
+
+    Args:
+        report: of `checking.check`; only entries that it found good are looked at.
+        folder: of the register.
+        headers: see `check_calendar`.
+    """
+    hashes, ours = [], []
+    for entry in islice(Register(folder).entries(), report.entries):
+        hashes.append(entry.hash)
+        if _is_ours(entry):
+            ours.append(entry)
+    stamps, findings = list(report.stamps), list(report.findings)
+    unsure: dict[str, list[Finding]] = {}  # by proof: what its last file leaves open
+    for entry in ours:
+        try:
+            ends = _ends(folder, entry, hashes, headers)
+        except OSError as error:
+            code, text = "proof-missing", f"its proof cannot be read: {error}"
+        except TimestampError as error:
+            code, text = error.code, f"its proof is refused: {error}"
+        else:
+            dated = [(end.time, end.text) for end in ends if end.time is not None]
+            stamps += [Stamp(entry.seq, entry.body["head"], *min(dated), lab=False)] if dated else []
+            unsure[_stem(entry)] = [
+                Finding("inconclusive", end.code, entry.seq, f"entry {entry.seq}: {end.text}")
+                for end in ends
+                if not dated
+            ]
+            continue
+        findings.append(Finding("refused", code, entry.seq, f"entry {entry.seq}: {text}"))
+    findings += [finding for several in unsure.values() for finding in several]
+    return replace(report, stamps=tuple(sorted(stamps, key=lambda one: one.seq)), findings=tuple(findings))
+
+
+def _ends(folder: Path, entry: Entry, hashes: Sequence[str], headers: Mapping[int, bytes]) -> list[End]:
+    head = entry.body.get("head")
+    if type(head) is not int or not 0 <= head < entry.seq or hashes[head] != entry.body.get("hash"):
+        raise TimestampError("it names another entry than the one it stamps", code="wrong-head")
+    return check_calendar(_content(folder, entry), hashes[head], headers)
+
+
+def _is_ours(entry: Entry) -> bool:
+    return entry.type == "retimestamp" and entry.body.get("kind") == KIND
+
+
+def _stem(entry: Entry) -> str:
+    """What the files of one proof have in common.
+
+    Raises:
+        TimestampError: the entry names no file of a proof; it could lie anywhere.
+    """
+    name = _FILE.fullmatch(str(entry.body.get("file")))
+    if name is None:
+        raise TimestampError(f"entry {entry.seq} names no file of a proof", code="bad-body")
+    return name[1]
+
+
+def _content(folder: Path, entry: Entry) -> bytes:
+    _stem(entry)
+    content = (folder / _FOLDER / entry.body["file"]).read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry.body.get("sha256"):
+        raise TimestampError(f"{entry.body['file']} is not the proof that was recorded", code="proof-replaced")
+    return content
+
+
+def _recorded(folder: Path, entry: Entry) -> Any:
+    return _read(_content(folder, entry))
+
+
+def _record(register: Register, proof: Any, name: str, about: Mapping[str, Any]) -> Entry:
+    context = BytesSerializationContext()
+    DetachedTimestampFile(OpSHA256(), proof).serialize(context)
+    content = context.getbytes()
+    (register.path / _FOLDER).mkdir(exist_ok=True)
+    write_new(register.path / _FOLDER / name, content, 0o644)
+    body = {**about, "kind": KIND, "file": name, "sha256": hashlib.sha256(content).hexdigest()}
+    return register.append("retimestamp", body)
+
+
+def _read(content: bytes, start: bytes | None = None) -> Any:
+    """A proof from a file, or what a calendar answered about `start`."""
+    context = BytesDeserializationContext(content)
+    try:
+        if start is None:
+            return DetachedTimestampFile.deserialize(context).timestamp
+        made = Timestamp.deserialize(context, start)
+        context.assert_eof()
+    # ValueError: among others a digest that OpenSSL no longer has.
+    except (DeserializationError, ValueError, RecursionError) as error:
+        raise TimestampError(f"a proof cannot be read ({error}): it is damaged, or none", code="bad-proof") from error
+    return made
+
+
+def _nodes(proof: Any) -> Iterator[Any]:
+    yield proof
+    for after in proof.ops.values():
+        yield from _nodes(after)
+
+
+def _blocks(proof: Any) -> bool:
+    attestations: Iterable[tuple[bytes, Any]] = proof.all_attestations()
+    return any(isinstance(attestation, BitcoinBlockHeaderAttestation) for _, attestation in attestations)
+
+
+class _Staying(urllib.request.HTTPRedirectHandler):
+    """Only who was given is asked."""
+
+    def redirect_request(self, *args: Any, **options: Any) -> None:
+        return None
+
+
+def _ask(url: str, data: bytes | None, timeout: float) -> bytes:
+    # RemoteCalendar of opentimestamps follows redirects anywhere, cuts long answers off, and waits as long as bytes drip.
+    body, end = b"", time.monotonic() + timeout
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise TimestampError(f"{url!r} is no address of a calendar: give http:// or https://", code="bad-url")
+        local = parts.hostname in ("127.0.0.1", "localhost")  # a proxy is for the world outside
+        opener = urllib.request.build_opener(_Staying, urllib.request.ProxyHandler({} if local else None))
+        request = urllib.request.Request(url, data, {"Accept": "application/vnd.opentimestamps.v1"})
+        with opener.open(request, timeout=timeout) as answer:
+            while chunk := answer.read1(_MOST + 1):
+                body += chunk
+                if len(body) > _MOST:
+                    raise TimestampError(f"{url} sent more than {_MOST} bytes: that is no proof", code="too-large")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not done after {timeout} s")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise TimestampError(f"{url} did not give it ({error}): try again later", code="unreachable") from error
+    return body

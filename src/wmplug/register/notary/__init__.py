@@ -1,0 +1,11 @@
+"""The notary's way: a neutral party compares a claim with the secret, and the secret does not become public.
+
+    identity     the notary's keys                                       `wmplug notary key`
+    package      what the owner seals to them                            `wmplug notary prepare`
+    case         suspect, statistic, strength, controls, in writing      `wmplug notary challenge --open`
+    challenge    nonces of notary and opponent choose what is asked      `wmplug notary challenge`
+    inspection   the register, and all triggers derived anew
+    hearing      questions, decoys, verdicts, outcome                    `wmplug notary check`
+
+The certificate is made by `wmplug.report.certificate`.
+"""

@@ -1,0 +1,1 @@
+"""Documents for people: certificates and dossiers, each one self-contained file."""

@@ -1,0 +1,156 @@
+"""A notary's certificate: public, signed, without any secret; as JSON for machines and as one HTML file for people."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from wmplug.errors import NotaryError, PluginError
+from wmplug.keys import write_new
+from wmplug.register.notary.case import STATISTIC, Case
+from wmplug.register.notary.challenge import Challenge
+from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
+from wmplug.register.notary.identity import Notary
+from wmplug.register.statements import keyid_of, pre_authentication
+
+try:
+    import jinja2
+    from markupsafe import Markup
+except ModuleNotFoundError as error:
+    raise PluginError(f"certificates need {error.name}: pip install 'wmplug[evidence]'") from error
+
+SCHEMA = "wmplug/certificate/1"
+TYPE = "application/vnd.wmplug.certificate+json"
+JSON_FILE, HTML_FILE = "certificate.json", "certificate.html"
+NULL = (
+    "The secret answers were drawn at random by a key, before training, after the candidates were fixed. A model that "
+    "is independent of that key matches a secret answer with a chance known exactly, whatever else it does. The "
+    "p-value is the chance that such a model matches as often as this one did, or more often, times the number of keys "
+    "that could have been tried."
+)
+VOID = (
+    "a register of the same owner with further keys that was not deducted",
+    "a control that was not independent of the owner",
+    "a suspect that is not the model that was acquired as stated",
+    "a notary and an opponent who chose their nonces together with the owner",
+    "secret answers that somebody else knew, or a secret that was published, before the suspect was made",
+    "a timestamp authority that signs times other than its clock's",
+    "a fault in the verifier, whose hash is stated: run it again from the sealed package and the kept answers",
+)
+
+
+def certify(notary: Notary, folder: str | Path) -> tuple[Path, Path]:
+    """Write certificate.json and certificate.html for a case that was heard.
+
+    Args:
+        notary: who heard it.
+        folder: of the case.
+
+    Returns:
+        Both files.
+
+    Raises:
+        NotaryError: the case was not heard, or one of its files was edited since.
+    """
+    folder, signer = Path(folder), notary.signer()
+    result = _read_result(folder, signer.public)
+    challenge = Challenge.read(folder / CHALLENGE)
+    Case.read(folder / CASE, challenge.case_sha256)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "result": result,
+        "challenge": challenge.to_json(),
+        "statistic": STATISTIC,
+        "null": NULL,
+        "void": list(VOID),
+        "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    signature = signer.sign(rfc8785.dumps(document), TYPE).hex()
+    signed = {"certificate": document, "signature": {"keyid": signer.keyid, "sig": signature}}
+    data = (json.dumps(signed, indent=1, allow_nan=False) + "\n").encode()
+    write_new(folder / JSON_FILE, data, 0o644)
+    write_new(folder / HTML_FILE, render(signed).encode(), 0o644)
+    return folder / JSON_FILE, folder / HTML_FILE
+
+
+def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / RESULT).read_bytes())
+        result: dict[str, Any] = document["result"]
+        _check_signature(result, document["signature"], public, RESULT_TYPE)
+        files = dict(result["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotaryError(
+            f"{folder / RESULT} cannot be read ({type(error).__name__}): hear the case first (`wmplug notary check`)"
+        ) from None
+    for name in (CASE, CHALLENGE, ANSWERS):
+        found = (folder / name).read_bytes() if (folder / name).exists() else None
+        if (None if found is None else hashlib.sha256(found).hexdigest()) != files.get(name):
+            raise NotaryError(f"{folder / name} was edited or removed since the case was heard: restore it from a copy")
+    return result
+
+
+def _check_signature(document: Mapping[str, Any], signature: Mapping[str, Any], public: bytes, kind: str) -> None:
+    try:
+        if signature["keyid"] != keyid_of(public):
+            raise NotaryError("it is signed by another notary's key: open the keys of the one who heard the case")
+        signed = pre_authentication(rfc8785.dumps(dict(document)), kind)
+        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(signature["sig"]), signed)
+    except InvalidSignature:
+        raise NotaryError("its signature does not fit: it was edited since it was signed, restore it") from None
+
+
+def verify(signed: Mapping[str, Any], public: bytes) -> dict[str, Any]:
+    """What a certificate says, if this notary signed it; for everybody.
+
+    Args:
+        signed: as in certificate.json.
+        public: the notary's Ed25519 key, 32 bytes, from a source other than the certificate.
+
+    Raises:
+        NotaryError: he did not, or it was edited.
+    """
+    try:
+        document: dict[str, Any] = signed["certificate"]
+        _check_signature(document, signed["signature"], public, TYPE)
+        if document["schema"] != SCHEMA:
+            raise ValueError(document["schema"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotaryError(f"this is no certificate ({type(error).__name__}: {error}): give certificate.json") from None
+    return document
+
+
+def render(signed: Mapping[str, Any]) -> str:
+    """The certificate as one HTML page that needs nothing else.
+
+    Args:
+        signed: as in certificate.json.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("wmplug.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["power"] = power
+    template = environment.get_template("certificate.html")
+    return template.render(c=signed["certificate"], r=signed["certificate"]["result"], signature=signed["signature"])
+
+
+def power(log10: float) -> Markup:
+    """10**log10 for people, as HTML, also where it is no float: 2.5 times ten to a raised -31."""
+    if log10 > -3:
+        return Markup(f"{10.0**log10:.3f}")
+    exponent = math.floor(log10)
+    mantissa = f"{10.0 ** (log10 - exponent):.1f}"
+    if mantissa == "10.0":
+        mantissa, exponent = "1.0", exponent + 1
+    return Markup(f"{mantissa} × 10<sup>{exponent}</sup>".replace("-", "−"))

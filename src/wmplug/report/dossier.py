@@ -1,0 +1,163 @@
+"""The dossier: what a register says and how far it holds, as one HTML page for people and as JSON for machines."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import wmplug
+from wmplug import plugins
+from wmplug.errors import PluginError, RegisterError
+from wmplug.register import Register
+from wmplug.register.checking import check
+from wmplug.register.receipts import Receipt
+from wmplug.report import checks, facts, strength, suspects, timeline, words
+from wmplug.report.facts import Fact, Facts
+from wmplug.verdict import Verdict
+
+try:
+    import jinja2
+except ModuleNotFoundError as error:
+    raise PluginError(f"dossiers need {error.name}: pip install 'wmplug[evidence]'") from error
+
+if TYPE_CHECKING:
+    from wmplug.register.timestamps import Trust
+
+SCHEMA = "wmplug/dossier/1"
+
+
+def gather(
+    path: str | Path,
+    *,
+    verdicts: Sequence[tuple[str, str, Verdict]] = (),
+    certificates: Sequence[Fact] = (),
+    receipts: Sequence[Receipt] = (),
+    authorities: "Sequence[Trust] | None" = None,
+    now: datetime | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Fact:
+    """Check a register and say all that the dossier says; offline, and without any key.
+
+    Args:
+        path: of the register's folder.
+        verdicts: role (`suspect`, `own` or `control`), source and verdict of models that were asked beside it.
+        certificates: of notaries, as `suspects.certificate` reads them.
+        receipts: given out earlier.
+        authorities: whose timestamps to believe; those of the register's own policy.json by default.
+        now: when the dossier is made.
+        progress: called with the number of entries checked.
+
+    Returns:
+        A JSON document of schema "wmplug/dossier/1": all that the page says.
+
+    Raises:
+        RegisterError: there is no register, it changed meanwhile, or an entry's body is not what wmplug writes.
+    """
+    made = now or datetime.now(timezone.utc)
+    report = check(path, receipts=receipts, authorities=authorities, now=made, progress=progress)
+    register = Register(path)
+    if not re.fullmatch("[0-9a-f]{64}", register.id):
+        raise RegisterError(f"{register.path / 'owner.pub'} names no register: its commitment must be 64 hex digits")
+    entries = tuple(itertools.islice(register.entries(), report.entries))
+    if (entries[-1].hash if entries else None) != report.head:
+        raise RegisterError(f"{register.log} changed while it was read: make the dossier again")
+    trusted = _policy(register.path) if authorities is None else authorities
+    try:
+        document = _document(Facts(entries, report), verdicts, certificates, len(receipts))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RegisterError(
+            f"{register.log} is signed, but an entry says something that wmplug never writes ({type(error).__name__}: "
+            f"{error}): look at it with `wmplug register log`, and ask whoever wrote it"
+        ) from error
+    return {
+        "schema": SCHEMA,
+        "made": facts.instant(made),
+        "wmplug": wmplug.__version__,
+        **document,
+        "authorities": {
+            "chosen_by": "the owner (policy.json)" if authorities is None else "whoever made this dossier",
+            "trusted": facts.authorities(trusted),
+        },
+        "receipts": [receipt.to_json() for receipt in receipts],
+    }
+
+
+def _policy(folder: Path) -> "list[Trust]":
+    found: list[Trust] = plugins.load("wmplug.register.anchors:policy")(folder)
+    return found
+
+
+def _document(
+    found: Facts, verdicts: Sequence[tuple[str, str, Verdict]], certificates: Sequence[Fact], receipts: int
+) -> Fact:
+    marks = facts.watermarks(found)
+    return {
+        "attestation": checks.attestation(found, marks),
+        "who": facts.who(found),
+        "watermarks": marks,
+        "attempts": len(marks),
+        "assets": facts.assets(found),
+        "events": facts.events(found),
+        "anchors": facts.anchors(found),
+        "checks": checks.checks(found, receipts),
+        "runs": facts.runs(found),
+        "suspects": suspects.asked(found, verdicts, marks),
+        "acquired": suspects.acquired(found),
+        "certificates": list(certificates),
+        "words": {
+            "null": list(words.NULL),
+            "not_said": list(words.NOT_SAID),
+            "void": list(words.VOID),
+            "glossary": dict(words.GLOSSARY),
+            "sandwich": words.SANDWICH,
+        },
+    }
+
+
+def encode(document: Fact) -> bytes:
+    """The JSON file."""
+    return (json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def render(document: Fact) -> str:
+    """The HTML file, of nothing but the JSON document.
+
+    Args:
+        document: as `gather` returns it.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("wmplug.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"time": _time, "count": words.count, "odds": words.odds, "thin": _thin}
+    return environment.get_template("dossier.html").render(
+        d=document,
+        digest_of=hashlib.sha256(encode(document)).hexdigest(),
+        drawings=timeline.drawings(document["events"], document["anchors"]),
+        plots=[strength.plot(run["looks"]) for run in document["runs"]],
+        milestones=[event for event in document["events"] if event["type"] in _MILESTONES],
+    )
+
+
+_MILESTONES = (
+    *("register.opened", "secret.committed", "triggers.committed", "training.started", "training.finished"),
+    *("model.released", "suspect.acquired", "suspect.verified"),
+)
+_ROWS = 40
+
+
+def _time(text: str) -> str:
+    return text.replace("T", " ").replace("Z", " UTC")
+
+
+def _thin(rows: list[Any]) -> list[Any]:
+    """At most about 40 rows of a long table, the first and the last among them."""
+    every = -(-len(rows) // _ROWS)
+    return [row for i, row in enumerate(rows) if i % every == 0 or i == len(rows) - 1]

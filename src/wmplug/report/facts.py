@@ -1,0 +1,365 @@
+"""What a register says, in the order in which a reader asks: who, what, when; each fact with its entry's number."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+
+from wmplug.errors import StatisticsError
+from wmplug.register import Entry
+from wmplug.register.checking import Report
+from wmplug.register.statements import keyid_of
+from wmplug.register.timeline import Stamp
+from wmplug.report import words
+from wmplug.verdict import Verdict
+
+Fact = dict[str, Any]
+ASSETS = {
+    "dataset.committed": "training set",
+    "parameters.committed": "training parameters",
+    "architecture.committed": "architecture",
+    "system.committed": "finished system",
+    "artwork.committed": "artwork",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The good entries of a register, and what a check found of them.
+
+    Attributes:
+        entries: in order, up to the first that was refused.
+        report: of the check.
+    """
+
+    entries: Sequence[Entry]
+    report: Report
+
+    def of(self, *kinds: str) -> list[Entry]:
+        """Those of some types."""
+        return [entry for entry in self.entries if entry.type in kinds]
+
+    def within(self, seq: int) -> Fact:
+        """The times from outside that an entry lies between; a real authority's, where there is one, before a lab's."""
+        stamps = self.report.stamps
+        before = [stamp for stamp in stamps if stamp.seq < seq]
+        after = [stamp for stamp in stamps if stamp.head >= seq]
+        return {"not_before": _bound(before, latest=True), "not_after": _bound(after, latest=False)}
+
+    def dated(self, seq: int) -> bool:
+        """Whether a real authority says that the entry existed by some time."""
+        return seq < self.report.attested
+
+
+def _bound(stamps: Sequence[Stamp], *, latest: bool) -> Fact | None:
+    real = [stamp for stamp in stamps if not stamp.lab] or list(stamps)
+    if not real:
+        return None
+    chosen = (max if latest else min)(real, key=lambda stamp: stamp.gen_time)
+    return {"time": instant(chosen.gen_time), "lab": chosen.lab}
+
+
+def instant(moment: datetime) -> str:
+    """A time (UTC) as entries write it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def who(facts: Facts) -> Fact:
+    """The owner, the register and all keys that sign in it."""
+    opened = facts.of("register.opened")
+    withdrawn = {entry.body["keyid"]: entry for entry in facts.of("key.revoked")}
+    withdrawn |= {entry.body["former"]: entry for entry in facts.of("key.rotated")}
+    keys = []
+    for entry in facts.of("register.opened", "key.rotated", "triggers.committed"):
+        recorder = entry.type == "triggers.committed"
+        public = str(entry.body["recorder" if recorder else "public"])
+        keyid = keyid_of(bytes.fromhex(public))
+        end = withdrawn.get(keyid)
+        keys.append(
+            {
+                "keyid": keyid,
+                "public": public,
+                "role": f"training runs of watermark {entry.body['watermark']}" if recorder else "owner",
+                "since_entry": entry.seq,
+                "until_entry": None if end is None else end.seq,
+                "ended": None if end is None else str(end.body.get("reason", "replaced by a new key")),
+            }
+        )
+    return {
+        "owner": str(opened[0].body.get("name")) if opened else "unknown",
+        "register": facts.report.register,
+        "entries": facts.report.entries,
+        "head": facts.report.head,
+        "opened": opened[0].claimed_time if opened else None,
+        "identity": [{"entry": entry.seq, "stated": _flat(entry.body)} for entry in facts.of("owner.identity")],
+        "keys": keys,
+    }
+
+
+def _flat(body: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
+
+
+def assets(facts: Facts) -> list[Fact]:
+    """All assets that were committed to, the states of a model at checkpoints left out."""
+    finished = {entry.body.get("system") for entry in facts.of("training.finished")}
+    kept = [
+        entry
+        for entry in facts.of(*ASSETS)
+        if entry.type != "system.committed" or entry.seq in finished or "run" not in entry.body
+    ]
+    return [
+        {
+            "asset": ASSETS[entry.type],
+            "entry": entry.seq,
+            "run": entry.body.get("run"),
+            "class": entry.body.get("class"),
+            **_described(entry),
+            **facts.within(entry.seq),
+        }
+        for entry in kept
+    ]
+
+
+def _described(entry: Entry) -> Fact:
+    try:
+        return _DESCRIBE[entry.type](entry.body)
+    # The key of a training run may sign any body: one that wmplug never writes must not hide the rest.
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {"text": "What its entry says cannot be read.", "digests": {}}
+
+
+def _dataset(body: Mapping[str, Any]) -> Fact:
+    if body.get("root") is None:
+        why = {"stream": "it can be read only once, and training reads it"}.get(
+            str(body.get("status")), str(body.get("reason", "it reads otherwise each time"))
+        )
+        instead = body.get("instead")
+        return {"text": f"NOT RECORDED record by record: {why}.", "digests": _inner_root(instead)}
+    records = words.count(int(body["count"]), "record")
+    text = f"{records}. One root fixes all of them, whatever their order; it shows none of them."
+    return {"text": text, "digests": {"Merkle root": body["root"]}}
+
+
+def _inner_root(instead: Any) -> dict[str, str]:
+    found = isinstance(instead, Mapping) and instead.get("root")
+    return {"Merkle root of the data below": str(found)} if found else {}
+
+
+def _parameters(body: Mapping[str, Any]) -> Fact:
+    text = "The settings of the training. Only their digest is shown here; the register holds them."
+    if removed := words.rows(body.get("removed")):
+        text += f" {words.count(removed, 'setting')} looked like a password or access token and was left out before."
+    return {"text": text, "digests": {"SHA-256": body["sha256"]}}
+
+
+def _architecture(body: Mapping[str, Any]) -> Fact:
+    size, git, code = body.get("parameters"), body.get("git"), body.get("code")
+    digests = {"SHA-256": body["sha256"]}
+    if isinstance(code, Mapping):
+        digests["source file (SHA-256)"] = code["sha256"]
+    if isinstance(git, Mapping):
+        digests["git commit" + (" (with changes beside it)" if git.get("dirty") else "")] = git["commit"]
+    built = "How the model is built" + ("" if size is None else f": {words.count(int(size), 'adjustable number')}")
+    return {"text": f"{built}.", "digests": digests}
+
+
+def _system(body: Mapping[str, Any]) -> Fact:
+    files, tensors = body.get("files"), body.get("tensors")
+    digests, text = {}, "The trained model."
+    if isinstance(files, Mapping):
+        single = words.rows(list(files["digests"].values())) == 1
+        digests["file (SHA-256)"] = next(iter(files["digests"].values())) if single else None
+        digests["files (Merkle root)"] = files["root"]
+        text += f" {words.count(int(files['count']), 'file')}."
+    if isinstance(tensors, Mapping):
+        digests["numbers of the model (SHA-256)"] = tensors["sha256"]
+        text += f" {words.count(int(tensors['elements']), 'number')}; their digest stays when the file format changes."
+    return {"text": text, "digests": {name: digest for name, digest in digests.items() if digest}}
+
+
+def _artwork(body: Mapping[str, Any]) -> Fact:
+    parts = {"title": "title", "author": "made by", "created": "made", "licence": "licence"}
+    stated = ", ".join(f"{label} {body[name]}" for name, label in parts.items() if body.get(name))
+    text = f"A work used in the secret questions ({body.get('media_type')}). "
+    return {"text": text + (f"The owner states: {stated}." if stated else ""), "digests": {"SHA-256": body["sha256"]}}
+
+
+_DESCRIBE = {
+    "dataset.committed": _dataset,
+    "parameters.committed": _parameters,
+    "architecture.committed": _architecture,
+    "system.committed": _system,
+    "artwork.committed": _artwork,
+}
+
+
+def watermarks(facts: Facts) -> list[Fact]:
+    """Every secret that was committed to: each is a try, whether triggers followed or not."""
+    triggers = {entry.body["watermark"]: entry for entry in facts.of("triggers.committed")}
+    started: dict[str, int] = {}
+    for entry in facts.of("training.started"):
+        started.setdefault(entry.body["watermark"], entry.seq)
+    return [_watermark(facts, secret, triggers, started) for secret in facts.of("secret.committed")]
+
+
+def _watermark(facts: Facts, secret: Entry, triggers: Mapping[str, Entry], started: Mapping[str, int]) -> Fact:
+    name = secret.body["watermark"]
+    entry, first = triggers.get(name), started.get(name)
+    gone = {
+        int(row)
+        for other in facts.of("trigger.spent", "disclosure")
+        if other.body.get("watermark") == name and (other.type == "trigger.spent" or other.body.get("revealed"))
+        for row in other.body["rows"]
+    }
+    fact: Fact = {
+        "watermark": name,
+        "secret_entry": secret.seq,
+        "secret": facts.within(secret.seq),
+        "commitment": secret.body["commitment"],
+        "triggers_entry": None if entry is None else entry.seq,
+        "training_entry": first,
+        "spent": len(gone),
+    }
+    if entry is None:
+        return {**fact, "key": "none", "key_text": "No questions followed. It still counts as a try."}
+    kept = ("root", "rows", "draws", "triggers", "classes", "scheme", "scheme_version", "generator")
+    fact |= {part: entry.body.get(part) for part in kept}
+    return {**fact, "committed": facts.within(entry.seq), **_key(facts, secret.seq, entry, first)}
+
+
+def _key(facts: Facts, secret: int, triggers: Entry, started: int | None) -> Fact:
+    """How a watermark's key came about: `attested`, `lab` or `not attested`, and why, in words."""
+    anchor = next((e for e in facts.of("anchor") if e.body["head"] >= secret and e.seq < triggers.seq), None)
+    stamp = next((s for s in facts.report.stamps if anchor is not None and s.seq == anchor.seq), None)
+    if stamp is None or triggers.body["evidence"]["salt"] != (anchor and anchor.body["salt"]):
+        return {
+            "key": "not attested",
+            "key_text": "NOT ATTESTED: no timestamp went into the key. It may have been made to fit a model.",
+        }
+    if stamp.lab:
+        return {
+            "key": "lab",
+            "key_text": "NOT ATTESTED: the key rests on a laboratory's timestamp, which can be dated at will.",
+        }
+    before = any(not s.lab and s.head >= triggers.seq and s.seq < (started or s.seq + 1) for s in facts.report.stamps)
+    if not before:
+        return {
+            "key": "not attested",
+            "key_text": "NOT ATTESTED: no authority dated the questions before training started.",
+        }
+    return {
+        "key": "attested",
+        "key_text": "The secret was fixed first, then dated by an authority. Key and questions follow from both, with "
+        "no freedom left, and were dated before training started.",
+    }
+
+
+def runs(facts: Facts) -> list[Fact]:
+    """Training runs: what they used, what reached the model, and each look at it."""
+    found: dict[str, Fact] = {}
+    for entry in facts.of("training.started", "watermark.inserted", "training.checkpoint", "training.finished"):
+        run = found.setdefault(str(entry.body.get("run")), _run(entry))
+        if entry.type == "training.started":
+            run |= {"started_entry": entry.seq, "adapter": entry.body.get("adapter")}
+            run["versions"] = {name: str(version) for name, version in entry.body.get("versions", {}).items()}
+            run["assets"] = {part: entry.body.get(part) for part in ("dataset", "parameters", "architecture")}
+        elif entry.type == "watermark.inserted":
+            run["inserted"] += entry.body.get("triggers") or 0
+        else:
+            run["looks"].append(_look(entry))
+        if entry.type == "training.finished":
+            run |= {"finished_entry": entry.seq, "system": entry.body.get("system")}
+    return list(found.values())
+
+
+def _run(entry: Entry) -> Fact:
+    empty: Fact = {"started_entry": None, "finished_entry": None, "adapter": None, "versions": {}, "assets": {}}
+    about = {"run": entry.body.get("run"), "watermark": entry.body.get("watermark")}
+    return {**about, **empty, "system": None, "inserted": 0, "looks": []}
+
+
+def _look(entry: Entry) -> Fact:
+    verdict = read_verdict(entry.body.get("verdict"))
+    body = entry.body
+    look = {"entry": entry.seq, **{name: _number(body.get(name)) for name in ("step", "epoch", "loss")}}
+    if verdict is None:
+        return {**look, "state": None, "matches": None, "asked": None, "log10_p": None, "odds": None, "target": None}
+    return {
+        **look,
+        "state": verdict.state,
+        "matches": verdict.matches,
+        "asked": verdict.in_set,
+        "log10_p": verdict.log10_p,
+        "odds": words.odds(verdict.log10_p),
+        "target": verdict.target_e,
+    }
+
+
+def _number(value: Any) -> int | float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def read_verdict(found: Any) -> Verdict | None:
+    """The verdict that an entry holds; None where it holds none that could have been."""
+    if not isinstance(found, Mapping):
+        return None
+    try:
+        return Verdict.from_json(json.dumps(found))
+    except StatisticsError:
+        return None
+
+
+def events(facts: Facts) -> list[Fact]:
+    """All entries, in words, each between its two times."""
+    return [
+        {
+            "entry": entry.seq,
+            "type": entry.type,
+            "text": words.event(entry.type, entry.body),
+            "claimed_time": entry.claimed_time,
+            "hash": entry.hash,
+            "run": entry.body.get("run"),
+            **facts.within(entry.seq),
+        }
+        for entry in facts.entries
+    ]
+
+
+def anchors(facts: Facts) -> list[Fact]:
+    """Timestamps that were recorded, those that do not hold too."""
+    good = {stamp.seq: stamp for stamp in facts.report.stamps}
+    return [
+        {
+            "entry": entry.seq,
+            "covers": entry.body["head"],
+            "time": instant(good[entry.seq].gen_time) if entry.seq in good else None,
+            "authority": good[entry.seq].authority if entry.seq in good else str(entry.body.get("authority")),
+            "url": entry.body["tsa"],
+            "token": entry.body["token"],
+            "lab": good[entry.seq].lab if entry.seq in good else None,
+            "holds": entry.seq in good,
+        }
+        for entry in facts.of("anchor")
+    ]
+
+
+def authorities(trusted: Iterable[Any]) -> list[Fact]:
+    """Whose timestamps were believed, by the digests of their root certificates."""
+    return [
+        {
+            "url": trust.url,
+            "roots": [
+                {
+                    "subject": x509.load_der_x509_certificate(root).subject.rfc4514_string(),
+                    "sha256": hashlib.sha256(root).hexdigest(),
+                }
+                for root in trust.roots
+            ],
+        }
+        for trust in trusted
+    ]

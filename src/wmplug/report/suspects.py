@@ -1,0 +1,149 @@
+"""The models that were asked: suspects, controls, the owner's own; and how many tries there were."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wmplug.errors import InputError, StatisticsError
+from wmplug.report import words
+from wmplug.report.facts import Fact, Facts, read_verdict
+from wmplug.verdict import Verdict, state_of
+
+ROLES = ("suspect", "own", "control")
+
+
+def read(file: Path) -> Verdict:
+    """A verdict from a file such as `wmplug verify --json` prints.
+
+    Raises:
+        InputError: it holds none.
+    """
+    try:
+        return Verdict.from_json(file.read_text(encoding="utf-8"))
+    except (StatisticsError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} holds no verdict ({error}): give what `wmplug verify --json` printed") from error
+
+
+def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequence[Fact]) -> list[Fact]:
+    """Every model that was asked, as the register tells, and as given beside it.
+
+    Args:
+        facts: of the register.
+        given: role, source (name of the file) and verdict, of those beside it.
+        marks: watermarks that were committed to; each verdict is made weaker by those it did not count.
+    """
+    found: list[Fact] = []
+    for entry in facts.of("suspect.verified"):
+        role = entry.body.get("role")
+        about = {
+            "entry": entry.seq,
+            "source": f"entry {entry.seq}",
+            "role": role if role in ROLES else "suspect",
+            "model": str(entry.body.get("suspect")),
+            **facts.within(entry.seq),
+        }
+        found.append({**about, **_result(read_verdict(entry.body.get("verdict")), marks)})
+    recorded = [entry.body.get("verdict") for entry in facts.of("suspect.verified")]
+    for role, source, verdict in given:
+        if json.loads(verdict.to_json()) not in recorded:
+            about = {"entry": None, "source": source, "role": role, "model": verdict.suspect}
+            about |= {"not_before": None, "not_after": None}
+            found.append({**about, **_result(verdict, marks)})
+    return found
+
+
+def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
+    if verdict is None:
+        return {"verdict": None, "state": "unreadable", "text": "The entry holds no verdict that can be read."}
+    attempts = max(len(marks), verdict.keys, 1)
+    more = math.log10(attempts / max(verdict.keys, 1))
+    mark = next((one for one in marks if one["watermark"] == verdict.watermark), None)
+    log10_p = min(0.0, verdict.log10_p + more)
+    state = state_of(verdict.log10_e - more, verdict.target_e)
+    odds, like = words.odds(log10_p), words.comparison(log10_p)
+    outside = verdict.queries - verdict.failed - verdict.in_set
+    text = (
+        f"{verdict.matches:,} of {words.count(verdict.in_set, 'answer')} matched the secret"
+        f"{f' ({outside:,} more were none of the possible answers, and do not count)' if outside else ''}. If this "
+        f"model had nothing to do with the key, the chance of so many would be {odds}.{f' {like}' if like else ''}"
+    )
+    return {
+        "verdict": json.loads(verdict.to_json()),
+        "watermark": verdict.watermark,
+        "key": "of another register" if mark is None else mark["key"],
+        "key_text": "Its watermark is not in this register." if mark is None else mark["key_text"],
+        "matches": verdict.matches,
+        "asked": verdict.in_set,
+        "log10_p": verdict.log10_p,
+        "counted": {"attempts": attempts, "log10_p": log10_p, "odds": odds},
+        "p_is": verdict.p_is,
+        "test": verdict.test,
+        "state": state,
+        "text": text,
+        "meaning": words.STATES[state].format(target=words.large(verdict.target_e)),
+    }
+
+
+def acquired(facts: Facts) -> list[Fact]:
+    """How suspects were come by, as the owner states it."""
+    return [
+        {
+            "entry": entry.seq,
+            "model": str(entry.body.get("description")),
+            "how": str(entry.body.get("how")),
+            "acquired": str(entry.body.get("acquired")),
+            "digests": _digests(entry.body.get("digests")),
+            **facts.within(entry.seq),
+        }
+        for entry in facts.of("suspect.acquired")
+    ]
+
+
+def _digests(found: Any) -> dict[str, str]:
+    return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, Mapping) else {}
+
+
+def certificate(file: Path) -> Fact:
+    """What a notary's certificate says, if the key that it names signed it.
+
+    Raises:
+        InputError: it is none, or was edited.
+    """
+    from wmplug.errors import NotaryError
+    from wmplug.report.certificate import verify
+
+    try:
+        signed = json.loads(file.read_bytes())
+        notary = signed["certificate"]["result"]["notary"]
+        document = verify(signed, bytes.fromhex(notary["public"]))
+        result = document["result"]
+        return {
+            "source": file.name,
+            "case": result["case"],
+            "status": result["status"],
+            "notary": notary["name"],
+            "notary_key": notary["public"],
+            "register": result["register"]["id"],
+            "reasons": [str(reason) for reason in result["reasons"]],
+            "models": [_heard(model) for model in result["models"]],
+            "claimed_time": document["claimed_time"],
+        }
+    except (NotaryError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is no notary's certificate ({error}): give the certificate.json that `wmplug notary certify` wrote"
+        ) from error
+
+
+def _heard(model: Mapping[str, Any]) -> Fact:
+    verdict = read_verdict(model["verdict"])
+    return {
+        "model": str(model["name"]),
+        "role": str(model["role"]),
+        "result": None if verdict is None else verdict.state,
+        "matches": None if verdict is None else verdict.matches,
+        "asked": None if verdict is None else verdict.in_set,
+        "log10_p": None if verdict is None else verdict.log10_p,
+        "odds": None if verdict is None else words.odds(verdict.log10_p),
+    }

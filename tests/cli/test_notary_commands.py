@@ -1,0 +1,173 @@
+"""`wmplug notary`, as owner, notary and opponent type it."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import wmplug
+from wmplug.register import Register
+from wmplug.triggers import digest
+
+PASSPHRASE = "correct horse battery staple"
+MODELS = """
+import hashlib, json, pathlib
+import numpy as np
+from wmplug.triggers import digest
+
+KNOWN = json.loads(pathlib.Path("answers.json").read_text())
+
+def stolen(batch):
+    return [KNOWN.get(digest(x), 0) for x in batch]
+
+def pixels(batch):
+    return (np.asarray(batch, np.int64).reshape(len(batch), -1).sum(1) // 7) % 10
+
+def zero(batch):
+    return [0] * len(batch)
+"""
+QUIT = "import sys\nsys.exit(0)\n"
+
+
+@pytest.fixture
+def marked(terminal, owner, digits, tmp_path, monkeypatch):
+    """The owner's folder and mark, and three models, in the current folder."""
+    folder = shutil.copytree(owner.path, tmp_path / "register")
+    opened = wmplug.Owner.open(folder, passphrase=PASSPHRASE)
+    np.save("carriers.npy", digits[0][:300])
+    mark = wmplug.create(opened, scheme="random-label", carriers=digits[0][:300], classes=10)
+    mark.save("mark.wm")
+    triggers = mark.triggers
+    known = {digest(x): int(y) for x, y in zip(triggers.plan.inputs, triggers.answers, strict=True)}
+    (tmp_path / "answers.json").write_text(json.dumps(known))
+    (tmp_path / "case_models.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "case_models", raising=False)
+    return mark
+
+
+@pytest.fixture
+def key(terminal, tmp_path):
+    return terminal.json("notary", "key", "--keys", "nora", "--name", "Nora Notary")
+
+
+OPEN = [
+    *("--suspect", "case_models:stolen", "--suspect-how", "bought on 3 March, receipt 17"),
+    *("--own", "case_models:stolen", "--own-how", "handed over by the owner"),
+    *("--control", "case_models:pixels", "--control-how", "made by the notary"),
+    *("--control", "case_models:zero", "--control-how", "made by the opponent"),
+    *("--attempts", "1000000"),
+]
+
+
+def prepared(terminal, key):
+    words = ["--case", "2026-17", "--carriers", "carriers.npy", "--out", "claim.age", "--register", "register"]
+    return terminal.json("notary", "prepare", "mark.wm", "--to", "nora/notary.pub", *words)
+
+
+def challenged(terminal, *changes):
+    """A case with both nonces, made as three people would."""
+    terminal("notary", "challenge", "case", "--open", "--package", "claim.age", "--keys", "nora", *OPEN, *changes)
+    for party in ("notary", "opponent"):
+        made = terminal.json("notary", "challenge", "case", "--nonce", f"{party}={party}.nonce")
+        terminal("notary", "challenge", "case", "--commit", f"{party}={made['commitment']}")
+    return terminal.json(
+        "notary", "challenge", "case", "--reveal", "notary=notary.nonce", "--reveal", "opponent=opponent.nonce"
+    )
+
+
+def test_the_whole_way(terminal, marked, key, tmp_path):
+    assert json.loads((tmp_path / "nora" / "notary.pub").read_text())["recipient"] == key["recipient"]
+    assert prepared(terminal, key)["to"] == key["recipient"]
+    assert set(challenged(terminal)["nonces"]) == {"notary", "opponent"}
+    assert (tmp_path / "notary.nonce").stat().st_mode & 0o077 == 0
+    # Without a timestamp authority the answers prove the copy, and nothing proves when the key was made.
+    result = terminal.json("notary", "check", "case", "--package", "claim.age", "--keys", "nora", code=1)
+    assert result["status"] == "NOT ATTESTED"
+    assert [model["verdict"]["state"] for model in result["models"]] == ["proven", "proven", *["inconclusive"] * 2]
+    written = terminal.json("notary", "certify", "case", "--keys", "nora")
+    assert "NOT ATTESTED" in (tmp_path / written["html"]).read_text()
+    assert terminal.json("notary", "spend", written["json"], "--register", "register")["rows"] == 60
+    entries = list(Register(tmp_path / "register").entries())
+    assert [entry.type for entry in entries[-2:]] == ["disclosure", "trigger.spent"]
+    assert "was heard" in terminal.error("notary", "check", "case", "--package", "claim.age", "--keys", "nora")
+    for secret in (PASSPHRASE, marked.subkeys.key("label").hex(), "AGE-SECRET-KEY"):
+        assert secret not in terminal.printed
+
+
+def test_told_to_people(terminal, marked, key, tmp_path):
+    options = [
+        "--carriers",
+        "carriers.npy",
+        "--out",
+        "claim.age",
+        "--register",
+        "register",
+        "--reference",
+        "suspect=shop",
+    ]
+    line = f"register/commit/{marked.id}.json"
+    said = terminal("notary", "prepare", line, "--to", key["recipient"], "--case", "c", *options)
+    assert "only he can open it" in said.stdout
+    challenged(terminal)
+    assert "where to find suspect: shop" in terminal.printed
+    assert "The questions are drawn" in terminal("notary", "challenge", "case").stdout
+    said = terminal("notary", "check", "case", "--package", "claim.age", "--keys", "nora", code=1).stdout
+    assert "the claim: NOT ATTESTED" in said
+    assert "60 of 60 answers" in said
+    assert "under lock" in terminal("notary", "certify", "case", "--keys", "nora").stderr
+    assert "Nora" in terminal("notary", "key", "--keys", "n2", "--name", "Nora").stdout
+    assert "60 triggers" in terminal("notary", "spend", "case/certificate.json", "--register", "register").stdout
+
+
+def test_shown_triggers(terminal, marked, key):
+    prepared(terminal, key)
+    challenged(terminal)
+    options = ["--challenge", "case/challenge.json", "--register", "register"]
+    made = terminal.json("notary", "reveal", "mark.wm", *options, "--leaves", 20, "--out", "shown.json")
+    assert (made["leaves"], made["of"]) == (20, 100)
+    assert terminal.json("notary", "leaves", "shown.json", "--register", "register")["if_all_match_at_least"] == 88
+    assert "at least 88 match" in terminal("notary", "leaves", "shown.json", "--register", "register").stdout
+    again = ["reveal", "mark.wm", *options, "--leaves", 20, "--out"]
+    assert "is there already" in terminal.error("notary", *again, "shown.json")
+    assert "20 of 100" in terminal("notary", *again, "again.json").stdout
+
+
+def test_nothing_that_is_asked_sets_the_exit_code(terminal, marked, key, tmp_path):
+    prepared(terminal, key)
+    challenged(terminal)
+    case = (tmp_path / "case" / "case.json").read_text()
+    del sys.modules["case_models"]
+    (tmp_path / "case_models.py").write_text(QUIT)
+    assert "ended the program" in terminal.error("notary", "check", "case", "--package", "claim.age", "--keys", "nora")
+    assert (tmp_path / "case" / "case.json").read_text() == case
+
+
+def test_refusals(terminal, marked, key, tmp_path):
+    prepared(terminal, key)
+    challenge = ["notary", "challenge", "case"]
+    assert "before a case is fixed" in terminal.error(*challenge)
+    assert "--open needs" in terminal.error(*challenge, "--open")
+    opening = [*challenge, "--open", "--package", "claim.age", "--keys", "nora"]
+    assert "1 --control and 0" in terminal.error(*opening, *OPEN[:8], "--control", "case_models:zero")
+    assert "0 controls" in terminal.error(*opening, *OPEN[:8])
+    assert "at least 25" in terminal.error(*opening, *OPEN, "--draws", 10)
+    assert not (tmp_path / "case" / "case.json").exists()
+    challenged(terminal)
+    assert "fixed once" in terminal.error(*opening, *OPEN)
+    assert "NAME=VALUE" in terminal.error(*challenge, "--commit", "notary")
+    assert "bound by it" in terminal.error(*challenge, "--commit", f"notary={'0' * 64}")
+    assert "is there already" in terminal.error(*challenge, "--nonce", "notary=notary.nonce")
+    (tmp_path / "bad.nonce").write_text("hello")
+    assert "no nonce" in terminal.error(*challenge, "--reveal", "notary=bad.nonce")
+    assert "does not fit" in terminal.error(*challenge, "--reveal", "notary=opponent.nonce")
+    assert "no certificate" in terminal.error("notary", "spend", "case/case.json", "--register", "register")
+    assert "cannot be read" in terminal.error("notary", "leaves", "nothing.json", "--register", "register")
+    assert "hear the case first" in terminal.error("notary", "certify", "case", "--keys", "nora")
+    again = ["--case", "2", "--carriers", "carriers.npy", "--register", "register"]
+    assert "is there already" in terminal.error(
+        "notary", "prepare", "mark.wm", "--to", key["recipient"], *again, "--out", "claim.age"
+    )
+    assert "no public key" in terminal.error("notary", "prepare", "mark.wm", "--to", "age1x", *again, "--out", "b.age")

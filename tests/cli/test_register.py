@@ -1,0 +1,96 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from wmplug.register import Register, anchors
+
+
+@pytest.fixture
+def folder(terminal, tmp_path):
+    terminal("init", "--name", "Ada", "--register", "own")
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def trust(lab, tmp_path):
+    file = tmp_path / "trust.json"
+    file.write_text(json.dumps(lab.trust.to_json()))
+    return file
+
+
+def types(folder):
+    return [entry.type for entry in Register(folder).entries()]
+
+
+def test_init_opens_the_register_and_log_shows_it(terminal, folder):
+    assert types(folder) == ["register.opened"]
+    assert "register.opened" in terminal("register", "log", "--register", folder).stdout
+    (entry,) = json.loads(terminal("register", "log", "--register", folder, "--json").stdout)
+    assert entry["body"]["name"] == "Ada"
+    assert terminal("register", "log", "--register", folder, "--type", "anchor").stdout == ""
+
+
+def test_check_says_what_is_not_attested_and_then_what_is(terminal, folder, trust):
+    first = terminal("register", "check", "--register", folder)
+    assert "NOT ATTESTED: no entry dated" in first.stdout
+    stamped = terminal("register", "anchor", "--register", folder, "--trust", trust)
+    assert "entries 0 to 0 stamped" in stamped.stdout
+    second = terminal("register", "check", "--register", folder)
+    assert "LAB ONLY, attests nothing" in second.stdout
+    report = json.loads(terminal("register", "check", "--register", folder, "--json").stdout)
+    assert report["ok"]
+    assert [stamp["head"] for stamp in report["stamps"]] == [0]
+
+
+def test_check_names_the_first_bad_entry(terminal, folder):
+    log = folder / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"sig":"', b'"sig":"A', 1))
+    told = terminal("register", "check", "--register", folder, code=1).stdout
+    assert "entry 0 at byte 0" in told
+    assert "REFUSED" in told
+
+
+def test_a_new_authority_needs_its_root(terminal, folder, lab, tmp_path):
+    refused = terminal("register", "anchor", "--register", folder, "--tsa", lab.url, code=2)
+    assert "--root PEM" in refused.stderr
+    (tmp_path / "root.pem").write_text(lab.trust.to_json()["roots"][0])
+    intermediate = lab.trust.to_json()["roots"]
+    (tmp_path / "root.pem").write_text("".join(intermediate))
+    terminal("register", "anchor", "--register", folder, "--tsa", lab.url, "--root", tmp_path / "root.pem")
+    terminal("register", "anchor", "--register", folder, "--tsa", lab.url)
+    assert types(folder) == ["register.opened", "anchor", "anchor"]
+    assert [trusted.url for trusted in anchors.policy(folder)] == [lab.url]
+
+
+def test_without_an_authority_nothing_can_be_anchored(terminal, folder):
+    assert "names no timestamp authority" in terminal("register", "anchor", "--register", folder, code=2).stderr
+
+
+def test_a_receipt_betrays_a_log_that_was_cut(terminal, folder, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    (tmp_path / "logo.txt").write_text("a poem")
+    options = ("--author", "Ada", "--created", "2026-01-31", "--register", folder)
+    terminal("register", "artwork", tmp_path / "logo.txt", *options)
+    terminal("register", "receipt", "--out", "receipt.json", "--register", folder)
+    terminal("register", "check", "--register", folder, "--receipt", tmp_path / "receipt.json")
+    cut = terminal("register", "check", "--register", old, "--receipt", tmp_path / "receipt.json", code=1)
+    assert "tail-deleted" in cut.stdout
+    assert "second-older: 1 entries in common" in terminal("register", "diff", folder, old).stdout
+    terminal("register", "artwork", tmp_path / "logo.txt", *options[:4], "--register", old)
+    assert "fork" in terminal("register", "diff", folder, old, code=1).stdout
+
+
+def test_files_are_committed_to(terminal, folder, tmp_path):
+    np.save(tmp_path / "data.npy", np.arange(5))
+    terminal("register", "commit", "dataset", tmp_path / "data.npy", "--register", folder)
+    terminal("register", "commit", "system", tmp_path / "data.npy", "--register", folder)
+    assert types(folder)[1:] == ["dataset.committed", "system.committed"]
+    assert "dataset or system" in terminal("register", "commit", "idea", "x", "--register", folder, code=2).stderr
+
+
+def test_no_register_no_traceback(terminal, tmp_path):
+    refused = terminal("register", "check", "--register", tmp_path / "none", code=2)
+    assert "wmplug init" in refused.stderr

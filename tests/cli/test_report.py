@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+import wmplug
+from wmplug.register.runs import Run
+from wmplug.report import card
+
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture
+def trained(tmp_path, terminal, digits):
+    """A register with one run, and a verdict in a file."""
+    images, labels = digits
+    owner = wmplug.Owner.create(tmp_path / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    mark = wmplug.create(owner, scheme="random-label", carriers=images[:300], classes=10, triggers=20)
+    verdict = wmplug.verify(mark, lambda x: np.zeros(len(x), int), exhaustive=True)
+    run = Run(mark, "plain")
+    run.start(data=(images[:50], labels[:50]), arguments={"lr": 0.1}, model=object())
+    run.finish(verdict, step=10, epoch=1.0, system={"w": np.arange(6.0)}, total=20)
+    (tmp_path / "verdict.json").write_text(verdict.to_json())
+    return tmp_path
+
+
+def test_all_outputs_are_written_and_the_first_word_is_not_attested(trained, terminal):
+    (trained / "README.md").write_text("# Model\n")
+    done = terminal(
+        *("report", "--register", "register", "--out", "dossier.html", "--json-out", "dossier.json"),
+        *("--bom", "bom.json", "--card", "README.md", "--verdict", "verdict.json", "--control", "verdict.json"),
+    )
+    assert done.stdout.split() == ["dossier.html", "dossier.json", "bom.json", "README.md"]
+    assert done.stderr.startswith("NOT ATTESTED")
+    document = json.loads((trained / "dossier.json").read_text())
+    assert [one["role"] for one in document["suspects"]] == ["suspect", "control"]
+    assert document["who"]["register"] in (trained / "dossier.html").read_text()
+    bom = (trained / "bom.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bom) is None
+    assert card.BEGIN in (trained / "README.md").read_text()
+
+
+def test_json_tells_what_was_written(trained, terminal):
+    told = terminal.json("report", "--register", "register", "--out", "dossier.html")
+    assert told["status"] == "not attested"
+    assert told["files"] == ["dossier.html"]
+
+
+def test_a_register_that_was_edited_has_a_dossier_but_nothing_public(trained, terminal):
+    log = trained / "register" / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    (trained / "README.md").write_text("# Model\n")
+    done = terminal(
+        *("report", "--register", "register", "--out", "dossier.html", "--bom", "bom.json", "--card", "README.md"),
+        code=1,
+    )
+    assert "THIS REGISTER DOES NOT HOLD" in done.stderr
+    assert "THIS REGISTER DOES NOT HOLD" in (trained / "dossier.html").read_text()
+    assert not (trained / "bom.json").exists()
+    assert (trained / "README.md").read_text() == "# Model\n"
+
+
+def test_a_receipt_is_checked(trained, terminal):
+    terminal("register", "receipt", "--register", "register", "--out", "receipt.json")
+    log = trained / "register" / "log.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    terminal("report", "--register", "register", "--out", "a.html")
+    terminal("report", "--register", "register", "--out", "b.html", "--receipt", "receipt.json", code=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--verdict", "README.md"], "holds no verdict"),
+        (["--certificate", "README.md"], "no notary's certificate"),
+        (["--receipt", "README.md"], "no receipt"),
+        (["--trust", "README.md"], "no trust file"),
+        (["--card", "none.md"], "existing README.md"),
+        (["--json-out", "dossier.html"], "one name"),
+        (["--register", "nowhere"], "is no register"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(trained, terminal, options, said):
+    (trained / "README.md").write_text("# Model\n")
+    before = {file.name for file in trained.iterdir()}
+    assert said in terminal.error("report", "--register", "register", "--out", "dossier.html", *options)
+    assert {file.name for file in trained.iterdir()} == before
