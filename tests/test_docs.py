@@ -81,8 +81,8 @@ def test_the_listener_of_the_page_writes(owner, digits, monkeypatch, tmp_path):
 
 
 def test_the_listener_to_events_prints(capsys):
-    plugin("wmplug_event").tell("wmplug_event", event={"kind": "verdict"})
-    assert capsys.readouterr().out == "registered: verdict\n"
+    plugin("wmplug_event").tell("wmplug_event", event={"type": "anchor"})
+    assert capsys.readouterr().out == "registered: anchor\n"
 
 
 def test_the_scheme_of_the_contributing_page_keeps_its_contract(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Verdicts and register entries of wmplug in the active MLflow or W&B run."""
