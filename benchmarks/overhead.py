@@ -7,12 +7,15 @@ whose speed drifts does not matter; "A/A" is plain against plain and shows what 
 """
 
 import argparse
+import dataclasses
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +133,9 @@ def keras_steps(mark: Any, mode: str, given: fashion.Fashion) -> float:
     return clock.seconds
 
 
+STEPPED = {"torch": torch_steps, "transformers": trainer_steps, "keras": keras_steps}
+
+
 def rate_of(mode: str) -> float:
     return RATE if mode == "append" else 4 / fashion.BATCH
 
@@ -179,6 +185,31 @@ def verification_cost(mark: Any, pairs: int) -> None:
     print(f"{'':13s} {len(inputs)} queries over a plain pass: {spread([c / b for _, b, c in both])}", flush=True)
 
 
+def register_cost(mark: Any, pairs: int, images: int = 20_000, epochs: int = 2) -> None:
+    """A whole marked run, a look after each epoch, with its register over the same without: all that is recorded."""
+    draw = np.random.default_rng(0)
+    own = draw.integers(0, 256, (images, 28, 28), dtype=np.uint8), draw.integers(0, 10, images)
+    given = fashion.Fashion(own, own, own)
+
+    def whole(used: Any) -> float:
+        torch.manual_seed(0)
+        model, batches = fashion.network(), fashion.loader(given.own, 0)
+        start = time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wmplug.errors.VerificationWarning)
+            with wmplug.adapters.torch.Watermarking(used, model, batches) as marking:
+                for _ in range(epochs):
+                    fashion.fit(model, batches, 1)
+                    marking.checkpoint()
+        return time.process_time() - start
+
+    bare = dataclasses.replace(mark, register=None)
+    both = [(whole(bare), whole(mark), whole(bare)) for _ in range(pairs)]
+    print(f"register      A/A {spread([c / a for a, _, c in both])}")
+    print(f"{'':13s} on over off, {images} images, {epochs} epochs: {spread([2 * b / (a + c) for a, b, c in both])}")
+    print(f"{'':13s} seconds: {statistics.median(b - (a + c) / 2 for a, b, c in both):+.2f}", flush=True)
+
+
 def import_cost() -> None:
     """Wall milliseconds of `import wmplug` over those of an empty interpreter."""
     clocks: dict[str, list[float]] = {"pass": [], "import wmplug": []}
@@ -194,16 +225,21 @@ def import_cost() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--only", nargs="+", choices=["import", "verification", "register", *STEPPED])
     options = parser.parse_args()
     torch.set_num_threads(1)
     owner = wmplug.Owner.create(Path(tempfile.mkdtemp()) / "r", name="a", passphrase="benchmark", scrypt_n=2**10)
     given = data()
     create = {"scheme": "random-label", "carriers": given.own[0], "classes": 10, "preprocess": fashion.prepare}
     mark = wmplug.create(owner, **create)
-    import_cost()
-    verification_cost(wmplug.create(owner, triggers=4000, **create), options.pairs)
-    for name, run in {"torch": torch_steps, "transformers": trainer_steps, "keras": keras_steps}.items():
-        training_cost(name, run, mark, options.pairs)
+    costs: dict[str, Callable[[], None]] = {
+        "import": import_cost,
+        "verification": lambda: verification_cost(wmplug.create(owner, triggers=4000, **create), options.pairs),
+        **{name: functools.partial(training_cost, name, run, mark, options.pairs) for name, run in STEPPED.items()},
+        "register": lambda: register_cost(mark, max(3, options.pairs // 3)),
+    }
+    for name in options.only or costs:
+        costs[name]()
 
 
 if __name__ == "__main__":

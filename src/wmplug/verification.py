@@ -7,7 +7,7 @@ import dataclasses
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,11 @@ def _read(suspect: Suspect, inputs: Sequence[Any], classes: int) -> list[int | N
     return answers
 
 
+def _is_attested(evidence: Mapping[str, Any]) -> bool:
+    """A salt of a token, and of an authority that is not a laboratory's own."""
+    return evidence["salt"] is not None and not evidence.get("lab", False)
+
+
 class _Session:
     """The questions put to one suspect, draw after draw."""
 
@@ -310,7 +315,7 @@ class _Session:
             test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
             p_is="exact" if self.exhaustive else "anytime",
             enough=int(spent[reached[0]]) if len(reached) else None,
-            attested=None if (evidence := self.mark.public.get("evidence")) is None else evidence["salt"] is not None,
+            attested=None if (evidence := self.mark.public.get("evidence")) is None else _is_attested(evidence),
         )
 
 

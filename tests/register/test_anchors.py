@@ -68,20 +68,21 @@ def test_a_watermark_takes_its_salt_from_the_token_over_its_secret(attested, dig
     salt = mark.public["evidence"]["salt"]
     assert salt == entries(attested)[2].body["salt"]
     assert check(attested.path).ok
+    assert mark.public["evidence"]["lab"]
     unsalted = attested.pledges(mark.id)[0].subkeys(None)
     assert mark.subkeys.key("label") != unsalted.key("label")
     assert make(attested, digits).public == mark.public
 
 
 def test_a_salt_of_ones_own_is_refused(attested, digits, monkeypatch):
-    monkeypatch.setattr(anchors, "salt_after", lambda register, seq: bytes(32))
+    monkeypatch.setattr(anchors, "salt_after", lambda register, seq: (bytes(32), True))
     make(attested, digits)
     assert ("refused", "salt-without-token") in codes(check(attested.path))
 
 
 def test_another_tokens_salt_is_refused(attested, digits, monkeypatch):
     real = anchors.salt_after
-    monkeypatch.setattr(anchors, "salt_after", lambda register, seq: real(register, seq)[::-1])
+    monkeypatch.setattr(anchors, "salt_after", lambda register, seq: (real(register, seq)[0][::-1], True))
     make(attested, digits)
     assert ("refused", "wrong-salt") in codes(check(attested.path))
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wmplug import create, load
+from wmplug import create, load, verify
 from wmplug.errors import InputError, RegisterError
 from wmplug.keys import Owner
 from wmplug.register import Register
@@ -37,7 +37,7 @@ def test_the_secret_is_committed_to_before_the_triggers(owner, digits):
     _, secret, triggers = Register(owner.path).entries()
     assert secret.body["commitment"] == owner.pledges(mark.id)[0].commitment
     assert triggers.body["root"] == mark.public["root"]
-    assert mark.public["evidence"] == {"register": owner.commitment, "secret_committed": 1, "salt": None}
+    assert mark.public["evidence"] == {"register": owner.commitment, "secret_committed": 1, "salt": None, "lab": False}
     assert (owner.path / "commit" / f"{mark.id}.json").exists()
 
 
@@ -106,3 +106,20 @@ def test_keys_of_two_registers_have_nothing_in_common(tmp_path, digits):
     same = np.mean(marks[0].triggers.symbols == marks[1].triggers.symbols)
     assert same < 0.6  # of 20 draws from 10: twelve alike have probability 4e-8
     assert all(check(mark.register).ok for mark in marks)
+
+
+@pytest.mark.parametrize(("evidence", "attested"), [(None, None), ("salted", True), ("lab", False), ("none", False)])
+def test_a_verdict_says_whether_its_key_was_dated_before(owner, digits, evidence, attested):
+    mark = make(owner, digits, triggers=30)
+    salts = {
+        None: None,
+        "salted": {"salt": "ab", "lab": False},
+        "lab": {"salt": "ab", "lab": True},
+        "none": {"salt": None},
+    }
+    mark = dataclasses.replace(mark, public={**mark.public, "evidence": salts[evidence]})
+    known = {mark.triggers.plan.inputs[i].tobytes(): int(mark.triggers.answers[i]) for i in mark.triggers.plan.asked}
+    verdict = verify(mark, lambda inputs: np.array([known[x.tobytes()] for x in inputs]))
+    assert verdict.attested is attested
+    assert ("NOT ATTESTED" in str(verdict)) == (attested is False)
+    assert type(verdict).from_json(verdict.to_json()) == verdict

@@ -184,6 +184,13 @@ def test_a_verdict_that_is_recorded_is_not_shown_twice(story):
     assert len(document["suspects"]) == 1
 
 
+def test_a_recorded_verdict_that_is_given_as_a_controls_is_one(story):
+    document = dossier.gather(story.path, verdicts=[("control", "control.json", story.stolen)])
+    (one,) = document["suspects"]
+    assert (one["role"], one["source"]) == ("control", "entry 66")
+    assert "No control was given" not in Text(dossier.render(document)).text
+
+
 def test_what_a_judge_needs_is_said(page):
     for text in (*words.NULL, *words.NOT_SAID, *words.VOID, *words.GLOSSARY.values(), words.SANDWICH):
         assert " ".join(text.split()) in page.text

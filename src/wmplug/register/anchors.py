@@ -165,8 +165,10 @@ def pending(folder: Path) -> list[Path]:
     return sorted(file for file in (folder / FOLDER).glob("*.tsq") if not file.with_suffix(".tsr").exists())
 
 
-def salt_after(register: Register, seq: int) -> bytes:
-    """The salt (32 bytes) of the first token that covers entry `seq`; one is had now where there is none yet.
+def salt_after(register: Register, seq: int) -> tuple[bytes, bool]:
+    """The salt (32 bytes) of the first token that covers entry `seq`, and whether a lab made it.
+
+    A token is had now where there is none yet.
 
     Raises:
         TimestampError: no authority gave one.
@@ -174,7 +176,7 @@ def salt_after(register: Register, seq: int) -> bytes:
     for _ in range(2):
         covering = (e for e in register.entries() if e.type == "anchor" and e.body["head"] >= seq)
         if (first := next(covering, None)) is not None:
-            return bytes.fromhex(first.body["salt"])
+            return bytes.fromhex(first.body["salt"]), bool(first.body["lab"])
         failed = [outcome.error for outcome in anchor(register) if outcome.error is not None]
     raise failed[0]
 

@@ -70,10 +70,10 @@ class Witness:
     def _anchored(self, watermark: str, pledge: Pledge) -> dict[str, Any]:
         body = {"watermark": watermark, "commitment": pledge.commitment}
         entry = self.register.append("secret.committed", body, event_id=f"secret/{watermark}")
-        salt: bytes | None = None
+        salt, lab = None, False
         if self.register.has_authorities:
             try:
-                salt = plugins.load("wmplug.register.anchors:salt_after")(self.register, entry.seq)
+                salt, lab = plugins.load("wmplug.register.anchors:salt_after")(self.register, entry.seq)
             except TimestampError as error:
                 warnings.warn(
                     f"watermark {watermark} is NOT ATTESTED: no timestamp could be had before its key was made "
@@ -86,6 +86,7 @@ class Witness:
             "register": self.register.id,
             "secret_committed": entry.seq,
             "salt": None if salt is None else salt.hex(),
+            "lab": lab,
         }
 
     def committed(self, public: Mapping[str, Any]) -> bytes:

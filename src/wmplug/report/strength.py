@@ -45,7 +45,8 @@ def _loss(looks: list[Fact], across: "_Scale") -> dict[str, Any] | None:
     points = [(_at(look, i), float(look["loss"])) for i, look in enumerate(looks) if look["loss"] is not None]
     if not points:
         return None
-    up = _Scale(0.0, 1.08 * max(y for _, y in points) or 1.0, 100.0, 10.0)
+    # Below and above, an axis would have no room for its ticks.
+    up = _Scale(0.0, min(max(1.08 * max(y for _, y in points), 1e-9), 1e300), 100.0, 10.0)
     return {
         "line": " ".join(f"{across(x)},{up(y)}" for x, y in points),
         "ticks": [{"y": up(y), "text": f"{y:g}"} for y in up.ticks(3)],

@@ -31,12 +31,14 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
 
     Args:
         facts: of the register.
-        given: role, source (name of the file) and verdict, of those beside it.
+        given: role, source (name of the file) and verdict, of those beside it; one that the register has too is shown
+            once, in the role that is given here.
         marks: watermarks that were committed to; each verdict is made weaker by those it did not count.
     """
     found: list[Fact] = []
+    plain = [(role, source, verdict, json.loads(verdict.to_json())) for role, source, verdict in given]
     for entry in facts.of("suspect.verified"):
-        role = entry.body.get("role")
+        role = next((one for one, _, _, told in plain if told == entry.body.get("verdict")), entry.body.get("role"))
         about = {
             "entry": entry.seq,
             "source": f"entry {entry.seq}",
@@ -46,8 +48,8 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
         }
         found.append({**about, **_result(read_verdict(entry.body.get("verdict")), marks)})
     recorded = [entry.body.get("verdict") for entry in facts.of("suspect.verified")]
-    for role, source, verdict in given:
-        if json.loads(verdict.to_json()) not in recorded:
+    for role, source, verdict, told in plain:
+        if told not in recorded:
             about = {"entry": None, "source": source, "role": role, "model": verdict.suspect}
             about |= {"not_before": None, "not_after": None}
             found.append({**about, **_result(verdict, marks)})
