@@ -248,7 +248,7 @@ def load(path: str) -> Any:
         if path in ADAPTERS.values() or path in SUSPECTS.values():
             remedy = f"wmplug[{module.rpartition('.')[2]}]"
         elif module.startswith(_EVIDENCE):
-            remedy = "wmplug[evidence]"
+            remedy = "wmplug[ots]" if module == _CALENDARS else "wmplug[evidence]"
         raise PluginError(f"{path} needs {missing!r}, which is not installed here: `pip install '{remedy}'`") from error
     except PluginError:
         raise
@@ -257,6 +257,7 @@ def load(path: str) -> Any:
 
 
 _EVIDENCE = ("wmplug.register.", "wmplug.report.")
+_CALENDARS = "wmplug.register.calendars"
 _FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to whoever offers it"
 
 

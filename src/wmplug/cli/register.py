@@ -2,6 +2,8 @@
 
 import importlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +12,11 @@ import typer
 import wmplug
 from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
-from wmplug.errors import InputError
+from wmplug.errors import InputError, PluginError, TimestampError
 from wmplug.keys import write_new
 from wmplug.register import Entry, Signer, assets, checking, receipts
 from wmplug.register import Register as Record
+from wmplug.register.reading import Finding
 
 register = typer.Typer(
     help="The record of what was chosen and inserted when.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -48,6 +51,12 @@ def check(
     receipt: Annotated[
         list[Path] | None, typer.Option("--receipt", help="A receipt that was handed out; may be given again.")
     ] = None,
+    headers: Annotated[
+        Path | None,
+        typer.Option(
+            "--headers", help="Bitcoin block headers from a source you trust, JSON {height: hex}, for OpenTimestamps."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check the record, offline and without any key: exit code 0 if nothing is refused, 1 if something is."""
@@ -56,11 +65,27 @@ def check(
         report = checking.check(
             register, receipts=given, progress=lambda done: shown.update(shown.task_ids[0], completed=done)
         )
+    if headers is not None or "retimestamp" in report.counts:
+        report = _with_calendars(report, register, headers)
     if as_json:
         print_json(report.to_json())
     else:
         _print(report)
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _with_calendars(report: checking.Report, register: Path, headers: Path | None) -> checking.Report:
+    try:
+        calendars = _module("calendars:check")
+    except PluginError as error:
+        if headers is not None:
+            raise
+        unchecked = Finding("inconclusive", "calendars-unchecked", None, f"its OpenTimestamps are unchecked: {error}")
+        return replace(report, findings=(*report.findings, unchecked))
+    checked: checking.Report = calendars.check(
+        report, register, {} if headers is None else calendars.read_headers(headers)
+    )
+    return checked
 
 
 def _print(report: checking.Report) -> None:
@@ -96,37 +121,89 @@ def anchor(
     trust: Annotated[
         Path | None, typer.Option("--trust", help="A trust file, such as `wmplug tsa make` writes, instead of both.")
     ] = None,
+    ots: Annotated[
+        list[str] | None,
+        typer.Option("--ots", help="URL of an OpenTimestamps calendar to ask too; may be given again."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Have the head of the record stamped by every authority named: exit code 1 if one did not answer."""
-    anchors = _anchors()
+    stamp = _module("calendars:stamp").stamp if ots else None
     if trust is not None:
+        anchors = _module("anchors:anchor")
         anchors.trust(register, anchors.read_trust(trust))
     for url in tsa or []:
         _introduce(register, url, root or [])
     owner = wmplug.Owner.open(register, passphrase=passphrase())
+    record = Record.of(owner)
     with progress("Waiting for the authority"):
-        outcomes = anchors.anchor(Record.of(owner))
+        # Calendars alone will do; where there is neither, `anchor` says so.
+        outcomes = _module("anchors:anchor").anchor(record) if record.has_authorities or stamp is None else []
+        told = [{"tsa": o.url, "entry": o.entry, "error": o.error} for o in outcomes]
+        if stamp is not None:
+            told.append(_submit(stamp, record, ots or []))
     if as_json:
         print_json(
-            [{"tsa": o.url, "entry": o.entry and _shown(o.entry), "error": o.error and str(o.error)} for o in outcomes]
+            [
+                {**one, "entry": one["entry"] and _shown(one["entry"]), "error": one["error"] and str(one["error"])}
+                for one in told
+            ]
         )
-    for outcome in [] if as_json else outcomes:
-        if outcome.entry is None:
-            err.print(f"{outcome.url}: {outcome.error}\nThe request is kept; this command repeats it.")
+    for one in [] if as_json else told:
+        if one["entry"] is not None:
+            out.print(_stamped(one["entry"]))
+        elif "tsa" in one:
+            err.print(f"{one['tsa']}: {one['error']}\nThe request is kept; this command repeats it.")
         else:
-            body = outcome.entry.body
-            out.print(f"entries 0 to {body['head']} stamped {body['gen_time']} by {body['authority']}")
-    raise typer.Exit(1 if any(outcome.entry is None for outcome in outcomes) else 0)
+            err.print(str(one["error"]))
+    raise typer.Exit(1 if any(one["entry"] is None for one in told) else 0)
 
 
-def _anchors() -> Any:
-    # The one part of the register that needs more than the core's own dependencies.
-    return importlib.import_module(plugins.load("wmplug.register.anchors:anchor").__module__)
+def _submit(stamp: Callable[..., Entry], record: Record, calendars: list[str]) -> dict[str, Any]:
+    try:
+        return {"ots": calendars, "entry": stamp(record, calendars), "error": None}
+    except TimestampError as error:
+        return {"ots": calendars, "entry": None, "error": error}
+
+
+def _stamped(entry: Entry) -> str:
+    body = entry.body
+    if entry.type == "anchor":
+        return f"entries 0 to {body['head']} stamped {body['gen_time']} by {body['authority']}"
+    return (
+        f"entries 0 to {body['head']} given to {', '.join(body['calendars'])}: pending; some hours later, "
+        "`wmplug register upgrade` fetches the proof"
+    )
+
+
+@register.command()
+def upgrade(
+    register: Register = REGISTER,
+    ots: Annotated[
+        list[str] | None, typer.Option("--ots", help="URL of a calendar that a pool handed the record on to.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the proofs that OpenTimestamps calendars have completed since, and record them."""
+    calendars = _module("calendars:upgrade")
+    owner = wmplug.Owner.open(register, passphrase=passphrase())
+    with progress("Waiting for the calendars"):
+        made = calendars.upgrade(Record.of(owner), ots or [])
+    if as_json:
+        return print_json([_shown(entry) for entry in made])
+    for entry in made:
+        out.print(f"entries 0 to {entry.body['head']}: {entry.body['file']} is complete; check it with --headers")
+    if not made:
+        out.print("no proof was completed")
+
+
+def _module(path: str) -> Any:
+    # What needs more than the core's own dependencies; a missing package is told with its extra.
+    return importlib.import_module(plugins.load(f"wmplug.register.{path}").__module__)
 
 
 def _introduce(register: Path, url: str, roots: list[Path]) -> None:
-    anchors = _anchors()
+    anchors = _module("anchors:anchor")
     if any(known.url == url for known in anchors.policy(register)) and not roots:
         return
     if not roots:

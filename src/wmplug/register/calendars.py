@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,11 +24,7 @@ from urllib.parse import urlsplit
 from bitcoin.core import CBlockHeader
 from opentimestamps.core.notary import BitcoinBlockHeaderAttestation, PendingAttestation, VerificationError
 from opentimestamps.core.op import OpAppend, OpSHA256
-from opentimestamps.core.serialize import (
-    BytesDeserializationContext,
-    BytesSerializationContext,
-    DeserializationError,
-)
+from opentimestamps.core.serialize import BytesDeserializationContext, BytesSerializationContext, DeserializationError
 from opentimestamps.core.timestamp import DetachedTimestampFile, Timestamp
 
 from wmplug.errors import EvidenceWarning, InputError, RegisterError, TimestampError
@@ -88,8 +84,8 @@ def stamp(register: Register, calendars: Sequence[str], *, timeout: float = 10) 
             failed[url] = error
     if not answered:
         raise next(iter(failed.values()))
-    for url, error in failed.items():
-        warnings.warn(f"no proof from {url} ({error}); others answered", EvidenceWarning, stacklevel=2)
+    for url, why in failed.items():
+        warnings.warn(f"no proof from {url} ({why}); others answered", EvidenceWarning, stacklevel=2)
     name = f"{head.seq:06d}-{submitted.msg[:4].hex()}.ots"
     return _record(register, start, name, {"head": head.seq, "hash": head.hash, "calendars": answered})
 
@@ -112,7 +108,7 @@ def upgrade(register: Register, calendars: Sequence[str] = (), *, timeout: float
     latest = {_stem(entry): entry for entry in register.entries() if _is_ours(entry)}
     made = []
     for stem, entry in latest.items():
-        proof = _recorded(register.path, entry)
+        proof = _read(_content(register.path, entry))
         if _blocks(proof):
             continue
         given = {url.rstrip("/") for url in (*entry.body["calendars"], *calendars)}
@@ -158,7 +154,9 @@ def check_calendar(proof: bytes, entry_hash: str, headers: Mapping[int, bytes]) 
 
 def _end(message: bytes, attestation: Any, headers: Mapping[int, bytes]) -> End:
     if isinstance(attestation, PendingAttestation):
-        return End("pending", f"pending at {attestation.uri}: `wmplug register upgrade`, some hours later, completes it")
+        return End(
+            "pending", f"pending at {attestation.uri}: `wmplug register upgrade`, some hours later, completes it"
+        )
     if not isinstance(attestation, BitcoinBlockHeaderAttestation):
         return End("unknown-attestation", "an attestation of a kind that is not checked here")
     height = attestation.height
@@ -170,7 +168,9 @@ def _end(message: bytes, attestation: Any, headers: Mapping[int, bytes]) -> End:
     try:
         seconds = attestation.verify_against_blockheader(message, header)
     except VerificationError:
-        told = f"the proof does not lead to the header given of block {height}: it was altered, or the header is another"
+        told = (
+            f"the proof does not lead to the header given of block {height}: it was altered, or the header is another"
+        )
         raise TimestampError(told, code="wrong-merkle-root") from None
     text = f"Bitcoin block {height} (hash {header.GetHash()[::-1].hex()}), give or take two hours"
     return End("verified", text, datetime.fromtimestamp(seconds, timezone.utc))
@@ -205,7 +205,7 @@ def check(report: Report, folder: Path, headers: Mapping[int, bytes]) -> Report:
         if _is_ours(entry):
             ours.append(entry)
     stamps, findings = list(report.stamps), list(report.findings)
-    unsure: dict[str, list[Finding]] = {}  # by proof: what its last file leaves open
+    open_ends: dict[str, list[tuple[int, End]]] = {}  # by proof: what its last file leaves open
     for entry in ours:
         try:
             ends = _ends(folder, entry, hashes, headers)
@@ -216,14 +216,11 @@ def check(report: Report, folder: Path, headers: Mapping[int, bytes]) -> Report:
         else:
             dated = [(end.time, end.text) for end in ends if end.time is not None]
             stamps += [Stamp(entry.seq, entry.body["head"], *min(dated), lab=False)] if dated else []
-            unsure[_stem(entry)] = [
-                Finding("inconclusive", end.code, entry.seq, f"entry {entry.seq}: {end.text}")
-                for end in ends
-                if not dated
-            ]
+            open_ends[_stem(entry)] = [] if dated else [(entry.seq, end) for end in ends]
             continue
         findings.append(Finding("refused", code, entry.seq, f"entry {entry.seq}: {text}"))
-    findings += [finding for several in unsure.values() for finding in several]
+    for seq, end in chain.from_iterable(open_ends.values()):
+        findings.append(Finding("inconclusive", end.code, seq, f"entry {seq}: {end.text}"))
     return replace(report, stamps=tuple(sorted(stamps, key=lambda one: one.seq)), findings=tuple(findings))
 
 
@@ -252,20 +249,16 @@ def _stem(entry: Entry) -> str:
 
 def _content(folder: Path, entry: Entry) -> bytes:
     _stem(entry)
-    content = (folder / _FOLDER / entry.body["file"]).read_bytes()
+    content = (folder / _FOLDER / str(entry.body["file"])).read_bytes()
     if hashlib.sha256(content).hexdigest() != entry.body.get("sha256"):
         raise TimestampError(f"{entry.body['file']} is not the proof that was recorded", code="proof-replaced")
     return content
 
 
-def _recorded(folder: Path, entry: Entry) -> Any:
-    return _read(_content(folder, entry))
-
-
 def _record(register: Register, proof: Any, name: str, about: Mapping[str, Any]) -> Entry:
     context = BytesSerializationContext()
     DetachedTimestampFile(OpSHA256(), proof).serialize(context)
-    content = context.getbytes()
+    content: bytes = context.getbytes()
     (register.path / _FOLDER).mkdir(exist_ok=True)
     write_new(register.path / _FOLDER / name, content, 0o644)
     body = {**about, "kind": KIND, "file": name, "sha256": hashlib.sha256(content).hexdigest()}
@@ -305,7 +298,7 @@ class _Staying(urllib.request.HTTPRedirectHandler):
 
 
 def _ask(url: str, data: bytes | None, timeout: float) -> bytes:
-    # RemoteCalendar of opentimestamps follows redirects anywhere, cuts long answers off, and waits as long as bytes drip.
+    # The library's RemoteCalendar follows redirects anywhere, cuts long answers off, waits for as long as bytes drip.
     body, end = b"", time.monotonic() + timeout
     try:
         parts = urlsplit(url)

@@ -145,7 +145,7 @@ _EVENTS = {
     "trigger.spent": "Secret questions were used up",
     "key.rotated": "The owner's signing key was replaced",
     "key.revoked": "A signing key was withdrawn",
-    "retimestamp": "An older timestamp was renewed",
+    "retimestamp": "A further timestamp was recorded",
     "recovered": "A write that was cut off was repaired",
 }
 
