@@ -9,9 +9,7 @@ with Watermarking(mark, model, loader) as marking:      <- collate_fn wrapped, l
         marking.checkpoint(epoch=epoch)                 <- verifies, logs, adjusts rate="auto"
 """
 
-import json
 import math
-import os
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch.utils.data import IterableDataset, SequentialSampler
 
+from wmplug.adapters import sidecar
 from wmplug.adapters.batches import (
     Board,
     TriggerCollate,
@@ -257,7 +256,7 @@ class Watermarking:
         """
         self._need_active("checkpoint()")
         # Before the look, which counts once it is taken.
-        sidecar = None if path is None or not self._writes() else sidecar_of(Path(path))
+        beside = None if path is None or not self._writes() else sidecar.place(Path(path))
         verdict = self._agree(
             self._monitor.look(
                 self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
@@ -280,8 +279,8 @@ class Watermarking:
         written = None if path is None else Path(path) if Path(path).is_file() else weights_of(Path(path))
         system = written if written is not None and written.exists() else self.bare
         self._run.checkpoint(verdict, step=step, epoch=epoch, system=system)
-        if sidecar is not None:
-            write_sidecar(sidecar, self.mark, verdict)
+        if beside is not None:
+            sidecar.write(beside, self.mark, verdict=verdict)
         if self._auto is not None:
             self._rate = self._auto.next(self._rate, verdict.log10_e, math.log10(self._monitor.target_e))
             self.board.rate = self._rate
@@ -423,19 +422,3 @@ def _wrap(
             unwrap(loader)
             raise
     return made
-
-
-def sidecar_of(path: Path) -> Path:
-    """`wmplug.json` in a folder, or next to a file, in a folder that is made where it is missing."""
-    folder = path if path.is_dir() else path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "wmplug.json"
-
-
-def write_sidecar(file: Path, mark: Watermark, verdict: Verdict) -> None:
-    """Write the watermark's public part and the verdict, whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(
-        json.dumps({"watermark": mark.public, "verdict": json.loads(verdict.to_json())}, indent=1) + "\n"
-    )
-    os.replace(temporary, file)

@@ -21,7 +21,6 @@ For `metric_for_best_model` there are `eval_watermark_log10_e` and `eval_waterma
 """
 
 import inspect
-import json
 import math
 import operator
 import os
@@ -37,6 +36,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, RemoveColumnsCollator
 
+from wmplug.adapters import sidecar
 from wmplug.adapters.batches import Board, TriggerCollate, base_loader, fit, own_collate, peek, prepared, wrap
 from wmplug.adapters.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.points import Guard, TorchPoints, need_mark, need_points, strip
@@ -45,7 +45,6 @@ from wmplug.adapters.pretrained import suspect as suspect
 from wmplug.adapters.torch import refuse_held
 from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
 from wmplug.injection import PPM, Mode, Placement, read_rate
-from wmplug.keys import write_new
 from wmplug.register.runs import Run, weights_of
 from wmplug.suspects import read_answers
 from wmplug.verdict import Verdict
@@ -55,7 +54,6 @@ from wmplug.watermark import Preprocess, Watermark
 Event = Literal["evaluate", "save", "train_end"]
 EVENTS: tuple[Event, ...] = ("evaluate", "save", "train_end")
 STATE = "wmplug"
-SIDECAR = "wmplug.json"
 _LOUDEST = 30.0
 
 
@@ -274,14 +272,8 @@ class WatermarkCallback(TrainerCallback):
         if len(run.monitor.looks) > looks:
             # The Trainer wrote its state before this event; a resumed run shall know of these looks.
             _rewrite_state(state, folder)
-        sidecar = {
-            "watermark": self.mark.public,
-            "step": state.global_step,
-            "rate": run.board.rate / PPM,
-            "verdict": None if live is None else json.loads(live.to_json()),
-            "saved": None if saved is None else json.loads(saved.to_json()),
-        }
-        write_new(folder / SIDECAR, (json.dumps(sidecar, indent=1) + "\n").encode(), 0o644)
+        found = {"step": state.global_step, "rate": run.board.rate / PPM, "verdict": live, "saved": saved}
+        sidecar.write(folder / sidecar.NAME, self.mark, **found)
         # The second look of a step weighs less: the same answers are no failure.
         if saved and live and live.proven and not saved.proven and saved.matches < live.matches:
             self._fail(run, f"the model in memory proves the watermark, the files in {folder} do not ({saved})")
