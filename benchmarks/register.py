@@ -23,13 +23,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from rich.console import Console
 from rich.table import Table
 
+from wmplug.keys import binding
 from wmplug.register.assets import dataset
 from wmplug.register.checking import check
 from wmplug.register.ledger import Ledger
 from wmplug.register.statements import FIRST, Signer, decode, encode
 
 OWNER, RECORDER = Signer(bytes(32)), Signer(bytes([1]) * 32)
-REGISTER, MARK = "ab" * 32, "cd" * 16
+OPENING = "ab" * 32
+REGISTER, MARK = binding(OPENING, OWNER.public.hex()), "cd" * 16
 VERDICT = {"p": 3.5e-31, "matches": 71, "trials": 100, "null": "conditional on labels", "threshold": 1e-24}
 REACH = {
     "append, median": "< 2 ms",
@@ -41,7 +43,7 @@ REACH = {
 
 
 def events(count: int) -> Iterator[tuple[str, dict, Signer]]:
-    yield "register.opened", {"name": "Ada", "public": OWNER.public.hex()}, OWNER
+    yield "register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING}, OWNER
     yield "secret.committed", {"watermark": MARK, "commitment": "ee" * 32}, OWNER
     evidence = {"register": REGISTER, "secret_committed": 1, "salt": None}
     yield "triggers.committed", {"watermark": MARK, "recorder": RECORDER.public.hex(), "evidence": evidence}, OWNER

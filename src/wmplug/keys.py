@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -247,7 +248,7 @@ class Owner:
 
     Attributes:
         name: as given; public.
-        commitment: SHA-256 over a domain tag, the first secret and a blind, in hex; names the register, and may be
+        commitment: to the first secret and its signing key, in hex (`commitment_of`); names the register, and may be
             published at once.
         path: the register's folder.
     """
@@ -337,9 +338,20 @@ class Owner:
 
 
 def commitment_of(root: bytes) -> str:
-    """SHA-256 over a domain tag, the owner's secret and a blind, in hex; both come from the root."""
+    """What an owner publishes of a root, in hex: it commits to its secret and to its signing key."""
+    public = Ed25519PrivateKey.from_private_bytes(derive(root, "wmplug/1/sign")).public_key().public_bytes_raw()
+    return binding(opening_of(root), public.hex())
+
+
+def opening_of(root: bytes) -> str:
+    """SHA-256 over a domain tag, the owner's secret and a blind, in hex; both come from the root. Public."""
     secret, blind = derive(root, "wmplug/1/owner"), derive(root, "wmplug/1/blind")
-    return hashlib.sha256(b"wmplug/owner/1\x00" + secret + blind).hexdigest()
+    return hashlib.sha256(b"wmplug/opening/1\x00" + secret + blind).hexdigest()
+
+
+def binding(opening: str, public: str) -> str:
+    """The commitment that opens to these, in hex: nobody else can begin a log under it with a key of his own."""
+    return hashlib.sha256(b"wmplug/owner/1\x00" + bytes.fromhex(opening) + bytes.fromhex(public)).hexdigest()
 
 
 def passphrase_or_environment(passphrase: str | None) -> str:

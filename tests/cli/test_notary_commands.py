@@ -1,14 +1,18 @@
 """`wmplug notary`, as owner, notary and opponent type it."""
 
+import copy
 import json
 import shutil
 import sys
 
 import numpy as np
 import pytest
+import rfc8785
 
 import wmplug
-from wmplug.register import Register
+from wmplug.register import Register, disclosure
+from wmplug.register.notary.identity import Notary
+from wmplug.report import certificate
 from wmplug.triggers import digest
 
 PASSPHRASE = "correct horse battery staple"
@@ -21,6 +25,9 @@ KNOWN = json.loads(pathlib.Path("answers.json").read_text())
 
 def stolen(batch):
     return [KNOWN.get(digest(x), 0) for x in batch]
+
+def own(batch):
+    return stolen(batch)
 
 def pixels(batch):
     return (np.asarray(batch, np.int64).reshape(len(batch), -1).sum(1) // 7) % 10
@@ -55,7 +62,7 @@ def key(terminal, tmp_path):
 
 OPEN = [
     *("--suspect", "case_models:stolen", "--suspect-how", "bought on 3 March, receipt 17"),
-    *("--own", "case_models:stolen", "--own-how", "handed over by the owner"),
+    *("--own", "case_models:own", "--own-how", "handed over by the owner"),
     *("--control", "case_models:pixels", "--control-how", "made by the notary"),
     *("--control", "case_models:zero", "--control-how", "made by the opponent"),
     *("--attempts", "1000000"),
@@ -89,12 +96,41 @@ def test_the_whole_way(terminal, marked, key, tmp_path):
     assert [model["verdict"]["state"] for model in result["models"]] == ["proven", "proven", *["inconclusive"] * 2]
     written = terminal.json("notary", "certify", "case", "--keys", "nora")
     assert "NOT ATTESTED" in (tmp_path / written["html"]).read_text()
-    assert terminal.json("notary", "spend", written["json"], "--register", "register")["rows"] == 60
+    spent_by_certificate(terminal, tmp_path, written["json"])
     entries = list(Register(tmp_path / "register").entries())
     assert [entry.type for entry in entries[-2:]] == ["disclosure", "trigger.spent"]
     assert "was heard" in terminal.error("notary", "check", "case", "--package", "claim.age", "--keys", "nora")
     for secret in (PASSPHRASE, marked.subkeys.key("label").hex(), "AGE-SECRET-KEY"):
         assert secret not in terminal.printed
+
+
+def spent_by_certificate(terminal, tmp_path, file):
+    """The certificate spends its rows; none that the notary did not sign, or that is of another case, does."""
+    log = tmp_path / "register" / "log.jsonl"
+    before, signed = log.read_bytes(), json.loads((tmp_path / file).read_text())
+    signer = Notary.open(tmp_path / "nora", passphrase=PASSPHRASE).signer()
+
+    def refusal(sign=True, **changes):
+        document = copy.deepcopy(signed)
+        document["certificate"]["result"].update(changes)
+        if sign:
+            sig = signer.sign(rfc8785.dumps(document["certificate"]), certificate.TYPE).hex()
+            document["signature"]["sig"] = sig
+        (tmp_path / "forged.json").write_text(json.dumps(document))
+        said = terminal.error("notary", "spend", "forged.json", "--register", "register")
+        assert log.read_bytes() == before
+        return said
+
+    assert "signature does not fit" in refusal(sign=False, rows_asked=list(range(100)))
+    assert "sealed nothing" in refusal(case="2026-18")
+    assert "sealed nothing" in refusal(watermark={"id": "0" * 32})
+    for rows in ([100], [-1], [1.5], [True], ["3"], [[]], [0, 10**9]):
+        assert "rows that the watermark does not have" in refusal(rows_asked=rows)
+    for wrong in ({"rows_asked": 7}, {"notary": {"public": 5}}, {"notary": {"public": "ab"}}):
+        assert "no certificate" in refusal(**wrong)
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    assert "cannot be read" in terminal.error("notary", "spend", "deep.json", "--register", "register")
+    assert terminal.json("notary", "spend", file, "--register", "register")["rows"] == 60
 
 
 def test_told_to_people(terminal, marked, key, tmp_path):
@@ -135,6 +171,16 @@ def test_shown_triggers(terminal, marked, key):
     assert "20 of 100" in terminal("notary", *again, "again.json").stdout
 
 
+def test_a_case_that_asks_more_than_is_left_is_not_opened(terminal, marked, key, tmp_path):
+    opened = wmplug.Owner.open(tmp_path / "register", passphrase=PASSPHRASE)
+    disclosure.spend(Register.of(opened), marked.id, range(45), "asked", "2025-1")
+    prepared(terminal, key)
+    opening = ["notary", "challenge", "case", "--open", "--package", "claim.age", "--keys", "nora", *OPEN]
+    assert "60 draws are to be asked and 55 are left" in terminal.error(*opening)
+    assert not (tmp_path / "case" / "case.json").exists()
+    terminal(*opening, "--draws", 55)
+
+
 def test_nothing_that_is_asked_sets_the_exit_code(terminal, marked, key, tmp_path):
     prepared(terminal, key)
     challenged(terminal)
@@ -154,6 +200,9 @@ def test_refusals(terminal, marked, key, tmp_path):
     assert "1 --control and 0" in terminal.error(*opening, *OPEN[:8], "--control", "case_models:zero")
     assert "0 controls" in terminal.error(*opening, *OPEN[:8])
     assert "at least 25" in terminal.error(*opening, *OPEN, "--draws", 10)
+    same = ["--own", "case_models:stolen"]
+    assert "are both case_models:stolen" in terminal.error(*opening, *OPEN, *same)
+    assert "101 draws are to be asked and 100 are left" in terminal.error(*opening, *OPEN, "--draws", 101)
     assert not (tmp_path / "case" / "case.json").exists()
     challenged(terminal)
     assert "fixed once" in terminal.error(*opening, *OPEN)
@@ -169,5 +218,8 @@ def test_refusals(terminal, marked, key, tmp_path):
     again = ["--case", "2", "--carriers", "carriers.npy", "--register", "register"]
     assert "is there already" in terminal.error(
         "notary", "prepare", "mark.wm", "--to", key["recipient"], *again, "--out", "claim.age"
+    )
+    assert "names nobody to seal to" in terminal.error(
+        "notary", "prepare", "mark.wm", "--to", "register/owner.pub", *again, "--out", "b.age"
     )
     assert "no public key" in terminal.error("notary", "prepare", "mark.wm", "--to", "age1x", *again, "--out", "b.age")

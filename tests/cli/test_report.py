@@ -88,3 +88,11 @@ def test_what_is_wrong_is_said_and_nothing_is_written(trained, terminal, options
     before = {file.name for file in trained.iterdir()}
     assert said in terminal.error("report", "--register", "register", "--out", "dossier.html", *options)
     assert {file.name for file in trained.iterdir()} == before
+
+
+@pytest.mark.parametrize("option", ["--verdict", "--control", "--certificate", "--trust", "--receipt"])
+def test_a_file_that_is_nested_too_deep_is_refused_in_words(trained, terminal, option):
+    (trained / "deep.json").write_text("[" * 200_000)
+    said = terminal.error("report", "--register", "register", "--out", "dossier.html", option, "deep.json")
+    assert "deep.json" in said
+    assert "Traceback" not in said

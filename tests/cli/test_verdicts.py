@@ -159,6 +159,15 @@ def test_spent_triggers_are_not_asked_again(terminal, suspects, mark):
     assert spent == set(recorded(mark, "suspect.verified")[-1].body["rows"])
 
 
+def test_what_is_not_recorded_as_spent_is_an_error(terminal, suspects, monkeypatch):
+    def full(*arguments, **options):
+        raise RegisterError("No space left on device")
+
+    monkeypatch.setattr(Register, "append", full)
+    assert "not recorded" in terminal("verify", suspects, "suspects:copy").stderr
+    assert "NOT recorded as spent" in terminal("verify", suspects, "suspects:copy", "--spend", code=2).stderr
+
+
 def test_a_verification_without_its_register_is_not_recorded_and_says_so(terminal, suspects, mark, monkeypatch):
     real = Register.__init__
 

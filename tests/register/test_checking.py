@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from wmplug.errors import RegisterError
+from wmplug.keys import binding
 from wmplug.register import receipts
 from wmplug.register.checking import check
 from wmplug.register.statements import FIRST, TYPES, Signer, decode, encode
@@ -18,9 +19,10 @@ from wmplug.register.timestamps import Trust
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "register"
 OWNER, RECORDER = Signer(bytes(32)), Signer(bytes([1]) * 32)
-REGISTER, MARK = "ab" * 32, "cd" * 16
+OPENING = "ab" * 32
+REGISTER, MARK = binding(OPENING, OWNER.public.hex()), "cd" * 16
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
-OPENED = ("register.opened", {"name": "Ada", "public": OWNER.public.hex()}, OWNER)
+OPENED = ("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING}, OWNER)
 SECRET = ("secret.committed", {"watermark": MARK, "commitment": "ee" * 32}, OWNER)
 EVIDENCE = {"register": REGISTER, "secret_committed": 1, "salt": None}
 TRIGGERS = {"watermark": MARK, "recorder": RECORDER.public.hex(), "root": "ff" * 32, "evidence": EVIDENCE}

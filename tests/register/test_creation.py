@@ -8,7 +8,7 @@ import pytest
 from wmplug import create, load, verify
 from wmplug.errors import InputError, RegisterError
 from wmplug.keys import Owner
-from wmplug.register import Register
+from wmplug.register import Register, Signer
 from wmplug.register.checking import check
 
 PASSPHRASE = "correct horse battery staple"
@@ -99,6 +99,29 @@ def test_a_register_that_cannot_be_written_makes_no_watermark(owner, digits):
     log.write_bytes(log.read_bytes() + b"garbage\n")
     with pytest.raises(RegisterError):
         make(owner, digits, triggers=22)
+
+
+def test_nobody_else_begins_a_log_under_an_owners_id(owner, digits, tmp_path):
+    """The id commits to the owner's signing key, and so does whoever publishes it early."""
+    make(owner, digits)
+    forged = tmp_path / "forged"
+    forged.mkdir()
+    (forged / "owner.pub").write_bytes((owner.path / "owner.pub").read_bytes())
+    thief = Signer(bytes(32))
+    opening = next(iter(Register(owner.path).entries())).body["opening"]
+    body = {"name": owner.name, "public": thief.public.hex(), "opening": opening}
+    Register(forged, thief).append("register.opened", body)
+    (finding,) = [one for one in check(forged).findings if one.level == "refused"]
+    assert finding.code == "other-owner"
+    with pytest.raises(RegisterError, match="somebody else wrote it"):
+        Register.of(dataclasses.replace(owner, path=forged))
+
+
+def test_another_name_in_owner_pub_is_flagged(owner, digits):
+    make(owner, digits)
+    file = owner.path / "owner.pub"
+    file.write_text(file.read_text().replace("Ada", "Eve"))
+    assert [one.code for one in check(owner.path).findings if one.level == "flagged"] == ["other-name"]
 
 
 def test_keys_of_two_registers_have_nothing_in_common(tmp_path, digits):

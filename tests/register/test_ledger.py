@@ -45,6 +45,22 @@ def test_a_retry_of_an_event_gives_the_entry_that_is_there(ledger, tmp_path):
     assert steps(ledger.path) == [1, 2]
 
 
+def test_an_event_id_that_another_kind_of_event_has_is_refused(ledger):
+    append(ledger, 1, event_id="secret/aa")
+    with pytest.raises(RegisterError, match="written to be in the way"):
+        ledger.append("secret.committed", {"watermark": "aa"}, event_id="secret/aa")
+    assert steps(ledger.path) == [1]
+
+
+def test_a_repair_that_cannot_be_made_is_an_error_of_the_register(ledger, tmp_path):
+    append(ledger, 1)
+    with ledger.path.open("ab") as log:
+        log.write(b"torn")
+    (tmp_path / "quarantine").write_text("a file in its place")
+    with pytest.raises(RegisterError, match="could not be written"):
+        append(Ledger(tmp_path, REGISTER, SIGNER), 2)
+
+
 def test_two_writers_in_turn_make_one_chain(ledger, tmp_path):
     other = Ledger(tmp_path, REGISTER, Signer(bytes([1]) * 32))
     for step in range(6):

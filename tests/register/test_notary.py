@@ -1,14 +1,17 @@
 """The notary's way, end to end: a claim that holds, and those that must not."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import itertools
 import json
+import re
 import shutil
 import socket
 import subprocess
 import zipfile
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -350,12 +353,67 @@ def test_no_authority_that_the_notary_accepts(story, notary, tmp_path):
     assert {time["not_before"] for time in result["times"]} == {None}
 
 
+@pytest.fixture
+def bygone(tmp_path):
+    """An authority whose certificate has expired since, with no revocation list; and a way back to when it had not."""
+    then = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(hours=1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    valid = {"since": then - timedelta(days=1), "until": then + timedelta(minutes=20)}
+    made = LabAuthority.create(tmp_path / "bygone", url="http://127.0.0.1:1", **valid)
+
+    @contextlib.contextmanager
+    def back():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(authority, "_now", lambda: then)
+            yield
+
+    with authority.serve(tmp_path / "bygone", port=port) as url:
+        yield made.trust(url), back
+
+
+def test_a_salt_of_a_token_that_lapsed_is_not_another_ones(bygone, neutral, notary, digits, tmp_path):
+    trust, back = bygone
+    owner = owner_at(tmp_path / "register", trust)
+    task = {"carriers": digits[0][:400], "labels": digits[1][:400]}
+    with back():
+        mark = wmplug.create(owner, scheme="random-label", classes=CLASSES, **task)
+    anchors.anchor(Register.of(owner), [neutral])
+    anchors.trust(owner.path, neutral)
+    trained(owner, mark)
+    result = hear(Story(owner, mark, task, neutral), notary, tmp_path)
+    assert [token["accepted"] for token in result["tokens"]] == [True]  # it covers secret and triggers
+    assert result["status"] == "NOT ATTESTED"
+    assert "is of no authority" in by_name(result)["time"]["text"]
+
+
+def test_any_salt_that_does_not_hold_leaves_the_register_unattested(bygone, neutral, notary, digits, tmp_path):
+    trust, back = bygone
+    owner = owner_at(tmp_path / "register", trust)
+    task = {"carriers": digits[0][:400], "labels": digits[1][:400]}
+    with back():
+        wmplug.create(owner, scheme="random-label", classes=CLASSES, **task)
+    (owner.path / "policy.json").unlink()
+    anchors.trust(owner.path, neutral)
+    mark = wmplug.create(owner, scheme="random-label", classes=CLASSES, triggers=90, **task)
+    trained(owner, mark)
+    anchors.trust(owner.path, trust)
+    result = hear(Story(owner, mark, task, neutral), notary, tmp_path)
+    assert result["status"] == "NOT ATTESTED"
+    assert "which does not hold" in by_name(result)["time"]["text"]
+    assert "is of no authority" not in by_name(result)["time"]["text"]
+
+
 def test_a_labs_own_authority(lab, notary, digits, tmp_path):
     story = tell(tmp_path / "register", lab.trust, digits)
     result = hear(story, notary, tmp_path)
     assert result["status"] == "NOT ATTESTED"
     certificate.certify(notary, tmp_path / "case")
-    assert "NOT ATTESTED" in (tmp_path / "case" / "certificate.html").read_text()
+    page = (tmp_path / "case" / "certificate.html").read_text()
+    cells = re.findall(r'<td(?: class="([^"]*)")?>NOT ATTESTED</td>', page)
+    assert len(cells) > 4
+    assert all("k" in classes.split() for classes in cells)  # else a narrow column breaks it inside a word
+    assert ".k { white-space: nowrap; }" in page
 
 
 def test_no_authority_at_all(notary, digits, tmp_path):
@@ -562,11 +620,15 @@ def test_a_log_that_is_shorter_than_a_receipt_says(story, notary, tmp_path):
     assert "is gone" in result["reasons"][0]
 
 
-def test_the_package_of_another_case(story, notary, tmp_path):
+def test_the_package_of_another_case_is_refused_and_the_right_one_is_heard(story, notary, tmp_path):
     folder, sealed, targets = fixed(story, notary, tmp_path)
-    rewritten(notary, sealed, lambda members: None)  # sealed anew: another file
-    result = check(notary, folder, sealed, targets)
-    assert by_name(result)["package"]["result"] == "failed"
+    other = shutil.copy(sealed, tmp_path / "other.age")
+    rewritten(notary, other, lambda members: None)  # sealed anew: another file
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(NotaryError, match="not the package that the case was fixed for"):
+        check(notary, folder, other, targets)
+    assert sorted(folder.rglob("*")) == before
+    assert check(notary, folder, sealed, targets)["status"] == "holds"
 
 
 def test_prepare_records_first_and_keeps_to_one_watermark(story, notary, tmp_path):
@@ -688,7 +750,7 @@ def test_digests(tmp_path):
 
 
 def some_models(controls=1, **changes):
-    made = [Model(n, r, "x", "found", {}) for n, r in (("s", "suspect"), ("o", "own"))]
+    made = [Model(n, r, f"{n}.dat", "found", {}) for n, r in (("s", "suspect"), ("o", "own"))]
     made += [Model(f"c{i}", "control", "x", "made by others", {}) for i in range(controls)]
     return tuple(dataclasses.replace(one, **changes) for one in made)
 
@@ -700,6 +762,7 @@ def some_models(controls=1, **changes):
         ({"models": some_models()[1:]}, "0 suspects"),
         ({"models": some_models(2, name="same")}, "name of its own"),
         ({"models": some_models(how=" ")}, "how"),
+        ({"models": some_models(reference="./x")}, "are both"),
         ({"draws": 0}, "counted from 1"),
         ({"attempts": -1}, "from 0"),
         ({"authorities": ("abc",)}, "root certificate"),
@@ -718,6 +781,48 @@ def test_cases_that_prove_nothing(changes, match):
     }
     with pytest.raises(NotaryError, match=match):
         Case(**{**whole, **changes})
+
+
+def test_one_model_by_two_names(tmp_path):
+    (tmp_path / "m.dat").write_bytes(b"weights")
+    (tmp_path / "link").symlink_to(tmp_path / "m.dat")
+    (tmp_path / "copy.dat").write_bytes(b"weights")
+    suspect, own, control = some_models()
+    for name, refused in (("link", True), ("copy.dat", False)):
+        given = dataclasses.replace(suspect, reference=str(tmp_path / name))
+        models = (given, dataclasses.replace(own, reference=str(tmp_path / "m.dat")), control)
+        with pytest.raises(NotaryError, match="are both") if refused else contextlib.nullcontext():
+            Case("c", "w", "r", "p", models, 60, 0)
+
+
+DEEP = b"[" * 200_000
+
+
+def test_json_that_is_too_deep(heard, notary, tmp_path):
+    folder = shutil.copytree(heard[1] / "case", tmp_path / "case")
+    for name, read in (
+        (CASE, Case.read),
+        (CHALLENGE, Challenge.read),
+        (RESULT, lambda file: certificate.certify(notary, file.parent)),
+    ):
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(DEEP)
+        with pytest.raises(NotaryError, match=r"RecursionError|recursion"):
+            read(folder / name)
+        (folder / name).write_bytes(kept)
+    sealed = shutil.copy(heard[1] / "claim.age", tmp_path)
+    rewritten(notary, Path(sealed), lambda members: members.update({"package.json": DEEP}))
+    with pytest.raises(NotaryError, match="no package"):
+        open_package(notary, sealed, tmp_path / "out")
+    nested = []
+    for _ in range(5000):
+        nested = [nested]
+    signed = {"certificate": {"x": nested}, "signature": {"keyid": notary.signer().keyid, "sig": ""}}
+    with pytest.raises(NotaryError, match="no certificate"):
+        certificate.verify(signed, notary.signer().public)
+    document = {**CHALLENGED.to_json(), "case": nested}
+    with pytest.raises(NotaryError, match="no challenge"):
+        Challenge.from_json(document)
 
 
 def test_a_strength_that_cannot_be_reached(tmp_path):
@@ -759,6 +864,8 @@ def test_nonces_are_committed_to_before_they_are_revealed():
     two = one.committed("opponent", said["opponent"])
     with pytest.raises(NotaryError, match="does not fit"):
         two.revealed("opponent", bytes(32))
+    with pytest.raises(NotaryError, match="notary and the opponent have not revealed"):
+        two.draw(range(9), 3)
     with pytest.raises(NotaryError, match="opponent has not revealed"):
         two.revealed("notary", NONCES["notary"]).draw(range(9), 3)
     with pytest.raises(NotaryError, match="8 bytes"):

@@ -3,11 +3,13 @@ from datetime import datetime, timezone
 import pytest
 
 from wmplug.errors import CorruptEntryError
+from wmplug.keys import binding
 from wmplug.register.reading import RECORDED, Reading, take
 from wmplug.register.statements import FIRST, TYPES, Signer, decode, encode
 
 OWNER, RECORDER, OTHER = (Signer(bytes([i]) * 32) for i in range(3))
-REGISTER, MARK, OTHER_MARK = "ab" * 32, "cd" * 16, "ef" * 16
+OPENING = "ab" * 32
+REGISTER, MARK, OTHER_MARK = binding(OPENING, OWNER.public.hex()), "cd" * 16, "ef" * 16
 
 
 class Log:
@@ -15,7 +17,7 @@ class Log:
 
     def __init__(self):
         self.reading, self.seq = Reading(), 0
-        self("register.opened", {"name": "Ada", "public": OWNER.public.hex()})
+        self("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING})
 
     def __call__(self, kind, body=None, *, by=OWNER, time="2026-01-31T12:00:00Z"):
         predicate = {"register": REGISTER, "seq": self.seq, "prev": FIRST, "type": kind, "body": body or {}}

@@ -93,8 +93,17 @@ def test_a_log_that_is_damaged_stops_the_record_not_the_run(mark):
     with pytest.warns(EvidenceWarning, match="NOT EVIDENCED.*Nothing is appended"):
         run.start(data=[1], arguments={}, model=object())
     run.inserted(3, step=1, epoch=1.0)
-    with pytest.raises(RegisterError, match="Nothing is appended"):
-        Run(mark, "plain", require=True).start(data=[1], arguments={}, model=object())
+    with pytest.raises(RegisterError, match="does not hold"):
+        Run(mark, "plain", require=True)
+
+
+def test_a_run_that_must_be_recorded_does_not_go_on_from_an_edited_log(mark):
+    log = mark.register / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b'"sig":"', b'"sig":"A', 1)
+    log.write_bytes(b"".join(lines))
+    with pytest.raises(RegisterError, match=r"does not hold .*entry 1"):
+        Run(mark, "plain", require=True)
 
 
 def test_other_processes_than_the_main_one_record_nothing(mark):

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
@@ -118,6 +119,39 @@ def story(tmp_path_factory, digits, trust):
     other = verify(mark, independent, exhaustive=True)
     secrets = (*owner.roots(), owner.signing_seed(), mark.signing_seed(), PASSPHRASE.encode(), b"hf_secret")
     return Story(owner.path, mark, stolen, other, secrets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A run whose last checkpoint is a file of what the end of training names.
+
+    Attributes:
+        document: the dossier.
+        file: the entry of the file.
+        live: the entry of the live model.
+    """
+
+    document: dict
+    file: object
+    live: object
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory, digits):
+    """Without timestamps; evaluation, save and end of training look at one model, an earlier file is another one."""
+    folder = tmp_path_factory.mktemp("saved")
+    owner = Owner.create(folder / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    mark = create(owner, scheme="random-label", carriers=digits[0][:300], classes=10, triggers=10)
+    run, verdict = Run(mark, "plain"), verify(mark, lambda x: np.zeros(len(x), int), exhaustive=True)
+    run.start(data=digits, arguments={}, model=object())
+    numbers = {"w": np.arange(6.0)}
+    for step, named in ((5, {"w": np.zeros(6)}), (9, {"tied": numbers["w"]}), (10, numbers)):
+        save_file(named, folder / f"{step}.safetensors")
+        run.checkpoint(verdict, step=step, epoch=None, system=folder / f"{step}.safetensors")
+    run.checkpoint(verdict, step=10, epoch=1.0)
+    run.finish(verdict, step=10, epoch=1.0, system=numbers, total=20)
+    *_, file, live = [entry for entry in Register(owner.path).entries() if entry.type == "system.committed"]
+    return Saved(dossier.gather(owner.path), file, live)
 
 
 @pytest.fixture

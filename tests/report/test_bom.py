@@ -37,7 +37,7 @@ def test_the_model_has_its_digest_its_card_and_its_data(story, made):
     bodies = {entry.type: entry.body for entry in Register(story.path).entries()}
     assert model["name"] == "sklearn.neural_network._multilayer_perceptron.MLPClassifier"
     assert model["hashes"] == [{"alg": "SHA-256", "content": bodies["system.committed"]["tensors"]["sha256"]}]
-    assert {"name": "wmplug:hash-of", "value": "numbers of the model (SHA-256)"} in model["properties"]
+    assert {"name": "wmplug:hash-of", "value": "the tensors, whatever the file (SHA-256)"} in model["properties"]
     assert {"name": "wmplug:watermark:root", "value": story.mark.public["root"]} in model["properties"]
     assert data["hashes"] == [{"alg": "SHA-256", "content": bodies["dataset.committed"]["root"]}]
     card = model["modelCard"]
@@ -73,6 +73,16 @@ def test_a_system_recorded_from_files_is_a_model_too(document):
     made = bom.bom({**document, "runs": [], "assets": [{**asset, "digests": files}]})
     assert made["components"][0]["hashes"] == [{"alg": "SHA-256", "content": "ab" * 32}]
     assert faults(made) is None
+
+
+def test_the_file_that_was_saved_is_the_model_and_its_tensors_are_told_too(saved):
+    entry, digest = saved.file, saved.file.body["files"]["digests"]["."]
+    (model,) = [part for part in bom.bom(saved.document)["components"] if part["type"] == "machine-learning-model"]
+    assert model["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    told = {one["name"]: one["value"] for one in model["properties"]}
+    assert told["wmplug:hash-of"] == "the file that was saved (SHA-256)"
+    assert told["wmplug:the tensors, whatever the file (SHA-256)"] == entry.body["tensors"]["sha256"]
+    assert faults(bom.bom(saved.document)) is None
 
 
 def test_a_register_without_a_model_or_one_that_does_not_hold_has_none(document, hostile):

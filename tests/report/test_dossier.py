@@ -4,6 +4,7 @@ import html.parser
 import json
 import re
 import shutil
+from datetime import datetime, timezone
 
 import pytest
 
@@ -11,9 +12,11 @@ from wmplug import create
 from wmplug.errors import RegisterError
 from wmplug.keys import Owner
 from wmplug.register import Register, receipts
+from wmplug.register.checking import Report
 from wmplug.register.creation import Witness
 from wmplug.register.statements import Signer
-from wmplug.report import dossier, facts, suspects, words
+from wmplug.register.timeline import Stamp
+from wmplug.report import checks, dossier, facts, suspects, words
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -63,6 +66,8 @@ def test_a_labs_stamps_attest_nothing_and_the_page_says_so_first(document, page)
     assert any("LAB ONLY" in reason for reason in document["attestation"]["reasons"])
     assert page.text.index("NOT ATTESTED") < page.text.index("In short")
     assert {mark["key"] for mark in document["watermarks"]} == {"lab"}
+    assert results(document)["timestamps"] == results(document)["order"] == "not attested"
+    assert page.text.count("Lab only: the") == 2
     assert '@top-right { content: "NOT ATTESTED"' in dossier.render(document)
 
 
@@ -70,13 +75,15 @@ def test_without_any_stamp_nothing_is_attested(hostile):
     document = dossier.gather(hostile)
     assert document["attestation"]["status"] == "not attested"
     assert "no timestamp" in document["attestation"]["reasons"][0]
-    assert results(document)["timestamps"] == "nothing to check"
+    assert results(document)["timestamps"] == results(document)["order"] == "not attested"
+    assert "None: there is no timestamp" in Text(dossier.render(document)).text
     assert "There is none. NOT ATTESTED." in Text(dossier.render(document)).text
 
 
 @pytest.mark.usefixtures("real_authority")
 def test_an_authoritys_stamps_attest_and_the_page_is_calm(story):
     document = dossier.gather(story.path)
+    assert results(document)["timestamps"] == results(document)["order"] == "passed"
     assert document["attestation"] == {
         "status": "attested",
         "headline": "ATTESTED",
@@ -93,7 +100,8 @@ def test_what_came_after_the_last_stamp_is_named(copy):
     Register.of(Owner.open(copy, passphrase=PASSPHRASE)).append("model.released", {"version": "1.0"})
     document = dossier.gather(copy)
     assert document["attestation"]["status"] == "partly attested"
-    assert "from entry 68 on" in document["attestation"]["reasons"][0]
+    said = "1 entry, from entry 68 on, came after the last timestamp of an authority and is dated by"
+    assert said in document["attestation"]["reasons"][0]
 
 
 @pytest.mark.usefixtures("real_authority")
@@ -142,7 +150,7 @@ def test_each_entry_lies_in_its_sandwich(story, document):
 
 def test_every_look_is_told_and_drawn(story, document, page):
     (run,) = document["runs"]
-    assert len(run["looks"]) == 13
+    assert len(run["looks"]) == 12
     assert run["inserted"] == 480 * 24
     assert run["looks"][-1]["state"] == "proven"
     assert run["looks"][-1]["log10_p"] < -20
@@ -176,7 +184,90 @@ def test_controls_stand_apart_and_prove_nothing(document, page):
     assert control["entry"] is None
     assert "not recorded in the register" in page.text
     assert page.text.count("key NOT ATTESTED") == 1
-    assert "0 of them matched beyond luck" in page.text or control["state"] == "evidence"
+    assert "1 control: 0 matched beyond luck; 1 given as a file" in page.text or control["state"] == "evidence"
+
+
+def short(document):
+    return Text(dossier.render(document)).text.partition("In short")[2].partition("1. Who")[0]
+
+
+def test_a_verdict_that_is_given_as_a_file_is_marked_at_the_top(saved, story):
+    assert "given as a file, not recorded" not in short(dossier.gather(story.path))
+    given = dossier.gather(story.path, verdicts=[("suspect", "suspect.json", story.other)])
+    assert short(given).count("given as a file, not recorded") == 1
+
+
+def test_a_suspect_that_was_asked_twice_is_shown_once_and_with_both_entries(copy):
+    register = Register.of(Owner.open(copy, passphrase=PASSPHRASE))
+    (asked,) = [entry for entry in register.entries() if entry.type == "suspect.verified"]
+    again = register.append("suspect.verified", asked.body)
+    other = register.append("suspect.verified", {**asked.body, "suspect": "another app"})
+    first, second = dossier.gather(copy)["suspects"]
+    assert (first["entries"], first["source"]) == ([asked.seq, again.seq], f"entries {asked.seq}, {again.seq}")
+    assert (second["entries"], second["source"]) == ([other.seq], f"entry {other.seq}")
+
+
+def test_the_file_that_was_saved_stands_for_the_live_model(saved):
+    (run,), assets = saved.document["runs"], saved.document["assets"]
+    (system,) = [asset for asset in assets if asset["asset"] == "finished system"]
+    assert saved.file.body["files"]
+    assert saved.live.body["files"] is None
+    assert run["system"] == system["entry"] == saved.file.seq
+    assert system["digests"] == {
+        "the file that was saved (SHA-256)": saved.file.body["files"]["digests"]["."],
+        "the tensors, whatever the file (SHA-256)": saved.live.body["tensors"]["sha256"],
+    }
+    assert f"(entry {saved.live.seq}) found the same tensors in the live model." in system["text"]
+    page = Text(dossier.render(saved.document)).text
+    assert all(f"{name} {digest}" in page for name, digest in system["digests"].items())
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, "file"),
+        ({"files": None}, "live"),
+        ({"run": "0" * 32}, "live"),
+        ({"tensors": {"sha256": "a", "contents": "b"}}, "live"),
+        ({"tensors": None}, "live"),
+    ],
+)
+def test_only_a_file_of_the_same_tensors_and_run_does(saved, change, kept):
+    file = dataclasses.replace(saved.file, body={**saved.file.body, **change})
+    about = {"run": saved.live.body["run"], "watermark": saved.live.body["watermark"]}
+    end = dataclasses.replace(
+        saved.live, seq=99, type="training.finished", body={**about, "system": saved.live.seq, "verdict": None}
+    )
+    (run,) = facts.runs(facts.Facts((file, saved.live, end), None))
+    assert run["system"] == getattr(saved, kept).seq
+
+
+def test_one_model_at_one_step_is_one_look(saved):
+    (run,) = saved.document["runs"]
+    assert [look["step"] for look in run["looks"]] == [5, 9, 10]
+    last = run["looks"][-1]
+    assert last["entry"] == last["entries"][0] == saved.file.seq + 1
+    assert len(last["entries"]) == 3
+    assert last["epoch"] == 1.0
+
+
+def test_each_check_says_what_it_found(document, page):
+    found = {check["check"]: check["found"] for check in document["checks"]}
+    assert found["entries"].startswith(f"{document['who']['entries']} entries held, claimed between 20")
+    count = len(document["anchors"])
+    assert found["timestamps"].startswith(f"{count} of {count} timestamps held, from 20")
+    assert f"{count} of a laboratory (LAB ONLY). An authority dates no entry." in found["timestamps"]
+    assert f"secret in entry {document['watermarks'][0]['secret_entry']}, questions in entry" in found["order"]
+    assert all(text in page.text for text in found.values())
+    assert "Result What was found" in page.text
+    assert " passed passed" not in page.text
+
+
+def test_a_lone_stamp_of_a_laboratory_is_said_in_the_singular():
+    stamp = Stamp(1, 0, datetime(2026, 11, 23, tzinfo=timezone.utc), "Lab", lab=True)
+    for stamps, said in (((stamp,), "The only timestamp is a"), ((stamp, stamp), "The only timestamps are a")):
+        report = Report("0" * 64, 2, "0" * 64, stamps, (), {})
+        assert checks.attestation(facts.Facts((), report), [])["reasons"][0].startswith(said)
 
 
 def test_a_verdict_that_is_recorded_is_not_shown_twice(story):
@@ -284,7 +375,7 @@ def test_every_finding_is_shown(copy):
     text = Text(dossier.render(document)).text
     for code in ("torn-tail", "token-unreadable"):
         assert code in text
-    assert results(document)["entries"] == results(document)["timestamps"] == "flagged"
+    assert (results(document)["entries"], results(document)["timestamps"]) == ("flagged", "not attested")
 
 
 def test_receipts_are_checked(story, copy):
@@ -330,5 +421,5 @@ def test_a_long_run_fits_a_page(story):
     document = dossier.gather(story.path)
     document["runs"][0]["looks"] *= 100
     page = Text(dossier.render(document))
-    assert "of 1,300 looks are shown" in page.text
+    assert "of 1,200 looks are shown" in page.text
     assert [tag for tag, _ in page.elements].count("tr") < 150

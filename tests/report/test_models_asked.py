@@ -50,7 +50,9 @@ def test_a_certificate_that_was_edited_is_refused(story, tmp_path):
         suspects.certificate(file)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"certificate": 1}', '{"certificate": {"result": {"notary": {}}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "[" * 200_000, '{"certificate": 1}', '{"certificate": {"result": {"notary": {}}}}']
+)
 def test_what_is_no_certificate_or_no_verdict_is_refused(tmp_path, text):
     file = tmp_path / "file.json"
     file.write_text(text)

@@ -58,6 +58,13 @@ def test_every_type_of_entry_has_words():
         assert kind not in words.event(kind, {})
 
 
+def test_what_is_one_is_said_in_the_singular():
+    assert (words.entries(0), words.entries(7)) == ("entry 0", "entries 0 to 7")
+    assert (words.named([4]), words.named([4, 9])) == ("entry 4", "entries 4, 9")
+    assert words.event("watermark.inserted", {"triggers": 1}).endswith(": 1 time")
+    assert words.event("watermark.inserted", {"triggers": 1200}).endswith(": 1,200 times")
+
+
 def test_what_inconclusive_means_is_said():
     assert "never means that the model is not a copy" in words.STATES["inconclusive"]
     assert any("not the chance that the other side is innocent" in text for text in words.NOT_SAID)

@@ -80,7 +80,7 @@ def prepare(
     if logo is not None:
         material["logo"] = str(logo)
     pairs = dict(_pair(text, "--reference") for text in references or [])
-    recipient = str(read_json(Path(to))["recipient"]) if os.path.exists(to) else to
+    recipient = _recipient(Path(to)) if os.path.exists(to) else to
     inputs, natural, _ = files.read(carriers, labels)
     words = passphrase()
     with progress("Sealing"):
@@ -95,6 +95,13 @@ def prepare(
 
 def _public_line(file: Path) -> dict[str, Any]:
     return read_json(file) if file.suffix == ".json" else wmplug.read_public(file)
+
+
+def _recipient(file: Path) -> str:
+    recipient = read_json(file).get("recipient")
+    if not isinstance(recipient, str):
+        raise InputError(f"{file} names nobody to seal to: give the notary.pub that the notary handed out")
+    return recipient
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -205,6 +212,7 @@ def _open_case(
     opened = open_package(Notary.open(keys, passphrase=passphrase()), package, folder)
     public = opened.public
     case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **fixed)
+    hearing.check_left(opened, folder / "register", case.draws)
     hearing.open_case(folder, case, public["classes"])
     return opened.references
 

@@ -51,6 +51,10 @@ def check(
     receipt: Annotated[
         list[Path] | None, typer.Option("--receipt", help="A receipt that was handed out; may be given again.")
     ] = None,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option("--trust", help="Authorities to believe, instead of those the owner's policy names; trust files."),
+    ] = None,
     headers: Annotated[
         Path | None,
         typer.Option(
@@ -61,9 +65,13 @@ def check(
 ) -> None:
     """Check the record, offline and without any key: exit code 0 if nothing is refused, 1 if something is."""
     given = [receipts.read(file) for file in receipt or []]
+    believed = None if trust is None else [_module("anchors:read_trust").read_trust(file) for file in trust]
     with progress("Checking") as shown:
         report = checking.check(
-            register, receipts=given, progress=lambda done: shown.update(shown.task_ids[0], completed=done)
+            register,
+            receipts=given,
+            authorities=believed,
+            progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
     if headers is not None or "retimestamp" in report.counts:
         report = _with_calendars(report, register, headers)
@@ -71,6 +79,8 @@ def check(
         print_json(report.to_json())
     else:
         _print(report)
+        if report.ok and not given:
+            out.print("Whether entries are missing at the end, only a receipt tells (--receipt) or a later token.")
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -103,7 +113,7 @@ def _print(report: checking.Report) -> None:
     unattested = report.entries - report.attested
     if unattested:
         out.print(
-            f"NOT ATTESTED: {'no entry' if not report.attested else f'the last {unattested} entries'} dated by an "
+            f"NOT ATTESTED: {'no entry' if not report.attested else f'not the last {unattested} of them'} dated by an "
             "authority; claimed times are the owner's own clock"
         )
     out.print("ok" if report.ok else "REFUSED", style="bold green" if report.ok else "bold red")

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ import wmplug
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys import write_new
+
+if TYPE_CHECKING:
+    from wmplug.register import Register as Log
 
 
 def spend(
@@ -21,16 +24,40 @@ def spend(
     from wmplug.register import Register as Log
     from wmplug.register import disclosure
 
-    try:
-        result = read_json(file)["certificate"]["result"]
-        told = (str(result["watermark"]["id"]), list(result["rows_asked"]), str(result["case"]))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file} is no certificate ({error}): give certificate.json") from None
+    watermark, case, rows = _asked(file, Log(register))
     owner = wmplug.Owner.open(register, passphrase=passphrase())
-    entry = disclosure.spend(Log.of(owner), told[0], told[1], "asked by a notary", told[2])
+    entry = disclosure.spend(Log.of(owner), watermark, rows, "asked by a notary", case)
     if as_json:
-        return print_json({"entry": entry.seq, "rows": len(told[1])})
-    out.print(f"entry {entry.seq}: {len(told[1])} triggers are spent")
+        return print_json({"entry": entry.seq, "rows": len(rows)})
+    out.print(f"entry {entry.seq}: {len(rows)} triggers are spent")
+
+
+def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
+    """Watermark, case and rows of a certificate, if the owner had disclosed these rows to a notary for this case."""
+    from wmplug.report import certificate
+
+    signed = read_json(file)
+    try:
+        public = bytes.fromhex(signed["certificate"]["result"]["notary"]["public"])
+        result = certificate.verify(signed, public)["result"]
+        watermark, case, rows = result["watermark"]["id"], result["case"], list(result["rows_asked"])
+    except (NotaryError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file} is no certificate ({error}): give certificate.json") from None
+    told = (
+        entry.body
+        for entry in log.entries()
+        if entry.type == "disclosure" and (entry.body.get("watermark"), entry.body.get("case")) == (watermark, case)
+    )
+    sealed = next((body for body in told if body.get("revealed") is None), None)
+    if sealed is None:
+        raise NotaryError(
+            f"{log.path} has sealed nothing to a notary for case {case} and watermark {watermark}: this certificate is "
+            "of another register, or nobody's"
+        )
+    disclosed = set(sealed["rows"])
+    if wrong := [row for row in rows if type(row) is not int or row not in disclosed]:
+        raise NotaryError(f"{file} names rows that the watermark does not have ({wrong[0]!r}): nothing is recorded")
+    return watermark, case, rows
 
 
 def reveal(
@@ -92,7 +119,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read ({error}): check the path") from None
     if not isinstance(document, dict):
         raise InputError(f"{file} holds no JSON object: check the path")

@@ -114,6 +114,8 @@ def _record(
         if spend:
             disclosure.spend(record, mark.id, rows, f"asked of {suspect}", f"verify/{entry.seq}")
     except RegisterError as error:
+        if spend:  # whoever trusts the next --fresh would ask the same again
+            raise RegisterError(f"asked and NOT recorded as spent ({verdict}): {error}") from error
         err.print(f"not recorded: {error}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wmplug import plugins
 from wmplug.errors import RegisterError
-from wmplug.keys import Owner
+from wmplug.keys import Owner, opening_of
 from wmplug.register import ledger
 from wmplug.register.statements import Entry as Entry
 from wmplug.register.statements import Signer as Signer
@@ -33,7 +33,7 @@ class Register:
         try:
             self.public: dict[str, Any] = json.loads((self.path / "owner.pub").read_bytes())
             self.id = str(self.public["commitment"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RegisterError(
                 f"{self.path} is no register ({type(error).__name__} at its owner.pub): make one with `wmplug init "
                 "--register DIR --name NAME`, or check the path"
@@ -53,10 +53,19 @@ class Register:
             return resumed
         signer = Signer(owner.signing_seed())
         register = cls(owner.path, signer)
-        begun = {"name": owner.name, "public": signer.public.hex()}
-        if next(register.entries(), None) is None:
+        begun = {"name": owner.name, "public": signer.public.hex(), "opening": opening_of(owner.roots()[0])}
+        first = next(register.entries(), None)
+        if first is None:
             register.append("register.opened", begun, event_id="opened")
+        elif first.body.get("public") != begun["public"] and not register._introduces(begun["public"]):
+            raise RegisterError(
+                f"{register.log} was begun with another key than its owner's: somebody else wrote it; restore the "
+                "register from a copy"
+            )
         return register
+
+    def _introduces(self, public: str) -> bool:
+        return any(entry.type == "key.rotated" and entry.body.get("public") == public for entry in self.entries())
 
     def append(
         self,

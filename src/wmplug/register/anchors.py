@@ -48,7 +48,7 @@ def policy(folder: Path) -> list[Trust]:
         return []
     try:
         return [Trust.from_json(one) for one in json.loads(file.read_bytes())["tsa"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RegisterError(f"{file} cannot be read ({error}): restore it, or name the authority anew") from error
 
 
@@ -67,7 +67,7 @@ def read_trust(file: Path) -> Trust:
     """
     try:
         return Trust.from_json(json.loads(file.read_bytes()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RegisterError(
             f"{file} is no trust file ({error}): give one with url, roots, pins and policies"
         ) from error

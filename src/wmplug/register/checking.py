@@ -114,6 +114,8 @@ def check(
 def _check_end(reading: Reading, register: Register) -> None:
     if not reading.hashes:
         reading.find("refused", "empty", None, "the log has no entry")
+    elif (first := next(register.entries())).body.get("name") != register.public.get("name", first.body.get("name")):
+        reading.find("flagged", "other-name", None, "owner.pub names another owner than the log's first entry")
     elif cut := ledger.torn(register.log):
         reading.find("flagged", "torn-tail", None, f"{cut} bytes after the last entry: of a write that was cut")
 

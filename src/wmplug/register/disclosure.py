@@ -66,10 +66,13 @@ def spent_in(register: Register, watermark: str, *, before: str | None = None) -
         body = entry.body
         shown = entry.type == "disclosure" and body.get("revealed") is not None
         if (shown or entry.type == "trigger.spent") and body.get("watermark") == watermark:
-            if body["case"] == before:
+            case, rows = body.get("case"), body.get("rows")
+            if case == before and before is not None:
                 break
-            for row in body["rows"]:
-                gone.setdefault(int(row), str(body["case"]))
+            # A key that signs for a run may have written anything; what is no row spends none.
+            for row in rows if isinstance(rows, list) else ():
+                if type(row) is int:
+                    gone.setdefault(row, str(case))
     return gone
 
 

@@ -117,19 +117,23 @@ class Ledger:
         """
         if kind not in TYPES:
             raise RegisterError(f"there is no event type {kind!r}; there are: {', '.join(sorted(TYPES))}")
-        with self._locked() as log:
+        with self._whole(), self._locked() as log:
             self._catch_up(log)
             if event_id is not None and event_id in self._events:
-                return self._read_again(log, *self._events[event_id]), False
+                return self._same(self._read_again(log, *self._events[event_id]), kind), False
             return self._write(log, kind, body, subject, event_id or uuid.uuid4().hex), True
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _whole(self) -> Iterator[None]:
         try:
-            new = not self.path.exists()
-            log = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            yield
         except OSError as error:
             raise self._unwritten(error) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        new = not self.path.exists()
+        log = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(log, fcntl.LOCK_EX)
             if new:
@@ -216,13 +220,22 @@ class Ledger:
         try:
             _write_all(log, line)
             os.fsync(log)
-        except OSError as error:
+        except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(log, self._end)
                 os.fsync(log)
-            raise self._unwritten(error) from error
+            raise
         self._note(line)
         self._last = entry
+        return entry
+
+    def _same(self, entry: Entry, kind: str) -> Entry:
+        if entry.type != kind:
+            raise RegisterError(
+                f"entry {entry.seq} of {self.path} has the event id {entry.event_id!r} already, and is {entry.type} "
+                f"instead of {kind}: it was written to be in the way; `wmplug register log` shows it, and its key can "
+                "be revoked (`wmplug owner revoke`)"
+            )
         return entry
 
     def _read_again(self, log: int, seq: int, offset: int) -> Entry:
@@ -241,8 +254,8 @@ class Ledger:
 
     def _unwritten(self, error: OSError) -> RegisterError:
         return RegisterError(
-            f"{self.path} could not be written ({error.strerror}): the event is not recorded, what was recorded before "
-            "is untouched; make room or give write access, and repeat"
+            f"{self.path} could not be written ({error.strerror or error}): the event is not recorded, and what was "
+            "recorded before is untouched; make room or give write access, and repeat"
         )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from wmplug.errors import CorruptEntryError
+from wmplug.keys import binding
 from wmplug.register.recovery import is_proven
 from wmplug.register.statements import Entry, keyid_of
 
@@ -87,6 +88,10 @@ def take(reading: Reading, entry: Entry, register: str) -> None:
     try:
         if entry.seq == 0:
             _introduce(reading.owners, entry.body["public"])
+            if binding(entry.body["opening"], entry.body["public"]) != register:
+                raise _corrupt(
+                    entry, "other-owner", "the register's id commits to another key: its owner wrote no such"
+                )
         _check_signature(reading, entry)
         _learn(reading, entry)
     except (KeyError, TypeError, ValueError, AttributeError):

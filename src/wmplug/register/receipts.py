@@ -64,7 +64,7 @@ class Receipt:
                 str(document["keyid"]),
                 base64.b64decode(document["sig"], validate=True),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise RegisterError(
                 f"this is no receipt ({type(error).__name__}: {error}): give the file that `wmplug "
                 "register receipt` wrote"
@@ -96,7 +96,7 @@ def read(path: Path) -> Receipt:
     """
     try:
         return Receipt.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RegisterError(
             f"{path} is no receipt ({error}): give the file that `wmplug register receipt` wrote"
         ) from error

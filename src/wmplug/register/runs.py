@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from wmplug.errors import EvidenceWarning, RegisterError
 from wmplug.register import Entry, Register, Signer, assets
+from wmplug.register.checking import check
 from wmplug.verdict import Verdict
 from wmplug.watermark import Watermark
 
@@ -53,11 +54,11 @@ class Run:
                 "(Owner.create, or `wmplug init`)"
             )
         if main and mark.register is not None:
-            self._attempt(self._open)
-
-    def _open(self) -> None:
-        assert self.mark.register is not None
-        self._register = Register(self.mark.register, Signer(self.mark.signing_seed()))
+            folder, seed = mark.register, mark.signing_seed()
+            self._register = self._attempt(lambda: Register(folder, Signer(seed)))
+            if require and not (report := check(folder)).ok:
+                found = next(finding for finding in report.findings if finding.level == "refused")
+                self._miss(f"the register does not hold ({found.text}): `wmplug register check`")
 
     def start(self, *, data: Any, arguments: Any, model: Any) -> None:
         """Before the first step.

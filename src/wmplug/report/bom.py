@@ -79,11 +79,12 @@ def _hashes(digest: str | None) -> list[dict[str, str]]:
 
 
 def _model(document: Fact, run: Fact | None, system: Fact | None) -> Fact:
-    """One finished system; `wmplug:hash-of` says what its hash is of."""
+    """One finished system; `wmplug:hash-of` says what its hash is of, and other digests are properties."""
     used: Mapping[str, Any] = run["assets"] if run else {}
     architecture, parameters = (_asset(document, used.get(part)) for part in ("architecture", "parameters"))
     digests: Mapping[str, str] = system["digests"] if system else {}
     kind, digest = next(iter(digests.items()), (None, None))
+    others = {name: other for name, other in digests.items() if name != kind}
     mark = next((one for one in document["watermarks"] if run and one["watermark"] == run["watermark"]), None)
     number = run["run"] if run else f"entry-{system and system['entry']}"
     return {
@@ -95,6 +96,7 @@ def _model(document: Fact, run: Fact | None, system: Fact | None) -> Fact:
         "properties": _properties(
             **{
                 "hash-of": kind,
+                **others,
                 "run": run and run["run"],
                 "adapter": run and run["adapter"],
                 "watermark:root": mark and mark.get("root"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from wmplug.errors import InputError, RegisterError
 from wmplug.keys import write_new
+from wmplug.report import words
 from wmplug.report.facts import Fact
 
 BEGIN, END = "<!-- wmplug:begin -->", "<!-- wmplug:end -->"
@@ -37,7 +38,7 @@ def section(document: Fact) -> str:
         if anchor["holds"]:
             lab = ", **LAB ONLY, NOT ATTESTED**" if anchor["lab"] else ""
             where = f"{anchor['time']}, {_plain(anchor['authority'])}{lab}"
-            lines.append(_line("timestamp", f"entries 0 to {anchor['covers']}: {where}, token `{anchor['token']}`"))
+            lines.append(_line("timestamp", f"{words.entries(anchor['covers'])}: {where}, token `{anchor['token']}`"))
     return "\n".join([*lines, END])
 
 

@@ -86,7 +86,7 @@ def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
         result: dict[str, Any] = document["result"]
         _check_signature(result, document["signature"], public, RESULT_TYPE)
         files = dict(result["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotaryError(
             f"{folder / RESULT} cannot be read ({type(error).__name__}): hear the case first (`wmplug notary check`)"
         ) from None
@@ -122,7 +122,7 @@ def verify(signed: Mapping[str, Any], public: bytes) -> dict[str, Any]:
         _check_signature(document, signed["signature"], public, TYPE)
         if document["schema"] != SCHEMA:
             raise ValueError(document["schema"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise NotaryError(f"this is no certificate ({type(error).__name__}: {error}): give certificate.json") from None
     return document
 

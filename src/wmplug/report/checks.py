@@ -1,9 +1,11 @@
 """What was checked of the register, each check with its result; and whether anything of it is attested."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from wmplug.register.checking import Report
 from wmplug.report import words
-from wmplug.report.facts import Fact, Facts
+from wmplug.report.facts import Fact, Facts, instant
 
 ENTRIES, TIMES, ORDER, CLOCK, KEYS, RECEIPTS = "entries", "timestamps", "order", "clock", "keys", "receipts"
 _CHECKS = {
@@ -39,6 +41,18 @@ _BY_CODE = {
     TIMES: {"anchors-unchecked", "token-unreadable", "time-runs-back"},
 }
 _WORST = ("refused", "inconclusive", "flagged")
+_UNDATED = {  # without any timestamp; with a laboratory's alone
+    TIMES: (
+        "None: there is no timestamp, so nobody outside says when any of this was done.",
+        "Lab only: the timestamps fit their entries, but whoever runs a laboratory's clock can date anything with it.",
+    ),
+    ORDER: (
+        "None: the entries stand in some order, but no timestamp parts them, so all can have been written afterwards.",
+        "Lab only: the entries stand in some order, but only a laboratory's timestamps part them, so all can have been "
+        "written afterwards.",
+    ),
+}
+_SHOWN = 5
 LEVELS = {
     "refused": "does not hold",
     "inconclusive": "proves less than it says",
@@ -49,12 +63,13 @@ LEVELS = {
 }
 
 
-def checks(facts: Facts, receipts: int) -> list[Fact]:
+def checks(facts: Facts, receipts: int, marks: Sequence[Fact]) -> list[Fact]:
     """Each check with its result and what it found.
 
     Args:
         facts: of the register.
         receipts: how many were given.
+        marks: watermarks that were committed to.
     """
     found: dict[str, list[Fact]] = {name: [] for name in _CHECKS}
     anchors = {entry.seq for entry in facts.of("anchor")}
@@ -64,11 +79,41 @@ def checks(facts: Facts, receipts: int) -> list[Fact]:
     whole = not any(fact["level"] == "refused" for fact in found[ENTRIES])
     idle = {TIMES: not anchors, CLOCK: not facts.report.stamps, RECEIPTS: not receipts}
     idle[ORDER] = not facts.of("triggers.committed")
+    told = _told(facts, receipts, marks)
     return [
         {"check": name, "title": title, "means": means, "findings": found[name]}
-        | _result(found[name], whole or name == ENTRIES, idle.get(name, False))
+        | _result(facts.report, name, found[name], whole or name == ENTRIES, idle.get(name, False))
+        | {"found": told[name] if whole or name == ENTRIES else None}
         for name, (title, means) in _CHECKS.items()
     ]
+
+
+def _told(facts: Facts, receipts: int, marks: Sequence[Fact]) -> dict[str, str]:
+    """What each check looked at, in words."""
+    report, stamps, claimed = facts.report, facts.report.stamps, [entry.claimed_time for entry in facts.entries]
+    number = words.count(len(claimed), "entry", "entries")
+    span = f", claimed between {words.time(min(claimed))} and {words.time(max(claimed))}" if claimed else ""
+    times = [words.time(instant(stamp.gen_time)) for stamp in stamps]
+    dated = f", from {min(times)} to {max(times)}" if len(times) > 1 else f", of {times[0]}" if times else ""
+    lab = sum(stamp.lab for stamp in stamps)
+    keyed = [mark for mark in marks if mark["triggers_entry"] is not None]
+    orders = [
+        f"secret in entry {mark['secret_entry']}, questions in entry {mark['triggers_entry']}, "
+        + ("no training" if mark["training_entry"] is None else f"training from entry {mark['training_entry']} on")
+        for mark in keyed[:_SHOWN]
+    ] + ([f"{len(keyed) - _SHOWN} more are under 2"] if len(keyed) > _SHOWN else [])
+    withdrawn = len(facts.of("key.revoked"))
+    return {
+        ENTRIES: f"{number} held{span}.",
+        TIMES: f"{len(stamps)} of {words.count(len(facts.of('anchor')), 'timestamp')} held{dated}"
+        f"{f'; {lab} of a laboratory (LAB ONLY)' if lab else ''}. An authority dates "
+        f"{words.entries(report.attested - 1) if report.attested else 'no entry'}.",
+        ORDER: f"{words.count(len(keyed), 'watermark')} with questions{': ' if orders else ''}{'; '.join(orders)}.",
+        CLOCK: f"{words.count(len(claimed), 'claimed time')} against {words.count(len(stamps), 'timestamp')}{dated}.",
+        KEYS: f"{words.count(len({entry.keyid for entry in facts.entries}), 'key')} signed; "
+        f"{words.count(withdrawn, 'withdrawal')} recorded.",
+        RECEIPTS: f"{words.count(receipts, 'receipt')} given.",
+    }
 
 
 def _group(code: str, seq: int | None, text: str, anchors: set[int]) -> str:
@@ -84,8 +129,12 @@ def _group(code: str, seq: int | None, text: str, anchors: set[int]) -> str:
     return ENTRIES
 
 
-def _result(found: list[Fact], whole: bool, idle: bool) -> Fact:
+def _result(report: Report, name: str, found: list[Fact], whole: bool, idle: bool) -> Fact:
     levels = {fact["level"] for fact in found}
+    # What is merely odd never hides that nobody outside dates anything.
+    loose = whole and not report.attested and name in _UNDATED and not levels & {"refused", "inconclusive"}
+    if loose:
+        return {"result": "not attested", "result_text": _UNDATED[name][bool(report.stamps)]}
     for level in _WORST:
         if level in levels:
             return {"result": level, "result_text": LEVELS[level]}
@@ -111,14 +160,15 @@ def attestation(facts: Facts, marks: list[Fact]) -> Fact:
     if loose:
         reasons.append(
             f"{words.count(len(loose), 'entry', 'entries')}, from entry {loose[0]} on, came after the last timestamp "
-            "of an authority and are dated by the owner's clock alone."
+            f"of an authority and {'is' if len(loose) == 1 else 'are'} dated by the owner's clock alone."
         )
     return _say("partly attested" if reasons else "attested", reasons)
 
 
 def _no_stamp(report: Any) -> str:
     if report.stamps:
-        return "The only timestamps are a laboratory's own (LAB ONLY). Whoever runs it can date anything as he likes."
+        only = "timestamps are" if len(report.stamps) > 1 else "timestamp is"
+        return f"The only {only} a laboratory's own (LAB ONLY). Whoever runs it can date anything as he likes."
     return "There is no timestamp of an authority that holds. All times are those of the owner's own clock."
 
 

@@ -103,7 +103,7 @@ def _document(
         "assets": facts.assets(found),
         "events": facts.events(found),
         "anchors": facts.anchors(found),
-        "checks": checks.checks(found, receipts),
+        "checks": checks.checks(found, receipts, marks),
         "runs": facts.runs(found),
         "suspects": suspects.asked(found, verdicts, marks),
         "acquired": suspects.acquired(found),
@@ -136,7 +136,13 @@ def render(document: Fact) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"time": _time, "count": words.count, "odds": words.odds, "thin": _thin}
+    environment.filters |= {
+        "time": words.time,
+        "to": words.entries,
+        "count": words.count,
+        "odds": words.odds,
+        "thin": _thin,
+    }
     return environment.get_template("dossier.html").render(
         d=document,
         digest_of=hashlib.sha256(encode(document)).hexdigest(),
@@ -151,10 +157,6 @@ _MILESTONES = (
     *("model.released", "suspect.acquired", "suspect.verified"),
 )
 _ROWS = 40
-
-
-def _time(text: str) -> str:
-    return text.replace("T", " ").replace("Z", " UTC")
 
 
 def _thin(rows: list[Any]) -> list[Any]:

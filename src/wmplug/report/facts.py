@@ -106,28 +106,54 @@ def _flat(body: Mapping[str, Any]) -> dict[str, str]:
 
 def assets(facts: Facts) -> list[Fact]:
     """All assets that were committed to, the states of a model at checkpoints left out."""
-    finished = {entry.body.get("system") for entry in facts.of("training.finished")}
+    ends = {saved.seq: live for live, saved in _ends(facts)}
     kept = [
         entry
         for entry in facts.of(*ASSETS)
-        if entry.type != "system.committed" or entry.seq in finished or "run" not in entry.body
+        if entry.type != "system.committed" or entry.seq in ends or "run" not in entry.body
     ]
     return [
         {
             "asset": ASSETS[entry.type],
             "entry": entry.seq,
             "run": entry.body.get("run"),
-            "class": entry.body.get("class"),
-            **_described(entry),
+            "class": entry.body.get("class") or ends.get(entry.seq, entry).body.get("class"),
+            **_described(entry, ends.get(entry.seq, entry)),
             **facts.within(entry.seq),
         }
         for entry in kept
     ]
 
 
-def _described(entry: Entry) -> Fact:
+def _ends(facts: Facts) -> list[tuple[Entry, Entry]]:
+    """What each run ended with: the system that its end names, and the newest entry of the same tensors in files."""
+    systems = {entry.seq: entry for entry in facts.of("system.committed")}
+    lives = [systems[end.body["system"]] for end in facts.of("training.finished") if end.body.get("system") in systems]
+    return [(live, next((one for one in reversed(systems.values()) if _saves(one, live)), live)) for live in lives]
+
+
+def _saves(one: Entry, live: Entry) -> bool:
+    """Whether an entry of the same run, by the same key, names files with the very tensors of the live model."""
+    if not one.body.get("files") or live.body.get("files"):
+        return False
+    # A loader drops one of two tied names when it saves: what the tensors hold is compared, not what they are called.
+    ours, theirs = _contents(one), _contents(live)
+    by = (one.keyid, one.body.get("run")) == (live.keyid, live.body.get("run"))
+    return by and ours is not None and ours == theirs
+
+
+def _contents(entry: Entry) -> Any:
+    tensors = entry.body.get("tensors")
+    return tensors.get("contents") if isinstance(tensors, Mapping) else None
+
+
+def _described(entry: Entry, live: Entry) -> Fact:
     try:
-        return _DESCRIBE[entry.type](entry.body)
+        told = _DESCRIBE[entry.type](entry.body)
+        if entry is not live:
+            named = "" if entry.body["tensors"]["sha256"] == live.body["tensors"]["sha256"] else ", under other names"
+            told["text"] += f" The end of training (entry {live.seq}) found the same tensors in the live model{named}."
+        return told
     # The key of a training run may sign any body: one that wmplug never writes must not hide the rest.
     except (KeyError, TypeError, ValueError, AttributeError):
         return {"text": "What its entry says cannot be read.", "digests": {}}
@@ -141,7 +167,7 @@ def _dataset(body: Mapping[str, Any]) -> Fact:
         instead = body.get("instead")
         return {"text": f"NOT RECORDED record by record: {why}.", "digests": _inner_root(instead)}
     records = words.count(int(body["count"]), "record")
-    text = f"{records}. One root fixes all of them, whatever their order; it shows none of them."
+    text = f"{records}. One root fixes the whole set, whatever its order; it shows nothing of it."
     return {"text": text, "digests": {"Merkle root": body["root"]}}
 
 
@@ -153,7 +179,8 @@ def _inner_root(instead: Any) -> dict[str, str]:
 def _parameters(body: Mapping[str, Any]) -> Fact:
     text = "The settings of the training. Only their digest is shown here; the register holds them."
     if removed := words.rows(body.get("removed")):
-        text += f" {words.count(removed, 'setting')} looked like a password or access token and was left out before."
+        left = "and was" if removed == 1 else "and were"
+        text += f" {words.count(removed, 'setting')} looked like a password or access token {left} left out before."
     return {"text": text, "digests": {"SHA-256": body["sha256"]}}
 
 
@@ -172,13 +199,15 @@ def _system(body: Mapping[str, Any]) -> Fact:
     files, tensors = body.get("files"), body.get("tensors")
     digests, text = {}, "The trained model."
     if isinstance(files, Mapping):
-        single = words.rows(list(files["digests"].values())) == 1
-        digests["file (SHA-256)"] = next(iter(files["digests"].values())) if single else None
-        digests["files (Merkle root)"] = files["root"]
+        single = len(files["digests"]) == 1
+        digests["the file that was saved (SHA-256)"] = next(iter(files["digests"].values())) if single else None
+        digests["the files that were saved (Merkle root)"] = None if single else files["root"]
         text += f" {words.count(int(files['count']), 'file')}."
+    else:
+        text += " It was looked at in memory: no file of it is recorded here."
     if isinstance(tensors, Mapping):
-        digests["numbers of the model (SHA-256)"] = tensors["sha256"]
-        text += f" {words.count(int(tensors['elements']), 'number')}; their digest stays when the file format changes."
+        digests["the tensors, whatever the file (SHA-256)"] = tensors["sha256"]
+        text += f" {words.count(int(tensors['elements']), 'number')}; a change of the file format keeps their digest."
     return {"text": text, "digests": {name: digest for name, digest in digests.items() if digest}}
 
 
@@ -262,6 +291,7 @@ def _key(facts: Facts, secret: int, triggers: Entry, started: int | None) -> Fac
 def runs(facts: Facts) -> list[Fact]:
     """Training runs: what they used, what reached the model, and each look at it."""
     found: dict[str, Fact] = {}
+    saved = {live.seq: one.seq for live, one in _ends(facts)}
     for entry in facts.of("training.started", "watermark.inserted", "training.checkpoint", "training.finished"):
         run = found.setdefault(str(entry.body.get("run")), _run(entry))
         if entry.type == "training.started":
@@ -274,7 +304,22 @@ def runs(facts: Facts) -> list[Fact]:
             run["looks"].append(_look(entry))
         if entry.type == "training.finished":
             run |= {"finished_entry": entry.seq, "system": entry.body.get("system")}
-    return list(found.values())
+    return [
+        {**run, "system": saved.get(run["system"], run["system"]), "looks": _together(run["looks"])}
+        for run in found.values()
+    ]
+
+
+def _together(looks: list[Fact]) -> list[Fact]:
+    """One look for a step and result: evaluation, save and end of training look at one model."""
+    kept: dict[Any, Fact] = {}
+    for look in looks:
+        result = tuple(look[name] for name in ("step", "state", "matches", "asked", "log10_p", "target"))
+        first = kept.setdefault(look["entry"] if look["step"] is None else result, look)
+        if first is not look:
+            first["entries"] += look["entries"]
+            first |= {name: look[name] for name in ("epoch", "loss") if first[name] is None}
+    return list(kept.values())
 
 
 def _run(entry: Entry) -> Fact:
@@ -286,7 +331,11 @@ def _run(entry: Entry) -> Fact:
 def _look(entry: Entry) -> Fact:
     verdict = read_verdict(entry.body.get("verdict"))
     body = entry.body
-    look = {"entry": entry.seq, **{name: _number(body.get(name)) for name in ("step", "epoch", "loss")}}
+    look = {
+        "entry": entry.seq,
+        "entries": [entry.seq],
+        **{name: _number(body.get(name)) for name in ("step", "epoch", "loss")},
+    }
     if verdict is None:
         return {**look, "state": None, "matches": None, "asked": None, "log10_p": None, "odds": None, "target": None}
     return {

@@ -22,7 +22,7 @@ def read(file: Path) -> Verdict:
     """
     try:
         return Verdict.from_json(file.read_text(encoding="utf-8"))
-    except (StatisticsError, UnicodeDecodeError) as error:
+    except (StatisticsError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file} holds no verdict ({error}): give what `wmplug verify --json` printed") from error
 
 
@@ -32,25 +32,23 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
     Args:
         facts: of the register.
         given: role, source (name of the file) and verdict, of those beside it; one that the register has too is shown
-            once, in the role that is given here.
+            once, in the role that is given here. So is a model that was asked twice with the same result.
         marks: watermarks that were committed to; each verdict is made weaker by those it did not count.
     """
-    found: list[Fact] = []
+    kept: dict[str, Fact] = {}
     plain = [(role, source, verdict, json.loads(verdict.to_json())) for role, source, verdict in given]
     for entry in facts.of("suspect.verified"):
         role = next((one for one, _, _, told in plain if told == entry.body.get("verdict")), entry.body.get("role"))
-        about = {
-            "entry": entry.seq,
-            "source": f"entry {entry.seq}",
-            "role": role if role in ROLES else "suspect",
-            "model": str(entry.body.get("suspect")),
-            **facts.within(entry.seq),
-        }
-        found.append({**about, **_result(read_verdict(entry.body.get("verdict")), marks)})
+        about = {"role": role if role in ROLES else "suspect", "model": str(entry.body.get("suspect"))}
+        told = {**about, **_result(read_verdict(entry.body.get("verdict")), marks)}
+        same = json.dumps([{**told, "verdict": None}, entry.body.get("system"), entry.body.get("watermark")])
+        first = kept.setdefault(same, {**told, "entry": entry.seq, "entries": [], **facts.within(entry.seq)})
+        first["entries"].append(entry.seq)
+    found = [{**one, "source": words.named(one["entries"])} for one in kept.values()]
     recorded = [entry.body.get("verdict") for entry in facts.of("suspect.verified")]
     for role, source, verdict, told in plain:
         if told not in recorded:
-            about = {"entry": None, "source": source, "role": role, "model": verdict.suspect}
+            about = {"entry": None, "entries": [], "source": source, "role": role, "model": verdict.suspect}
             about |= {"not_before": None, "not_after": None}
             found.append({**about, **_result(verdict, marks)})
     return found
@@ -66,9 +64,11 @@ def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
     state = state_of(verdict.log10_e - more, verdict.target_e)
     odds, like = words.odds(log10_p), words.comparison(log10_p)
     outside = verdict.queries - verdict.failed - verdict.in_set
+    none = "was none of the possible answers, and does not"
+    none = none if outside == 1 else "were none of the possible answers, and do not"
     text = (
         f"{verdict.matches:,} of {words.count(verdict.in_set, 'answer')} matched the secret"
-        f"{f' ({outside:,} more were none of the possible answers, and do not count)' if outside else ''}. If this "
+        f"{f' ({outside:,} more {none} count)' if outside else ''}. If this "
         f"model had nothing to do with the key, the chance of so many would be {odds}.{f' {like}' if like else ''}"
     )
     return {
@@ -132,7 +132,7 @@ def certificate(file: Path) -> Fact:
             "models": [_heard(model) for model in result["models"]],
             "claimed_time": document["claimed_time"],
         }
-    except (NotaryError, ValueError, KeyError, TypeError) as error:
+    except (NotaryError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{file} is no notary's certificate ({error}): give the certificate.json that `wmplug notary certify` wrote"
         ) from error

@@ -69,7 +69,7 @@ def _band(stamp: Fact) -> Fact:
         "lab": stamp["lab"],
         "entries": str(stamp["entry"]),
         "time": stamp["time"],
-        "above": f"entries 0 to {stamp['covers']} existed by this time",
+        "above": f"{words.entries(stamp['covers'])} existed by this time",
         "below": f"entries after {stamp['entry']} came after",
         "authority": (stamp["authority"] or "")[:60],
     }

@@ -117,6 +117,21 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def time(text: str) -> str:
+    """A time of an entry as people write it: "2026-11-23 10:00:00 UTC"."""
+    return text.replace("T", " ").replace("Z", " UTC")
+
+
+def entries(last: int) -> str:
+    """All entries of a register up to one: "entry 0", "entries 0 to 7"."""
+    return f"entries 0 to {last}" if last else "entry 0"
+
+
+def named(numbers: list[int]) -> str:
+    """Entries by their numbers: "entry 7", "entries 7, 9"."""
+    return ("entry " if len(numbers) == 1 else "entries ") + ", ".join(map(str, numbers))
+
+
 def rows(numbers: object) -> int:
     """How many there are in a list that an entry may hold."""
     return len(numbers) if isinstance(numbers, list) else 0
@@ -154,7 +169,7 @@ def event(kind: str, body: Mapping[str, Any]) -> str:
     """One entry in words; what its body says is the owner's word."""
     text = _EVENTS[kind]
     if kind == "watermark.inserted" and isinstance(body.get("triggers"), int):
-        return f"{text}: {body['triggers']:,} times"
+        return f"{text}: {count(body['triggers'], 'time')}"
     if kind in ("training.checkpoint", "training.finished") and isinstance(body.get("step"), int):
         verdict = body.get("verdict")
         found = f", {verdict.get('state')}" if isinstance(verdict, Mapping) else ""

@@ -154,3 +154,20 @@ def test_nothing_in_a_pickle_is_executed(tmp_path):
     assert random.getstate() == before
     assert body["tensors"] is None
     assert body["files"]["count"] == 1
+
+
+def test_a_tensor_dataset_is_read_fast_and_to_the_same_root():
+    class Slow:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __len__(self):
+            return len(self.inner)
+
+        def __getitem__(self, index):
+            return self.inner[index]
+
+    fast = TensorDataset(torch.arange(60.0).reshape(10, 2, 3), torch.arange(10), torch.ones(10, dtype=torch.bool))
+    read, slow = dataset(fast), dataset(Slow(fast))
+    assert {**read, "class": None} == {**slow, "class": None}
+    assert dataset(TensorDataset(torch.ones(3, dtype=torch.bfloat16)))["count"] == 3

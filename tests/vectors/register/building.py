@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wmplug.keys import binding
 from wmplug.register import receipts, timestamps
 from wmplug.register.anchors import told_by
 from wmplug.register.authority import POLICY, LabAuthority, Party
@@ -25,7 +26,7 @@ from wmplug.register.timestamps import Trust
 
 URL = "http://tsa.example"
 MARK, OTHER_MARK = "11" * 16, "22" * 16
-REGISTER = hashlib.sha256(b"Ada").hexdigest()
+OPENING = hashlib.sha256(b"Ada").hexdigest()
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
 BEGIN = datetime(2026, 1, 10, 10, tzinfo=timezone.utc)
 THEN = datetime(2020, 6, 1, 12, tzinfo=timezone.utc)  # when the old authority was good
@@ -39,6 +40,7 @@ def number(name: str, bits: int = 256) -> int:
 OWNER, NEXT, RECORDER, STRANGER = (
     Signer(hashlib.sha256(name).digest()) for name in (b"owner", b"next", b"recorder", b"stranger")
 )
+REGISTER = binding(OPENING, OWNER.public.hex())
 
 
 class Repeatable(Party):
@@ -145,6 +147,7 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder, self.lines, self.clock, self.signer = folder, [], BEGIN, OWNER
         self.authorities: dict[str, Trust] = {}
+        self.called = "Ada"
         (folder / "anchors").mkdir(parents=True)
 
     def add(
@@ -252,7 +255,12 @@ class Log:
 
     def save(self) -> None:
         """Write what `expect.json` is about."""
-        public = {"kind": "owner", "name": "Ada", "commitment": REGISTER, "claimed_time": "2026-01-10T10:00:00+00:00"}
+        public = {
+            "kind": "owner",
+            "name": self.called,
+            "commitment": REGISTER,
+            "claimed_time": "2026-01-10T10:00:00+00:00",
+        }
         (self.folder / "owner.pub").write_text(json.dumps(public, indent=1) + "\n")
         (self.folder / "log.jsonl").write_bytes(b"".join(self.lines))
         if self.authorities:

@@ -27,6 +27,7 @@ from building import (
     NEXT,
     NOW,
     OLD,
+    OPENING,
     ORDER,
     OTHER,
     OTHER_MARK,
@@ -66,7 +67,7 @@ COARSE = dict.fromkeys(
     ),
     "bad-token",
 )
-FLAGS = ("clock", "torn-tail", "token-unreadable", "signed-by-compromised-key")
+FLAGS = ("clock", "torn-tail", "other-name", "token-unreadable", "signed-by-compromised-key")
 CASES: list[tuple[str, Callable[[Log], Any], dict[str, Any]]] = []
 
 
@@ -111,7 +112,7 @@ def case(
 
 def begin(log: Log, count: int = 3) -> None:
     """A log without anchors."""
-    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex()})
+    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING})
     for i in range(1, count):
         log.add("owner.identity", {"statement": f"I am Ada, line {i}"})
 
@@ -444,12 +445,12 @@ def not_opened(log):
 @case("not-opened", 3, entries=3)
 def opened_twice(log):
     begin(log)
-    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex()})
+    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING})
 
 
 @case("other-register", 0, entries=0)
 def log_of_another_register(log):
-    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex()}, register="00" * 32)
+    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING}, register="00" * 32)
 
 
 @case("bad-body", 0, entries=0)
@@ -541,13 +542,13 @@ def key_that_nobody_introduced(log):
 
 @case("bad-signature", 0, entries=0)
 def opened_with_anothers_key(log):
-    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex()})
+    log.add("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING})
     log.envelope(0, _with_signature(log, 0, sig=json.loads(_by_stranger(log))["signatures"][0]["sig"]))
 
 
 def _by_stranger(log: Log) -> bytes:
     other = Log(log.folder / "stranger")
-    other.add("register.opened", {"name": "Ada", "public": OWNER.public.hex()}, by=STRANGER)
+    other.add("register.opened", {"name": "Ada", "public": OWNER.public.hex(), "opening": OPENING}, by=STRANGER)
     shutil.rmtree(other.folder)
     return other.lines[0]
 
@@ -667,14 +668,16 @@ def rewritten_by_the_owner_but_there_is_a_receipt(log):
     begin(log)
 
 
-@case("bad-receipt", entries=3)
-def rewritten_with_another_key_but_there_is_a_receipt(log):
+@case(entries=3, also="other-name")
+def owner_pub_with_another_name(log):
     begin(log)
-    log.receipt()
-    log.lines.clear()
-    log.add("register.opened", {"name": "Ada", "public": NEXT.public.hex()}, by=NEXT)
-    log.add("owner.identity", by=NEXT)
-    log.add("owner.identity", by=NEXT)
+    log.called = "Eve"
+
+
+@case("other-owner", 0, entries=0)
+def begun_with_a_key_that_the_id_does_not_commit_to(log):
+    log.add("register.opened", {"name": "Ada", "public": STRANGER.public.hex(), "opening": OPENING}, by=STRANGER)
+    log.add("owner.identity", by=STRANGER)
 
 
 @case("tail-deleted", entries=3)

@@ -177,6 +177,9 @@ class Check:
         try:
             if e["seq"] == 0:
                 self.introduce(body["public"])
+                bound = b"wmplug/owner/1\0" + bytes.fromhex(body["opening"]) + bytes.fromhex(body["public"])
+                if sha(bound) != self.id:
+                    raise Bad("other-owner")
             if key not in self.keys:
                 raise Bad("unknown-key")
             public, mark = self.keys[key]

@@ -189,6 +189,8 @@ def _source(data: Any) -> _Source:
         return _columns(dict(enumerate(data)))
     if isinstance(data, (list, tuple)) or (hasattr(data, "with_format") and hasattr(data, "__len__")):
         return _Source("map", data, len(data), data.__getitem__)  # iterating is faster than indexing, and the same
+    if (rows := _tensor_rows(data)) is not None:
+        return _Source("map", map(rows, range(len(data))), len(data), rows)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (bytes, bytearray)):
         return _Source("map", map(data.__getitem__, range(len(data))), len(data), data.__getitem__)
     if hasattr(data, "__iter__") and not isinstance(data, (bytes, bytearray)):
@@ -197,6 +199,17 @@ def _source(data: Any) -> _Source:
         f"the training set is a {_name(data)}: give a dataset with len() and [i], an iterable of records, arrays "
         "(n, ...), or the path of a file or folder"
     )
+
+
+def _tensor_rows(data: Any) -> Callable[[int], Any] | None:
+    """Records of a torch TensorDataset, several times faster than it hands them out, and the same."""
+    if type(data).__module__ != "torch.utils.data.dataset" or type(data).__name__ != "TensorDataset":
+        return None
+    try:
+        arrays = [tensor.detach().cpu().numpy() for tensor in data.tensors]
+    except (TypeError, RuntimeError):  # NumPy has no bfloat16; a sparse tensor is no array
+        return None
+    return lambda index: tuple(array[index, ...] for array in arrays)
 
 
 def _columns(columns: Mapping[Any, Any]) -> _Source:

@@ -110,6 +110,12 @@ class Case:
         names = [model.name for model in self.models]
         if len(set(names)) < len(names) or not all(_NAME.fullmatch(name) for name in names):
             raise NotaryError(f"the models are called {', '.join(names)}: give each a short name of its own")
+        suspect, own = (next(m.reference for m in self.models if m.role == role) for role in ("suspect", "own"))
+        if os.path.realpath(suspect) == os.path.realpath(own):
+            raise NotaryError(
+                f"suspect and own model are both {own}: one model asked twice says nothing of another; give the "
+                "suspect as it was acquired"
+            )
         if vague := [model.name for model in self.models if not model.how.strip()]:
             raise NotaryError(f"nothing says how {', '.join(vague)} was acquired: write it down")
         if self.draws < 1 or self.decoys < 0 or self.attempts < 0 or self.strength < 1:
@@ -179,7 +185,7 @@ class Case:
                 raise ValueError("another schema or statistic")
             models = tuple(Model(**model) for model in document.pop("models"))
             return cls(**{**document, "models": models, "authorities": tuple(document["authorities"])})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise NotaryError(f"{file} is no case ({type(error).__name__}: {error}): open a new one") from None
 
 

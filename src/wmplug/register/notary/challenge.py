@@ -119,7 +119,8 @@ class Challenge:
         """
         if missing := [party for party in PARTIES if party not in self.nonces]:
             raise NotaryError(
-                f"the {' and the '.join(missing)} has not revealed a nonce yet: nothing can be drawn before both have"
+                f"the {' and the '.join(missing)} {'have' if len(missing) > 1 else 'has'} not revealed a nonce yet: "
+                "nothing can be drawn before both have"
             )
         if not 1 <= take <= len(among):
             raise NotaryError(f"{take} cannot be drawn among {len(among)}: give 1 to {len(among)}")
@@ -152,7 +153,7 @@ class Challenge:
                 raise ValueError(f"schema {document['schema']!r}")
             case, case_sha256, root = (str(document[name]) for name in ("case", "case_sha256", "root"))
             return cls(case, case_sha256, root, dict(document["commitments"]), dict(document["nonces"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise NotaryError(f"this is no challenge ({type(error).__name__}: {error}): open the case anew") from None
 
     @classmethod
@@ -164,7 +165,7 @@ class Challenge:
         """
         try:
             document = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise NotaryError(f"{file} cannot be read ({error}): open a case (`wmplug notary challenge`)") from None
         return cls.from_json(document)
 

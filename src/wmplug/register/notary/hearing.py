@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,8 +21,9 @@ import rfc8785
 
 import wmplug
 from wmplug import verification
-from wmplug.errors import NotaryError, SuspectError
+from wmplug.errors import NotaryError, SuspectError, WmplugError
 from wmplug.keys import KeyStream, write_new
+from wmplug.register import Register, disclosure
 from wmplug.register.assets.files import file_digest, files_of
 from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.notary.challenge import Challenge
@@ -78,6 +79,29 @@ def open_case(folder: str | Path, case: Case, classes: int) -> Challenge:
     return challenge
 
 
+def check_left(package: Package, folder: Path, draws: int) -> None:
+    """See that so many draws can still be asked.
+
+    Args:
+        package: as opened.
+        folder: of the register that lay in it.
+        draws: to be asked.
+
+    Raises:
+        NotaryError: fewer are left.
+    """
+    try:
+        left = len(_left(package.derive(), disclosure.spent(Register(folder), package.public["id"])))
+    # A package or register that is not what was recorded is for the hearing to refuse, signed.
+    except (WmplugError, KeyError, TypeError, ValueError, AttributeError):
+        return
+    if left < draws:
+        raise NotaryError(
+            f"{draws} draws are to be asked and {left} are left, the others are spent: ask {left} at most, if that "
+            "reaches the strength"
+        )
+
+
 def save_challenge(folder: Path, challenge: Challenge) -> None:
     """Write challenge.json."""
     write_new(folder / CHALLENGE, (json.dumps(challenge.to_json(), indent=1) + "\n").encode(), 0o644)
@@ -112,8 +136,8 @@ def check(
         The result, without any secret.
 
     Raises:
-        NotaryError: the case is missing, was edited or was heard; nonces are missing; a model is not the one that was
-            recorded.
+        NotaryError: the case is missing, was edited or was heard; nonces are missing; the package or a model is not the
+            one that was recorded.
         SuspectError: nothing knows how to ask a model.
     """
     folder, tell = Path(folder), progress or (lambda what: None)
@@ -129,7 +153,7 @@ def check(
     challenge.draw(range(case.draws), case.draws)  # both nonces are there
     _check_models(case, targets)
     tell("opening the package")
-    opened = open_package(notary, package, folder)
+    opened = open_package(notary, package, folder, sha256=case.package)
     tell("checking the register and deriving the triggers")
     found = inspect(opened, case, folder / "register", receipts=receipts)
     rows, heard = [], [Answered(model, None) for model in case.models]
@@ -169,10 +193,14 @@ def draw_rows(mark: Watermark, spent: frozenset[int], challenge: Challenge, take
     Raises:
         NotaryError: fewer draws are left, or a nonce is missing.
     """
-    left = set(verification.fresh(mark, spent))
-    groups = [group.tolist() for group in mark.triggers.groups if group[0] in left]
+    groups = _left(mark.triggers, spent)
     chosen = set(challenge.draw(range(len(groups)), take))
     return [row for i, group in enumerate(groups) if i in chosen for row in group]
+
+
+def _left(triggers: TriggerSet, spent: Collection[int]) -> list[list[int]]:
+    gone = set(spent)
+    return [group.tolist() for group in triggers.groups if gone.isdisjoint(group.tolist())]
 
 
 def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Preprocess | None) -> Watermark:

@@ -183,13 +183,19 @@ def _commitment(package: Package, found: _Found) -> str:
 
 
 def _salt(package: Package, found: _Found) -> str:
-    committed = found.of("secret.committed", package.public["id"])
-    covering = [e for e in found.entries if e.type == "anchor" and committed and e.body["head"] >= committed[0].seq]
     if package.salt is None:
         return "the key has no salt of a timestamp"
-    if not covering or covering[0].body["salt"] != package.salt.hex():
+    first = _salted_by(package, found)
+    if first is None or first.body["salt"] != package.salt.hex():
         raise NotaryError("the salt is not that of the first timestamp over the commitment: another key was chosen")
-    return f"the salt is that of the first timestamp over the commitment, entry {covering[0].seq}"
+    return f"the salt is that of the first timestamp over the commitment, entry {first.seq}"
+
+
+def _salted_by(package: Package, found: _Found) -> Entry | None:
+    """The first anchor over the commitment, whether or not its token holds."""
+    committed = found.of("secret.committed", package.public["id"])
+    anchored = (entry for entry in found.entries if entry.type == "anchor")
+    return next((entry for entry in anchored if committed and entry.body["head"] >= committed[0].seq), None)
 
 
 def _derive(package: Package, found: _Found, triggers: list[TriggerSet]) -> str:
@@ -219,14 +225,14 @@ def _spent(package: Package, found: _Found, spent: set[int]) -> str:
 def _time(package: Package, found: _Found) -> str:
     """Whether a clock that the notary accepts says: secret before salt, triggers before training."""
     watermark = package.public["id"]
-    committed, triggers = found.of("secret.committed", watermark), found.of("triggers.committed", watermark)
-    started = found.of("training.started", watermark)
+    triggers, started = found.of("triggers.committed", watermark), found.of("training.started", watermark)
     accepted = [stamp for stamp, _, good in found.stamps if good]
-    first = next((stamp for stamp, _, _ in found.stamps if committed and stamp.head >= committed[0].seq), None)
-    why = []
+    first = _salted_by(package, found)
+    why = [finding.text for finding in found.report.findings if finding.code == "salt-unproven"]
     if package.salt is None:
         why.append("the key was made without a timestamp, so nobody can tell how many keys were tried")
-    elif first not in accepted:
+    # Stamps are those whose token holds: one that does not any more must not give its place to a later one.
+    elif first is None or first.seq not in {stamp.seq for stamp in accepted}:
         why.append("the timestamp that the key follows from is of no authority whose root the notary accepts")
     if not started:
         why.append("no training with this watermark is recorded")

@@ -254,22 +254,29 @@ def _public_parts(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield f"{name}/{file.name}", file
 
 
-def open_package(notary: Notary, file: str | Path, folder: str | Path) -> Package:
+def open_package(notary: Notary, file: str | Path, folder: str | Path, *, sha256: str | None = None) -> Package:
     """Open a sealed package, and lay the register's parts out in `folder`/register.
 
     Args:
         notary: to whom it was sealed.
         file: the package.
         folder: to unpack to; what an earlier opening left there is replaced.
+        sha256: that the sealed file must have, hex; else nothing is unpacked.
 
     Raises:
-        NotaryError: it was sealed to another key, or holds something else.
+        NotaryError: it was sealed to another key, or is another one, or holds something else.
     """
     file = Path(file)
     try:
         sealed = file.read_bytes()
     except OSError as error:
         raise NotaryError(f"{file} cannot be read ({error.strerror}): check the path") from None
+    found = hashlib.sha256(sealed).hexdigest()
+    if sha256 not in (None, found):
+        raise NotaryError(
+            f"{file} is not the package that the case was fixed for: its SHA-256 is {found}, that of the case "
+            f"{sha256}; give that one"
+        )
     plain = io.BytesIO(notary.unseal(sealed, str(file)))
     if not zipfile.is_zipfile(plain):
         raise NotaryError(f"{file} is no package, though it was sealed to this notary: ask the owner for it again")
@@ -280,10 +287,10 @@ def open_package(notary: Notary, file: str | Path, folder: str | Path) -> Packag
             told = json.loads(archive.read("package.json"))
             with np.load(io.BytesIO(archive.read("task.npz")), allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in saved.files}
-            package = _unpack(told, arrays, hashlib.sha256(sealed).hexdigest())
+            package = _unpack(told, arrays, found)
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
             raise NotaryError(f"{file} is no package ({type(error).__name__}: {error}): ask for it again") from None
         _lay_out(archive, Path(folder))
     return package
