@@ -13,6 +13,8 @@ import pytest
 
 from wmplug.report import dossier
 
+pytestmark = pytest.mark.browser
+
 _QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"),
