@@ -34,7 +34,7 @@ def test_init_opens_the_register_and_log_shows_it(terminal, folder):
 
 def test_check_says_what_is_not_attested_and_then_what_is(terminal, folder, trust):
     first = terminal("register", "check", "--register", folder)
-    assert "NOT ATTESTED: no entry dated" in first.stdout
+    assert "NOT ATTESTED: no entry is dated" in first.stdout
     stamped = terminal("register", "anchor", "--register", folder, "--trust", trust)
     assert "entries 0 to 0 stamped" in stamped.stdout
     second = terminal("register", "check", "--register", folder)

@@ -522,12 +522,12 @@ def test_from_the_command_line(terminal, register, calendar, tmp_path):
     assert "no proof was completed" in terminal("upgrade").stdout
     shown = terminal("check").stdout
     assert "inconclusive: entry 2: needs the header of block 900000" in shown
-    assert "NOT ATTESTED: no entry dated" in shown
+    assert "NOT ATTESTED: no entry is dated" in shown
     headers = tmp_path / "headers.json"
     headers.write_text(json.dumps({height: header.hex() for height, header in calendar.headers.items()}))
     shown = terminal("check", "--headers", headers).stdout
     assert "entries 0 to 0 existed at 2026-03-04 05:06:07 UTC: Bitcoin block 900000" in shown
-    assert "NOT ATTESTED: the last 2 entries" in shown
+    assert "NOT ATTESTED: 2 at the end are not dated" in shown
     path_of(register, register.head).write_bytes(b"")
     assert "proof-replaced" in terminal("check", "--headers", headers, code=1).stdout
 

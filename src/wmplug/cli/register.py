@@ -110,12 +110,13 @@ def _print(report: checking.Report) -> None:
             f"  {finding.level}: {finding.text} [{finding.code}]",
             style="bold red" if finding.level == "refused" else "",
         )
-    unattested = report.entries - report.attested
-    if unattested:
-        out.print(
-            f"NOT ATTESTED: {'no entry' if not report.attested else f'not the last {unattested} of them'} dated by an "
-            "authority; claimed times are the owner's own clock"
+    if unattested := report.entries - report.attested:
+        which = (
+            "no entry is"
+            if not report.attested
+            else f"{unattested} at the end {'is' if unattested == 1 else 'are'} not"
         )
+        out.print(f"NOT ATTESTED: {which} dated by an authority; claimed times are the owner's own clock")
     out.print("ok" if report.ok else "REFUSED", style="bold green" if report.ok else "bold red")
 
 

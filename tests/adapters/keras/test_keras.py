@@ -52,7 +52,8 @@ def test_the_model_is_proven_and_neither_its_twin_nor_another_key(run, mark, for
     assert run["callback"].verdict.proven
     for other, key in ((run["twin"], mark), (run["model"], foreign)):
         verdict = wmplug.verify(key, other, exhaustive=True)
-        assert verdict.state == "inconclusive"
+        # One independent model in twenty may be "evidence" by luck; which one, the key and the backend decide.
+        assert not verdict.proven
         assert verdict.log10_p > -2.5
 
 
