@@ -52,9 +52,9 @@ def test_the_model_is_proven_and_neither_its_twin_nor_another_key(run, mark, for
     assert run["callback"].verdict.proven
     for other, key in ((run["twin"], mark), (run["model"], foreign)):
         verdict = wmplug.verify(key, other, exhaustive=True)
-        # One independent model in twenty may be "evidence" by luck; which one, the key and the backend decide.
+        # One independent model in twenty may be "evidence" by luck, and one in ten thousand gets below this.
         assert not verdict.proven
-        assert verdict.log10_p > -2.5
+        assert verdict.log10_p > -4
 
 
 def test_history_shows_the_watermark_rise_and_the_csv_has_it(run):
