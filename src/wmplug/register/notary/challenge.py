@@ -151,9 +151,11 @@ class Challenge:
         try:
             if document["schema"] != SCHEMA:
                 raise ValueError(f"schema {document['schema']!r}")
-            case, case_sha256, root = (str(document[name]) for name in ("case", "case_sha256", "root"))
+            case, case_sha256, root = (document[name] for name in ("case", "case_sha256", "root"))
+            if not all(isinstance(text, str) for text in (case, case_sha256, root)):
+                raise TypeError("case, case_sha256 and root are texts")
             return cls(case, case_sha256, root, dict(document["commitments"]), dict(document["nonces"]))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise NotaryError(f"this is no challenge ({type(error).__name__}: {error}): open the case anew") from None
 
     @classmethod
