@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import socket
 import warnings
 
 import numpy as np
@@ -14,8 +13,7 @@ from sklearn.neural_network import MLPClassifier
 
 from wmplug import create, verify
 from wmplug.keys import Owner
-from wmplug.register import Register, anchors, assets, authority
-from wmplug.register.authority import LabAuthority
+from wmplug.register import Register, anchors, assets
 from wmplug.register.runs import Run
 from wmplug.report import dossier
 
@@ -52,13 +50,8 @@ def flat(images):
 
 
 @pytest.fixture(scope="session")
-def trust(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lab")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    made = LabAuthority.create(folder, url=f"http://127.0.0.1:{port}")
-    with authority.serve(folder, port=port) as url:
-        yield made.trust(url)
+def trust(lab):
+    return lab.trust
 
 
 @dataclasses.dataclass(frozen=True)

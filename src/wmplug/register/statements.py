@@ -130,10 +130,14 @@ def encode(predicate: Mapping[str, Any], subject: Sequence[tuple[str, str]], sig
             "predicate": dict(predicate),
         }
     )
+    return _line(payload, signer.keyid, signer.sign(payload))
+
+
+def _line(payload: bytes, keyid: Any, signature: bytes) -> bytes:
     envelope = {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": signer.keyid, "sig": base64.b64encode(signer.sign(payload)).decode()}],
+        "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}],
     }
     return json.dumps(envelope, separators=(",", ":")).encode() + b"\n"
 
@@ -159,9 +163,7 @@ def decode(line: bytes, seq: int, offset: int) -> Entry:
         payload = base64.b64decode(envelope["payload"], validate=True)
         signed = base64.b64decode(signature["sig"], validate=True)
         keyid = signature["keyid"]
-        again = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE}
-        again["signatures"] = [{"keyid": keyid, "sig": base64.b64encode(signed).decode()}]  # type: ignore[assignment]
-        written = json.dumps(again, separators=(",", ":")).encode() + b"\n"
+        written = _line(payload, keyid, signed)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise refuse("not-an-envelope", "this is no signed envelope: the log was edited or damaged here") from None
     if written != line or len(signed) != 64:

@@ -21,8 +21,9 @@ from wmplug.register.notary.identity import Notary
 from wmplug.register.statements import keyid_of, pre_authentication
 
 try:
-    import jinja2
     from markupsafe import Markup
+
+    from wmplug.report import pages
 except ModuleNotFoundError as error:
     raise PluginError(f"certificates need {error.name}: pip install 'wmplug[evidence]'") from error
 
@@ -133,13 +134,7 @@ def render(signed: Mapping[str, Any]) -> str:
     Args:
         signed: as in certificate.json.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("wmplug.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.filters["power"] = power
     template = environment.get_template("certificate.html")
     return template.render(c=signed["certificate"], r=signed["certificate"]["result"], signature=signed["signature"])

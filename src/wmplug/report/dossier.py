@@ -20,7 +20,7 @@ from wmplug.report.facts import Fact, Facts
 from wmplug.verdict import Verdict
 
 try:
-    import jinja2
+    from wmplug.report import pages
 except ModuleNotFoundError as error:
     raise PluginError(f"dossiers need {error.name}: pip install 'wmplug[evidence]'") from error
 
@@ -129,13 +129,7 @@ def render(document: Fact) -> str:
     Args:
         document: as `gather` returns it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("wmplug.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.filters |= {
         "time": words.time,
         "to": words.entries,

@@ -1,0 +1,14 @@
+"""What all pages are made with: everything is escaped, and a name that is missing is an error."""
+
+import jinja2
+
+
+def environment() -> jinja2.Environment:
+    """A new one, to which a page adds its own filters."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("wmplug.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
