@@ -33,7 +33,6 @@ _LN10 = math.log(10.0)
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 _BETS: FloatArray = (_POINTS + 1.0) / 2.0
 _LOG_WEIGHTS: FloatArray = np.log(_WEIGHTS / _WEIGHTS.sum())
-_SIGN_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,9 @@ def log10_binomial_sf(h: int, n: int, p0: float) -> float:
     _check_tail(h, n)
     _check_chances(np.array([p0], dtype=np.float64))
     j = np.arange(n + 1, dtype=np.float64)
-    # n! is left out: _log_sf divides by the whole sum.
+    # n! is left out: log_sf divides by the whole sum.
     log_pmf = j * math.log(p0) + (n - j) * math.log1p(-p0) - gammaln(j + 1.0) - gammaln(n - j + 1.0)
-    return _log_sf(np.asarray(log_pmf, dtype=np.float64), h) / _LN10
+    return log_sf(np.asarray(log_pmf, dtype=np.float64), h) / _LN10
 
 
 def log10_poisson_binomial_sf(h: int, p: Sequence[float]) -> float:
@@ -135,7 +134,7 @@ def log10_poisson_binomial_sf(h: int, p: Sequence[float]) -> float:
     chances = np.asarray(p, dtype=np.float64)
     _check_chances(chances)
     parts = ({0: math.log1p(-chance), 1: math.log(chance)} for chance in chances.tolist())
-    return _log_sf(_log_convolution(parts), h) / _LN10
+    return log_sf(log_convolution(parts), h) / _LN10
 
 
 def log10_p(draws: Sequence[DrawResult]) -> float:
@@ -156,15 +155,22 @@ def log10_p(draws: Sequence[DrawResult]) -> float:
     observed = sum(draw.matches for draw in informative)
     if len({draw.k for draw in informative}) == 1 and all(draw.in_set == 1 for draw in informative):
         return log10_binomial_sf(observed, len(informative), 1.0 / informative[0].k)
-    return _log_sf(_log_convolution(_log_part(draw.counts) for draw in informative), observed) / _LN10
+    return log_sf(log_convolution(_log_part(draw.counts) for draw in informative), observed) / _LN10
 
 
 def _log_part(counts: tuple[int, ...]) -> dict[int, float]:
     return {value: math.log(times / len(counts)) for value, times in Counter(counts).items()}
 
 
-def _log_convolution(parts: Iterable[Mapping[int, float]]) -> FloatArray:
-    """Log distribution of a sum of independent parts, each a mapping value -> log probability."""
+def log_convolution(parts: Iterable[Mapping[int, float]]) -> FloatArray:
+    """Log distribution of a sum of independent parts.
+
+    Args:
+        parts: each a mapping from a value (0 or more) to its natural log probability.
+
+    Returns:
+        ``(largest sum + 1,)`` natural log of the probability of each sum.
+    """
     total = np.zeros(1)
     for part in parts:
         wider = np.full(total.size + max(part), -np.inf)
@@ -175,8 +181,13 @@ def _log_convolution(parts: Iterable[Mapping[int, float]]) -> FloatArray:
     return total
 
 
-def _log_sf(log_pmf: FloatArray, h: int) -> float:
-    """Natural log of P(X >= h); log_pmf needs no normalisation."""
+def log_sf(log_pmf: FloatArray, h: int) -> float:
+    """Upper tail, natural log of P(X >= h).
+
+    Args:
+        log_pmf: ``(n,)`` natural log of the chance of each value; needs no normalisation.
+        h: zero or less gives 0.0.
+    """
     if h <= 0:
         return 0.0
     lower, upper = np.logaddexp.reduce(log_pmf[:h]), np.logaddexp.reduce(log_pmf[h:])
@@ -274,92 +285,3 @@ def _log_factor(draw: DrawResult) -> FloatArray:
 
 def _log_mixture(log_wealth: FloatArray) -> FloatArray:
     return np.asarray(np.logaddexp.reduce(log_wealth + _LOG_WEIGHTS, axis=1), dtype=np.float64)
-
-
-# Other statistics
-
-
-def sign_test(scores: FloatArray, signs: FloatArray, *, resamples: int = 9999, rng: np.random.Generator) -> float:
-    """Randomisation test of continuous scores against signs that the key drew.
-
-    The statistic is ``T = sum_i signs[i] scores[i]``. Under the null the signs are uniform given the scores, so T is
-    one of ``resamples + 1`` exchangeable values; p = (1 + #{T* >= T}) / (resamples + 1), one-sided (Fisher 1935). It
-    cannot go below ``1 / (resamples + 1)``: see `sign_binomial_log10` for small p.
-
-    Args:
-        scores: ``(n,)`` float64, finite; centred by a rule that does not see the signs.
-        signs: ``(n,)`` values -1 or +1.
-        resamples: number of random sign vectors.
-        rng: source of the random signs, independent of the key.
-
-    Returns:
-        p-value in (0, 1].
-
-    Raises:
-        StatisticsError: shapes differ, scores that are not finite, signs other than -1 and +1, or resamples < 1.
-    """
-    scores, signs = _check_signs(scores, signs)
-    if resamples < 1:
-        raise StatisticsError(f"resamples = {resamples} leaves nothing to compare with: give at least 1")
-    rows = max(1, _SIGN_BLOCK // max(1, scores.size))
-    sums = [
-        (2.0 * rng.integers(0, 2, size=(min(rows, resamples - done), scores.size), dtype=np.int8) - 1.0) @ scores
-        for done in range(0, resamples, rows)
-    ]
-    # Sums of the same numbers differ in their last bits with the order of summation: such a tie must count against us.
-    slack = 1e-12 * float(np.abs(scores).sum())
-    return decoy_p(float(signs @ scores) - slack, np.concatenate(sums))
-
-
-def sign_binomial_log10(scores: FloatArray, signs: FloatArray) -> float:
-    """Sign test of continuous scores against signs that the key drew, log10 P(X >= agreements), X ~ Bin(n, 1/2).
-
-    Under the null each non-zero score agrees with its sign with probability 1/2, independently (one-sided). Zero
-    scores drop out. No floor, so this is the test where a small p is needed.
-
-    Args:
-        scores: ``(n,)`` float64, finite; centred by a rule that does not see the signs.
-        signs: ``(n,)`` values -1 or +1.
-
-    Returns:
-        log10 of the p-value, at most 0.
-
-    Raises:
-        StatisticsError: shapes differ, scores that are not finite or signs other than -1 and +1.
-    """
-    scores, signs = _check_signs(scores, signs)
-    agree = int(np.count_nonzero(np.sign(scores) == signs))
-    return log10_binomial_sf(agree, int(np.count_nonzero(scores)), 0.5)
-
-
-def _check_signs(scores: FloatArray, signs: FloatArray) -> tuple[FloatArray, FloatArray]:
-    scores, signs = np.asarray(scores, dtype=np.float64), np.asarray(signs, dtype=np.float64)
-    if scores.ndim != 1 or scores.shape != signs.shape:
-        raise StatisticsError(f"scores {scores.shape} and signs {signs.shape} must both have one shape (n,)")
-    if not np.isfinite(scores).all():
-        raise StatisticsError("scores must be finite: drop failed queries by a rule that does not see the key")
-    if not (np.abs(signs) == 1.0).all():
-        raise StatisticsError("signs must be -1 or +1: draw them from the label key")
-    return scores, signs
-
-
-def decoy_p(observed: float, decoys: FloatArray) -> float:
-    """P-value of any statistic against the same statistic under decoy label keys.
-
-    Under the null the owner's key and R decoys from the same generator are exchangeable, so
-    p = (1 + #{decoys >= observed}) / (R + 1), one-sided (Barnard 1963; Phipson & Smyth 2010). Never below 1/(R+1).
-
-    Args:
-        observed: the statistic under the owner's key.
-        decoys: ``(R,)`` float64, the statistic under each decoy key.
-
-    Returns:
-        p-value in (0, 1].
-
-    Raises:
-        StatisticsError: a NaN, or decoys that are not one-dimensional.
-    """
-    decoys = np.asarray(decoys, dtype=np.float64)
-    if decoys.ndim != 1 or math.isnan(observed) or bool(np.isnan(decoys).any()):
-        raise StatisticsError(f"decoys of shape {decoys.shape} must be (R,), and no statistic may be NaN")
-    return (1 + int(np.count_nonzero(decoys >= observed))) / (decoys.size + 1)

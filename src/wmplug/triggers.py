@@ -2,6 +2,9 @@
 
 A scheme makes a `TriggerPlan` from the input key alone. The answers are drawn here, by the label key, from the
 candidates the plan fixed before: a scheme cannot make them depend on anything, which is what the null rests on.
+
+A draw is either an answer to inputs of its own (`asked`), or a sign: one bit of a pattern on which the answers to many
+ordinary inputs (`weighed`) bear together.
 """
 
 import hashlib
@@ -24,6 +27,7 @@ from wmplug.suspects import to_numpy
 Form = Literal["array", "pil", "text"]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 Inputs: TypeAlias = npt.NDArray[Any] | list[str]
+SIGN = (0, 1)  # candidates of a sign: minus and plus
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,10 @@ class TriggerPlan:
         labels: (N,) natural label of a negative; not read elsewhere.
         candidates: for every draw the classes its answer may be, fixed before the draw.
         asked: rows a suspect is asked, in order; rows of one draw are neighbours.
-        taught: rows that are put into training.
+        taught: rows that are put into training; one that is listed twice comes twice as often.
+        weighed: ordinary rows, of no draw, whose answers the scheme weighs together; the first ones say most.
+        signs: the last so many draws are signs, of two candidates each, which no row is asked for.
+        material: what the scheme made from the input key beside inputs, for its `shift`, `term` and `weigh`; secret.
     """
 
     inputs: Inputs = field(repr=False)
@@ -45,18 +52,23 @@ class TriggerPlan:
     candidates: tuple[tuple[int, ...], ...] = field(repr=False)
     asked: IntArray = field(repr=False)
     taught: IntArray = field(repr=False)
+    weighed: IntArray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
+    signs: int = 0
+    material: Mapping[str, npt.NDArray[Any]] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.inputs)
         if not count == len(self.draw) == len(self.labels):
             raise InputError("a trigger plan needs one draw and one label for each of its inputs")
-        if any(len(rows) and not 0 <= rows.min() <= rows.max() < count for rows in (self.asked, self.taught)):
+        parts = (self.asked, self.taught, self.weighed)
+        if any(len(rows) and not 0 <= rows.min() <= rows.max() < count for rows in parts):
             raise InputError(f"a trigger plan may only ask and teach rows 0 to {count - 1}, its own")
-        if self.draw.max() >= len(self.candidates):
+        if self.draw.max() >= len(self.candidates) - self.signs:
             raise InputError(f"a row of the trigger plan belongs to draw {self.draw.max()}, which has no candidates")
+        self._check_signs()
         owners = self.draw[self.asked]
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        if not len(owners) or owners.min() < 0:
+        if not (len(owners) or self.signs) or (len(owners) and owners.min() < 0):
             raise InputError("a trigger plan may only ask rows that belong to one of its draws, and at least one")
         # A draw looked at in two places would be counted as two: its queries are asked, and judged, together.
         if len(set(owners[starts].tolist())) != len(starts):
@@ -65,6 +77,14 @@ class TriggerPlan:
             raise InputError(
                 "every draw needs at least two candidates, each once: an answer without a choice proves nothing"
             )
+
+    def _check_signs(self) -> None:
+        if bool(self.signs) != bool(len(self.weighed)) or not 0 <= self.signs <= len(self.candidates):
+            raise InputError(f"a trigger plan with {self.signs} signs and {len(self.weighed)} rows to weigh: give both")
+        if any(tuple(c) != SIGN for c in self.candidates[len(self.candidates) - self.signs :]):
+            raise InputError(f"the candidates of a sign are {SIGN}")
+        if len(self.weighed) and self.draw[self.weighed].max() >= 0:
+            raise InputError("a row that is weighed belongs to no draw: its answer bears on all signs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +103,7 @@ class TriggerSet:
 
     def __len__(self) -> int:
         """Number of queries an exhaustive verification asks."""
-        return len(self.plan.asked)
+        return len(self.plan.asked) + len(self.plan.weighed)
 
     @cached_property
     def answers(self) -> IntArray:
@@ -95,7 +115,17 @@ class TriggerSet:
     def groups(self) -> list[IntArray]:
         """The asked rows, draw by draw, in the order of asking."""
         owners = self.plan.draw[self.plan.asked]
-        return np.split(self.plan.asked, np.flatnonzero(np.diff(owners)) + 1)
+        return np.split(self.plan.asked, np.flatnonzero(np.diff(owners)) + 1) if len(owners) else []
+
+    @property
+    def signs(self) -> IntArray:
+        """(signs,) -1 or +1, as the label key drew them."""
+        return 2 * self.symbols[len(self.symbols) - self.plan.signs :] - 1
+
+    @property
+    def first(self) -> Any:
+        """The input that a suspect is asked first."""
+        return self.row(int(np.concatenate([self.plan.asked, self.plan.weighed])[0]))
 
     def row(self, index: int) -> Any:
         """One input as the owner gave carriers: an array, a PIL picture or a string; a copy, whatever is done to it."""
@@ -104,7 +134,8 @@ class TriggerSet:
     def only(self, rows: Collection[int]) -> "TriggerSet":
         """The same triggers, of which the draws are asked that have all their asked rows among `rows`.
 
-        A row is never left out alone: its answer is that of its whole draw.
+        A row is never left out alone: its answer is that of its whole draw. Rows that are weighed stay: asking them
+        gives nothing away.
         """
         wanted = set(rows)
         kept = [row for group in self.groups if wanted.issuperset(group.tolist()) for row in group.tolist()]

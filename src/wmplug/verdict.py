@@ -42,6 +42,33 @@ def state_of(log10_e: float, target_e: float) -> State:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one of several channels found; channels have independent draws.
+
+    Attributes:
+        test: in words.
+        queries: queries spent, the failed ones included.
+        failed: queries that gave no answer.
+        of: answers among the candidates, or signs on which the answers bear.
+        matches: of these, the secret ones.
+        log10_e: log10 of the channel's own e-value.
+        log10_p: log10 of its own p-value, one-sided.
+    """
+
+    test: str
+    queries: int
+    failed: int
+    of: int
+    matches: int
+    log10_e: float
+    log10_p: float
+
+    def __str__(self) -> str:
+        """Its result in a few words."""
+        return f"{self.matches} of {self.of} {_unit(self.test)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The outcome of one verification. It never says that a model is not ours.
 
@@ -54,8 +81,8 @@ class Verdict:
         triggers: triggers in the set (n).
         queries: queries spent, the failed ones included.
         failed: queries that gave no answer; dropped by a rule that does not see the key.
-        in_set: answers among the candidates (|S|).
-        matches: answers that were the secret one (h).
+        in_set: answers among the candidates (|S|); where only signs are tested, signs on which the answers bear.
+        matches: answers, or signs, that were the secret one (h).
         draws: draws completed.
         candidates: the distinct numbers of candidates, ascending.
         looks: how often this watermark was verified with this key in this run.
@@ -69,6 +96,7 @@ class Verdict:
         against: the null in words, and the side.
         attested: whether the key followed from a commitment that an authority had dated before; False where the
             register has no such token, so that nobody can tell that the key was not made to fit; None without register.
+        parts: of a verdict over two channels, what each found; in_set, matches and draws are then those of the first.
 
     Raises:
         StatisticsError: numbers that no verification can produce, or a state that log10_e does not bear out.
@@ -96,6 +124,7 @@ class Verdict:
     enough: int | None = None
     against: str = _AGAINST
     attested: bool | None = None
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         """Turn numpy scalars into plain numbers and reject what cannot be."""
@@ -123,7 +152,8 @@ class Verdict:
     def _check_counts(self) -> None:
         if min(getattr(self, name) for name in _COUNTS) < 0:
             raise StatisticsError("a verdict has a negative count: all of " + ", ".join(_COUNTS) + " are >= 0")
-        if not self.matches <= self.in_set <= self.queries - self.failed:
+        most = self.draws if _unit(self.test) == "signs" else self.queries - self.failed
+        if not (self.matches <= self.in_set <= most and self.failed <= self.queries):
             raise StatisticsError(
                 f"{self.matches} matches of {self.in_set} in-set answers from {self.queries} queries, "
                 f"{self.failed} failed: matches <= in_set <= queries - failed must hold"
@@ -164,8 +194,8 @@ class Verdict:
 
     def __str__(self) -> str:
         """One line for a person."""
-        parts = [f"{self.matches} of {self.in_set} answers"]
-        if outside := self.queries - self.failed - self.in_set:
+        parts = [str(part) for part in self.parts] or [f"{self.matches} of {self.in_set} {_unit(self.test)}"]
+        if (outside := self.queries - self.failed - self.in_set) and not self.parts and _unit(self.test) == "answers":
             parts.append(f"{outside} outside the candidates")
         if self.p_is == "anytime":
             parts[-1] += f", e-value {_scientific(self.log10_e)} after {_queries(self.queries)}"
@@ -184,7 +214,10 @@ class Verdict:
         Returns:
             One line: the fields, "schema" and a "note" on what inconclusive does not mean.
         """
-        return json.dumps({"schema": SCHEMA, "note": _NOTE, **asdict(self)}, allow_nan=False)
+        written = asdict(self)
+        if not self.parts:
+            del written["parts"]  # as before there were any
+        return json.dumps({"schema": SCHEMA, "note": _NOTE, **written}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Verdict:
@@ -207,14 +240,23 @@ class Verdict:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise StatisticsError(f"this is no verdict of schema {SCHEMA!r}: read it with the version that wrote it")
         values: dict[str, Any] = {name: value for name, value in data.items() if name not in ("schema", "note")}
-        wrong = sorted(set(values) ^ {field.name for field in fields(cls)})
+        wrong = sorted(({"parts"} | set(values)) ^ {field.name for field in fields(cls)})
         if wrong:
             raise StatisticsError(f"a verdict has exactly the fields of {SCHEMA!r}; missing or unknown: {wrong}")
-        return cls(**values)
+        try:
+            parts = tuple(Part(**part) for part in values.pop("parts", ()))
+        except TypeError as error:
+            raise StatisticsError(f"a part of the verdict cannot be read: {error}") from error
+        return cls(**values, parts=parts)
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _unit(test: str) -> str:
+    """What a test counts."""
+    return "signs" if test.endswith("weighted signs") and " and " not in test else "answers"
 
 
 def _queries(n: int) -> str:

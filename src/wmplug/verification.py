@@ -11,19 +11,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from wmplug import combination, plugins, statistics
+from wmplug import combination, plugins
+from wmplug.channels import Answers, Finding, Pattern
 from wmplug.errors import InputError, SuspectError
-from wmplug.statistics import DrawResult
-from wmplug.suspects import CallableSuspect, Suspect, read_answers
+from wmplug.suspects import CallableSuspect, Suspect
 from wmplug.triggers import read_whole
-from wmplug.verdict import Verdict, state_of
+from wmplug.verdict import Part, Verdict, state_of
 from wmplug.watermark import Watermark
 
 TARGET_E = 1e6
 _WEIGHTS = {".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".npz", ".msgpack"}
-_STRIDE = 512  # draws of an exhaustive verification between two calls of progress
 
 
 def verify(
@@ -41,8 +38,9 @@ def verify(
     """Test one suspect, black box.
 
     By default queries are spent one draw after the other, one query each, until the e-value reaches its target or no
-    longer can (the p-value is then one over the largest E on the way, valid at any stopping time: Ville 1939);
-    `exhaustive` asks every trigger and gives the exact p-value of the matches.
+    longer can (the p-value is then one over the largest E on the way, valid at any stopping time: Ville 1939); where
+    ordinary inputs are weighed too, they come after, in stages that grow. `exhaustive` asks every trigger and every
+    ordinary input and gives the exact p-value. Of two channels the e-value is the average, p twice the smaller.
 
     Args:
         mark: the watermark.
@@ -67,10 +65,7 @@ def verify(
     keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
     mark = mark if rows is None else only(mark, rows)
     session = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
-    while (draws := session.affordable(math.log10(target_e) + math.log10(keys))) > 0:
-        session.ask(draws)
-        if progress is not None:
-            progress(session.queries, session.limit)
+    session.ask(target_e, progress)
     verdict = session.verdict(target_e)
     plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
     return verdict
@@ -104,7 +99,9 @@ def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None
     """
     groups = (mark if rows is None else only(mark, rows)).triggers.groups
     spent = groups if verdict.p_is == "exact" else [group[:1] for group in groups]
-    return [row for group in spent for row in group.tolist()][: verdict.queries]
+    # Ordinary inputs come last and give nothing away.
+    queries = verdict.parts[0].queries if verdict.parts else verdict.queries
+    return [row for group in spent for row in group.tolist()][:queries]
 
 
 def judge(
@@ -120,8 +117,11 @@ def judge(
         keys: as in `verify`.
     """
     session = _Session(mark, suspect, None, exhaustive=True, keys=keys)
-    session.queries, session.failed = len(answers), sum(answer is None for answer in answers)
-    session.take(len(session.groups), answers)
+    session.pattern, channel = None, session.answers
+    if channel is None:
+        raise InputError(f"scheme {mark.scheme.name!r} asks for no single answers, so there are none to judge")
+    channel.queries, channel.failed = len(answers), sum(answer is None for answer in answers)
+    channel.take(len(channel.groups), answers)
     return session.verdict(target_e)
 
 
@@ -175,125 +175,57 @@ def _why_not(path: Path) -> str:
     return "there is no such file: give a model, a checkpoint folder or .keras file that exists, or a function"
 
 
-def ask(
-    suspect: Suspect, inputs: Sequence[Any], classes: int
-) -> tuple[list[int | None], Exception | SystemExit | None]:
-    """What a suspect answers: a class for each input, None where it gave none; and why it gave none."""
-    cause: Exception | SystemExit | None = None
-    answers: list[int | None] = []
-    try:
-        answers = _read(suspect, inputs, classes)
-    # A suspect that calls sys.exit() has given no answer, and does not end the verification.
-    except (Exception, SystemExit) as error:
-        cause = error
-        for one in inputs:
-            # A failed query is dropped whatever its answer would have been, so the null is untouched.
-            try:
-                answers += _read(suspect, [one], classes)
-            except (Exception, SystemExit) as error:
-                answers.append(None)
-                # What cannot be read says more than what was raised on the way to it.
-                cause = cause if isinstance(cause, SuspectError) else error
-    return answers, cause
-
-
-def _read(suspect: Suspect, inputs: Sequence[Any], classes: int) -> list[int | None]:
-    answers = read_answers(suspect.answer(inputs), classes, suspect.description)
-    if len(answers) != len(inputs):
-        raise SuspectError(
-            f"{suspect.description} gave {len(answers)} answers for {len(inputs)} inputs: return one label or one row "
-            "of scores for each"
-        )
-    return answers
-
-
 def _is_attested(evidence: Mapping[str, Any]) -> bool:
     """A salt of a token, and of an authority that is not a laboratory's own."""
     return evidence["salt"] is not None and not evidence.get("lab", False)
 
 
 class _Session:
-    """The questions put to one suspect, draw after draw."""
+    """The questions put to one suspect, through all channels that the watermark has."""
 
-    def __init__(
-        self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool, keys: int = 1
-    ) -> None:
+    def __init__(self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool, keys: int) -> None:
         self.mark, self.suspect, self.exhaustive, self.keys = mark, suspect, exhaustive, keys
-        # A second query to a draw says less than a first to another, and a draw once looked at is not asked again.
-        self.groups = mark.triggers.groups if exhaustive else [group[:1] for group in mark.triggers.groups]
-        most = sum(len(group) for group in self.groups)
-        least = len(self.groups[0])
+        plan = mark.triggers.plan
+        most = len(mark.triggers)
+        least = len(mark.triggers.groups[0]) if exhaustive and len(plan.asked) else 1
         wanted = most if max_queries is None else max_queries
-        self.limit = min(most, read_whole(wanted, "max_queries", least, 2**63, f"the first answer alone takes {least}"))
-        self.results: list[DrawResult] = []
-        self.queries = self.failed = 0
+        limit = read_whole(wanted, "max_queries", least, 2**63, f"the first answer alone takes {least}")
+        self.answers = Answers(mark, suspect, limit, exhaustive) if len(plan.asked) else None
+        left = limit - (0 if self.answers is None else self.answers.limit)
+        self.pattern = Pattern(mark, suspect, left, exhaustive) if plan.signs else None
 
-    def affordable(self, target: float) -> int:
-        """How many draws to ask next; never more than a perfect suspect needs, unless all are wanted."""
-        groups = self.groups[len(self.results) :]
-        within = int(np.searchsorted(np.cumsum([len(g) for g in groups]), self.limit - self.queries, side="right"))
-        if self.exhaustive or not within:
-            return min(within, _STRIDE)
-        if len(self.results) and self.log10_e() >= target:
-            return 0
-        draws, candidates = self.mark.triggers.plan.draw, self.mark.triggers.plan.candidates
-        ahead = [(len(candidates[draws[group[0]]]), len(group)) for group in groups[:within]]
-        fewest = statistics.fewest_to(self.results, target, ahead)
-        if fewest is None and not self.results:
-            return within  # so small a set, or so few queries, can still be evidence
-        # None: out of reach even if all that is left matched, so the queries are better saved.
-        return fewest or 0
+    @property
+    def channels(self) -> list[Answers | Pattern]:
+        """Those that have anything to ask, the cheaper first."""
+        return [channel for channel in (self.answers, self.pattern) if channel is not None and channel.limit]
 
-    def ask(self, draws: int) -> None:
-        start = len(self.results)
-        rows = np.concatenate(self.groups[start : start + draws])
-        self.take(draws, self._answers([self.mark.triggers.row(i) for i in rows]))
+    def ask(self, target_e: float, progress: Callable[[int, int], None] | None = None) -> None:
+        """Ask until the verdict is reached, or nothing is left."""
+        channels = self.channels
+        for channel in channels:
+            while (units := channel.affordable(self._share(target_e))) > 0:
+                channel.ask(units)
+                if progress is not None:
+                    progress(sum(c.queries for c in channels), sum(c.limit for c in channels))
+            if not self.exhaustive and self.log10_e() - math.log10(self.keys) >= math.log10(target_e):
+                return
 
-    def take(self, draws: int, answers: Sequence[int | None]) -> None:
-        start = len(self.results)
-        bounds = np.cumsum([len(group) for group in self.groups[start : start + draws]])[:-1]
-        parts = [list(part) for part in np.split(np.array(answers, dtype=object), bounds)]
-        self.results += self.mark.score(start, parts)
-
-    def _answers(self, inputs: Sequence[Any]) -> list[int | None]:
-        answers, cause = ask(self.suspect, inputs, self.mark.classes)
-        self.queries += len(inputs)
-        self.failed += sum(answer is None for answer in answers)
-        if self.failed == self.queries:
-            raise self._all_failed(cause) from cause
-        return answers
-
-    def _all_failed(self, cause: BaseException | None) -> SuspectError:
-        if isinstance(cause, SuspectError):
-            return SuspectError(str(cause))
-        why = (
-            "all were NaN, so the weights are broken or the inputs are not what the model was trained on"
-            if cause is None
-            else f"last {type(cause).__name__}: {cause}"
-        )
-        hint = (
-            "; if training used preprocess=, give the same function: load(path, preprocess=...) or create(..., "
-            "preprocess=...), on the command line --preprocess module:function"
-            if self.mark.preprocess is None
-            else "; check that preprocess= gives what the model takes"
-        )
-        return SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}{hint}")
+    def _share(self, target_e: float) -> float:
+        """log10 of what one channel must reach alone, for all of them together to reach the target."""
+        return math.log10(target_e) + math.log10(self.keys) + math.log10(len(self.channels))
 
     def log10_e(self) -> float:
-        return float(statistics.log10_e_path(self.results)[-1])
+        """Of the average over channels; a channel that was not begun counts 1."""
+        return combination.average_log10_e([channel.finding().log10_e for channel in self.channels])
 
     def verdict(self, target_e: float, step: int | None = None, look: int | None = None) -> Verdict:
-        path = statistics.log10_e_path(self.results)
-        spent = np.cumsum([len(group) for group in self.groups[: len(self.results)]])
-        tried = math.log10(self.keys)
-        reached = np.flatnonzero(path - tried >= math.log10(target_e))
-        # Ville bounds how high the path ever climbs: a p-value. The e-value is where it was left.
-        best = float(path.max(initial=0.0))
-        grouped = any(sum(r.counts) > 1 for r in self.results)
-        sizes = {len(r.counts) for r in self.results}
-        log10_e = float(path[-1]) - tried
+        found = [channel.finding() for channel in self.channels]
+        tried, first = math.log10(self.keys), found[0]
+        log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
         if look is not None:
             log10_e += math.log10(6 / (math.pi * look) ** 2)
+        log10_p = min(one.log10_p for one in found) + math.log10(len(found)) + tried
+        tests = " and ".join(one.test for one in found if one.queries)
         return Verdict(
             state=state_of(log10_e, target_e),
             scheme=self.mark.scheme.name,
@@ -301,22 +233,28 @@ class _Session:
             suspect=self.suspect.description,
             step=step,
             triggers=len(self.mark.triggers),
-            queries=self.queries,
-            failed=self.failed,
-            in_set=sum(sum(r.counts) for r in self.results),
-            matches=sum(r.counts[r.symbol] for r in self.results),
-            draws=len(self.results),
-            candidates=tuple(sorted(sizes)),
+            queries=sum(one.queries for one in found),
+            failed=sum(one.failed for one in found),
+            in_set=first.of,
+            matches=first.matches,
+            draws=first.draws,
+            candidates=tuple(sorted(frozenset().union(*(one.candidates for one in found)))),
             looks=look or 1,
             keys=self.keys,
             log10_e=log10_e,
-            log10_p=min(0.0, (statistics.log10_p(self.results) if self.exhaustive else -best) + tried),
+            log10_p=min(0.0, log10_p),
             target_e=target_e,
-            test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
+            test=tests if len(found) == 1 else f"twice the smaller p of {tests}",
             p_is="exact" if self.exhaustive else "anytime",
-            enough=int(spent[reached[0]]) if len(reached) else None,
+            enough=None if self.answers is None else self.answers.enough(self._share(target_e)),
             attested=None if (evidence := self.mark.public.get("evidence")) is None else _is_attested(evidence),
+            parts=tuple(_part(one) for one in found) if len(found) > 1 else (),
         )
+
+
+def _part(finding: Finding) -> Part:
+    named = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Part)}
+    return Part(**named)
 
 
 class Monitor:
@@ -347,8 +285,8 @@ class Monitor:
         Raises:
             SuspectError: as in `verify`.
         """
-        session = _Session(self.mark, as_suspect(suspect, self.mark), None, exhaustive=True)
-        session.ask(len(session.groups))
+        session = _Session(self.mark, as_suspect(suspect, self.mark), None, exhaustive=True, keys=1)
+        session.ask(self.target_e)
         self.looks.append(session.log10_e())
         verdict = session.verdict(self.target_e, step, len(self.looks))
         if tell:

@@ -141,6 +141,7 @@ def create(
     inputs, form = read_carriers(carriers)
     natural = read_labels(labels, len(inputs), classes)
     task = Task(inputs, form, natural, classes, triggers)
+    chosen = chosen.prepared(task)
     facts: dict[str, Any] = {
         "owner": {"name": owner.name, "commitment": owner.commitment},
         "generator": GENERATOR,
@@ -287,6 +288,7 @@ def _blob(path: Path) -> bytes:
     return path.read_bytes()
 
 
+_MATERIAL = "material/"
 _PURPOSES: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")
 
 
@@ -304,6 +306,9 @@ def _pack(mark: Watermark) -> bytes:
         symbols=mark.triggers.symbols,
         candidates=np.concatenate([np.asarray(c, np.int64) for c in plan.candidates]),
         candidate_counts=np.array([len(c) for c in plan.candidates]),
+        weighed=plan.weighed,
+        signs=np.array(plan.signs),
+        **{_MATERIAL + name: array for name, array in plan.material.items()},
         keys=_bytes(b"".join(mark.subkeys.key(p) for p in _PURPOSES)),
         record=_bytes(json.dumps(_record(mark)).encode()),
     )
@@ -323,6 +328,9 @@ def _unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys, dict[str, str]
     split = np.split(arrays["candidates"], np.cumsum(arrays["candidate_counts"])[:-1])
     candidates = tuple(tuple(int(c) for c in part) for part in split)
     plan = TriggerPlan(inputs, arrays["draw"], arrays["labels"], candidates, arrays["asked"], arrays["taught"])
+    if "signs" in arrays:  # since 0.2
+        material = {name.removeprefix(_MATERIAL): a for name, a in arrays.items() if name.startswith(_MATERIAL)}
+        plan = dataclasses.replace(plan, weighed=arrays["weighed"], signs=int(arrays["signs"]), material=material)
     keys = arrays["keys"].tobytes()
     subkeys = Subkeys({p: keys[32 * i : 32 * i + 32] for i, p in enumerate(_PURPOSES)})
     return TriggerSet(plan, form, arrays["symbols"]), subkeys, json.loads(arrays["record"].tobytes())

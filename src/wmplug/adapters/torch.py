@@ -185,7 +185,7 @@ class Watermarking:
             return  # a stream may not give its first example twice
         model = getattr(self.bare, "_orig_mod", self.bare)  # compiled for one row, the model would be compiled again
         devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-        question = self.mark.triggers.row(int(self.mark.triggers.plan.asked[0]))
+        question = self.mark.triggers.first
         try:
             with undisturbed(devices):
                 scores = self.suspect(model).answer([question])

@@ -220,7 +220,7 @@ class WatermarkCallback(TrainerCallback):
 
     def _ask_once(self, run: _Run) -> None:
         try:
-            answer = run.suspect.answer([self.mark.triggers.row(int(self.mark.triggers.plan.asked[0]))])
+            answer = run.suspect.answer([self.mark.triggers.first])
             if read_answers(answer, self.mark.classes, run.suspect.description) == [None]:
                 raise SuspectError(f"{run.suspect.description} answers NaN before it is trained")
         except SuspectError as error:

@@ -85,6 +85,23 @@ class Scheme:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no plan")
 
+    def prepared(self, task: Task) -> "Scheme":
+        """This scheme with whatever it has to work out from the task without a key, such as unmarked references.
+
+        Raises:
+            InputError: the task does not fit the scheme.
+        """
+        return self
+
+    def weigh(self, plan: TriggerPlan, answers: IntArray) -> npt.NDArray[np.float64]:
+        """(signs,) scores: how much the answers speak for plus rather than minus, for every sign of the plan.
+
+        Args:
+            plan: knows nothing of the signs themselves, so that no score can depend on them.
+            answers: (n,) classes, -1 for a query that failed, to the first n of the rows that are weighed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} plans signs and defines no weigh")
+
     def constants(self, triggers: TriggerSet) -> Mapping[str, npt.NDArray[Any]]:
         """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves."""
         return {}

@@ -20,7 +20,7 @@ import numpy as np
 import rfc8785
 
 import wmplug
-from wmplug import verification
+from wmplug import channels, verification
 from wmplug.errors import NotaryError, SuspectError, WmplugError
 from wmplug.keys import KeyStream, write_new
 from wmplug.register import Register, disclosure
@@ -227,7 +227,7 @@ def _ask(
     questions = [("trigger", row) for row in rows] + [("decoy", i) for i in decoys]
     order = [questions[i] for i in stream.permutation(len(questions))]
     inputs = [mark.triggers.row(i) if kind == "trigger" else as_given(task.carriers[i], task.form) for kind, i in order]
-    answers, cause = verification.ask(suspect, inputs, mark.classes)
+    answers, cause = channels.ask(suspect, inputs, mark.classes)
     if all(answer is None for answer in answers):
         raise SuspectError(f"{model.name} answered none of {len(answers)} questions: {cause}") from cause
     return [{"kind": kind, "index": i, "answer": answer} for (kind, i), answer in zip(order, answers, strict=True)]
