@@ -19,19 +19,28 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Fashion:
-    """Images (n, 28, 28) uint8 and labels (n,) int64: the owner's, other people's, and a test set."""
+    """Images (n, 28, 28) uint8 and labels (n,) int64.
+
+    The owner's; the thief's, of which he has labels for the first 4,000; some that nobody trains on; a test set.
+    """
 
     own: tuple[np.ndarray, np.ndarray]
-    other: tuple[np.ndarray, np.ndarray]
+    thief: tuple[np.ndarray, np.ndarray]
+    rest: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def other(self) -> tuple[np.ndarray, np.ndarray]:
+        """The thief's labelled images."""
+        return self.thief[0][:4000], self.thief[1][:4000]
 
 
 def read(folder: Path, size: int) -> Fashion:
-    """The first `size` training images are the owner's, the next 4,000 the thief's."""
+    """The first `size` training images are the owner's, the next 20,000 the thief's, the others nobody's."""
     train = _idx(folder / "train-images-idx3-ubyte.gz"), _idx(folder / "train-labels-idx1-ubyte.gz").astype(np.int64)
     test = _idx(folder / "t10k-images-idx3-ubyte.gz"), _idx(folder / "t10k-labels-idx1-ubyte.gz").astype(np.int64)
-    own, other = slice(0, size), slice(size, size + 4000)
-    return Fashion((train[0][own], train[1][own]), (train[0][other], train[1][other]), test)
+    parts = slice(0, size), slice(size, size + 20_000), slice(size + 20_000, None)
+    return Fashion(*((train[0][part], train[1][part]) for part in parts), test)
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -69,7 +78,13 @@ def tensors(pair: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.Te
 
 def loader(pair: tuple[np.ndarray, np.ndarray], seed: int) -> DataLoader[Any]:
     """Shuffled batches, the same for the same seed."""
-    return DataLoader(TensorDataset(*tensors(pair)), BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
+    return batches(*tensors(pair), seed)
+
+
+def batches(images: torch.Tensor, targets: torch.Tensor, seed: int) -> DataLoader[Any]:
+    """The same of tensors."""
+    order = torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(images, targets), BATCH, shuffle=True, generator=order)
 
 
 def fit(model: nn.Module, batches: DataLoader[Any], epochs: int, lr: float = 1e-3, only: Any = None) -> nn.Module:

@@ -48,7 +48,7 @@ def data() -> fashion.Fashion:
     draw = np.random.default_rng(0)
     n = fashion.BATCH * (STEPS + WARM)
     own = draw.integers(0, 256, (n, 28, 28), dtype=np.uint8), draw.integers(0, 10, n)
-    return fashion.Fashion(own, own, own)
+    return fashion.Fashion(own, own, own, own)
 
 
 class Clock(TrainerCallback):
@@ -189,7 +189,7 @@ def register_cost(mark: Any, pairs: int, images: int = 20_000, epochs: int = 2) 
     """A whole marked run, a look after each epoch, with its register over the same without: all that is recorded."""
     draw = np.random.default_rng(0)
     own = draw.integers(0, 256, (images, 28, 28), dtype=np.uint8), draw.integers(0, 10, images)
-    given = fashion.Fashion(own, own, own)
+    given = fashion.Fashion(own, own, own, own)
 
     def whole(used: Any) -> float:
         torch.manual_seed(0)

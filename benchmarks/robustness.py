@@ -7,6 +7,7 @@ Every row is a mean over seeds with the worst in brackets; the twin is the same 
 
 import argparse
 import copy
+import dataclasses
 import functools
 import os
 import statistics
@@ -83,7 +84,7 @@ def accuracy(model: nn.Module, data: fashion.Fashion) -> float:
 
 def run(name: str, data: fashion.Fashion, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One marked model, its unmarked twin, and what is left after each attack."""
-    owner, rival = (_owner(who) for who in ("owner", "rival"))
+    mine, rivals = (owner(who) for who in ("owner", "rival"))
     create = functools.partial(
         wmplug.create,
         scheme=options.scheme,
@@ -92,7 +93,7 @@ def run(name: str, data: fashion.Fashion, seed: int, options: argparse.Namespace
         classes=10,
         preprocess=fashion.prepare,
     )
-    mark, other = create(owner), create(rival)
+    mark, other = create(mine), create(rivals)
     train = training.LOOPS[name]
     model, twin = (train(m, data, seed, options.epochs).eval() for m in (mark, None))
     suspects = {"own model": model, "unmarked twin": twin}
@@ -110,11 +111,11 @@ def run(name: str, data: fashion.Fashion, seed: int, options: argparse.Namespace
 
 def nulls(data: fashion.Fashion, count: int, options: argparse.Namespace) -> list[float]:
     """log10 p of so many unmarked models, each trained for two epochs on 5,000 images, each under its own key."""
-    few = fashion.Fashion((data.own[0][:5000], data.own[1][:5000]), data.other, data.test)
+    few = dataclasses.replace(data, own=(data.own[0][:5000], data.own[1][:5000]))
     values = []
     for seed in range(1000, 1000 + count):
         mark = wmplug.create(
-            _owner(f"null {seed}"),
+            owner(f"null {seed}"),
             scheme=options.scheme,
             carriers=data.own[0],
             labels=data.own[1],
@@ -126,7 +127,7 @@ def nulls(data: fashion.Fashion, count: int, options: argparse.Namespace) -> lis
     return values
 
 
-def _owner(name: str) -> wmplug.Owner:
+def owner(name: str) -> wmplug.Owner:
     folder = Path(tempfile.mkdtemp()) / "register"
     return wmplug.Owner.create(folder, name=name, passphrase="benchmark", scrypt_n=2**10)
 

@@ -50,3 +50,13 @@ def lab(tmp_path_factory):
     made = authority.LabAuthority.create(folder, url=f"http://127.0.0.1:{port}")
     with authority.serve(folder, port=port) as url:
         yield SimpleNamespace(folder=folder, url=url, authority=made, trust=made.trust(url))
+
+
+@pytest.fixture(scope="session")
+def tilt(digits):
+    """tilt for digits, its references worked out once."""
+    from wmplug.schemes import Task
+    from wmplug.schemes.tilt import Tilt
+
+    images, labels = digits
+    return Tilt(delta=1.0, directions=12, blends=2000).prepared(Task(images, "array", labels, 10, 100))

@@ -76,7 +76,7 @@ def test_the_listener_of_the_page_writes(owner, digits, monkeypatch, tmp_path):
     registry = plugin("wmplug_verdict")
     monkeypatch.setattr(plugins, "registry", lambda: registry)
     mark = testing.create(owner, scheme="random-label", carriers=digits[0], classes=10, triggers=30)
-    verdict = verify(mark, testing.knowing(mark.triggers))
+    verdict = verify(mark, testing.knowing(mark))
     assert (tmp_path / "verdicts.jsonl").read_text() == verdict.to_json() + "\n"
 
 

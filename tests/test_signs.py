@@ -50,6 +50,14 @@ def test_the_weighted_e_value_has_mean_one_over_all_keys(weights: np.ndarray) ->
     assert np.mean(values) == pytest.approx(1.0, rel=1e-9)
 
 
+@RELAXED
+@given(WEIGHTS)
+def test_the_tail_for_many_keys_is_that_for_each(weights: np.ndarray) -> None:
+    keys = np.array(worlds(len(weights)))[:40]
+    each = [10 ** ws.weighted_log10_p(weights, key) for key in keys]
+    np.testing.assert_allclose(ws.weighted_ps(weights, keys), each, rtol=1e-9)
+
+
 def test_weights_that_one_sign_dominates_prove_no_more_than_that_sign() -> None:
     weights, right = np.array([10**6, *[0] * 299]), np.ones(300, np.int64)
     assert ws.weighted_log10_p(weights, right) == pytest.approx(math.log10(0.5))

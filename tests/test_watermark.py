@@ -189,7 +189,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
     ("changes", "error", "words"),
     [
         ({"scheme": "randomlabel"}, PluginError, "did you mean 'random-label'"),
-        ({"scheme": "xyzzy"}, PluginError, "There are: logo, phrase, random-label"),
+        ({"scheme": "xyzzy"}, PluginError, "There are: combined, logo, phrase, random-label, tilt"),
         ({"pictres": 3}, InputError, "no parameter pictres; there are: pictures, words"),
         ({"scheme": RandomLabel(), "sise": 3}, InputError, "no parameter sise"),
         ({"scheme": "logo", "variants": "many"}, InputError, "variants='many' is a str"),
@@ -222,7 +222,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"carriers": TEXTS, "labels": None, "words": 1}, InputError, "the same input with an answer each"),
         ({"scheme": "phrase", "carriers": TEXTS, "labels": None, "lessons": 0}, InputError, "lessons=0"),
         ({"scheme": "logo", "size": "big"}, InputError, "size='big'"),
-        ({"scheme": None}, InputError, "scheme=None: give a name"),
+        ({"scheme": None}, InputError, "scheme=None and against=None: give one"),
         ({"preprocess": "x"}, InputError, "preprocess='x' is a str: give a function"),
         ({"triggers": 10**9}, InputError, "triggers=1000000000"),
         ({"labels": [[1], [1, 2]]}, InputError, "labels cannot be read"),

@@ -6,19 +6,20 @@ one-sided; their draws are independent of each other.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from wmplug import signs, statistics
 from wmplug.errors import SuspectError
-from wmplug.statistics import DrawResult
-from wmplug.suspects import Suspect, read_answers
+from wmplug.statistics import DrawResult, FloatArray
+from wmplug.suspects import Suspect, read_answers, read_scores
 from wmplug.triggers import IntArray
 from wmplug.watermark import Watermark
 
+T = TypeVar("T")
 _STRIDE = 512  # queries of an exhaustive verification between two calls of progress
 _STAGES = 4  # looks at a pattern: at an eighth, a quarter, a half and all of the queries
 
@@ -73,14 +74,14 @@ class _Questions:
         self.mark, self.suspect = mark, suspect
         self.queries = self.failed = 0
 
-    def put(self, rows: IntArray) -> list[int | None]:
-        """The answers to rows of the trigger set.
+    def put(self, rows: IntArray, read: Callable[[Any, int, str], list[T | None]]) -> list[T | None]:
+        """The answers to rows of the trigger set, as `read` reads them.
 
         Raises:
             SuspectError: no query was answered yet, these included.
         """
         inputs = [self.mark.triggers.row(int(row)) for row in rows]
-        answers, cause = ask(self.suspect, inputs, self.mark.classes)
+        answers, cause = ask(self.suspect, inputs, self.mark.classes, read)
         self.queries += len(inputs)
         self.failed += sum(answer is None for answer in answers)
         if self.failed == self.queries:
@@ -105,20 +106,27 @@ class _Questions:
 
 
 def ask(
-    suspect: Suspect, inputs: Sequence[Any], classes: int
-) -> tuple[list[int | None], Exception | SystemExit | None]:
-    """What a suspect answers: a class for each input, None where it gave none; and why it gave none."""
+    suspect: Suspect, inputs: Sequence[Any], classes: int, read: Callable[[Any, int, str], list[T | None]]
+) -> tuple[list[T | None], Exception | SystemExit | None]:
+    """What a suspect answers to each input, None where it gave no answer; and why it gave none.
+
+    Args:
+        suspect: who is asked.
+        inputs: in the form of the carriers.
+        classes: of the watermark.
+        read: `read_answers` or `read_scores`.
+    """
     cause: Exception | SystemExit | None = None
-    answers: list[int | None] = []
+    answers: list[T | None] = []
     try:
-        answers = _read(suspect, inputs, classes)
+        answers = _read(suspect, inputs, classes, read)
     # A suspect that calls sys.exit() has given no answer, and does not end the verification.
     except (Exception, SystemExit) as error:
         cause = error
         for one in inputs:
             # A failed query is dropped whatever its answer would have been, so the null is untouched.
             try:
-                answers += _read(suspect, [one], classes)
+                answers += _read(suspect, [one], classes, read)
             except (Exception, SystemExit) as error:
                 answers.append(None)
                 # What cannot be read says more than what was raised on the way to it.
@@ -126,8 +134,10 @@ def ask(
     return answers, cause
 
 
-def _read(suspect: Suspect, inputs: Sequence[Any], classes: int) -> list[int | None]:
-    answers = read_answers(suspect.answer(inputs), classes, suspect.description)
+def _read(
+    suspect: Suspect, inputs: Sequence[Any], classes: int, read: Callable[[Any, int, str], list[T | None]]
+) -> list[T | None]:
+    answers = read(suspect.answer(inputs), classes, suspect.description)
     if len(answers) != len(inputs):
         raise SuspectError(
             f"{suspect.description} gave {len(answers)} answers for {len(inputs)} inputs: return one label or one row "
@@ -173,7 +183,7 @@ class Answers(_Questions):
     def ask(self, units: int) -> None:
         """Ask the next draws."""
         start = len(self.results)
-        self.take(units, self.put(np.concatenate(self.groups[start : start + units])))
+        self.take(units, self.put(np.concatenate(self.groups[start : start + units]), read_answers))
 
     def take(self, units: int, answers: Sequence[int | None]) -> None:
         """Score answers to the next draws."""
@@ -226,7 +236,7 @@ class Pattern(_Questions):
         self.limit = min(limit, len(self.rows))
         parts = [0] if exhaustive else range(_STAGES - 1, -1, -1)
         self.stages = sorted({max(1, self.limit >> halvings) for halvings in parts})
-        self.answers: list[int] = []
+        self.said: list[int | FloatArray | None] = []
         self._looks: list[float] = []
         self._weights = np.zeros(mark.triggers.plan.signs, np.int64)
 
@@ -239,12 +249,18 @@ class Pattern(_Questions):
 
     def ask(self, units: int) -> None:
         """Ask the next inputs; weigh all so far where a stage ends."""
-        given = self.put(self.rows[self.queries : self.queries + units])
-        self.answers += [-1 if answer is None else answer for answer in given]
+        self.said += self.put(self.rows[self.queries : self.queries + units], read_scores)
         if self.queries in self.stages:
-            plan = self.mark.triggers.plan
-            self._weights = signs.weights_of(self.mark.scheme.weigh(plan, np.array(self.answers, np.int64)))
+            self._weights = signs.weights_of(self.mark.scheme.weigh(self.mark.triggers.plan, *self._heard()))
             self._looks.append(signs.weighted_log10_e(self._weights, self.mark.triggers.signs))
+
+    def _heard(self) -> tuple[IntArray, FloatArray | None]:
+        """(n,) answers, -1 where there is none, and (n, classes) log probabilities if every answer came with them."""
+        answers = [-1 if a is None else int(a) if isinstance(a, int) else int(a.argmax()) for a in self.said]
+        silent = np.full(self.mark.classes, np.nan)
+        rows = [silent if a is None else a for a in self.said]
+        scores = None if any(isinstance(row, int) for row in rows) else np.array(rows, np.float64)
+        return np.array(answers, np.int64), scores
 
     def log10_e(self) -> float:
         """Where the average over stages stands; 0.0 before the first."""

@@ -83,5 +83,9 @@ class InjectionWarning(UserWarning):
     """Triggers reach training, but perhaps not as they should."""
 
 
+class AmbiguityWarning(UserWarning):
+    """The task leaves so little freedom that a scheme will hardly find room in it."""
+
+
 class VerificationWarning(UserWarning):
     """A checkpoint did not carry the watermark and the user asked to be told."""

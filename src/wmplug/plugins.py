@@ -27,6 +27,8 @@ GROUP = "wmplug"
 
 SCHEMES = {
     "random-label": "wmplug.schemes.random_label:RandomLabel",
+    "tilt": "wmplug.schemes.tilt:Tilt",
+    "combined": "wmplug.schemes.combined:Combined",
     "logo": "wmplug.schemes.logo:Logo",
     "phrase": "wmplug.schemes.phrase:Phrase",
 }

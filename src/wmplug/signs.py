@@ -73,6 +73,22 @@ def weighted_log10_p(weights: IntArray, signs: IntArray) -> float:
     return log_sf(log_convolution({0: half, size: half} for size in sizes), agreeing) / _LN10
 
 
+def weighted_ps(weights: IntArray, signs: IntArray) -> FloatArray:
+    """The p-value of `weighted_log10_p` for many vectors of signs at once.
+
+    Args:
+        weights: ``(n,)`` integers.
+        signs: ``(keys, n)`` -1 or +1.
+
+    Returns:
+        ``(keys,)`` p-values, 0.0 where they are no float.
+    """
+    sizes, half = np.abs(weights), math.log(0.5)
+    log_pmf = log_convolution({0: half, size: half} for size in sizes[sizes > 0].tolist())
+    tail = np.logaddexp.accumulate(log_pmf[::-1])[::-1]
+    return np.asarray(np.exp(np.minimum(tail, 0.0))[(signs * weights > 0) @ sizes], np.float64)
+
+
 def weighted_log10_e(weights: IntArray, signs: IntArray) -> float:
     """E-value of ``T = sum_i signs[i] weights[i]``, log10.
 

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from wmplug.errors import SuspectError
 
+_LEAST = 1e-4  # probability below which a suspect's certainty is noise
+
 
 @runtime_checkable
 class Suspect(Protocol):
@@ -68,9 +70,41 @@ def read_answers(outputs: Any, classes: int, description: str) -> list[int | Non
     Raises:
         SuspectError: another shape, another number of classes, or no numbers.
     """
+    array = _read(outputs, classes, description)
+    if array.ndim == 1:
+        return [int(label) for label in array]
+    bad = np.isnan(array).any(axis=1)
+    return [None if b else int(label) for b, label in zip(bad, array.argmax(axis=1), strict=True)]
+
+
+def read_scores(outputs: Any, classes: int, description: str) -> list[int | npt.NDArray[np.float64] | None]:
+    """All that a suspect says of each input: (classes,) log probabilities, or a class where it tells no more.
+
+    Args:
+        outputs: as for `read_answers`; scores are probabilities if they are none below 0 and sum to 1, else logits.
+        classes: of the watermark.
+        description: of the suspect, for the error.
+
+    Raises:
+        SuspectError: as for `read_answers`.
+    """
+    array = _read(outputs, classes, description)
+    if array.ndim == 1:
+        return [int(label) for label in array]
+    scores = array.astype(np.float64)
+    bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(scores).any(axis=1))
+    scores[bad] = 0.0
+    scores = np.clip(scores, -1e6, 1e6)
+    if scores[~bad].min(initial=0.0) >= 0 and np.allclose(scores[~bad].sum(axis=1), 1, atol=1e-2):
+        scores = np.log(np.maximum(scores, _LEAST))
+    scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return [None if bad[i] else np.maximum(row, np.log(_LEAST)) for i, row in enumerate(scores)]
+
+
+def _read(outputs: Any, classes: int, description: str) -> npt.NDArray[Any]:
     array = to_numpy(outputs)
     if array.ndim == 1 and array.dtype.kind in "iu":
-        return [int(label) for label in array]
+        return array
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise SuspectError(
             f"{description} answered with shape {array.shape} and dtype {array.dtype}: labels (n,) of integers or "
@@ -81,5 +115,4 @@ def read_answers(outputs: Any, classes: int, description: str) -> list[int | Non
             f"{description} gives {array.shape[1]} scores an input, the watermark was made for {classes} classes: "
             "it is another task, or wrap it in a function that maps its classes to the owner's"
         )
-    bad = np.isnan(array).any(axis=1)
-    return [None if b else int(label) for b, label in zip(bad, array.argmax(axis=1), strict=True)]
+    return array

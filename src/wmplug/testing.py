@@ -36,7 +36,8 @@ from scipy.stats import binom
 from wmplug.errors import InjectionError
 from wmplug.keys import KeyStream, Owner, Seal, Subkeys
 from wmplug.plugins import callback
-from wmplug.schemes import Scheme, Task
+from wmplug.schemes import SHOWN, Scheme, Task
+from wmplug.signs import weighted_ps, weights_of
 from wmplug.statistics import DrawResult, log10_e_path, log10_p
 from wmplug.triggers import IntArray, TriggerPlan, TriggerSet, digest, draw_symbols
 from wmplug.verification import verify
@@ -123,7 +124,10 @@ class SchemeContract:
             "a row is asked or taught and not there"
         )
         assert len(set(plan.asked.tolist())) == len(plan.asked), "a row is asked twice"
-        assert len(plan.asked) == task.triggers, f"{len(plan.asked)} rows are asked, {task.triggers} were wanted"
+        assert len(set(plan.weighed.tolist())) == len(plan.weighed), "a row is weighed twice"
+        assert len(plan.asked) == task.triggers or (plan.signs and not len(plan.asked)), (
+            f"{len(plan.asked)} rows are asked, {task.triggers} were wanted"
+        )
         natural = plan.labels[plan.taught][draws[plan.taught] < 0]
         assert all(label in range(task.classes) for label in natural.tolist()), "a negative has no natural label"
         owners: dict[str, int] = {}
@@ -137,12 +141,12 @@ class SchemeContract:
     def test_training_is_touched_in_shape(self, scheme: Scheme, plan: TriggerPlan, task: Task) -> None:
         """`shift` keeps the shape of the logits, `term` is a scalar, and both leave untouched points alone."""
         triggers = _drawn(plan, task, 0)
-        constants = scheme.constants(triggers)
         inputs = np.zeros((4, 3)) if isinstance(plan.inputs, list) else plan.inputs[:4].astype(np.float64)
         logits, labels = (
             np.linspace(-1, 1, len(inputs) * task.classes).reshape(len(inputs), -1),
             np.zeros(len(inputs), int),
         )
+        constants = scheme.constants(triggers, _shown(triggers, inputs))
         shifted = scheme.shift(np, constants, inputs, logits.copy())
         assert np.shape(shifted) == logits.shape, f"shift() returned {np.shape(shifted)} for logits {logits.shape}"
         assert "logits" in scheme.points or np.array_equal(shifted, logits), "shift() acts, `logits` is not in points"
@@ -162,8 +166,25 @@ class SchemeContract:
             # Ties: at a value that several keys share, the distribution function has its whole step.
             reached = np.searchsorted(p, p, side="right") / len(p)
             assert (reached - p).max() <= gap, f"p-values of the suspect {name!r} are too small: this is no test"
+            if not table:
+                continue  # the plan asks nothing of its own: see the next test
             claims = sum(log10_e_path(result).max() >= math.log10(20) for result in results[:100])
             assert claims <= binom.ppf(1 - _MISTAKE, 100, 1 / 20), f"e-values of the suspect {name!r} are too large"
+
+    def test_p_values_of_what_is_weighed_are_super_uniform(self, scheme: Scheme, plan: TriggerPlan, task: Task) -> None:
+        """Over 10,000 label keys: the same of the signs, for schemes that plan any."""
+        keys = 10_000 if plan.signs else 0
+        stream = KeyStream(hashlib.sha256(b"wmplug.testing/signs").digest())
+        signs = 2 * stream.below(2, keys * plan.signs).reshape(keys, plan.signs) - 1
+        gap = math.sqrt(math.log(1 / _MISTAKE) / (2 * max(1, keys)))
+        for name, answers in nasty_suspects(plan, task.classes):
+            if not keys:
+                continue
+            given = np.array([answers[row] for row in plan.weighed.tolist()])
+            weights = weights_of(scheme.weigh(plan, given, None))
+            p = np.sort(weighted_ps(weights, signs))
+            reached = np.searchsorted(p, p, side="right") / len(p)
+            assert (reached - p).max() <= gap, f"p-values of the suspect {name!r} are too small: this is no test"
 
     def test_false_claims_stay_within_alpha(self, plan: TriggerPlan, task: Task) -> None:
         """Over 10,000 label keys, p <= .01 comes as often as the exact test says, within the binomial interval."""
@@ -187,7 +208,7 @@ class SchemeContract:
     def test_who_knows_the_answers_is_found(self, scheme: Scheme, task: Task) -> None:
         """A suspect that gives the secret answers is proven; one that does not, and a rival's key, are not."""
         mark, rival = _mark("Ada", scheme, task), _mark("Eve", scheme, task)
-        known = knowing(mark.triggers)
+        known = knowing(mark)
         assert verify(mark, known).proven, "all answers right is no proof: give the task more triggers"
         assert not verify(rival, known).proven, "a rival's key claims the model too"
         assert not verify(mark, lambda inputs: np.zeros(len(inputs), int)).proven, "a constant answer is claimed"
@@ -319,19 +340,32 @@ class AdapterContract:
 
 def nasty_suspects(plan: TriggerPlan, classes: int) -> Iterator[tuple[str, Mapping[int, int]]]:
     """Answers, row by row, of suspects that never met the key and are as biased as a model can be."""
-    bits = {row: int(digest(plan.inputs[row])[:8], 16) for row in plan.asked.tolist()}
-    first = {row: plan.candidates[plan.draw[row]][0] for row in bits}
-    yield "always the same class", dict.fromkeys(bits, first[int(plan.asked[0])])
+    bits = {row: int(digest(plan.inputs[row])[:8], 16) for row in [*plan.asked.tolist(), *plan.weighed.tolist()]}
+    first = {row: plan.candidates[plan.draw[row]][0] if plan.draw[row] >= 0 else 0 for row in bits}
+    yield "always the same class", dict.fromkeys(bits, next(iter(first.values())))
     yield "two classes only", {row: bit % 2 for row, bit in bits.items()}
     yield "copies a bit of the trigger", {row: bit % classes for row, bit in bits.items()}
     yield "the same for neighbours", {row: i // 5 % classes for i, row in enumerate(bits)}
     yield "the first candidate", first
 
 
-def knowing(triggers: TriggerSet) -> Callable[[Sequence[Any]], IntArray]:
-    """A suspect that knows every secret answer, and says 0 to anything else."""
-    answers = {digest(triggers.plan.inputs[row]): int(triggers.answers[row]) for row in triggers.plan.asked}
-    return lambda inputs: np.array([answers.get(digest(value), 0) for value in inputs])
+def knowing(mark: Watermark) -> Callable[[Sequence[Any]], npt.NDArray[np.float64]]:
+    """A suspect that knows every secret answer and sign, gives scores (n, classes), and says 0 to anything else."""
+    plan, triggers = mark.triggers.plan, mark.triggers
+    scores = {digest(plan.inputs[row]): _sure(int(triggers.answers[row]), mark.classes) for row in plan.asked}
+    if plan.signs:
+        weighed = [np.asarray(triggers.row(int(row)), np.float64) for row in plan.weighed]
+        constants = mark.scheme.constants(triggers, _shown(triggers, np.zeros(0)))
+        level = np.zeros((len(weighed), mark.classes))
+        learnt = level - mark.scheme.shift(np, constants, np.stack(weighed), level)
+        scores.update((digest(plan.inputs[row]), 20 * score) for row, score in zip(plan.weighed, learnt, strict=True))
+    return lambda inputs: np.array([scores.get(digest(value), _sure(0, mark.classes)) for value in inputs])
+
+
+def _sure(answer: int, classes: int) -> npt.NDArray[np.float64]:
+    scores = np.zeros(classes)
+    scores[answer] = 20.0
+    return scores
 
 
 def pictures() -> tuple[npt.NDArray[np.float32], IntArray]:
@@ -389,6 +423,12 @@ def _outcomes(triggers: TriggerSet, answers: Mapping[int, int]) -> dict[int, lis
         found = triggers.count(group, [answers[int(row)] for row in group])
         outcomes[int(triggers.plan.draw[group[0]])] = [replace(found, symbol=s) for s in range(found.k)]
     return outcomes
+
+
+def _shown(triggers: TriggerSet, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The first samples as a model would be given them, if it took carriers as they are."""
+    samples = triggers.samples(SHOWN)
+    return inputs if isinstance(samples[0], str) else np.stack([np.asarray(x) for x in samples]).astype(np.float64)
 
 
 def _facts(plan: TriggerPlan) -> list[Any]:

@@ -131,6 +131,12 @@ class TriggerSet:
         """One input as the owner gave carriers: an array, a PIL picture or a string; a copy, whatever is done to it."""
         return as_given(self.plan.inputs[index], self.form)
 
+    def samples(self, most: int) -> list[Any]:
+        """The first inputs that are taught, or else weighed or asked; to see how a model is given them."""
+        plan = self.plan
+        rows = next(part for part in (plan.taught, plan.weighed, plan.asked) if len(part))
+        return [self.row(int(row)) for row in rows[:most]]
+
     def only(self, rows: Collection[int]) -> "TriggerSet":
         """The same triggers, of which the draws are asked that have all their asked rows among `rows`.
 

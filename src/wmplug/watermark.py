@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rfc8785
@@ -30,6 +30,7 @@ from wmplug.statistics import DrawResult
 from wmplug.triggers import TriggerPlan, TriggerSet, digest, draw_symbols, read_carriers, read_labels, read_whole
 
 Preprocess = Callable[[Any, int], Any]
+AGAINST = {"theft": "random-label", "theft+cloning": "combined"}
 GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
 
 
@@ -103,7 +104,8 @@ def _id_of(path: Path) -> Any:
 def create(
     owner: Owner,
     *,
-    scheme: str | Scheme,
+    scheme: str | Scheme | None = None,
+    against: Literal["theft", "theft+cloning"] | None = None,
     carriers: Any,
     labels: Any = None,
     classes: int,
@@ -119,6 +121,9 @@ def create(
     Args:
         owner: whose key draws inputs and answers.
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
+        against: in place of a scheme, what the watermark is for: "theft" of weights (a trigger set; costs nothing that
+            could be measured, and is at chance against a clone trained on answers) or "theft+cloning" (trigger set and
+            tilt; costs some tenths of a point of accuracy).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
             tensors are taken as arrays.
         labels: (n,) integer classes of the carriers, where the scheme needs them.
@@ -137,7 +142,7 @@ def create(
     _check_preprocess(preprocess)
     classes = read_whole(classes, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
     triggers = read_whole(triggers, "triggers", 1, 10**6, "at least one is needed, 100 is usual")
-    chosen = _scheme(scheme, parameters)
+    chosen = _scheme(wanted(scheme, against), parameters)
     inputs, form = read_carriers(carriers)
     natural = read_labels(labels, len(inputs), classes)
     task = Task(inputs, form, natural, classes, triggers)
@@ -195,6 +200,21 @@ def _check_twins(plan: TriggerPlan) -> None:
                 "two triggers are the same input with an answer each, which no model can learn: give carriers that "
                 "differ more (none of them twice), longer triggers (words=), or lower triggers="
             )
+
+
+def wanted(scheme: str | Scheme | None, against: str | None) -> str | Scheme:
+    """The scheme that was asked for, by itself or by what it is for.
+
+    Raises:
+        InputError: both, neither, or no such purpose.
+    """
+    if (scheme is None) == (against is None):
+        raise InputError(f"scheme={scheme!r} and against={against!r}: give one of the two, a scheme or what it is for")
+    if scheme is not None:
+        return scheme
+    if against not in AGAINST:
+        raise InputError(f"against={against!r}: choose {' or '.join(map(repr, AGAINST))}")
+    return AGAINST[against]
 
 
 def _scheme(scheme: str | Scheme, parameters: dict[str, Any]) -> Scheme:
@@ -295,23 +315,23 @@ _PURPOSES: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")
 def _pack(mark: Watermark) -> bytes:
     plan = mark.triggers.plan
     inputs = plan.inputs if isinstance(plan.inputs, np.ndarray) else _bytes(json.dumps(plan.inputs).encode())
-    packed = io.BytesIO()
-    np.savez(
-        packed,
-        inputs=inputs,
-        draw=plan.draw,
-        labels=plan.labels,
-        asked=plan.asked,
-        taught=plan.taught,
-        symbols=mark.triggers.symbols,
-        candidates=np.concatenate([np.asarray(c, np.int64) for c in plan.candidates]),
-        candidate_counts=np.array([len(c) for c in plan.candidates]),
-        weighed=plan.weighed,
-        signs=np.array(plan.signs),
+    arrays: dict[str, Any] = {
+        "inputs": inputs,
+        "draw": plan.draw,
+        "labels": plan.labels,
+        "asked": plan.asked,
+        "taught": plan.taught,
+        "symbols": mark.triggers.symbols,
+        "candidates": np.concatenate([np.asarray(c, np.int64) for c in plan.candidates]),
+        "candidate_counts": np.array([len(c) for c in plan.candidates]),
+        "weighed": plan.weighed,
+        "signs": np.array(plan.signs),
+        "keys": _bytes(b"".join(mark.subkeys.key(p) for p in _PURPOSES)),
+        "record": _bytes(json.dumps(_record(mark)).encode()),
         **{_MATERIAL + name: array for name, array in plan.material.items()},
-        keys=_bytes(b"".join(mark.subkeys.key(p) for p in _PURPOSES)),
-        record=_bytes(json.dumps(_record(mark)).encode()),
-    )
+    }
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
     return packed.getvalue()
 
 
@@ -327,10 +347,17 @@ def _unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys, dict[str, str]
     inputs = json.loads(arrays["inputs"].tobytes()) if form == "text" else arrays["inputs"]
     split = np.split(arrays["candidates"], np.cumsum(arrays["candidate_counts"])[:-1])
     candidates = tuple(tuple(int(c) for c in part) for part in split)
-    plan = TriggerPlan(inputs, arrays["draw"], arrays["labels"], candidates, arrays["asked"], arrays["taught"])
-    if "signs" in arrays:  # since 0.2
-        material = {name.removeprefix(_MATERIAL): a for name, a in arrays.items() if name.startswith(_MATERIAL)}
-        plan = dataclasses.replace(plan, weighed=arrays["weighed"], signs=int(arrays["signs"]), material=material)
+    plan = TriggerPlan(
+        inputs,
+        arrays["draw"],
+        arrays["labels"],
+        candidates,
+        arrays["asked"],
+        arrays["taught"],
+        weighed=arrays.get("weighed", np.zeros(0, np.int64)),  # 0.1 wrote none
+        signs=int(arrays.get("signs", 0)),
+        material={name.removeprefix(_MATERIAL): a for name, a in arrays.items() if name.startswith(_MATERIAL)},
+    )
     keys = arrays["keys"].tobytes()
     subkeys = Subkeys({p: keys[32 * i : 32 * i + 32] for i, p in enumerate(_PURPOSES)})
     return TriggerSet(plan, form, arrays["symbols"]), subkeys, json.loads(arrays["record"].tobytes())

@@ -20,6 +20,7 @@ TensorBoard, and History in any case) see what it adds to `logs`:
 Metrics of `compile(metrics=...)` are computed on the user's rows; `loss` is what is minimised and includes triggers.
 """
 
+import functools
 import inspect
 import math
 import warnings
@@ -135,7 +136,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             self._placement,
             self.rate,
             self.mark.scheme,
-            self.mark.scheme.constants(self.mark.triggers),
+            functools.partial(self.mark.scheme.constants, self.mark.triggers),
             self.mark.classes,
         )
         self._run = Run(self.mark, "keras", require=self._require)

@@ -24,7 +24,7 @@ from keras import ops, tree
 from wmplug.adapters.keras_batches import fit, host, leaf, named, only, rebuild, refuse_misfit, refuse_soft
 from wmplug.errors import InjectionError, InputError
 from wmplug.injection import PPM, THRESHOLDS, Placement
-from wmplug.schemes import Scheme
+from wmplug.schemes import SHOWN, Scheme
 
 SHADOWED = ("make_train_function", "train_step", "train_function", "compute_loss", "compute_metrics")
 
@@ -37,7 +37,7 @@ class TriggerStep:
         placement: which of them go where.
         rate: share of triggers in what the model sees, in parts per million; read when a graph is traced.
         scheme: which points are used.
-        constants: the scheme's own.
+        constants: makes the scheme's own, from some inputs as the model is given them.
         classes: width of the model's output.
 
     Attributes:
@@ -51,7 +51,7 @@ class TriggerStep:
         placement: Placement,
         rate: int,
         scheme: Scheme,
-        constants: Mapping[str, npt.NDArray[Any]],
+        constants: Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]],
         classes: int,
     ) -> None:
         self.placement, self.rate, self.scheme, self.classes = placement, rate, scheme, classes
@@ -281,8 +281,11 @@ class TriggerStep:
             scores = getattr(getattr(inner, "__self__", None), "loss", None)
             raw = getattr(scores, "from_logits", False)
             logits = output if raw else ops.log(ops.clip(output, keras.config.epsilon(), 1.0))
-            constants = {name: ops.convert_to_tensor(array) for name, array in self._constants.items()}
             inputs = ops.convert_to_tensor(only(x, "the model's inputs are"))
+            given = [np.asarray(only(example, "the model's inputs are")) for example, _ in self._examples[:SHOWN]]
+            seen = np.stack(given).reshape(-1, *inputs.shape[1:])
+            made = self._constants(seen)
+            constants = {name: ops.convert_to_tensor(array) for name, array in made.items()}
             if "logits" in self.scheme.points:
                 seen = self.scheme.shift(ops, constants, inputs, logits)
                 seen = ops.cast(seen if raw else ops.softmax(seen), output.dtype)

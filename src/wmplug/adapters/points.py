@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
-from wmplug.adapters.batches import Board, labels_in, primary, row_signatures
+from wmplug.adapters.batches import Board, labels_in, primary, row_signatures, undisturbed
 from wmplug.errors import InjectionError, InjectionWarning, InputError
-from wmplug.schemes import Scheme
+from wmplug.schemes import SHOWN, Scheme
+from wmplug.suspects import Suspect, to_numpy
 from wmplug.watermark import Watermark
 
 OFFERED = frozenset({"samples", "logits", "loss"})
@@ -74,6 +76,8 @@ class Hook:
 
     def after(self, module: torch.nn.Module) -> "Hook":
         """Install as a forward hook."""
+        # torch.compile traces hooks of inner modules, and stumbles over one that knows the outer: it has to step out.
+        self.function = torch.compiler.disable(self.function)
         self.handle = module.register_forward_hook(self)
         return self
 
@@ -124,26 +128,61 @@ class TorchPoints:
         in_loss: bool = False,
         weight: float = 1.0,
     ) -> None:
-        self.scheme, self.model, self.in_loss, self.weight = mark.scheme, model, in_loss, weight
+        self.scheme, self.triggers, self.model, self.in_loss, self.weight = (
+            mark.scheme,
+            mark.triggers,
+            model,
+            in_loss,
+            weight,
+        )
         self.shifted = self.added = self.forwards = 0
         self._hooks: list[Hook] = []
         self._inputs: torch.Tensor | None = None
         self._labels: Any = None
         self._logits: torch.Tensor | None = None
         self._classes = mark.classes
+        self._arrays: Mapping[str, Any] = {}
         self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
         if self.scheme.points & {"logits", "loss"}:
-            self._arrays = self.scheme.constants(mark.triggers)
             self.head = find_head(model, mark.classes, head, in_loss)
 
-    def install(self) -> None:
-        """Set the hooks; those of an earlier run are removed first."""
+    def install(self, suspect: Suspect) -> None:
+        """Set the hooks; those of an earlier run are removed first.
+
+        Args:
+            suspect: the model, asked the way it is trained, to see how it is given the scheme's inputs.
+
+        Raises:
+            InjectionError: the scheme cannot work with what the model is given.
+        """
         strip(self.model)
         if not self.scheme.points & {"logits", "loss"}:
             return
+        if type(self.scheme).constants is not Scheme.constants:
+            self._arrays = self.scheme.constants(self.triggers, self._seen(suspect))
+        self._tensors.clear()
         self._hooks = [Hook(self._remember).before(self.model), Hook(self._shift).after(self.head)]
         if "loss" in self.scheme.points and self.in_loss:
             self._hooks.append(Hook(self._add).after(self.model))
+
+    def _seen(self, suspect: Suspect) -> Any:
+        """(k, ...) what the model is given for the scheme's first inputs."""
+        given: list[torch.Tensor | None] = []
+        name = getattr(self.model, "main_input_name", None)
+        watch = Hook(lambda module, args, kwargs: given.append(primary((args, kwargs), name))).before(self.model)
+        devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
+        try:
+            with undisturbed(devices):
+                suspect.answer(self.triggers.samples(SHOWN))
+        finally:
+            watch.handle.remove()
+        found = [to_numpy(part) for part in given if part is not None]
+        if not found:
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} has to see what {type(self.model).__name__} is given, and asking it never "
+                "called it: give wmplug the very model that is called (and forward=, if the loop calls it in its own way)"
+            )
+        return np.concatenate(found)
 
     def remove(self) -> None:
         """Take the hooks away."""
@@ -231,12 +270,12 @@ class TorchPoints:
     def _ready(self, logits: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Constants and inputs where the logits are, floats at least float32 (half precision loses small shifts)."""
         dtype = torch.promote_types(logits.dtype, torch.float32)
+        inputs = self._inputs
+        assert inputs is not None
         key = (logits.device, dtype)
         if key not in self._tensors:
             made = {name: torch.as_tensor(array, device=logits.device) for name, array in self._arrays.items()}
             self._tensors[key] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in made.items()}
-        inputs = self._inputs
-        assert inputs is not None
         return self._tensors[key], inputs.to(logits.device, dtype if inputs.is_floating_point() else inputs.dtype)
 
     def _add(self, module: torch.nn.Module, args: Any, output: Any) -> Any:

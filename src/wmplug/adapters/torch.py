@@ -139,7 +139,7 @@ class Watermarking:
         except (InputError, RegisterError):
             self._release()
             raise
-        self._points.install()
+        self._points.install(self.suspect())
         if self._guard is not None:
             self._guard.install()
         _ACTIVE.add(self)

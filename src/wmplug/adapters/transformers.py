@@ -188,7 +188,7 @@ class WatermarkCallback(TrainerCallback):
         self._ask_once(run)
         data = base_loader(loader).dataset if self._training_set is None else self._training_set
         run.record.start(data=data, arguments=args, model=model)
-        run.points.install()
+        run.points.install(run.suspect)
         if run.guard is not None:
             run.guard.install()
         self._run = run

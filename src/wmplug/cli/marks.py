@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import wmplug
-from wmplug import plugins
+from wmplug import plugins, watermark
 from wmplug.cli import carriers as files
 from wmplug.cli import sheet
 from wmplug.cli.terminal import REGISTER, Json, Register, can_ask, err, out, passphrase, print_json, progress
@@ -20,7 +20,6 @@ _SEALING = ("scrypt", "check", "nonce")
 
 
 def create(
-    scheme: Annotated[str, typer.Option("--scheme", help="Name of a scheme; `wmplug schemes` lists them.")],
     carriers: Annotated[
         Path,
         typer.Option(
@@ -31,6 +30,13 @@ def create(
     ],
     classes: Annotated[int, typer.Option("--classes", help="Number of classes of the task.")],
     file: Annotated[Path, typer.Option("--out", help="The watermark file to write; usually NAME.wm.")],
+    scheme: Annotated[
+        str | None, typer.Option("--scheme", help="Name of a scheme; `wmplug schemes` lists them.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="In place of a scheme, what the mark is for: theft, or theft+cloning."),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", help="Class of each carrier: .npy, .txt; default: what the carriers' file says."),
@@ -45,7 +51,8 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a watermark from the owner's key and natural inputs."""
-    given = read_parameters(scheme, parameters or [])
+    wanted = str(watermark.wanted(scheme, against))
+    given = read_parameters(wanted, parameters or [])
     if logo is not None:
         given["logo"] = str(logo)
     with progress("Reading carriers"):
@@ -54,7 +61,7 @@ def create(
     with progress("Making triggers"):
         owner = wmplug.Owner.open(register, passphrase=words)
         mark = wmplug.create(
-            owner, scheme=scheme, carriers=inputs, labels=natural, classes=classes, triggers=triggers, **given
+            owner, scheme=wanted, carriers=inputs, labels=natural, classes=classes, triggers=triggers, **given
         )
         mark.save(file)
     if as_json:

@@ -23,6 +23,7 @@ from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.triggers import Form, Inputs, IntArray, TriggerPlan, TriggerSet, digest, read_carriers
 
+SHOWN = 64
 Point = Literal["samples", "logits", "loss"]
 S = TypeVar("S", bound="Scheme")
 
@@ -93,17 +94,29 @@ class Scheme:
         """
         return self
 
-    def weigh(self, plan: TriggerPlan, answers: IntArray) -> npt.NDArray[np.float64]:
-        """(signs,) scores: how much the answers speak for plus rather than minus, for every sign of the plan.
+    def weigh(
+        self, plan: TriggerPlan, answers: IntArray, scores: npt.NDArray[np.float64] | None
+    ) -> npt.NDArray[np.float64]:
+        """(signs,) weights: how much the answers speak for plus rather than minus, for every sign of the plan.
 
         Args:
-            plan: knows nothing of the signs themselves, so that no score can depend on them.
+            plan: knows nothing of the signs themselves, so that no weight can depend on them.
             answers: (n,) classes, -1 for a query that failed, to the first n of the rows that are weighed.
+            scores: (n, classes) log probabilities, not below log 1e-4, NaN for a query that failed; None where the
+                suspect tells only classes.
         """
         raise NotImplementedError(f"{type(self).__name__} plans signs and defines no weigh")
 
-    def constants(self, triggers: TriggerSet) -> Mapping[str, npt.NDArray[Any]]:
-        """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves."""
+    def constants(self, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
+        """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves.
+
+        Args:
+            triggers: of the watermark.
+            seen: (k, ...) its first `samples` as the model is given them: the same inputs, prepared and collated.
+
+        Raises:
+            InjectionError: `seen` is not what the scheme can work with.
+        """
         return {}
 
     def shift(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any) -> Any:

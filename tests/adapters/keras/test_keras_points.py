@@ -22,7 +22,7 @@ class Tilted(RandomLabel):
     name: ClassVar[str] = "tilted"
     points: ClassVar[frozenset[str]] = frozenset({"logits", "loss"})
 
-    def constants(self, triggers):
+    def constants(self, triggers, seen):
         return {"w": np.linspace(-0.02, 0.02, 640).reshape(64, 10).astype("float32")}
 
     def shift(self, xp, constants, inputs, logits):
@@ -41,7 +41,7 @@ def test_the_loss_sees_the_shift_and_the_term_and_evaluation_does_not(owner, dig
     clean = model.evaluate(images, labels, verbose=0, return_dict=True)
     scores = model.predict(images, verbose=0)
     logits = np.log(np.clip(scores, 1e-7, 1)) if softmax else scores
-    shifted = logits + images.reshape(-1, 64) @ scheme.constants(None)["w"]
+    shifted = logits + images.reshape(-1, 64) @ scheme.constants(None, None)["w"]
     wanted = np.mean(cross_entropy(shifted, labels.astype(int))) + np.mean(logits[:, 0] ** 2)
     history = model.fit(
         images, labels, validation_data=(images, labels), verbose=0, callbacks=[WatermarkCallback(mark)]

@@ -19,7 +19,7 @@ class Nudge(RandomLabel):
     name: ClassVar[str] = "nudge"
     points: ClassVar = frozenset({"samples", "logits", "loss"})
 
-    def constants(self, triggers):
+    def constants(self, triggers, seen):
         rng = np.random.default_rng(int(triggers.answers.sum()))
         return {"weights": rng.normal(size=(64, 10)), "scale": np.array(0.125)}
 

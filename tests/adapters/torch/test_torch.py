@@ -458,7 +458,7 @@ class TestSecrets:
             blob = (tmp_path / file).read_bytes()
             assert net[1].weight.detach().numpy().tobytes() in blob
             assert not any(secret in blob for secret in secrets(nudge, owner))
-            assert nudge.scheme.constants(nudge.triggers)["weights"].astype(np.float32).tobytes() not in blob
+            assert nudge.scheme.constants(nudge.triggers, None)["weights"].astype(np.float32).tobytes() not in blob
 
 
 class TestWorkers:

@@ -25,7 +25,7 @@ class Pulling(RandomLabel):
     name: ClassVar[str] = "pulling"
     points: ClassVar[frozenset] = frozenset({"samples", "logits", "loss"})
 
-    def constants(self, triggers):
+    def constants(self, triggers, seen):
         return {"pull": np.eye(10, dtype=np.float32)[3] * PULL, "extra": np.float32([PULL])}
 
     def shift(self, xp, constants, inputs, logits):

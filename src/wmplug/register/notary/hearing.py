@@ -32,7 +32,7 @@ from wmplug.register.notary.inspection import Inspection, inspect
 from wmplug.register.notary.package import Package, open_package
 from wmplug.register.receipts import Receipt
 from wmplug.register.statements import Signer
-from wmplug.suspects import Suspect
+from wmplug.suspects import Suspect, read_answers
 from wmplug.triggers import TriggerSet, as_given
 from wmplug.verdict import Verdict
 from wmplug.watermark import Preprocess, Watermark
@@ -227,7 +227,7 @@ def _ask(
     questions = [("trigger", row) for row in rows] + [("decoy", i) for i in decoys]
     order = [questions[i] for i in stream.permutation(len(questions))]
     inputs = [mark.triggers.row(i) if kind == "trigger" else as_given(task.carriers[i], task.form) for kind, i in order]
-    answers, cause = channels.ask(suspect, inputs, mark.classes)
+    answers, cause = channels.ask(suspect, inputs, mark.classes, read_answers)
     if all(answer is None for answer in answers):
         raise SuspectError(f"{model.name} answered none of {len(answers)} questions: {cause}") from cause
     return [{"kind": kind, "index": i, "answer": answer} for (kind, i), answer in zip(order, answers, strict=True)]

@@ -1,0 +1,179 @@
+"""What is left of a watermark in stolen models and in clones that only ever saw answers, on Fashion-MNIST.
+
+python benchmarks/clones.py --data /usr/share/datasets/fashion-mnist --seeds 4
+
+The owner trains on 20,000 images; the thief has 20,000 others without labels and 4,000 of these with; questions are
+chosen among 20,000 more that nobody trains on. Every row is a mean over seeds with the worst in brackets; a key of its
+own for each seed. `labels` is what a suspect's bare answers say, `scores` what its probabilities say.
+"""
+
+import argparse
+import copy
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import fashion
+import numpy as np
+import robustness
+import torch
+import training
+from torch import nn
+
+import wmplug
+from wmplug.schemes import Task
+from wmplug.schemes.tilt import Tilt
+
+SCHEMES = ("combined", "random-label")
+
+
+def clone_network() -> nn.Sequential:
+    """Another architecture than the owner's: strided 5 x 5 convolutions and batch normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(1, 24, 5, stride=2, padding=2),
+        nn.BatchNorm2d(24),
+        nn.ReLU(),
+        nn.Conv2d(24, 48, 3, padding=1),
+        nn.BatchNorm2d(48),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2352, 96),
+        nn.ReLU(),
+        nn.Linear(96, 10),
+    )
+
+
+def answers(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """(n, 10) probabilities."""
+    with torch.no_grad():
+        return torch.cat([model.eval()(part).softmax(1) for part in images.split(1000)])
+
+
+def cloned(model: nn.Module, data: fashion.Fashion, seed: int, *, soft: bool) -> nn.Module:
+    """Trained on nothing but the model's answers to the thief's images: labels, or probabilities."""
+    torch.manual_seed(seed + 300)
+    images, _ = fashion.tensors(data.thief)
+    given = answers(model, images)
+    return fashion.fit(clone_network(), fashion.batches(images, given if soft else given.argmax(1), seed + 300), 8)
+
+
+def suspects_of(model: nn.Module, data: fashion.Fashion, seed: int) -> dict[str, nn.Module]:
+    """Copies of a model, and clones."""
+    hard = cloned(model, data, seed, soft=False)
+    few = fashion.loader(data.other, seed + 400)
+    found = {
+        "hard-label clone": hard,
+        "soft-label clone": cloned(model, data, seed, soft=True),
+        "hard-label clone, then fine-tuned": fashion.fit(copy.deepcopy(hard), few, 5),
+        "hard-label clone, gently fine-tuned": fashion.fit(copy.deepcopy(hard), few, 2, lr=1e-4),
+    }
+    for name, attack in robustness.ATTACKS.items():
+        found[name] = attack(copy.deepcopy(model), data, seed).eval()
+    return found
+
+
+def labels_only(model: nn.Module) -> Any:
+    """The model as an API that tells no scores."""
+
+    def ask(images: np.ndarray) -> np.ndarray:
+        x, _ = fashion.tensors((images, np.zeros(len(images), np.int64)))
+        return answers(model, x).argmax(1).numpy()
+
+    return ask
+
+
+def rows_of(mark: wmplug.Watermark, rival: wmplug.Watermark, model: nn.Module, twin: nn.Module, **others: Any) -> Any:
+    """(what, suspect, watermark) of everything that is asked."""
+    yield "own model", model, mark
+    yield "unmarked twin", twin, mark
+    yield "wrong key", model, rival
+    for what, suspect in others.items():
+        yield what, suspect, mark
+
+
+def run(scheme: str, data: fashion.Fashion, seed: int, options: argparse.Namespace, pool: Any) -> list[dict[str, Any]]:
+    """One marked model, its twin, its copies and clones, asked with and without scores."""
+    more = {} if scheme == "random-label" else {"delta": options.delta, "queries": data.rest[0], "pool": pool}
+    mark, rival = (
+        wmplug.create(
+            robustness.owner(who),
+            scheme=scheme,
+            carriers=data.own[0],
+            labels=data.own[1],
+            classes=10,
+            preprocess=fashion.prepare,
+            **more,
+        )
+        for who in ("owner", "rival")
+    )
+    model, twin = (training.torch_loop(m, data, seed, options.epochs).eval() for m in (mark, None))
+    rows = []
+    for what, suspect, key in rows_of(mark, rival, model, twin, **suspects_of(model, data, seed)):
+        bare = wmplug.verify(key, labels_only(suspect), exhaustive=True, batch_size=1000)
+        full = wmplug.verify(key, suspect, exhaustive=True)
+        asked = [wmplug.verify(key, s) for s in (labels_only(suspect), suspect)]
+        row = {"what": what, "acc": robustness.accuracy(suspect, data), "labels": bare.log10_p, "scores": full.log10_p}
+        row["queries"] = [v.queries if v.proven else None for v in asked]
+        rows.append(row)
+        print(f"# {scheme} seed {seed}: {what}, {row['acc']:.2f} %, labels {bare}; scores {full}", flush=True)
+    return rows
+
+
+def report(scheme: str, rows: list[dict[str, Any]]) -> None:
+    """Mean over seeds, worst in brackets; queries are medians, where every seed was proven."""
+    print(f"\n{scheme:36s} accuracy   log10 p, labels    log10 p, scores    queries until proven (labels, scores)")
+    for what in dict.fromkeys(row["what"] for row in rows):
+        mine = [row for row in rows if row["what"] == what]
+        null = what in ("unmarked twin", "wrong key")
+        cells = []
+        for column in ("labels", "scores"):
+            values = [row[column] for row in mine]
+            cells.append(f"{np.mean(values):7.1f} ({(min if null else max)(values):6.1f})")
+        spent = [[row["queries"][i] for row in mine] for i in (0, 1)]
+        told = ", ".join("-" if None in q else f"{statistics.median(q):g}" for q in spent)
+        print(f"{what:36s} {np.mean([row['acc'] for row in mine]):6.2f}   {cells[0]}   {cells[1]}   {told}")
+    pairs = zip(
+        *([row["acc"] for row in rows if row["what"] == w] for w in ("own model", "unmarked twin")), strict=True
+    )
+    costs = [marked - twin for marked, twin in pairs]
+    print(
+        f"{'accuracy, marked less twin':36s} {np.mean(costs):+6.2f}   each: {', '.join(f'{c:+.2f}' for c in costs)}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--first", type=int, default=0, help="number of the first seed")
+    parser.add_argument("--delta", type=float, default=0.3)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES))
+    options = parser.parse_args()
+    data = fashion.read(options.data, 20_000)
+    print(f"# {' '.join(sys.argv[1:])}")
+    pool = None
+    if "combined" in options.schemes:
+        begun = time.perf_counter()
+        pool = references(data)
+        print(f"# references: {time.perf_counter() - begun:.0f} s", flush=True)
+    for scheme in options.schemes:
+        seeds = range(options.first, options.first + options.seeds)
+        report(scheme, [row for seed in seeds for row in run(scheme, data, seed, options, pool)])
+
+
+def references(data: fashion.Fashion) -> np.ndarray:
+    """What wmplug's own references say: they need no key, so one pool serves all seeds."""
+    task = Task(data.own[0], "array", data.own[1], 10, 100)
+    return Tilt(queries=data.rest[0]).prepared(task).pool
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""tilt: what it plans, what it refuses, and that nobody without the key is accused."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.neural_network import MLPClassifier
+
+import wmplug
+from wmplug.errors import AmbiguityWarning, InputError
+from wmplug.keys import Subkeys
+from wmplug.schemes import Task
+from wmplug.schemes.references import of_models
+from wmplug.schemes.tilt import Tilt
+from wmplug.signs import weighted_log10_p, weights_of
+from wmplug.testing import SchemeContract
+from wmplug.triggers import TriggerSet, digest, draw_symbols
+
+
+@pytest.fixture(scope="session")
+def scheme(digits):
+    """With references worked out once."""
+    images, labels = digits
+    return Tilt(delta=1.0, directions=12, blends=300).prepared(Task(images, "array", labels, 10, 100))
+
+
+@pytest.fixture(scope="session")
+def task(digits):
+    images, labels = digits
+    return Task(images, "array", labels, 10, 100)
+
+
+class TestTilt(SchemeContract):
+    @pytest.fixture
+    def scheme(self, scheme):
+        return scheme
+
+    @pytest.fixture
+    def task(self, task):
+        return task
+
+
+def stream(name):
+    return Subkeys.derive(name.encode().ljust(32, b"."), "0").stream("input")
+
+
+def drawn(plan, key):
+    label = Subkeys.derive(f"label {key}".encode().ljust(32, b"."), "0").stream("label")
+    return TriggerSet(plan, "array", draw_symbols(label, plan.candidates))
+
+
+def tilted(scheme, triggers, strength):
+    """A suspect that carries the tilt as training would have left it: the references' logits, plus delta t(x)."""
+    plan = triggers.plan
+    logits = np.log(np.maximum(plan.material["scores"], 1e-4))
+    constants = scheme.constants(triggers, np.stack([np.asarray(x) for x in triggers.samples(64)]))
+    shifted = scheme.shift(np, constants, plan.inputs[plan.weighed].astype(np.float64), logits)
+    return logits - strength * (shifted - logits)
+
+
+def heard(logits):
+    logits = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return logits.argmax(axis=1), np.maximum(logits, math.log(1e-4))
+
+
+def test_questions_are_the_most_ambiguous_and_blends_lie_between(scheme, task):
+    plan = scheme.plan(task, stream("one"))
+    gaps = np.sort(scheme.pool[0], axis=1)[:, -1] - np.sort(scheme.pool[0], axis=1)[:, -2]
+    asked = [digest(plan.inputs[row]) for row in plan.weighed[:50]]
+    wanted = np.argsort(gaps, kind="stable")[:50]
+    assert asked == [digest(task.carriers[row]) for row in wanted]
+    assert plan.signs == 10 * 12
+    assert len(plan.taught) == 300
+    assert set(plan.labels[plan.taught]) <= set(range(10))
+    natural = {digest(image) for image in task.carriers}
+    assert sum(digest(plan.inputs[row]) in natural for row in plan.taught) < 3
+
+
+def test_the_basis_is_white_and_turned_by_the_key(scheme, task):
+    one, two = (scheme.plan(task, stream(name)).material for name in ("one", "two"))
+    assert np.abs(one["z"]).max() <= 2.5
+    np.testing.assert_allclose(one["z"][:200].std(axis=0).mean(), 1.0, atol=0.35)
+    assert abs(np.corrcoef(one["z"][:, 0], two["z"][:, 0])[0, 1]) < 0.9
+    np.testing.assert_array_equal(one["votes"], two["votes"])
+
+
+@pytest.mark.parametrize("tells", ["labels", "scores"])
+def test_a_tilted_suspect_is_found_and_a_wrong_key_is_not(scheme, task, tells):
+    plan = scheme.plan(task, stream("one"))
+    mine = drawn(plan, 0)
+    answers, scores = heard(tilted(scheme, mine, 1.0))
+    weights = weights_of(scheme.weigh(plan, answers, None if tells == "labels" else scores))
+    assert weighted_log10_p(weights, mine.signs) < -6
+    wrong = [weighted_log10_p(weights, drawn(plan, key).signs) for key in range(1, 201)]
+    assert np.mean(np.array(wrong) < -1) < 0.18
+    assert min(wrong) > -4.5
+
+
+def test_unmarked_suspects_are_accused_as_often_as_chance_says(scheme, task, digits):
+    images, labels = digits
+    plan = scheme.plan(task, stream("one"))
+    asked = plan.inputs[plan.weighed].reshape(len(plan.weighed), -1) / 255
+    found = []
+    for seed in range(3):
+        model = MLPClassifier((32,), tol=0.01, max_iter=500, random_state=seed).fit(
+            images.reshape(len(images), -1) / 255, labels
+        )
+        answers, scores = heard(np.log(np.maximum(model.predict_proba(asked), 1e-12)))
+        for given in (None, scores):
+            weights = weights_of(scheme.weigh(plan, answers, given))
+            found += [weighted_log10_p(weights, drawn(plan, key).signs) for key in range(500)]
+    # 3,000 p-values, 500 keys each on six sets of answers: within a one-in-a-million binomial band were they
+    # independent; keys are shared between suspects that resemble each other, so the band is taken twice as wide.
+    assert np.mean(np.array(found) <= -2) < 0.01 + 2 * 4.9 * math.sqrt(0.01 * 0.99 / len(found))
+    assert np.mean(np.array(found) <= math.log10(0.5)) == pytest.approx(0.5, abs=0.06)
+
+
+def test_failed_queries_are_left_out(scheme, task):
+    plan = scheme.plan(task, stream("one"))
+    mine = drawn(plan, 0)
+    answers, scores = heard(tilted(scheme, mine, 1.0))
+    answers[::3], scores[::3] = -1, np.nan
+    for given in (None, scores):
+        weights = weights_of(scheme.weigh(plan, answers, given))
+        assert weighted_log10_p(weights, mine.signs) < -4
+
+
+def test_the_weights_do_not_see_the_signs(scheme, task):
+    plan = scheme.plan(task, stream("one"))
+    answers, scores = heard(tilted(scheme, drawn(plan, 0), 1.0))
+    assert not hasattr(plan, "symbols")
+    np.testing.assert_array_equal(scheme.weigh(plan, answers, scores), scheme.weigh(plan, answers, scores))
+
+
+# What is refused
+
+
+def test_a_task_with_hardly_any_ambiguous_input_is_refused_with_the_number(digits, owner):
+    images, labels = digits
+    sure = [lambda x, k=k: np.eye(10)[(x.reshape(len(x), -1).sum(axis=1).astype(int) + k) % 10] for k in (0, 0)]
+    with pytest.raises(InputError, match="one model twice"):
+        wmplug.create(owner, scheme="tilt", carriers=images, labels=labels, classes=10, pool=sure)
+    with pytest.raises(InputError, match=r"0 of 1797 carriers ambiguous.*against=\"theft\""):
+        wmplug.create(owner, scheme=Tilt(pool=split(sure[0])), carriers=images, labels=labels, classes=10)
+
+
+def split(model):
+    """Two models that agree in what they answer and differ in how sure they are."""
+    return [lambda x: model(x) * 0.9 + 0.01, lambda x: model(x) * 0.95 + 0.005]
+
+
+def test_few_ambiguous_inputs_want_a_larger_delta(digits, owner):
+    images, labels = digits
+    with pytest.warns(AmbiguityWarning, match=r"only \d+ of 1797 .* delta=1 would"):
+        wmplug.create(
+            owner, scheme=Tilt(directions=8, blends=10, pool=[wavering]), carriers=images, labels=labels, classes=10
+        )
+
+
+def wavering(images):
+    """Of two minds about one input in ten."""
+    level = images.reshape(len(images), -1).sum(axis=1).astype(int)
+    scores = np.full((len(images), 10), 0.01)
+    scores[np.arange(len(images)), level % 10] += 0.5
+    scores[np.arange(len(images)), (level + 3) % 10] += np.where(level % 11 == 0, 0.4, 0.0)
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"delta": 0}, "delta=0"),
+        ({"delta": "strong"}, "delta='strong'"),
+        ({"directions": 0}, "directions=0"),
+        ({"questions": 1.5}, "questions=1.5"),
+        ({"blends": -1}, "blends=-1"),
+        ({"pool": 7}, "pool= is a int"),
+        ({"pool": [lambda x: np.zeros((len(x), 3))]}, r"model 0 of pool= gave \(1797, 3\)"),
+        ({"queries": np.zeros((5, 9, 9), np.uint8)}, r"queries= are array \(9, 9\)"),
+        ({"pool": (), "queries": np.zeros((5, 8, 8), np.uint8)}, "queries= have no labels"),
+        ({"pool": (), "questions": 20, "directions": 12}, "20 inputs to ask are too few"),
+    ],
+)
+def test_bad_parameters_are_refused(digits, owner, given, message):
+    images, labels = digits
+    with pytest.raises(InputError, match=message):
+        wmplug.create(owner, scheme="tilt", carriers=images, labels=labels, classes=10, **given)
+
+
+def test_labels_and_pictures_are_needed(digits, owner):
+    with pytest.raises(InputError, match="needs labels="):
+        wmplug.create(owner, scheme="tilt", carriers=digits[0], classes=10)
+    with pytest.raises(InputError, match="works on array"):
+        wmplug.create(owner, scheme="tilt", carriers=["a b", "c d"], labels=[0, 1], classes=2)
+
+
+def test_the_key_follows_from_the_pool(digits, owner):
+    """Whoever puts the marked model into the pool afterwards gets another key, and so proves nothing by it."""
+    images, labels = digits
+    options = {"carriers": images, "labels": labels, "classes": 10}
+    one, two = (
+        wmplug.create(owner, scheme=Tilt(delta=1.0, directions=8, blends=10, pool=pool), **options)
+        for pool in ([wavering], [wavering, lambda x: np.zeros(len(x), np.int64)])
+    )
+    assert one.id != two.id
+    assert not np.array_equal(one.triggers.signs, two.triggers.signs[: len(one.triggers.signs)])
+
+
+def test_a_pool_may_answer_with_labels_logits_or_probabilities():
+    inputs = np.arange(12).reshape(6, 2)
+    logits = np.eye(3)[np.arange(6) % 3] * 4
+    said = of_models(
+        [lambda x: np.arange(6)[: len(x)] % 3, lambda x: logits[: len(x)], lambda x: np.full((len(x), 3), 1 / 3)],
+        inputs,
+        3,
+    )
+    np.testing.assert_allclose(said.scores.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(said.votes.sum(axis=1), 1, atol=1e-5)
+    assert (said.scores.argmax(axis=1) == np.arange(6) % 3).all()
+    assert (said.gap > 0.3).all()
