@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import rfc8785
@@ -6,6 +7,7 @@ import rfc8785
 from wmplug.errors import InputError
 from wmplug.register import Signer
 from wmplug.report import certificate, dossier, suspects
+from wmplug.verdict import Part
 
 
 def signed(story, **changes):
@@ -66,3 +68,21 @@ def test_a_verdict_is_read_as_it_was_written(story, tmp_path):
     file = tmp_path / "verdict.json"
     file.write_text(story.stolen.to_json())
     assert suspects.read(file) == story.stolen
+
+
+def test_signs_are_told_as_signs(story):
+    """A verdict of two channels counts each in its own unit; thousands of ordinary answers are not 'none of these'."""
+    first = story.stolen
+    signs = Part(test="exact weighted signs", queries=4000, failed=0, of=299, matches=201, log10_e=11.0, log10_p=-12.4)
+    answers = Part(test="exact in-set", queries=20, failed=0, of=20, matches=first.matches, log10_e=3.0, log10_p=-4.0)
+    both = replace(first, queries=first.queries + 4000, parts=(answers, signs))
+    alone = replace(first, queries=4000, in_set=299, matches=201, draws=300, test=signs.test, enough=None)
+    for verdict, wanted in ((both, f"{answers}; 201 of 299 signs matched"), (alone, "201 of 299 signs matched")):
+        (told,) = (one["text"] for one in asked(story, verdict))
+        assert told.startswith(wanted)
+        assert "none of the possible answers" not in told
+
+
+def asked(story, verdict):
+    found = dossier.gather(story.path, verdicts=[("suspect", "another", verdict)])
+    return [one for one in found["suspects"] if one["source"] == "another"]

@@ -54,6 +54,22 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
     return found
 
 
+def _matched(verdict: Verdict) -> str:
+    if verdict.parts or verdict.test.endswith("weighted signs"):
+        told = "; ".join(str(part) for part in verdict.parts) or f"{verdict.matches:,} of {verdict.in_set:,} signs"
+        return (
+            f"{told} matched the secret (a sign is one of the secret bits on which the answers to all ordinary "
+            "questions bear together; strong ones count more)"
+        )
+    outside = verdict.queries - verdict.failed - verdict.in_set
+    none = "was none of the possible answers, and does not"
+    none = none if outside == 1 else "were none of the possible answers, and do not"
+    return (
+        f"{verdict.matches:,} of {words.count(verdict.in_set, 'answer')} matched the secret"
+        f"{f' ({outside:,} more {none} count)' if outside else ''}"
+    )
+
+
 def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
     if verdict is None:
         return {"verdict": None, "state": "unreadable", "text": "The entry holds no verdict that can be read."}
@@ -63,12 +79,8 @@ def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
     log10_p = min(0.0, verdict.log10_p + more)
     state = state_of(verdict.log10_e - more, verdict.target_e)
     odds, like = words.odds(log10_p), words.comparison(log10_p)
-    outside = verdict.queries - verdict.failed - verdict.in_set
-    none = "was none of the possible answers, and does not"
-    none = none if outside == 1 else "were none of the possible answers, and do not"
     text = (
-        f"{verdict.matches:,} of {words.count(verdict.in_set, 'answer')} matched the secret"
-        f"{f' ({outside:,} more {none} count)' if outside else ''}. If this "
+        f"{_matched(verdict)}. If this "
         f"model had nothing to do with the key, the chance of so many would be {odds}.{f' {like}' if like else ''}"
     )
     return {
