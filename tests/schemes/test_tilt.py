@@ -1,6 +1,7 @@
 """tilt: what it plans, what it refuses, and that nobody without the key is accused."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from sklearn.neural_network import MLPClassifier
 import wmplug
 from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys import Subkeys
-from wmplug.schemes import Task
+from wmplug.schemes import Task, rehearsal
 from wmplug.schemes.references import of_models
 from wmplug.schemes.tilt import Tilt
-from wmplug.signs import weighted_log10_p, weights_of
+from wmplug.signs import weighted_log10_p, weighted_ps, weights_of
 from wmplug.testing import SchemeContract
 from wmplug.triggers import TriggerSet, digest, draw_symbols
 
@@ -91,15 +92,16 @@ def test_a_tilted_suspect_is_found_and_a_wrong_key_is_not(scheme, task, tells):
     answers, scores = heard(tilted(scheme, mine, 1.0))
     weights = weights_of(scheme.weigh(plan, answers, None if tells == "labels" else scores))
     assert weighted_log10_p(weights, mine.signs) < -6
-    wrong = [weighted_log10_p(weights, drawn(plan, key).signs) for key in range(1, 201)]
-    assert np.mean(np.array(wrong) < -1) < 0.18
-    assert min(wrong) > -4.5
+    wrong = weighted_ps(weights, np.stack([drawn(plan, key).signs for key in range(1, 201)]))
+    assert np.mean(wrong < 0.1) < 0.18
+    assert min(wrong) > 10**-4.5
 
 
 def test_unmarked_suspects_are_accused_as_often_as_chance_says(scheme, task, digits):
     images, labels = digits
     plan = scheme.plan(task, stream("one"))
     asked = plan.inputs[plan.weighed].reshape(len(plan.weighed), -1) / 255
+    keys = np.stack([drawn(plan, key).signs for key in range(500)])
     found = []
     for seed in range(3):
         model = MLPClassifier((32,), tol=0.01, max_iter=500, random_state=seed).fit(
@@ -108,11 +110,11 @@ def test_unmarked_suspects_are_accused_as_often_as_chance_says(scheme, task, dig
         answers, scores = heard(np.log(np.maximum(model.predict_proba(asked), 1e-12)))
         for given in (None, scores):
             weights = weights_of(scheme.weigh(plan, answers, given))
-            found += [weighted_log10_p(weights, drawn(plan, key).signs) for key in range(500)]
+            found += weighted_ps(weights, keys).tolist()
     # 3,000 p-values, 500 keys each on six sets of answers: within a one-in-a-million binomial band were they
     # independent; keys are shared between suspects that resemble each other, so the band is taken twice as wide.
-    assert np.mean(np.array(found) <= -2) < 0.01 + 2 * 4.9 * math.sqrt(0.01 * 0.99 / len(found))
-    assert np.mean(np.array(found) <= math.log10(0.5)) == pytest.approx(0.5, abs=0.06)
+    assert np.mean(np.array(found) <= 0.01) < 0.01 + 2 * 4.9 * math.sqrt(0.01 * 0.99 / len(found))
+    assert np.mean(np.array(found) <= 0.5) == pytest.approx(0.5, abs=0.06)
 
 
 def test_failed_queries_are_left_out(scheme, task):
@@ -130,6 +132,19 @@ def test_the_weights_do_not_see_the_signs(scheme, task):
     answers, scores = heard(tilted(scheme, drawn(plan, 0), 1.0))
     assert not hasattr(plan, "symbols")
     np.testing.assert_array_equal(scheme.weigh(plan, answers, scores), scheme.weigh(plan, answers, scores))
+
+
+def test_auto_takes_the_smallest_delta_that_a_rehearsed_clone_shows(scheme, task, monkeypatch):
+    monkeypatch.setattr(rehearsal, "DELTAS", (0.02, 1.0, 5.0))
+    asking = replace(scheme, delta="auto")
+    chosen = asking.prepared(task)
+    assert chosen.delta == 1.0
+    assert chosen.parameters()["delta"] == 1.0
+    monkeypatch.setattr(rehearsal, "DELTAS", (0.01, 0.02))
+    with pytest.warns(AmbiguityWarning, match=r"a rehearsed clone reaches log10 p = -?[\d.]+ at delta=0.02"):
+        assert asking.prepared(task).delta == 0.02
+    with pytest.raises(InputError, match="use create"):
+        assert asking.strength
 
 
 # What is refused

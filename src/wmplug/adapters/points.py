@@ -77,7 +77,7 @@ class Hook:
     def after(self, module: torch.nn.Module) -> "Hook":
         """Install as a forward hook."""
         # torch.compile traces hooks of inner modules, and stumbles over one that knows the outer: it has to step out.
-        self.function = torch.compiler.disable(self.function)
+        self.function = torch.compiler.disable(self.function)  # type: ignore[no-untyped-call]
         self.handle = module.register_forward_hook(self)
         return self
 
@@ -179,8 +179,9 @@ class TorchPoints:
         found = [to_numpy(part) for part in given if part is not None]
         if not found:
             raise InjectionError(
-                f"scheme {self.scheme.name!r} has to see what {type(self.model).__name__} is given, and asking it never "
-                "called it: give wmplug the very model that is called (and forward=, if the loop calls it in its own way)"
+                f"scheme {self.scheme.name!r} has to see what {type(self.model).__name__} is given, and asking it "
+                "never called it: give wmplug the very model that is called (and forward=, if the loop calls it in its "
+                "own way)"
             )
         return np.concatenate(found)
 

@@ -99,29 +99,44 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
     """
     if isinstance(inputs, list):
         raise InputError("a pool of references for texts has to be given: pool=[functions from texts to scores]")
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.neural_network import MLPClassifier
-    except ImportError as error:
-        raise InputError(
-            "unmarked references are trained with scikit-learn, which is not installed: pip install 'wmplug[clones]', "
-            "or give pool=[unmarked models of your own]"
-        ) from error
     every = _scaled(np.asarray(inputs), np.empty((0,)) if others is None else np.asarray(others))
     said = np.full((2 * len(_LAYERS), len(every), classes), np.nan, np.float32)
     for number, layers in enumerate(_LAYERS):
         order = np.random.default_rng(number).permutation(len(labels))
         for half in (0, 1):
             mine = order[half::2]
-            model = MLPClassifier(layers, batch_size=min(64, len(mine)), max_iter=_EPOCHS, random_state=number)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # a few epochs are meant
-                model.fit(every[mine], labels[mine])
+            model = _fitted(every[mine], labels[mine], layers, number)
             asked = np.setdiff1d(np.arange(len(every)), mine)
             found = said[2 * number + half]
             found[asked] = 0.0
             found[np.ix_(asked, model.classes_)] = model.predict_proba(every[asked])
     return _reduced(said)
+
+
+def clone(inputs: npt.NDArray[Any], answers: IntArray, asked: npt.NDArray[Any]) -> IntArray:
+    """What a network says of `asked` that was trained on nothing but answers to `inputs`.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
+    every = _scaled(inputs, asked)
+    model = _fitted(every[: len(inputs)], answers, _LAYERS[0], 0)
+    return np.asarray(model.predict(every[len(inputs) :]), np.int64)
+
+
+def _fitted(inputs: FloatArray, labels: IntArray, layers: tuple[int, ...], seed: int) -> Any:
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+    except ImportError as error:
+        raise InputError(
+            "unmarked references are trained with scikit-learn, which is not installed: pip install 'wmplug[clones]', "
+            "or give pool=[unmarked models of your own] and a number for delta="
+        ) from error
+    model = MLPClassifier(layers, batch_size=min(64, len(labels)), max_iter=_EPOCHS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a few epochs are meant
+        return model.fit(inputs, labels)
 
 
 def _reduced(said: FloatArray) -> References:
@@ -135,7 +150,8 @@ def _scaled(inputs: npt.NDArray[Any], others: npt.NDArray[Any]) -> FloatArray:
     flat = [part.reshape(len(part), -1).astype(np.float32) for part in (inputs, others) if len(part)]
     axis = None if inputs.ndim > 2 else 0  # one scale for pictures, one a column for tables
     centre, spread = flat[0].mean(axis=axis), np.maximum(flat[0].std(axis=axis), 1e-9)
-    return np.asarray((np.concatenate(flat) - centre) / spread, np.float32)
+    scaled: FloatArray = (np.concatenate(flat) - centre) / spread
+    return scaled
 
 
 def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> FloatArray:

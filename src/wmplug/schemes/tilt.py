@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from scipy.special import ndtri
 
 from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys import KeyStream
-from wmplug.schemes import Point, Scheme, Task, features, references
+from wmplug.schemes import Point, Scheme, Task, features, references, rehearsal
 from wmplug.schemes.references import References
 from wmplug.triggers import SIGN, Inputs, IntArray, TriggerPlan, TriggerSet, read_carriers, read_whole
 
@@ -37,7 +37,8 @@ class Tilt(Scheme):
     """Keyed logit adjustment.
 
     Attributes:
-        delta: strength of the shift, in logits for a unit feature; 0.3 costs about 0.2 points of accuracy.
+        delta: strength of the shift, in logits for a unit feature; "auto" takes the smallest that a rehearsed clone
+            shows, which is tried on the references under a key of the rehearsal's own.
         directions: m, keyed directions of the features, at most as many as there are features.
         blends: how many blends to make.
         questions: how many ordinary inputs to ask, those that the references find most ambiguous.
@@ -50,7 +51,7 @@ class Tilt(Scheme):
     points: ClassVar[frozenset[Point]] = frozenset({"samples", "logits"})
     rate: ClassVar[float] = 1 / 3
 
-    delta: float = 0.3
+    delta: float | Literal["auto"] = 0.3
     directions: int = 30
     blends: int = 20_000
     questions: int = 4000
@@ -58,8 +59,8 @@ class Tilt(Scheme):
     pool: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.delta, (int, float)) and 0 < self.delta <= 5):
-            raise InputError(f"delta={self.delta!r}: a number above 0 and up to 5 is needed, 0.3 is usual")
+        if self.delta != "auto" and not (isinstance(self.delta, (int, float)) and 0 < self.delta <= 5):
+            raise InputError(f"delta={self.delta!r}: a number above 0 and up to 5 is needed (0.3 is usual), or 'auto'")
         read_whole(self.directions, "directions", 1, 10_000, "1 or more directions, 30 is usual")
         read_whole(self.blends, "blends", 1, 10**7, "1 or more blends, 20000 is usual")
         read_whole(self.questions, "questions", 1, 10**7, "1 or more questions, 4000 is usual")
@@ -73,11 +74,25 @@ class Tilt(Scheme):
         task.need_form(self.name, "array", "pil")
         labels = task.need_labels(self.name)
         if isinstance(self.pool, np.ndarray):
-            return self
+            return self._rehearsed(task)
         others = None if self.queries is None else self._others(task)
         rows = task.carriers if others is None else np.concatenate([np.asarray(task.carriers), others])
         found = self._ask(task, labels, rows, others)
-        return replace(self, queries=others, pool=np.stack([found.scores, found.votes]))
+        return replace(self, queries=others, pool=np.stack([found.scores, found.votes]))._rehearsed(task)
+
+    def _rehearsed(self, task: Task) -> "Tilt":
+        return self if self.delta != "auto" else replace(self, delta=rehearsal.smallest_delta(self, task))
+
+    @property
+    def strength(self) -> float:
+        """Delta as a number.
+
+        Raises:
+            InputError: it has not been rehearsed yet.
+        """
+        if isinstance(self.delta, str):
+            raise InputError('delta="auto" is rehearsed when the watermark is made: use create()')
+        return float(self.delta)
 
     def _others(self, task: Task) -> npt.NDArray[Any]:
         found, form = read_carriers(self.queries, "queries=")
@@ -153,10 +168,10 @@ class Tilt(Scheme):
                 f"task leaves freedom: {2 * self.directions} are needed; give more carriers, lower directions=, or "
                 'mark against="theft" alone'
             )
-        if len(ambiguous) < _FEW and self.delta < 0.8:
+        if len(ambiguous) < _FEW and self.strength < 0.8:
             warnings.warn(
                 f"the references find only {len(ambiguous)} of {len(said.gap)} carriers ambiguous: at delta="
-                f"{self.delta:g} a clone will hardly show the mark; delta=1 would, for about 2 points of accuracy",
+                f"{self.strength:g} a clone will hardly show the mark; delta=1 would, for about 2 points of accuracy",
                 AmbiguityWarning,
                 stacklevel=2,
             )
@@ -200,7 +215,7 @@ class Tilt(Scheme):
             **features.constants(own, seen),
             "mean": material["mean"],
             "basis": material["basis"],
-            "tilt": (signs.T * (self.delta / math.sqrt(m))).astype(np.float32),
+            "tilt": (signs.T * (self.strength / math.sqrt(m))).astype(np.float32),
         }
 
     def shift(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any) -> Any:

@@ -147,7 +147,7 @@ def _feed(value: Any, put: Put) -> Schema:
     if type(value) is np.ndarray and value.dtype in _PLAIN and value.size and value.flags.c_contiguous:
         head, schema = _plain_head(value.dtype, value.shape)
         put(head)
-        put(memoryview(value).cast("B"))
+        put(value.data.cast("B"))
         return schema
     if isinstance(value, np.generic) and not isinstance(value, (str, bytes)):
         value = np.asarray(value)  # before float, of which numpy.float64 is a subclass

@@ -1,0 +1,17 @@
+"""Attack one's own model, and see what its watermark survives.
+
+report = wmplug.audit.run(mark, model, setting, QUICK, controls={"unmarked twin": twin})
+print(report)
+report.draw("audit.png")
+
+An attack is a function of (model, setting, seed); `ATTACKS` is the table of those that come with wmplug. Needs torch,
+scikit-learn and, for pictures, matplotlib: pip install 'wmplug[audit]'.
+"""
+
+from wmplug.audit.attacks import ATTACKS, FULL, QUICK, Attack
+from wmplug.audit.grid import run
+from wmplug.audit.report import Cell, Report, Row
+from wmplug.audit.setting import Setting
+from wmplug.audit.sweep import Point, Sweep, sweep
+
+__all__ = ["ATTACKS", "FULL", "QUICK", "Attack", "Cell", "Point", "Report", "Row", "Setting", "Sweep", "run", "sweep"]

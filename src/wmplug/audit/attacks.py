@@ -1,0 +1,159 @@
+"""The table of attacks, and what an attack is."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+
+from wmplug.audit import adaptive, cleanse, detection, evasion, extraction, removal
+from wmplug.audit.setting import Setting
+from wmplug.errors import InputError
+
+Family = Literal["removal", "extraction", "evasion", "detection", "adaptive"]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        name: as it is asked for.
+        family: of whom it comes from.
+        does: what is done, in a few words.
+        function: `(model, setting, seed) -> module` from inputs to scores (n, classes) or labels (n,); it may change
+            the model it is given. Found by its module and name where there are `workers`.
+        paper: it follows.
+    """
+
+    name: str
+    family: Family
+    does: str
+    function: Callable[[torch.nn.Module, Setting, int], torch.nn.Module]
+    paper: str = ""
+
+    def __call__(self, model: torch.nn.Module, setting: Setting, seed: int) -> torch.nn.Module:
+        """What the thief has in the end; the model stays as it is.
+
+        Runs on one thread, so that nothing depends on how many there are.
+        """
+        copied = copy.deepcopy(model).eval()
+        with torch.random.fork_rng(), _one_thread():
+            torch.manual_seed(seed)
+            return self.function(copied, setting, seed).eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+_TABLE = (
+    Attack("fine-tune", "removal", "all layers, on true labels", removal.fine_tuned, "Adi et al. 2018"),
+    Attack("last-layer", "removal", "the last layer, on true labels", removal.last_layer, "Adi et al. 2018"),
+    Attack(
+        "new-last-layer",
+        "removal",
+        "the last layer made anew, on true labels",
+        partial(removal.last_layer, anew=True),
+        "Adi et al. 2018",
+    ),
+    *(
+        Attack(
+            f"prune-{percent}",
+            "removal",
+            f"the {percent} % of weights that are smallest set to zero",
+            partial(removal.pruned, share=percent / 100),
+            "Han et al. 2015",
+        )
+        for percent in (50, 75, 90)
+    ),
+    Attack("fine-prune", "removal", "idle units removed, then fine-tuned", removal.fine_pruned, "Liu et al. 2018"),
+    Attack("fp16", "removal", "weights in half precision", removal.halved),
+    Attack("int8", "removal", "weights of 8 bits", partial(removal.quantised, bits=8), "Jacob et al. 2018"),
+    Attack("int4", "removal", "weights of 4 bits", partial(removal.quantised, bits=4), "Jacob et al. 2018"),
+    Attack("noise", "removal", "noise on weights, a fifth of their spread", partial(removal.noisy, share=0.2)),
+    Attack("cleanse", "removal", "neural cleanse: patches found and unlearnt", cleanse.cleansed, "Wang et al. 2019"),
+    Attack("overwrite", "removal", "a rival's mark of the same scheme", adaptive.overwritten, "Uchida et al. 2017"),
+    Attack("soft-clone", "extraction", "another network on its scores", extraction.soft_clone, "Tramèr et al. 2016"),
+    Attack("hard-clone", "extraction", "another network on its labels", extraction.hard_clone, "Tramèr et al. 2016"),
+    Attack(
+        "foreign-clone",
+        "extraction",
+        "another network on its labels for inputs of another domain",
+        extraction.elsewhere,
+        "Orekondy et al. 2019",
+    ),
+    Attack("tuned-clone", "extraction", "a hard clone, then fine-tuned on true labels", extraction.tuned_clone),
+    Attack("ensemble", "extraction", "three hard clones, asked together", extraction.ensemble, "Breiman 1996"),
+    Attack("labels-only", "evasion", "tells labels, no scores", evasion.labels_only, "Tramèr et al. 2016"),
+    Attack("rounded", "evasion", "tells probabilities to one decimal", evasion.rounded, "Tramèr et al. 2016"),
+    Attack("smoothed-labels", "evasion", "tells probabilities a fifth of which is uniform", evasion.smoothed_labels),
+    Attack("jpeg", "evasion", "inputs through JPEG, quality 75", evasion.jpeg, "Guo et al. 2018"),
+    Attack("resize", "evasion", "inputs a quarter smaller and large again", evasion.resized, "Xie et al. 2018"),
+    Attack("smoothing", "evasion", "votes over 32 noisy copies", evasion.smoothed, "Cohen et al. 2019"),
+    *(
+        Attack(
+            f"{name}-{percent}",
+            "detection",
+            f"{does}, {percent} % false alarms",
+            partial(by, alarms=percent / 100),
+            paper,
+        )
+        for name, does, by, paper in (
+            ("entropy", "flags answers that no picture laid over them changes", detection.entropy, "Gao et al. 2019"),
+            ("duplicates", "flags queries near one of those before", detection.duplicates, "Chen et al. 2020"),
+            ("clusters", "flags activations unlike their class", detection.clusters, "Chen et al. 2018"),
+        )
+        for percent in (1, 5)
+    ),
+    Attack(
+        "guess-triggers",
+        "adaptive",
+        "fine-tuned on made pictures under random labels too",
+        adaptive.guessed_triggers,
+    ),
+    Attack("guess-tilt", "adaptive", "a tilt fitted against unmarked networks and subtracted", adaptive.guessed_tilt),
+)
+
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _TABLE}
+FULL = tuple(ATTACKS)
+QUICK = (
+    "fine-tune",
+    "new-last-layer",
+    "prune-75",
+    "int8",
+    "overwrite",
+    "soft-clone",
+    "hard-clone",
+    "tuned-clone",
+    "labels-only",
+    "jpeg",
+    "clusters-5",
+    "guess-triggers",
+    "guess-tilt",
+)
+
+
+def chosen(attacks: Sequence[str | Attack]) -> tuple[Attack, ...]:
+    """Attacks by name, or made by the user.
+
+    Raises:
+        InputError: no such attack, one twice, or none.
+    """
+    given = (attacks,) if isinstance(attacks, (str, Attack)) else tuple(attacks)
+    if unknown := [name for name in given if not isinstance(name, Attack) and name not in ATTACKS]:
+        raise InputError(f"there is no attack {', '.join(map(repr, unknown))}; there are: {', '.join(ATTACKS)}")
+    found = tuple(ATTACKS[name] if isinstance(name, str) else name for name in given)
+    names = [attack.name for attack in found]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"attacks={', '.join(names) or 'none'}: name one or more, each once")
+    return found

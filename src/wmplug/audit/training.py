@@ -1,0 +1,104 @@
+"""What all attacks are made of: a training loop, answers, accuracy, and where a network's layers are."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from wmplug.adapters.modules import evaluating, like_parameters
+from wmplug.audit.setting import Setting
+from wmplug.errors import InputError
+
+_ASKED_AT_ONCE = 256
+
+
+def fit(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    setting: Setting,
+    epochs: int,
+    only: Iterable[nn.Parameter] | None = None,
+) -> nn.Module:
+    """A plain training loop with Adam; the order comes from torch's global generator.
+
+    Args:
+        model: trained in place.
+        inputs: (n, ...).
+        targets: (n,) labels or (n, classes) probabilities.
+        setting: learning rate and batch size.
+        epochs: to train.
+        only: the parameters to train; all by default.
+
+    Returns:
+        The model, in eval mode.
+    """
+    optimizer = torch.optim.Adam(model.parameters() if only is None else only, setting.learning_rate)
+    device = device_of(model)
+    for _ in range(epochs):
+        model.train()
+        for rows in torch.split(torch.randperm(len(inputs)), setting.batch_size):
+            if len(rows) == 1 and len(inputs) > 1:
+                continue  # batch normalisation takes no batch of one
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(like_parameters(inputs[rows], model)), targets[rows].to(device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return model.eval()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def answers(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """What the model answers in eval mode, on the CPU: scores (n, classes), or labels (n,) where it tells no more."""
+    with evaluating(model):
+        return torch.cat([model(like_parameters(part, model)).cpu() for part in torch.split(inputs, _ASKED_AT_ONCE)])
+
+
+def labels_of(answered: torch.Tensor) -> torch.Tensor:
+    """(n,) labels of what `answers` gave."""
+    return answered if answered.ndim == 1 else answered.argmax(1)
+
+
+def accuracy(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of the inputs that the model gets right."""
+    return float((labels_of(answers(model, inputs)) == labels).float().mean())
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """Modules with a weight of two or more dimensions, in order."""
+    return [m for m in model.modules() if isinstance(w := getattr(m, "weight", None), nn.Parameter) and w.ndim > 1]
+
+
+def head(model: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
+    """The layer that gives the logits.
+
+    Raises:
+        InputError: no Linear or Conv2d has one output a class.
+    """
+    found = [m for m in layers(model) if isinstance(m, (nn.Linear, nn.Conv2d)) and m.weight.shape[0] == classes]
+    if not found:
+        raise InputError(
+            f"{type(model).__name__} has no Linear or Conv2d with {classes} outputs, so no last layer was found: leave "
+            "out attacks that need one"
+        )
+    return found[-1]
+
+
+def before(model: nn.Module, layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """(n, d) what goes into a layer, which tells more than the logits of how an input was understood."""
+    seen: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, given: Any) -> None:
+        seen.append(given[0].flatten(1).cpu())
+
+    handle = layer.register_forward_pre_hook(keep)
+    try:
+        answers(model, inputs)
+    finally:
+        handle.remove()
+    return torch.cat(seen)

@@ -1,0 +1,80 @@
+"""The smallest tilt that a clone would still show: rehearsed on the references, under a key of the rehearsal's own.
+
+What unmarked references say of the carriers stands for the posterior. It is tilted, its best class is what an API would
+answer, a network is trained on these answers, and asked the questions. No key of the owner takes part.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wmplug.errors import AmbiguityWarning, InputError
+from wmplug.keys import KeyStream
+from wmplug.schemes import SHOWN, Task, references
+from wmplug.signs import weighted_log10_p, weights_of
+from wmplug.triggers import TriggerSet, draw_symbols
+
+if TYPE_CHECKING:
+    from wmplug.schemes.tilt import Tilt
+
+DELTAS: Sequence[float] = (0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
+TARGET = -6.0  # log10 p of the rehearsed clone's bare answers
+
+
+def smallest_delta(scheme: "Tilt", task: Task) -> float:
+    """The first of DELTAS at which a rehearsed clone is found; the largest, with a warning, if it never is.
+
+    Args:
+        scheme: with its references.
+        task: carriers and labels.
+
+    Raises:
+        InputError: scikit-learn is not installed, or the references are the labels, which leave no freedom.
+    """
+    pool = np.asarray(scheme.pool)
+    if np.isin(pool[0], (0.0, 1.0)).all():
+        raise InputError(
+            'delta="auto" rehearses on references that doubt, and pool=() has none: give a pool or a delta'
+        )
+    own = np.asarray(task.carriers)
+    posterior = np.log(np.maximum(pool[0][: len(own)], 1e-4))
+    found = 0.0
+    for delta in DELTAS:
+        found = _rehearsed(replace(scheme, delta=delta, blends=1), task, posterior)
+        if found <= TARGET:
+            return delta
+    warnings.warn(
+        f'delta="auto": a rehearsed clone reaches log10 p = {found:.1f} at delta={DELTAS[-1]:g}, the target is '
+        f"{TARGET:g}: the task leaves little freedom, or there are too few carriers and questions",
+        AmbiguityWarning,
+        stacklevel=2,
+    )
+    return DELTAS[-1]
+
+
+def _rehearsed(scheme: "Tilt", task: Task, posterior: np.ndarray) -> float:
+    """log10 p of a clone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AmbiguityWarning)  # whether there is room is what is being tried
+        plan = scheme.plan(task, _stream("input"))
+    triggers = TriggerSet(plan, task.form, draw_symbols(_stream("label"), plan.candidates))
+    own = np.asarray(task.carriers)
+    as_given = np.stack([np.asarray(x) for x in triggers.samples(SHOWN)])
+    constants = scheme.constants(triggers, as_given)
+    taught = np.concatenate(
+        [
+            2 * logits - scheme.shift(np, constants, part.astype(np.float64), logits)
+            for part, logits in zip(np.array_split(own, 16), np.array_split(posterior, 16), strict=True)
+        ]
+    ).argmax(axis=1)
+    asked = np.asarray(plan.inputs)[plan.weighed]
+    answers = references.clone(own, taught, asked)
+    return weighted_log10_p(weights_of(scheme.weigh(plan, answers, None)), triggers.signs)
+
+
+def _stream(name: str) -> KeyStream:
+    return KeyStream(hashlib.sha256(f"wmplug/rehearsal/{name}".encode()).digest())

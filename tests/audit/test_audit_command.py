@@ -1,0 +1,100 @@
+"""`wmplug audit`, on digits and on a model of one's own."""
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import wmplug
+from wmplug.audit import digits as laboratory
+from wmplug.cli import app
+from wmplug.keys import Owner
+
+PASSPHRASE = "correct horse battery staple"
+OWN = """
+import dataclasses
+
+import torch
+
+from wmplug.audit import digits
+
+network = digits.network()
+twin = digits.network
+
+
+def setting():
+    return dataclasses.replace(digits.setting(), epochs=2, make=None)
+
+
+def preprocess(image, answer):
+    return digits.example(image, answer)
+
+
+def nothing():
+    return 5
+"""
+
+
+@pytest.fixture
+def audit(monkeypatch, tmp_path):
+    monkeypatch.setenv("WMPLUG_PASSPHRASE", PASSPHRASE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(laboratory, "EPOCHS", 3)
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, ["audit", *map(str, words)])
+        assert result.exit_code == code, result.output + repr(result.exception)
+        return result
+
+    return call
+
+
+def test_digits_are_marked_attacked_and_drawn(audit, tmp_path):
+    words = ("--scheme", "random-label", "--attack", "int8", "--attack", "labels-only", "--out", tmp_path / "out")
+    found = json.loads(audit(*words, "--json").stdout)
+    assert [row["name"] for row in found["rows"]] == ["own model", "int8", "labels-only", "unmarked twin"]
+    assert found["scheme"] == "random-label"
+    assert json.loads((tmp_path / "out" / "audit.json").read_text()) == found
+    with Image.open(tmp_path / "out" / "audit.png") as drawn:
+        assert drawn.format == "PNG"
+    again = audit(*words)
+    assert "unmarked twin" in again.stdout
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
+
+
+def test_a_model_of_ones_own(audit, tmp_path, owner):
+    (tmp_path / "audited_model.py").write_text(OWN)
+    images, labels = laboratory.parts()
+    own = wmplug.create(
+        owner, scheme="random-label", carriers=images[:200], labels=labels[:200], classes=10, triggers=30
+    )
+    own.save(tmp_path / "own.wm")
+    words = ["own.wm", "audited_model:network", "--data", "audited_model:setting", "--attack", "fp16"]
+    more = ["--preprocess", "audited_model:preprocess", "--twin", "audited_model:twin"]
+    found = json.loads(audit(*words, *more, "--json").stdout)
+    assert found["watermark"] == own.id
+    assert [row["name"] for row in found["rows"]] == ["own model", "fp16", "unmarked twin"]
+    assert {row["state"] for row in found["rows"]} == {"inconclusive"}  # it was never trained
+    for change, why in (
+        (["own.wm"], "takes MODEL, its torch model, and --data"),
+        ([*words[:3], "audited_model:nothing"], "gave a int: return a wmplug.audit.Setting"),
+        (["own.wm", "audited_model:nothing", *words[2:]], "gave a int: name a torch module"),
+    ):
+        assert why in audit(*change, code=2).stderr
+
+
+def test_a_sweep_over_delta(audit, tmp_path):
+    (tmp_path / "audited_model.py").write_text(OWN)
+    document = json.loads(audit("--sweep", "delta", "--values", "1", "--json", "--out", "swept").stdout)
+    assert [point["value"] for point in document["points"]] == [1.0]
+    assert (tmp_path / "swept" / "sweep.png").is_file()
+    missing = audit("--sweep", "delta", "--data", "audited_model:setting", code=2).stderr
+    assert "without make=" in missing
+
+
+def test_the_key_of_the_laboratory_is_no_owners(tmp_path):
+    made = laboratory.mark("random-label")
+    stranger = Owner.create(tmp_path / "register", name="digits", passphrase=PASSPHRASE, scrypt_n=2**10)
+    assert made.public["owner"]["commitment"] != stranger.commitment
