@@ -150,13 +150,15 @@ def _scaled(inputs: npt.NDArray[Any], others: npt.NDArray[Any]) -> FloatArray:
     flat = [part.reshape(len(part), -1).astype(np.float32) for part in (inputs, others) if len(part)]
     axis = None if inputs.ndim > 2 else 0  # one scale for pictures, one a column for tables
     centre, spread = flat[0].mean(axis=axis), np.maximum(flat[0].std(axis=axis), 1e-9)
-    scaled: FloatArray = (np.concatenate(flat) - centre) / spread
+    scaled: FloatArray = np.concatenate(flat)
+    scaled -= centre
+    scaled /= spread
     return scaled
 
 
 def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> FloatArray:
     if said.shape == (count,) and said.dtype.kind in "iu" and 0 <= said.min() <= said.max() < classes:
-        return np.eye(classes, dtype=np.float32)[said]
+        return np.asarray(np.eye(classes)[said], np.float32)
     if said.shape != (count, classes) or said.dtype.kind not in "iuf" or not np.isfinite(said).all():
         raise InputError(
             f"model {number} of pool= gave {said.shape} {said.dtype} for {count} inputs: labels ({count},) below "
