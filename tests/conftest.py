@@ -52,6 +52,14 @@ def lab(tmp_path_factory):
         yield SimpleNamespace(folder=folder, url=url, authority=made, trust=made.trust(url))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """References that tests train stay out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WMPLUG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tilt(digits):
     """tilt for digits, its references worked out once."""

@@ -135,11 +135,21 @@ def test_the_weights_do_not_see_the_signs(scheme, task):
 
 
 def test_auto_takes_the_smallest_delta_that_a_rehearsed_clone_shows(scheme, task, monkeypatch):
-    monkeypatch.setattr(rehearsal, "DELTAS", (0.02, 1.0, 5.0))
+    tried = {}
+
+    def rehearsed(scheme, task, posterior):
+        tried[scheme.delta] = original(scheme, task, posterior)
+        return tried[scheme.delta]
+
+    original = rehearsal._rehearsed
+    monkeypatch.setattr(rehearsal, "_rehearsed", rehearsed)
+    monkeypatch.setattr(rehearsal, "DELTAS", (0.02, 2.0, 5.0))
     asking = replace(scheme, delta="auto")
     chosen = asking.prepared(task)
-    assert chosen.delta == 1.0
-    assert chosen.parameters()["delta"] == 1.0
+    assert chosen.parameters()["delta"] == chosen.delta == max(tried)
+    assert tried[0.02] > -3
+    assert min(tried.values()) <= rehearsal.TARGET
+    assert [delta for delta, found in tried.items() if found <= rehearsal.TARGET] == [chosen.delta]
     monkeypatch.setattr(rehearsal, "DELTAS", (0.01, 0.02))
     with pytest.warns(AmbiguityWarning, match=r"a rehearsed clone reaches log10 p = -?[\d.]+ at delta=0.02"):
         assert asking.prepared(task).delta == 0.02

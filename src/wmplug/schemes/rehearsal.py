@@ -33,7 +33,7 @@ def smallest_delta(scheme: "Tilt", task: Task) -> float:
         task: carriers and labels.
 
     Raises:
-        InputError: scikit-learn is not installed, or the references are the labels, which leave no freedom.
+        InputError: neither torch nor scikit-learn is installed, or the references are the labels, which never doubt.
     """
     pool = np.asarray(scheme.pool)
     if np.isin(pool[0], (0.0, 1.0)).all():
@@ -72,7 +72,7 @@ def _rehearsed(scheme: "Tilt", task: Task, posterior: np.ndarray) -> float:
         ]
     ).argmax(axis=1)
     asked = np.asarray(plan.inputs)[plan.weighed]
-    answers = references.clone(own, taught, asked)
+    answers = references.clone(own, taught, asked, task.classes)
     return weighted_log10_p(weights_of(scheme.weigh(plan, answers, None)), triggers.signs)
 
 

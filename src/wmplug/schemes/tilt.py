@@ -196,7 +196,9 @@ class Tilt(Scheme):
             votes = plan.material["votes"][kept]
             beyond = np.eye(votes.shape[1])[answers[kept]] - votes
         else:
-            beyond = _centred(scores[kept]) - _centred(np.log(np.maximum(plan.material["scores"][kept], 1e-4)))
+            said, known = _centred(scores[kept]), _centred(np.log(np.maximum(plan.material["scores"][kept], 1e-4)))
+            # As sure as the suspect is: a temperature on its scores, or overconfidence, changes nothing.
+            beyond = said - known * (said * known).sum() / max(float((known * known).sum()), 1e-9)
         _, group, sizes = np.unique(pair, return_inverse=True, return_counts=True)
         sums = np.zeros((len(sizes), z.shape[1]))
         np.add.at(sums, group, z)
