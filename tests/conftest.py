@@ -1,5 +1,6 @@
 """What all tests share: two owners whose files cost little to open, real pictures, an authority on loopback."""
 
+import functools
 import hashlib
 import itertools
 import socket
@@ -62,9 +63,11 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tilt(digits):
-    """tilt for digits, its references worked out once."""
-    from wmplug.schemes import Task
+    """tilt for digits; its references are perceptrons, also where torch is installed and would offer better ones."""
+    from wmplug.schemes import references
     from wmplug.schemes.tilt import Tilt
 
     images, labels = digits
-    return Tilt(delta=1.0, directions=12, blends=2000).prepared(Task(images, "array", labels, 10, 100))
+    learners = [functools.partial(references._perceptron, layers) for layers in references._LAYERS]
+    found = references._cross_fitted(references._scaled(images, len(images)), labels, 10, learners)
+    return Tilt(delta=1.0, directions=12, blends=2000, pool=np.stack([found.scores, found.votes]))

@@ -75,6 +75,7 @@ def test_a_stolen_copy_is_proven_by_its_triggers_alone(mark):
     verdict = wmplug.verify(mark, knowing(mark, "answers"))
     assert verdict.queries < 20
     assert [part.queries for part in verdict.parts] == [verdict.queries, 0]
+    assert "signs" not in str(verdict)
 
 
 def test_the_monitor_looks_at_both(mark):
