@@ -194,7 +194,9 @@ class Verdict:
 
     def __str__(self) -> str:
         """One line for a person."""
-        parts = [str(part) for part in self.parts if part.queries] or [f"{self.matches} of {self.in_set} {_unit(self.test)}"]
+        parts = [str(part) for part in self.parts if part.queries] or [
+            f"{self.matches} of {self.in_set} {_unit(self.test)}"
+        ]
         if (outside := self.queries - self.failed - self.in_set) and not self.parts and _unit(self.test) == "answers":
             parts.append(f"{outside} outside the candidates")
         if self.p_is == "anytime":
