@@ -123,7 +123,7 @@ def create(
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
         against: in place of a scheme, what the watermark is for: "theft" of weights (a trigger set; costs nothing that
             could be measured, and is at chance against a clone trained on answers) or "theft+cloning" (trigger set and
-            tilt; costs some tenths of a point of accuracy).
+            tilt; costs up to a point of accuracy, see docs/benchmarks.md).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
             tensors are taken as arrays.
         labels: (n,) integer classes of the carriers, where the scheme needs them.
