@@ -192,6 +192,21 @@ def test_pictures_of_every_kind_can_be_drawn(owner, shape, kind):
     assert len(drawn.getcolors(2**24)) > 50
 
 
+def test_a_mark_that_asks_ordinary_inputs_has_no_sheet(terminal, owner, tilt, digits, tmp_path):
+    images, labels = digits
+    file = wmplug.create(owner, scheme=tilt, carriers=images, labels=labels, classes=10).save(tmp_path / "tilt.wm")
+    assert "asks ordinary inputs and has no triggers" in terminal.error("show", file, "--out", tmp_path / "a.png")
+    assert terminal.json("show", file, "--public")["scheme"] == "tilt"
+
+
+def test_what_it_is_for_chooses_the_scheme(terminal, owner, pictures, tmp_path):
+    out = tmp_path / "theft.wm"
+    told = terminal.json("create", "--against", "theft", *pictures, "--register", owner.path, "--out", out)
+    assert told["scheme"] == "random-label"
+    both = ["--against", "theft", "--scheme", "logo"]
+    assert "give one of the two" in terminal.error("create", *both, *pictures, "--register", owner.path, "--out", out)
+
+
 def test_the_public_part_needs_no_passphrase(terminal, monkeypatch, file, mark, tmp_path):
     public = terminal.json("show", file, "--public")
     monkeypatch.delenv("WMPLUG_PASSPHRASE")

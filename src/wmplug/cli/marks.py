@@ -66,7 +66,7 @@ def create(
         mark.save(file)
     if as_json:
         return print_json({**mark.public, "file": str(file), "class_names": names})
-    out.print(f"{file}: {mark.scheme.name}, {len(mark.triggers)} triggers in {mark.public['draws']} draws")
+    out.print(f"{file}: {mark.scheme.name}, {len(mark.triggers)} queries, {mark.public['draws']} draws")
     out.print(f"id   {mark.id}\nroot {mark.public['root']}")
     if names:
         out.print("classes " + ", ".join(f"{i} = {name}" for i, name in enumerate(names)))

@@ -31,11 +31,16 @@ def draw(mark: Watermark, wanted: str) -> bytes:
         wanted: suffix of that file.
 
     Raises:
-        InputError: the suffix does not fit, or the triggers are neither pictures nor texts.
+        InputError: the suffix does not fit, there are no triggers, or they are neither pictures nor texts.
     """
     if wanted != suffix(mark):
         raise InputError(
             f"a sheet of {mark.triggers.form} triggers is a {suffix(mark)} file, --out ends with {wanted!r}"
+        )
+    if not len(mark.triggers.plan.asked):
+        raise InputError(
+            f"scheme {mark.scheme.name!r} asks ordinary inputs and has no triggers, so there is nothing to draw: "
+            "`wmplug show --public` says what is public"
         )
     return _texts(mark) if wanted == ".txt" else _pictures(mark)
 
