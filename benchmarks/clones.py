@@ -138,14 +138,7 @@ def report(scheme: str, rows: list[dict[str, Any]]) -> None:
         spent = [[row["queries"][i] for row in mine] for i in (0, 1)]
         told = ", ".join("-" if None in q else f"{statistics.median(q):g}" for q in spent)
         print(f"{what:36s} {np.mean([row['acc'] for row in mine]):6.2f}   {cells[0]}   {cells[1]}   {told}")
-    pairs = zip(
-        *([row["acc"] for row in rows if row["what"] == w] for w in ("own model", "unmarked twin")), strict=True
-    )
-    costs = [marked - twin for marked, twin in pairs]
-    print(
-        f"{'accuracy, marked less twin':36s} {np.mean(costs):+6.2f}   each: {', '.join(f'{c:+.2f}' for c in costs)}",
-        flush=True,
-    )
+    robustness.report_cost(rows)
 
 
 def main() -> None:

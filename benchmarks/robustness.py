@@ -163,6 +163,11 @@ def report(name: str, rows: list[dict[str, Any]]) -> None:
         queries = [row["queries"] for row in mine if row["queries"]]
         tail = f"   queries {statistics.median(queries):g} (median)" if queries else ""
         print(f"{what:36s} {np.mean([row['acc'] for row in mine]):6.2f}   {np.mean(values):7.1f} ({worst:.1f}){tail}")
+    report_cost(rows)
+
+
+def report_cost(rows: list[dict[str, Any]]) -> None:
+    """Points of accuracy, marked less twin, on the mean and for each seed."""
     pairs = zip(
         *([row["acc"] for row in rows if row["what"] == w] for w in ("own model", "unmarked twin")), strict=True
     )

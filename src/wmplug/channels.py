@@ -8,7 +8,7 @@ one-sided; their draws are independent of each other.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -49,22 +49,6 @@ class Finding:
     candidates: frozenset[int]
     log10_e: float
     log10_p: float
-
-
-class Channel(Protocol):
-    """Questions of one kind, put to one suspect."""
-
-    queries: int
-    limit: int
-
-    def affordable(self, target: float) -> int:
-        """How many units to ask next towards an e-value of 10**target; 0 when it is done."""
-
-    def ask(self, units: int) -> None:
-        """Ask so many more."""
-
-    def finding(self) -> Finding:
-        """What was found so far."""
 
 
 class _Questions:
@@ -170,7 +154,7 @@ class Answers(_Questions):
         within = int(np.searchsorted(np.cumsum([len(g) for g in groups]), self.limit - self.queries, side="right"))
         if self.exhaustive or not within:
             return min(within, _STRIDE)
-        if len(self.results) and statistics.log10_e(self.results) >= target:
+        if len(self.results) and self.log10_e() >= target:
             return 0
         draws, candidates = self.mark.triggers.plan.draw, self.mark.triggers.plan.candidates
         ahead = [(len(candidates[draws[group[0]]]), len(group)) for group in groups[:within]]
@@ -191,6 +175,10 @@ class Answers(_Questions):
         bounds = np.cumsum([len(group) for group in self.groups[start : start + units]])[:-1]
         parts = [list(part) for part in np.split(np.array(answers, dtype=object), bounds)]
         self.results += self.mark.score(start, parts)
+
+    def log10_e(self) -> float:
+        """Where the e-process stands; 0.0 before the first draw."""
+        return statistics.log10_e(self.results)
 
     def enough(self, target: float) -> int | None:
         """Queries after which the e-value had reached 10**target."""

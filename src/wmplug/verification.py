@@ -216,7 +216,7 @@ class _Session:
 
     def log10_e(self) -> float:
         """Of the average over channels; a channel that was not begun counts 1."""
-        return combination.average_log10_e([channel.finding().log10_e for channel in self.channels])
+        return combination.average_log10_e([channel.log10_e() for channel in self.channels])
 
     def verdict(self, target_e: float, step: int | None = None, look: int | None = None) -> Verdict:
         found = [channel.finding() for channel in self.channels]

@@ -267,6 +267,15 @@ class TriggerStep:
             self._pools[key] = _kept(answers, dtype)
         return ops.convert_to_tensor(self._pools[key], dtype)
 
+    def _tables(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The scheme's constants for inputs of this shape, worked out once."""
+        key = ("constants", shape)
+        if key not in self._pools:
+            given = [np.asarray(only(example, "the model's inputs are")) for example, _ in self._examples[:SHOWN]]
+            made = self._constants(np.stack(given).reshape(-1, *shape))
+            self._pools[key] = {name: _kept(array, array.dtype.name) for name, array in made.items()}
+        return {name: ops.convert_to_tensor(array) for name, array in self._pools[key].items()}
+
     def _compute_loss(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         def compute_loss(
             x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any
@@ -282,10 +291,7 @@ class TriggerStep:
             raw = getattr(scores, "from_logits", False)
             logits = output if raw else ops.log(ops.clip(output, keras.config.epsilon(), 1.0))
             inputs = ops.convert_to_tensor(only(x, "the model's inputs are"))
-            given = [np.asarray(only(example, "the model's inputs are")) for example, _ in self._examples[:SHOWN]]
-            seen = np.stack(given).reshape(-1, *inputs.shape[1:])
-            made = self._constants(seen)
-            constants = {name: ops.convert_to_tensor(array) for name, array in made.items()}
+            constants = self._tables(tuple(inputs.shape[1:]))
             if "logits" in self.scheme.points:
                 seen = self.scheme.shift(ops, constants, inputs, logits)
                 seen = ops.cast(seen if raw else ops.softmax(seen), output.dtype)
