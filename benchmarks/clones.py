@@ -2,9 +2,11 @@
 
 python benchmarks/clones.py --data /usr/share/datasets/fashion-mnist --seeds 4
 
-The owner trains on 20,000 images; the thief has 20,000 others without labels and 4,000 of these with; questions are
-chosen among 20,000 more that nobody trains on. Every row is a mean over seeds with the worst in brackets; a key of its
-own for each seed. `labels` is what a suspect's bare answers say, `scores` what its probabilities say.
+The owner trains on 20,000 images; the thief has 20,000 others without labels and 4,000 of these with. `unseen` are
+verdicts on questions that were chosen when the mark was made, among 20,000 images that nobody trains on. For `labels`
+and `scores` the owner chooses 4,000 out of all 40,000 that his API was asked (`with_queries`): the thief's, and as many
+of other customers; `labels` is what a suspect's bare answers say, `scores` what its probabilities say. Every row is a
+mean over seeds with the worst in brackets; a key of its own for each seed.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from wmplug.schemes import Task
 from wmplug.schemes.tilt import Tilt
 
 SCHEMES = ("combined", "random-label")
+COLUMNS = ("unseen", "labels", "scores")
 
 
 def clone_network() -> nn.Sequential:
@@ -114,30 +117,42 @@ def run(scheme: str, data: fashion.Fashion, seed: int, options: argparse.Namespa
     )
     model, twin = (training.torch_loop(m, data, seed, options.epochs).eval() for m in (mark, None))
     rows = []
+    logged = {key: key if scheme == "random-label" else asking(key, data) for key in (mark, rival)}
     for what, suspect, key in rows_of(mark, rival, model, twin, **suspects_of(model, data, seed)):
-        bare = wmplug.verify(key, labels_only(suspect), exhaustive=True, batch_size=1000)
-        full = wmplug.verify(key, suspect, exhaustive=True)
-        asked = [wmplug.verify(key, s) for s in (labels_only(suspect), suspect)]
-        row = {"what": what, "acc": robustness.accuracy(suspect, data), "labels": bare.log10_p, "scores": full.log10_p}
-        row["queries"] = [v.queries if v.proven else None for v in asked]
+        other = logged[key]
+        found = {
+            "unseen": wmplug.verify(key, labels_only(suspect), exhaustive=True, batch_size=1000),
+            "labels": wmplug.verify(other, labels_only(suspect), exhaustive=True, batch_size=1000),
+            "scores": wmplug.verify(other, suspect, exhaustive=True),
+        }
+        row = {"what": what, "acc": robustness.accuracy(suspect, data), **{c: v.log10_p for c, v in found.items()}}
+        spent = [wmplug.verify(other, s) for s in (labels_only(suspect), suspect)]
+        row["queries"] = [v.queries if v.proven else None for v in spent]
         rows.append(row)
-        print(f"# {scheme} seed {seed}: {what}, {row['acc']:.2f} %, labels {bare}; scores {full}", flush=True)
+        told = "; ".join(f"{column} {verdict}" for column, verdict in found.items())
+        print(f"# {scheme} seed {seed}: {what}, {row['acc']:.2f} %, {told}", flush=True)
     return rows
+
+
+def asking(mark: wmplug.Watermark, data: fashion.Fashion) -> wmplug.Watermark:
+    """What the owner's API was asked, by the thief and by others."""
+    log = np.concatenate([data.thief[0], data.rest[0]])
+    return mark.with_queries(log, carriers=data.own[0], labels=data.own[1])
 
 
 def report(scheme: str, rows: list[dict[str, Any]]) -> None:
     """Mean over seeds, worst in brackets; queries are medians, where every seed was proven."""
-    print(f"\n{scheme:36s} accuracy   log10 p, labels    log10 p, scores    queries until proven (labels, scores)")
+    print(f"\n{scheme:36s} accuracy   unseen             labels             scores             queries until proven")
     for what in dict.fromkeys(row["what"] for row in rows):
         mine = [row for row in rows if row["what"] == what]
         null = what in ("unmarked twin", "wrong key")
         cells = []
-        for column in ("labels", "scores"):
+        for column in COLUMNS:
             values = [row[column] for row in mine]
             cells.append(f"{np.mean(values):7.1f} ({(min if null else max)(values):6.1f})")
         spent = [[row["queries"][i] for row in mine] for i in (0, 1)]
         told = ", ".join("-" if None in q else f"{statistics.median(q):g}" for q in spent)
-        print(f"{what:36s} {np.mean([row['acc'] for row in mine]):6.2f}   {cells[0]}   {cells[1]}   {told}")
+        print(f"{what:36s} {np.mean([row['acc'] for row in mine]):6.2f}   {'   '.join(cells)}   {told}")
     robustness.report_cost(rows)
 
 

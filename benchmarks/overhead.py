@@ -38,6 +38,7 @@ import wmplug
 import wmplug.adapters.keras
 import wmplug.adapters.torch
 import wmplug.adapters.transformers
+from wmplug.schemes.tilt import Tilt
 
 STEPS, WARM = 60, 10
 RATE = 4 / (fashion.BATCH + 4)  # append: 4 triggers to a batch of 64
@@ -60,7 +61,7 @@ class Clock(TrainerCallback):
         self.seconds = time.process_time() - getattr(self, "start", 0.0)
 
 
-def torch_steps(mark: Any, mode: str, given: fashion.Fashion) -> float:
+def torch_steps(mark: Any, mode: str, given: fashion.Fashion, rate: float | None = None) -> float:
     torch.manual_seed(0)
     model, batches = fashion.network(), fashion.loader(given.own, 0)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -76,7 +77,7 @@ def torch_steps(mark: Any, mode: str, given: fashion.Fashion) -> float:
 
     if mark is None:
         return steps()
-    with wmplug.adapters.torch.Watermarking(mark, model, batches, rate=rate_of(mode), mode=mode):
+    with wmplug.adapters.torch.Watermarking(mark, model, batches, rate=rate or rate_of(mode), mode=mode):
         return steps()
 
 
@@ -165,7 +166,8 @@ def training_cost(name: str, run: Callable[..., float], mark: Any, pairs: int) -
 def verification_cost(mark: Any, pairs: int) -> None:
     """All queries of a large trigger set against the same inputs, prepared alike, through the bare model."""
     model = fashion.network().eval()
-    inputs = [mark.triggers.row(i) for i in mark.triggers.plan.asked]
+    plan = mark.triggers.plan
+    inputs = [mark.triggers.row(i) for i in np.concatenate([plan.asked, plan.weighed])]
 
     def plain() -> float:
         start = time.process_time()
@@ -183,6 +185,32 @@ def verification_cost(mark: Any, pairs: int) -> None:
     both = [(plain(), plain(), verified()) for _ in range(pairs)]
     print(f"verification  A/A {spread([b / a for a, b, _ in both])}")
     print(f"{'':13s} {len(inputs)} queries over a plain pass: {spread([c / b for _, b, c in both])}", flush=True)
+
+
+def tilt_mark(owner: Any, given: fashion.Fashion, questions: int) -> Any:
+    """A tilt over the carriers; what its references said is drawn, for what is timed does not look at it."""
+    classes, n = 10, len(given.own[0])
+    said = np.random.default_rng(1).dirichlet(np.ones(classes), n).astype(np.float32)
+    votes = np.eye(classes, dtype=np.float32)[said.argmax(axis=1)]
+    scheme = Tilt(pool=np.stack([said, votes]), questions=questions, blends=2000)
+    x, y = given.own
+    return wmplug.create(owner, scheme=scheme, carriers=x, labels=y, classes=classes, preprocess=fashion.prepare)
+
+
+def tilt_cost(mark: Any, pairs: int) -> None:
+    """A loop with tilt over the same without, times (1 + k/B) for the blends that join a batch; then verification."""
+    given, rate = data(), mark.scheme.rate
+    share = 1 / (1 - rate)
+    torch_steps(None, "append", given)
+    ratios: dict[str, list[float]] = {"A/A": [], "tilt": []}
+    for _ in range(pairs):
+        base, again = torch_steps(None, "append", given), torch_steps(None, "append", given)
+        marked, after = torch_steps(mark, "append", given, rate), torch_steps(None, "append", given)
+        ratios["A/A"].append(again / base)
+        ratios["tilt"].append(2 * marked / (again + after) / share)
+    print(f"tilt          A/A {spread(ratios['A/A'])}")
+    print(f"{'':13s} torch, over 1 + k/B = {share:.4f}: {spread(ratios['tilt'])}", flush=True)
+    verification_cost(mark, pairs)
 
 
 def register_cost(mark: Any, pairs: int, images: int = 20_000, epochs: int = 2) -> None:
@@ -225,7 +253,7 @@ def import_cost() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--only", nargs="+", choices=["import", "verification", "register", *STEPPED])
+    parser.add_argument("--only", nargs="+", choices=["import", "verification", "register", "tilt", *STEPPED])
     options = parser.parse_args()
     torch.set_num_threads(1)
     owner = wmplug.Owner.create(Path(tempfile.mkdtemp()) / "r", name="a", passphrase="benchmark", scrypt_n=2**10)
@@ -236,6 +264,7 @@ def main() -> None:
         "import": import_cost,
         "verification": lambda: verification_cost(wmplug.create(owner, triggers=4000, **create), options.pairs),
         **{name: functools.partial(training_cost, name, run, mark, options.pairs) for name, run in STEPPED.items()},
+        "tilt": lambda: tilt_cost(tilt_mark(owner, given, 4000), options.pairs),
         "register": lambda: register_cost(mark, max(3, options.pairs // 3)),
     }
     for name in options.only or costs:

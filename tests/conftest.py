@@ -41,6 +41,27 @@ def digits():
 
 
 @pytest.fixture(scope="session")
+def topics():
+    """1,600 texts of 14 words, each on one or two of four topics, and (1600,) labels: one of these, by its share."""
+    rng = np.random.default_rng(0)
+    of_topic = rng.dirichlet(np.full(240, 0.08), 4)
+    first, second = rng.integers(0, 4, (2, 1600))
+    share = rng.uniform(0.3, 1.0, 1600)
+    words = [f"w{i}" for i in range(240)]
+    texts = [
+        " ".join(rng.choice(words, 14, p=s * of_topic[a] + (1 - s) * of_topic[b]))
+        for a, b, s in zip(first, second, share, strict=True)
+    ]
+    return texts, np.where(rng.random(1600) < share, first, second).astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def tokens():
+    """A tokenizer: token ids (up to 14) of a text of `topics`, 1 for a word it does not know; 0 is its padding."""
+    return lambda text: [2 + int(word[1:]) if word[1:].isdigit() else 1 for word in text.split()[:14]]
+
+
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     """A timestamp authority (P-256) that is served at `lab.url`, with folder, authority and trust."""
     from wmplug.register import authority  # needs more than the frameworks' environments have

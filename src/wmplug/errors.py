@@ -33,6 +33,10 @@ class InjectionError(WmplugError):
     """Triggers cannot be put, or were not put, into training."""
 
 
+class DivergenceError(WmplugError):
+    """Training broke the weights of a model while a scheme took part in its loss."""
+
+
 class VerificationError(WmplugError):
     """A checkpoint did not carry the watermark and the user asked to be stopped for it."""
 

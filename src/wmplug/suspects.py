@@ -86,10 +86,16 @@ def read_scores(outputs: Any, classes: int, description: str) -> list[int | npt.
         description: of the suspect, for the error.
 
     Raises:
-        SuspectError: as for `read_answers`.
+        SuspectError: as for `read_answers`, and a class that the watermark does not have.
     """
     array = _read(outputs, classes, description)
     if array.ndim == 1:
+        if array.max(initial=0) >= classes:
+            raise SuspectError(
+                f"{description} answered class {array.max()}, so it has {array.max() + 1} or more, the watermark was "
+                f"made for {classes} classes, 0 to {classes - 1}: it is another task, or wrap it in a function that "
+                "maps its classes to the owner's"
+            )
         return [int(label) for label in array]
     scores = array.astype(np.float64)
     bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(scores).any(axis=1))

@@ -37,11 +37,12 @@ from wmplug.errors import InjectionError
 from wmplug.keys import KeyStream, Owner, Seal, Subkeys
 from wmplug.plugins import callback
 from wmplug.schemes import SHOWN, Scheme, Task
+from wmplug.schemes.texts import ids_of, padded
 from wmplug.signs import weighted_ps, weights_of
 from wmplug.statistics import DrawResult, log10_e_path, log10_p
-from wmplug.triggers import IntArray, TriggerPlan, TriggerSet, digest, draw_symbols
+from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet, digest, draw_symbols, take
 from wmplug.verification import verify
-from wmplug.watermark import Watermark, create, load
+from wmplug.watermark import Preprocess, Watermark, create, load
 
 Trained: TypeAlias = tuple[Any, Path]
 
@@ -141,7 +142,7 @@ class SchemeContract:
     def test_training_is_touched_in_shape(self, scheme: Scheme, plan: TriggerPlan, task: Task) -> None:
         """`shift` keeps the shape of the logits, `term` is a scalar, and both leave untouched points alone."""
         triggers = _drawn(plan, task, 0)
-        inputs = np.zeros((4, 3)) if isinstance(plan.inputs, list) else plan.inputs[:4].astype(np.float64)
+        inputs = _given(plan.inputs[:4], task.preprocess)
         logits, labels = (
             np.linspace(-1, 1, len(inputs) * task.classes).reshape(len(inputs), -1),
             np.zeros(len(inputs), int),
@@ -222,7 +223,7 @@ class SchemeContract:
             assert _facts(other.triggers.plan) == _facts(mark.triggers.plan), "the triggers are others"
             assert other.triggers.answers.tolist() == mark.triggers.answers.tolist(), "the answers are others"
             assert other.public == mark.public, "the public part is another"
-        assert loaded.scheme.parameters().keys() == scheme.parameters().keys()
+        assert loaded.scheme.parameters().keys() <= scheme.parameters().keys(), "a parameter came from nowhere"
         refuse_secrets(mark, path.read_bytes(), "the saved file")
         texts = f"{mark!r}{mark.public}{mark.triggers!r}{mark.triggers.plan!r}{scheme!r}{scheme.parameters()}"
         refuse_secrets(mark, texts.encode(), "a repr")
@@ -354,10 +355,10 @@ def knowing(mark: Watermark) -> Callable[[Sequence[Any]], npt.NDArray[np.float64
     plan, triggers = mark.triggers.plan, mark.triggers
     scores = {digest(plan.inputs[row]): _sure(int(triggers.answers[row]), mark.classes) for row in plan.asked}
     if plan.signs:
-        weighed = [np.asarray(triggers.row(int(row)), np.float64) for row in plan.weighed]
-        constants = mark.scheme.constants(triggers, _shown(triggers, np.zeros(0)))
+        weighed = _given(take(plan.inputs, plan.weighed), mark.preprocess)
+        constants = mark.scheme.constants(triggers, _shown(triggers, weighed[:SHOWN]))
         level = np.zeros((len(weighed), mark.classes))
-        learnt = level - mark.scheme.shift(np, constants, np.stack(weighed), level)
+        learnt = level - mark.scheme.shift(np, constants, weighed, level)
         scores.update((digest(plan.inputs[row]), 20 * score) for row, score in zip(plan.weighed, learnt, strict=True))
     return lambda inputs: np.array([scores.get(digest(value), _sure(0, mark.classes)) for value in inputs])
 
@@ -394,6 +395,7 @@ def _mark(owner: str, scheme: Scheme, task: Task) -> Watermark:
         labels=task.labels,
         classes=task.classes,
         triggers=task.triggers,
+        preprocess=task.preprocess,
     )
 
 
@@ -429,6 +431,15 @@ def _shown(triggers: TriggerSet, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The first samples as a model would be given them, if it took carriers as they are."""
     samples = triggers.samples(SHOWN)
     return inputs if isinstance(samples[0], str) else np.stack([np.asarray(x) for x in samples]).astype(np.float64)
+
+
+def _given(inputs: Inputs, prepare: Preprocess | None) -> npt.NDArray[Any]:
+    """Inputs as a model would be given them; texts as token ids, where there is something that tells."""
+    if isinstance(inputs, np.ndarray):
+        return inputs.astype(np.float64)
+    if prepare is None:
+        return np.zeros((len(inputs), 3))
+    return padded(ids_of(inputs, prepare))
 
 
 def _facts(plan: TriggerPlan) -> list[Any]:

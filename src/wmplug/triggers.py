@@ -195,6 +195,20 @@ def as_given(value: Any, form: Form) -> Any:
     return Image.fromarray(value.copy())
 
 
+def take(inputs: Inputs, rows: IntArray) -> Inputs:
+    """Some of the inputs, in this order."""
+    return [inputs[row] for row in rows.tolist()] if isinstance(inputs, list) else inputs[rows]
+
+
+def join(first: Inputs, second: Inputs | None) -> Inputs:
+    """Inputs of one kind, one after the other."""
+    if second is None:
+        return first
+    if isinstance(first, list) and isinstance(second, list):
+        return first + second
+    return np.concatenate([np.asarray(first), np.asarray(second)])
+
+
 def draw_symbols(label: KeyStream, candidates: Sequence[Sequence[int]]) -> IntArray:
     """(draws,) one uniform position for every draw, by rejection sampling from the label key's stream."""
     return np.array([int(label.below(len(c), 1)[0]) for c in candidates], np.int64)

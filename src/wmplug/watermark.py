@@ -69,6 +69,33 @@ class Watermark:
         groups = self.triggers.groups[start : start + len(answers)]
         return [self.triggers.count(group, given) for group, given in zip(groups, answers, strict=True)]
 
+    def with_queries(self, queries: Any, *, carriers: Any, labels: Any, pool: Any = None) -> "Watermark":
+        """The same watermark, asking other ordinary inputs: best those that one's API was asked.
+
+        A clone gives itself away most on the inputs it was trained on, and these passed through the API that it was
+        cloned from. Of all that is given, the inputs that unmarked references find most ambiguous are asked. The
+        p-value stays exact if what is given was not chosen by the suspect's answers and the key: give a whole log.
+        The result is for verifying; it is not saved, and a notary asks the committed questions.
+
+        Args:
+            queries: natural inputs like the carriers, some thousand or more; nothing is asked of their labels.
+            carriers: the same as when the watermark was made, which the references learn from.
+            labels: of the carriers, the same.
+            pool: unmarked references in place of trained ones, as in the scheme.
+
+        Raises:
+            InputError: other carriers or labels than the watermark's, or the scheme asks no ordinary inputs.
+        """
+        inputs, form = read_carriers(carriers)
+        natural = read_labels(labels, len(inputs), self.classes)
+        for what, given in (("carriers", inputs), ("labels", natural)):
+            if given is None or digest(given) != self.public[what]:
+                raise InputError(f"{what}= are others than the watermark was made from: references learn from the same")
+        task = Task(inputs, form, natural, self.classes, self.public["triggers"], self.preprocess)
+        plan = self.scheme.asking(self.triggers.plan, task, queries, pool)
+        public = {**self.public, "queries": digest(read_carriers(queries, "queries=")[0])}
+        return dataclasses.replace(self, triggers=dataclasses.replace(self.triggers, plan=plan), public=public)
+
     def signing_seed(self) -> bytes:
         """32 secret bytes of the Ed25519 key that signs what is recorded of its runs; empty without a register."""
         return self._signing_seed
@@ -77,8 +104,10 @@ class Watermark:
         """Write the watermark: a public line, then everything secret, sealed with the owner's passphrase.
 
         Raises:
-            InputError: the file holds something else, which would be lost.
+            InputError: the file holds something else, which would be lost; or the questions are not the watermark's.
         """
+        if "queries" in self.public:
+            raise InputError("a watermark with other queries is not saved: save the one that it was made from")
         path = Path(path)
         if path.exists() and _id_of(path) != self.id:
             raise InputError(f"{path} is there and is not this watermark: choose another path, or remove the file")
@@ -145,7 +174,7 @@ def create(
     chosen = _scheme(wanted(scheme, against), parameters)
     inputs, form = read_carriers(carriers)
     natural = read_labels(labels, len(inputs), classes)
-    task = Task(inputs, form, natural, classes, triggers)
+    task = Task(inputs, form, natural, classes, triggers, preprocess)
     chosen = chosen.prepared(task)
     facts: dict[str, Any] = {
         "owner": {"name": owner.name, "commitment": owner.commitment},

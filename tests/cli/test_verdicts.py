@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import wmplug
@@ -90,6 +91,19 @@ def test_options_reach_the_verification(terminal, suspects):
     assert terminal.json("verify", suspects, "suspects:model")["suspect"] == "an object"
 
 
+def test_other_inputs_than_the_marks_own_may_be_asked(terminal, suspects, owner, digits, tmp_path):
+    images, labels = digits
+    np.savez(tmp_path / "made_from.npz", carriers=images[:900], labels=labels[:900])
+    np.save(tmp_path / "log.npy", images[900:])
+    given = {"carriers": images[:900], "labels": labels[:900], "classes": 10}
+    wmplug.create(owner, scheme="tilt", delta=1.0, directions=12, blends=10, **given).save(tmp_path / "tilt.wm")
+    words = ["verify", "tilt.wm", "suspects:stranger", "--exhaustive"]
+    assert terminal.json(*words, code=1)["queries"] == 900
+    other = terminal.json(*words, "--queries", "log.npy", "--carriers", "made_from.npz", code=1)
+    assert other["queries"] == len(images) - 900
+    assert "carriers= are others" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -108,6 +122,7 @@ def test_options_reach_the_verification(terminal, suspects):
         (["mark.wm", "suspects:copy", "--preprocess", "suspects:none"], "--preprocess"),
         (["mark.wm", "suspects:copy", "--target-e", "1"], "target_e"),
         (["mark.wm", "suspects:copy", "--max-queries", "0"], "max_queries"),
+        (["mark.wm", "suspects:copy", "--queries", "log.npy"], "go together"),
         (["none.wm", "suspects:copy"], "is not there"),
         (["suspects.py", "suspects:copy"], "not a file that wmplug wrote"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from sklearn.neural_network import MLPClassifier
 
 import wmplug
-from wmplug.errors import AmbiguityWarning, InputError
+from wmplug.errors import AmbiguityWarning, InputError, SuspectError
 from wmplug.keys import Subkeys
 from wmplug.schemes import Task, rehearsal
 from wmplug.schemes.references import of_models
@@ -212,11 +212,33 @@ def test_bad_parameters_are_refused(digits, owner, given, message):
         wmplug.create(owner, scheme="tilt", carriers=images, labels=labels, classes=10, **given)
 
 
-def test_labels_and_pictures_are_needed(digits, owner):
+def spectrum(waves):
+    """(B, 24) log energy in 24 bands, the mean over frames of 256 samples."""
+    frames = waves.reshape(len(waves), -1, 256) * np.hanning(256)
+    power = (np.abs(np.fft.rfft(frames, axis=2)) ** 2).mean(axis=1)[:, 1:121]
+    return np.log(power.reshape(len(waves), 24, 5).mean(axis=2) + 1e-6)
+
+
+def test_waveforms_come_with_features_of_their_own(owner):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    pitch = 0.05 + 0.05 * labels + rng.normal(0, 0.02, 400)
+    waves = np.sin(pitch[:, None] * np.arange(2560)) + rng.normal(0, 0.3, (400, 2560))
+    options = {"carriers": waves.astype(np.float32), "labels": labels, "classes": 3}
+    with pytest.raises(InputError, match=r"rows of 2560 numbers.*give features="):
+        wmplug.create(owner, scheme="tilt", pool=(), **options)
+    mark = wmplug.create(owner, scheme=Tilt(delta=1.0, directions=8, blends=20, pool=(), features=spectrum), **options)
+    z = mark.triggers.plan.material["z"]
+    assert z.shape == (400, 8)
+    assert 0.5 < z.std() < 1.5
+    shown = np.stack(mark.triggers.samples(20)).astype(np.float64)
+    constants = mark.scheme.constants(mark.triggers, shown)
+    assert np.abs(mark.scheme.shift(np, constants, shown, np.zeros((20, 3)))).mean() > 0.05
+
+
+def test_labels_are_needed(digits, owner):
     with pytest.raises(InputError, match="needs labels="):
         wmplug.create(owner, scheme="tilt", carriers=digits[0], classes=10)
-    with pytest.raises(InputError, match="works on array"):
-        wmplug.create(owner, scheme="tilt", carriers=["a b", "c d"], labels=[0, 1], classes=2)
 
 
 def test_the_key_follows_from_the_pool(digits, owner):
@@ -229,6 +251,51 @@ def test_the_key_follows_from_the_pool(digits, owner):
     )
     assert one.id != two.id
     assert not np.array_equal(one.triggers.signs, two.triggers.signs[: len(one.triggers.signs)])
+
+
+def test_a_suspect_that_is_in_the_pool_is_refused(digits, owner):
+    images, labels = digits
+    pool = [wavering, lambda x: np.roll(wavering(x), 1, axis=1)]
+    mark = wmplug.create(
+        owner, scheme=Tilt(delta=1.0, directions=8, blends=10, pool=pool), carriers=images, labels=labels, classes=10
+    )
+    for exhaustive in (True, False):
+        for number, model in enumerate(pool):
+            with pytest.raises(SuspectError, match=f"as model {number} of pool="):
+                wmplug.verify(mark, model, exhaustive=exhaustive)
+            with pytest.raises(SuspectError, match=f"as model {number} of pool="):
+                wmplug.verify(mark, lambda x, ask=model: ask(x).argmax(axis=1), exhaustive=exhaustive)
+    nearly = wmplug.verify(mark, lambda x: np.where(x[:, 3, 3] > 250, 0, wavering(x).argmax(axis=1)), exhaustive=True)
+    assert nearly.state == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pool: pool[:, :-3], r"is an array \(2, 1794, 10\).*same carriers= and queries="),
+        (lambda pool: pool[:, :, :9], r"\(2, 1797, 9\)"),
+        (lambda pool: pool * 2, "no probabilities"),
+    ],
+)
+def test_a_kept_pool_has_to_be_of_these_inputs(digits, owner, scheme, change, message):
+    images, labels = digits
+    with pytest.raises(InputError, match=message):
+        wmplug.create(
+            owner, scheme=replace(scheme, pool=change(scheme.pool)), carriers=images, labels=labels, classes=10
+        )
+
+
+@pytest.mark.parametrize("width", [7, 12])
+def test_a_suspect_of_another_task_is_refused_with_both_numbers(digits, owner, scheme, width):
+    images, labels = digits
+    mark = wmplug.create(owner, scheme=scheme, carriers=images, labels=labels, classes=10)
+    with pytest.raises(SuspectError, match=f"gives {width} scores an input, the watermark was made for 10 classes"):
+        wmplug.verify(mark, lambda x: np.zeros((len(x), width)))
+    with pytest.raises(SuspectError, match=r"answered class 11, so it has 12 or more, .* made for 10 classes, 0 to 9"):
+        wmplug.verify(mark, lambda x: np.full(len(x), 11))
+    some = wmplug.verify(mark, lambda x: np.where(x[:, 3, 3] > 250, 11, 3), exhaustive=True)
+    assert 0 < some.failed < some.queries
+    assert some.state == "inconclusive"
 
 
 def test_a_pool_may_answer_with_labels_logits_or_probabilities():

@@ -20,10 +20,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wmplug.errors import InjectionError, InputError
 from wmplug.injection import Placement
+from wmplug.schemes.texts import INPUTS, LABELS
 from wmplug.suspects import to_numpy
 
-LABELS = ("labels", "label")
-INPUTS = ("input_ids", "pixel_values", "input_values", "input_features", "x")
 _WORKERS = 64
 _SIGNED, _NUMBERS = 4, 4  # rows a process signs, numbers in a signature
 

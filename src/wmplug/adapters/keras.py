@@ -117,6 +117,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         self._monitor, self._target_e = Monitor(mark, target_e=target_e), target_e
         self._step: TriggerStep | None = None
         self._was_proven = False
+        self._kept: list[Any] = []
         self._training_set, self._require = training_set, require_evidence
         self.verdict: Verdict | None = None
 
@@ -150,9 +151,11 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Number the steps; another callback may have restored a checkpoint."""
+        """Number the steps, as another callback may have restored a checkpoint; keep the weights."""
         if self._step is not None:
             self._step.count_from(self.model)
+            if self.mark.scheme.points & {"logits", "loss"}:
+                self._kept = self.model.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Verify, log, adjust the rate.
@@ -171,6 +174,8 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
                 stacklevel=2,
             )
         self._run.inserted(step.triggers(self._steps), step=self._steps, epoch=epoch + 1)
+        if self._kept and not np.isfinite(float((logs or {}).get("loss", 0.0))):
+            self._diverged(epoch)
         if "epoch_end" not in self._verify_on or (verdict := self._look()) is None:
             return
         self._run.checkpoint(verdict, step=self._steps, epoch=epoch + 1, system=self.model)
@@ -199,6 +204,17 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         self._say(str(verdict))
         if not verdict.proven:
             self._fail(f"the trained model does not prove the watermark ({verdict}): train longer or raise rate=")
+
+    def _diverged(self, epoch: int) -> None:
+        self.model.set_weights(self._kept)
+        self.model.stop_training = True
+        warnings.warn(
+            f"the loss of epoch {epoch + 1} is not finite, and the watermark took part in it: training stops, and the "
+            "model has the weights of the beginning of the epoch again; lower the learning rate, clip gradients, or "
+            "lower delta= (whether it diverges without the watermark too, tells which)",
+            InjectionWarning,
+            stacklevel=3,
+        )
 
     @property
     def _steps(self) -> int:
@@ -243,7 +259,7 @@ def _fitted_data(model: keras.Model) -> Any:
         found = frame.f_locals
         if frame.f_code.co_name == "fit" and found.get("self") is model:
             x, y = found.get("x"), found.get("y")
-            return x if y is None else (x, y)
+            return x if y is None else {**x, "y": y} if isinstance(x, Mapping) else (x, y)
         frame = frame.f_back
     return None
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from keras import ops, tree
 
 from wmplug.errors import InputError
+from wmplug.schemes.texts import INPUTS
 
 
 def named(x: Any) -> dict[Any, Any]:
@@ -80,6 +81,11 @@ def only(value: Any, what: str) -> Any:
     if len(leaves) != 1:
         raise InputError(f"{what} {len(leaves)} arrays: one is needed, a classifier with one output and its labels")
     return leaves[0]
+
+
+def primary(x: Any) -> Any:
+    """The array of a batch's inputs, or of a trigger's, that features are of: by name, or else the only one."""
+    return only(next((x[n] for n in INPUTS if n in x), x) if isinstance(x, Mapping) else x, "the model's inputs are")
 
 
 def refuse_soft(labels: Any) -> None:

@@ -21,7 +21,18 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops, tree
 
-from wmplug.adapters.keras_batches import fit, host, leaf, named, only, rebuild, refuse_misfit, refuse_soft
+from wmplug.adapters.keras_batches import (
+    as_array,
+    fit,
+    host,
+    leaf,
+    named,
+    only,
+    primary,
+    rebuild,
+    refuse_misfit,
+    refuse_soft,
+)
 from wmplug.errors import InjectionError, InputError
 from wmplug.injection import PPM, THRESHOLDS, Placement
 from wmplug.schemes import SHOWN, Scheme
@@ -271,8 +282,9 @@ class TriggerStep:
         """The scheme's constants for inputs of this shape, worked out once."""
         key = ("constants", shape)
         if key not in self._pools:
-            given = [np.asarray(only(example, "the model's inputs are")) for example, _ in self._examples[:SHOWN]]
-            made = self._constants(np.stack(given).reshape(-1, *shape))
+            given = np.stack([as_array(primary(example)) for example, _ in self._examples[:SHOWN]])
+            # tensorflow may know a length only in the graph
+            made = self._constants(given if None in shape else given.reshape(-1, *shape))
             self._pools[key] = {name: _kept(array, array.dtype.name) for name, array in made.items()}
         return {name: ops.convert_to_tensor(array) for name, array in self._pools[key].items()}
 
@@ -290,7 +302,7 @@ class TriggerStep:
             scores = getattr(getattr(inner, "__self__", None), "loss", None)
             raw = getattr(scores, "from_logits", False)
             logits = output if raw else ops.log(ops.clip(output, keras.config.epsilon(), 1.0))
-            inputs = ops.convert_to_tensor(only(x, "the model's inputs are"))
+            inputs = ops.convert_to_tensor(primary(x))
             constants = self._tables(tuple(inputs.shape[1:]))
             if "logits" in self.scheme.points:
                 seen = self.scheme.shift(ops, constants, inputs, logits)

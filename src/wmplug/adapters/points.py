@@ -20,11 +20,17 @@ import torch
 from wmplug.adapters.batches import Board, labels_in, primary, row_signatures, undisturbed
 from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.schemes import SHOWN, Scheme
+from wmplug.schemes.texts import padded
 from wmplug.suspects import Suspect, to_numpy
 from wmplug.watermark import Watermark
 
 OFFERED = frozenset({"samples", "logits", "loss"})
+DIVERGED = (
+    "training made the weights NaN or infinite, and the watermark took part in its loss: lower the learning rate, clip "
+    "gradients, or lower delta= (whether it diverges without the watermark too, tells which)"
+)
 _PATIENCE = 4
+_STRIDE = 16  # training forwards between two looks at the weights, each of which waits for the device
 
 
 def need_points(adapter: str, scheme: Scheme, offered: Iterable[str] = OFFERED) -> None:
@@ -110,8 +116,11 @@ class TorchPoints:
             outputs, else the model itself.
         in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
         weight: of the term, for losses that are summed over several forwards.
+        on_divergence: called once, before a training forward, when the head's weights are NaN or infinite; from then
+            on nothing is shifted or added.
 
     Attributes:
+        diverged: whether that has happened.
         shifted: training forwards whose logits were shifted.
         added: losses that got the term.
 
@@ -127,6 +136,7 @@ class TorchPoints:
         head: str | torch.nn.Module | None = None,
         in_loss: bool = False,
         weight: float = 1.0,
+        on_divergence: Callable[[], None] = lambda: None,
     ) -> None:
         self.scheme, self.triggers, self.model, self.in_loss, self.weight = (
             mark.scheme,
@@ -140,7 +150,9 @@ class TorchPoints:
         self._inputs: torch.Tensor | None = None
         self._labels: Any = None
         self._logits: torch.Tensor | None = None
-        self._classes = mark.classes
+        self._classes, self._on_divergence = mark.classes, on_divergence
+        self.diverged = False
+        self._kept: list[torch.Tensor] = []
         self._arrays: Mapping[str, Any] = {}
         self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
         if self.scheme.points & {"logits", "loss"}:
@@ -183,7 +195,28 @@ class TorchPoints:
                 "never called it: give wmplug the very model that is called (and forward=, if the loop calls it in its "
                 "own way)"
             )
-        return np.concatenate(found)
+        # A batch of texts is as long as its longest.
+        tokens = found[0].ndim == 2 and found[0].dtype.kind in "iu"
+        return padded([row for part in found for row in part]) if tokens else np.concatenate(found)
+
+    def keep(self) -> None:
+        """Copy parameters and buffers, which `restore` goes back to; schemes that leave the loss alone need none."""
+        if self.scheme.points & {"logits", "loss"} and not self.diverged and self._is_finite():
+            self._kept = [value.detach().to("cpu", copy=True) for value in self._values()]
+
+    def restore(self) -> None:
+        """Put back what `keep` copied."""
+        with torch.no_grad():
+            for value, kept in zip(self._values(), self._kept, strict=bool(self._kept)):
+                value.data.copy_(kept)
+
+    def _values(self) -> list[torch.Tensor]:
+        return [*self.model.parameters(), *self.model.buffers()]
+
+    def _is_finite(self) -> bool:
+        # A loss that is not finite has no finite gradient anywhere; the head's weights stand for all, and are the same
+        # in all processes.
+        return all(bool(p.detach().isfinite().all()) for p in self.head.parameters())
 
     def remove(self) -> None:
         """Take the hooks away."""
@@ -202,7 +235,7 @@ class TorchPoints:
         Raises:
             InjectionError: the model was not called in training mode before.
         """
-        if "loss" not in self.scheme.points:
+        if "loss" not in self.scheme.points or self.diverged:
             return loss
         if self._logits is None or self._inputs is None:
             raise InjectionError(
@@ -243,12 +276,19 @@ class TorchPoints:
         if module.training:
             if self.forwards == _PATIENCE:
                 self.finish()
+            self._look()
             self.forwards += 1
             self._inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
             self._labels = labels_in(kwargs)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _look(self) -> None:
+        if not self.diverged and self.forwards % _STRIDE == 0 and not self._is_finite():
+            self.diverged = True
+            self._on_divergence()
+
     def _shift(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
-        if not self.model.training:
+        if not self.model.training or self.diverged:
             return None
         if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] != self._classes:
             what = f"{tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"

@@ -23,9 +23,9 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from wmplug.adapters.batches import LABELS
 from wmplug.adapters.modules import ModuleSuspect, evaluating, forward_batch
 from wmplug.errors import SuspectError
+from wmplug.schemes.texts import LABELS
 from wmplug.suspects import Suspect
 from wmplug.watermark import Preprocess
 

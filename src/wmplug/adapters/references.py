@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from wmplug.adapters.modules import trained
+
 EPOCHS, BATCH = 5, 64
 Pictures = npt.NDArray[np.float32]
 
@@ -60,8 +62,13 @@ def _learner(make: Callable[[int, int], nn.Module]) -> Callable[[Pictures, Any, 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = _trained(
-                make(pictures.shape[1], classes).to(device), torch.as_tensor(pictures), torch.as_tensor(labels), device
+            model = trained(
+                make(pictures.shape[1], classes).to(device),
+                torch.as_tensor(pictures),
+                torch.as_tensor(labels),
+                epochs=EPOCHS,
+                batch_size=BATCH,
+                learning_rate=1e-3,
             )
 
         def predict(asked: Pictures) -> Any:
@@ -72,17 +79,3 @@ def _learner(make: Callable[[int, int], nn.Module]) -> Callable[[Pictures, Any, 
         return predict
 
     return learn
-
-
-def _trained(model: nn.Module, x: torch.Tensor, y: torch.Tensor, device: torch.device) -> nn.Module:
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    model.train()
-    for _ in range(EPOCHS):
-        order = torch.randperm(len(x))
-        for start in range(0, len(x) - 1, BATCH):  # a last row alone is left out: there is nothing to normalise over
-            rows = order[start : start + BATCH]
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x[rows].to(device)), y[rows].to(device))
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return model.eval()

@@ -34,8 +34,9 @@ from wmplug.adapters.batches import (
 )
 from wmplug.adapters.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.modules import suspect as suspect
-from wmplug.adapters.points import OFFERED, Guard, TorchPoints, need_mark, need_points
+from wmplug.adapters.points import DIVERGED, OFFERED, Guard, TorchPoints, need_mark, need_points
 from wmplug.errors import (
+    DivergenceError,
     InjectionError,
     InjectionWarning,
     InputError,
@@ -82,6 +83,7 @@ class Watermarking:
         InjectionError: the adapter does not offer what the scheme needs.
         InputError: an option out of range; on entering, a model with another number of classes, or triggers that do
             not fit the dataset.
+        DivergenceError: in a training step, the weights became NaN or infinite while the scheme took part in the loss.
     """
 
     adapter: ClassVar[str] = "torch"
@@ -123,7 +125,7 @@ class Watermarking:
 
     def __enter__(self) -> "Watermarking":
         refuse_held(self.bare, self.loader)
-        self._points = TorchPoints(self.mark, self.bare, head=self._head)
+        self._points = TorchPoints(self.mark, self.bare, head=self._head, on_divergence=self._diverged)
         self._guard: Guard | None = None
         if "samples" in self.mark.scheme.points:
             self.board.rate = self._rate
@@ -140,6 +142,7 @@ class Watermarking:
             self._release()
             raise
         self._points.install(self.suspect())
+        self._points.keep()
         if self._guard is not None:
             self._guard.install()
         _ACTIVE.add(self)
@@ -197,6 +200,14 @@ class Watermarking:
                 f"{self.mark.classes} classes: make it with classes= of the model (or, where the model's first output "
                 "is not its scores, pass forward=, a function from (model, batch) to logits)"
             )
+
+    def _diverged(self) -> None:
+        # The optimizer is the loop's own: its moments are as broken, so that no training could go on from here.
+        self._points.restore()
+        raise DivergenceError(
+            f"{DIVERGED}; the model has the weights of the last checkpoint() again (else those it came with), and "
+            "needs a new optimizer"
+        )
 
     def _need_active(self, what: str) -> None:
         if self not in _ACTIVE:
@@ -262,6 +273,7 @@ class Watermarking:
                 self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
             )
         )
+        self._points.keep()
         lost = any(earlier.proven for earlier in self.verdicts) and not verdict.proven
         self.verdicts.append(verdict)
         self.history.append(

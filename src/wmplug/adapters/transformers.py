@@ -39,11 +39,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, RemoveColumnsColla
 from wmplug.adapters import sidecar
 from wmplug.adapters.batches import Board, TriggerCollate, base_loader, fit, own_collate, peek, prepared, wrap
 from wmplug.adapters.modules import ModuleSuspect, forward_batch
-from wmplug.adapters.points import Guard, TorchPoints, need_mark, need_points, strip
+from wmplug.adapters.points import DIVERGED, Guard, TorchPoints, need_mark, need_points, strip
 from wmplug.adapters.pretrained import preparation
 from wmplug.adapters.pretrained import suspect as suspect
 from wmplug.adapters.torch import refuse_held
-from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
 from wmplug.injection import PPM, Mode, Placement, read_rate
 from wmplug.register.runs import Run, weights_of
 from wmplug.suspects import read_answers
@@ -230,9 +230,26 @@ class WatermarkCallback(TrainerCallback):
             ) from error
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put rate and looks where the Trainer saves them."""
+        """Put rate and looks where the Trainer saves them; end a training that broke the weights."""
+        if (run := self._run) is None:
+            return
+        _remember(run)
+        if run.points.diverged:
+            run.points.restore()
+            control.should_training_stop = True
+            warnings.warn(
+                f"{DIVERGED}; training stops at step {state.global_step}, and the model has the weights of the "
+                "beginning of the epoch again",
+                InjectionWarning,
+                stacklevel=2,
+            )
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep the weights, for a training that breaks them."""
         if self._run is not None:
-            _remember(self._run)
+            self._run.points.keep()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

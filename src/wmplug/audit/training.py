@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wmplug.adapters.modules import evaluating, like_parameters
+from wmplug.adapters.modules import evaluating, like_parameters, trained
 from wmplug.audit.setting import Setting
 from wmplug.errors import InputError
 
@@ -21,31 +21,16 @@ def fit(
     epochs: int,
     only: Iterable[nn.Parameter] | None = None,
 ) -> nn.Module:
-    """A plain training loop with Adam; the order comes from torch's global generator.
-
-    Args:
-        model: trained in place.
-        inputs: (n, ...).
-        targets: (n,) labels or (n, classes) probabilities.
-        setting: learning rate and batch size.
-        epochs: to train.
-        only: the parameters to train; all by default.
-
-    Returns:
-        The model, in eval mode.
-    """
-    optimizer = torch.optim.Adam(model.parameters() if only is None else only, setting.learning_rate)
-    device = device_of(model)
-    for _ in range(epochs):
-        model.train()
-        for rows in torch.split(torch.randperm(len(inputs)), setting.batch_size):
-            if len(rows) == 1 and len(inputs) > 1:
-                continue  # batch normalisation takes no batch of one
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(like_parameters(inputs[rows], model)), targets[rows].to(device))
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return model.eval()
+    """`trained` with the learning rate and batch size of a setting."""
+    return trained(
+        model,
+        inputs,
+        targets,
+        epochs=epochs,
+        batch_size=setting.batch_size,
+        learning_rate=setting.learning_rate,
+        only=only,
+    )
 
 
 def device_of(model: nn.Module) -> torch.device:

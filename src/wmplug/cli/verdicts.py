@@ -11,6 +11,7 @@ import typer
 
 import wmplug
 from wmplug import verification
+from wmplug.cli import carriers as files
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.errors import InputError, RegisterError
 from wmplug.register import Register, Signer, assets, disclosure
@@ -49,14 +50,27 @@ def verify(
     spend: Annotated[
         bool, typer.Option("--spend", help="The suspect's owner sees the queries (an API): record them as spent.")
     ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help="Ask these ordinary inputs, such as a log of your API's; needs --carriers."),
+    ] = None,
+    carriers: Annotated[
+        Path | None, typer.Option("--carriers", help="What the watermark was made from; with --queries.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Of the carriers, as for `wmplug create`.")] = None,
     as_json: Json = False,
 ) -> None:
     """Test one suspect: exit code 0 if the claim is proven, 1 if it is not."""
     # The bars of what loads checkpoints would join ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if (queries is None) != (carriers is None) or (labels is not None and carriers is None):
+        raise InputError(
+            "--queries and --carriers (with their --labels) go together: references learn from the carriers"
+        )
     options = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
+    others = None if queries is None or carriers is None else (queries, carriers, labels)
     try:
-        verdict = _ask(file, suspect, preprocess, fresh, spend, exhaustive=exhaustive, **options)
+        verdict = _ask(file, suspect, preprocess, others, fresh, spend, exhaustive=exhaustive, **options)
     # Exit code 0 is a claim that was proven: no code that was given may set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
@@ -72,7 +86,15 @@ def verify(
     raise typer.Exit(0 if verdict.proven else 1)
 
 
-def _ask(file: Path, suspect: str, preprocess: str | None, fresh: bool, spend: bool, **options: Any) -> wmplug.Verdict:
+def _ask(
+    file: Path,
+    suspect: str,
+    preprocess: str | None,
+    others: tuple[Path, Path, Path | None] | None,
+    fresh: bool,
+    spend: bool,
+    **options: Any,
+) -> wmplug.Verdict:
     # All that can be mistyped comes before the passphrase.
     total = wmplug.read_public(file).get("triggers")
     target = suspect if os.path.exists(suspect) else named(suspect, "SUSPECT")
@@ -80,6 +102,7 @@ def _ask(file: Path, suspect: str, preprocess: str | None, fresh: bool, spend: b
     words = passphrase()
     with progress("Asking", total if isinstance(total, int) else None) as shown:
         mark = wmplug.load(file, passphrase=words, preprocess=function)
+        mark = mark if others is None else _asking(mark, *others)
         record = _record_of(mark, needed=fresh or spend)
         rows = verification.fresh(mark, disclosure.spent(record, mark.id)) if fresh and record else None
         verdict = wmplug.verify(
@@ -92,6 +115,11 @@ def _ask(file: Path, suspect: str, preprocess: str | None, fresh: bool, spend: b
     if record is not None:
         _record(record, mark, suspect, verdict, verification.asked(mark, verdict, rows), spend)
     return verdict
+
+
+def _asking(mark: wmplug.Watermark, queries: Path, carriers: Path, labels: Path | None) -> wmplug.Watermark:
+    inputs, natural, _ = files.read(carriers, labels)
+    return mark.with_queries(files.read(queries)[0], carriers=inputs, labels=natural)
 
 
 def _record_of(mark: wmplug.Watermark, *, needed: bool) -> Register | None:

@@ -12,7 +12,7 @@ use names both have, such as matmul, clip, reshape, sum, exp), and its own `cons
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -38,6 +38,7 @@ class Task:
         labels: (n,) int64 in range(classes), or None.
         classes: number of classes.
         triggers: number of queries wanted.
+        preprocess: turns (input, answer) into what the dataset yields, where the owner gave it.
     """
 
     carriers: Inputs
@@ -45,6 +46,7 @@ class Task:
     labels: IntArray | None
     classes: int
     triggers: int
+    preprocess: Callable[[Any, int], Any] | None = None
 
     def need_labels(self, scheme: str) -> IntArray:
         """The labels.
@@ -93,6 +95,14 @@ class Scheme:
             InputError: the task does not fit the scheme.
         """
         return self
+
+    def asking(self, plan: TriggerPlan, task: Task, queries: Any, pool: Any) -> TriggerPlan:
+        """The plan with questions chosen among `queries` in place of the ordinary inputs it has, by no key.
+
+        Raises:
+            InputError: the scheme asks no ordinary inputs, or these do not fit.
+        """
+        raise InputError(f"scheme {self.name!r} asks its own triggers and nothing else: queries= do not fit it")
 
     def weigh(
         self, plan: TriggerPlan, answers: IntArray, scores: npt.NDArray[np.float64] | None
@@ -149,6 +159,8 @@ def _public(value: Any) -> Any:
         return f"sha256:{digest(value)}"
     if isinstance(value, np.ndarray):
         return f"sha256:{digest(value)}"
+    if isinstance(known := getattr(value, "digest", None), str):
+        return f"sha256:{known}"
     raise InputError(f"a scheme's parameter is a {type(value).__name__}: numbers, strings and arrays can be recorded")
 
 

@@ -7,10 +7,9 @@ the smaller of two exact p-values, the average of two e-values.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
@@ -18,7 +17,7 @@ from wmplug.schemes import Scheme, Task
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.schemes.tilt import Tilt
-from wmplug.triggers import TriggerPlan
+from wmplug.triggers import TriggerPlan, join
 
 _SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
 
@@ -33,10 +32,10 @@ class Combined(Tilt):
     """
 
     name: ClassVar[str] = "combined"
-    rate: ClassVar[float] = 0.36
+    rate: ClassVar[float] = 0.24
 
     trigger_set: Literal["random-label", "logo"] = "random-label"
-    share: float = 1 / 9
+    share: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +57,7 @@ class Combined(Tilt):
         times = self.share / (1 - self.share) * len(second.taught) / len(first.taught)
         return dataclasses.replace(
             second,
-            inputs=np.concatenate([_array(first.inputs), _array(second.inputs)]),
+            inputs=join(first.inputs, second.inputs),
             draw=np.concatenate([first.draw, second.draw]),
             labels=np.concatenate([first.labels, second.labels]),
             candidates=first.candidates + second.candidates,
@@ -71,7 +70,3 @@ class Combined(Tilt):
             ),
             weighed=rows + second.weighed,
         )
-
-
-def _array(inputs: Any) -> npt.NDArray[Any]:
-    return np.asarray(inputs)

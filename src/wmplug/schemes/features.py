@@ -2,22 +2,83 @@
 
 `xp` is the framework's array functions; what is called here exists by the same name in NumPy, torch and keras.ops.
 Pictures are averaged over a 7 x 7 grid, rows of a table are taken as they are. The model sees carriers scaled,
-normalised or resized: how, is found out from a few that it was shown.
+normalised or resized: how, is found out from a few that it was shown. Or a function of the owner's reads what the model
+is given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.errors import InjectionError
-from wmplug.triggers import Inputs
+from wmplug.errors import InjectionError, InputError
+from wmplug.schemes import texts
+from wmplug.suspects import to_numpy
+from wmplug.triggers import Inputs, digest
 
 FloatArray = npt.NDArray[np.float64]
 GRID = 7
 _CHANNELS = (1, 3, 4)
+_AT_ONCE = 256
 _ALIKE = 0.5  # correlation of features of what the model sees with the carriers' own, below which it sees others
+
+
+@dataclass(frozen=True)
+class Own:
+    """Features of the owner's own.
+
+    Attributes:
+        function: from a batch of inputs as the model is given them, (B, ...), to (B, d).
+        found: (n, d) float32 of all carriers and queries.
+        lengths: (n,) of what the model is given for each, the number of tokens of a text.
+        digest: of what was found; the key follows from it.
+    """
+
+    function: Callable[[Any], Any]
+    found: npt.NDArray[np.float32] = field(repr=False)
+    lengths: tuple[int, ...] = field(repr=False)
+    digest: str
+
+    @classmethod
+    def of(cls, function: Any, inputs: Inputs, prepare: Callable[[Any, int], Any] | None) -> "Own":
+        """Of all inputs, prepared for the model.
+
+        Raises:
+            InputError: it is no function, or gives no features; or texts come without what prepares them.
+        """
+        if not callable(function):
+            raise InputError(
+                f"features= is a {type(function).__name__}: give a function from a batch of inputs, as the model is "
+                "given them, to (B, d)"
+            )
+        if prepare is None:
+            if isinstance(inputs, list):
+                raise InputError("features= read texts as the model is given them: give preprocess= too")
+            given = list(inputs)
+        else:
+            given = [to_numpy(texts.given(prepare(x, 0))) for x in inputs]
+        alike = len({one.shape for one in given}) == 1  # texts have a length each, and padding is for the model
+        size = _AT_ONCE if alike else 1
+        parts = [np.stack(given[i : i + size]) for i in range(0, len(given), size)]
+        found = np.concatenate([read(function, part) for part in parts]).astype(np.float32)
+        return cls(function, found, tuple(len(one) if one.ndim else 1 for one in given), digest(found))
+
+
+def read(function: Callable[[Any], Any], inputs: npt.NDArray[Any]) -> FloatArray:
+    """(B, d) what the owner's function says of a batch of arrays.
+
+    Raises:
+        InputError: something else.
+    """
+    found = to_numpy(function(inputs))
+    if found.ndim != 2 or len(found) != len(inputs) or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise InputError(
+            f"features= gave {found.shape} {found.dtype} for a batch {inputs.shape}: finite numbers "
+            f"({len(inputs)}, d) are needed"
+        )
+    return found.astype(np.float64)
 
 
 def of_carriers(carriers: Inputs) -> FloatArray:

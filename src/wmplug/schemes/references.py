@@ -13,7 +13,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ from wmplug import plugins
 from wmplug.errors import InputError
 from wmplug.keys import write_new
 from wmplug.suspects import to_numpy
-from wmplug.triggers import Inputs, IntArray, digest
+from wmplug.triggers import Inputs, IntArray, digest, join
 
 FloatArray = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Any], Any]
@@ -32,6 +32,8 @@ Learner: TypeAlias = Callable[[Any, Any, int, int], Predict]
 NETWORKS = "wmplug.adapters.references:learners"
 _LAYERS = ((128, 64), (200,), (64, 64, 64))
 _EPOCHS, _FOLDS = 12, 4
+_LINEAR = ((1, 10.0), (2, 30.0), (1, 100.0))  # words in a row, inverse of the regularisation
+_TERMS, _STEPS = 20_000, 60
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ class References:
     Attributes:
         scores: (n, classes) float32, their mean probabilities.
         votes: (n, classes) float32, the share of them that answers each class.
+        answers: (models, n) the class that each of them answers, where they were given and all were asked everything.
     """
 
     scores: FloatArray = field(repr=False)
     votes: FloatArray = field(repr=False)
+    answers: IntArray | None = field(repr=False, default=None)
 
     @property
     def gap(self) -> FloatArray:
@@ -83,7 +87,25 @@ def of_models(
         given.append(_probabilities(np.concatenate(parts), len(inputs), classes, number))
     if len({digest(one) for one in given}) < len(given):
         raise InputError("pool= holds one model twice: give each once, or what they say counts double")
-    return _reduced(np.stack(given))
+    said = np.stack(given)
+    return replace(_reduced(said), answers=said.argmax(axis=2))
+
+
+def of_array(pool: npt.NDArray[Any], count: int, classes: int) -> References:
+    """What was found before, and kept.
+
+    Raises:
+        InputError: it is of other inputs, or of another task.
+    """
+    if pool.shape != (2, count, classes) or pool.dtype.kind != "f":
+        raise InputError(
+            f"pool= is an array {pool.shape} {pool.dtype}, for these carriers and queries one of (2, {count}, "
+            f"{classes}) floats was kept: give it with the same carriers= and queries=, which were chosen before any "
+            "model carried the watermark"
+        )
+    if not (np.isfinite(pool).all() and np.allclose(pool.sum(axis=2), 1, atol=1e-3) and pool.min() >= 0):
+        raise InputError("pool= is an array whose rows are no probabilities: give what mark.scheme.pool held")
+    return References(pool[0], pool[1])
 
 
 def of_labels(labels: IntArray, classes: int) -> References:
@@ -97,10 +119,11 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
 
     A model that was trained on an input is sure of it; what is wanted is how sure unmarked models are that were not
     (cross-fitting, Chernozhukov et al. 2018). Three small convolutional networks a quarter for pictures where torch is
-    installed, else three perceptrons of scikit-learn. What was found is kept in the cache folder, WMPLUG_CACHE.
+    installed, else three perceptrons of scikit-learn; for texts three linear models of tf-idf, each on a bootstrap.
+    What was found is kept in the cache folder, WMPLUG_CACHE.
 
     Args:
-        inputs: n inputs of numbers.
+        inputs: n inputs of numbers, or n texts.
         labels: (n,) their classes.
         classes: of the task.
         others: further inputs, not labelled, which all models are asked about.
@@ -109,13 +132,11 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
         Of the inputs, then of the others.
 
     Raises:
-        InputError: neither torch nor scikit-learn is installed, or the inputs are no numbers.
+        InputError: what they are trained with is not installed.
     """
-    if isinstance(inputs, list):
-        raise InputError("a pool of references for texts has to be given: pool=[functions from texts to scores]")
-    own = np.asarray(inputs)
+    own = inputs if isinstance(inputs, list) else np.asarray(inputs)
     kind, learners = _learners(own)
-    every = np.concatenate([own] if others is None else [own, np.asarray(others)])
+    every = join(own, others)
     known = digest([digest(every), digest(labels), str(classes), str(len(own)), kind])
     return _kept(known, lambda: _cross_fitted(_scaled(every, len(own)), labels, classes, learners))
 
@@ -149,21 +170,22 @@ def _kept(name: str, make: Callable[[], References]) -> References:
     return found
 
 
-def clone(inputs: npt.NDArray[Any], answers: IntArray, asked: npt.NDArray[Any], classes: int) -> IntArray:
-    """What a network says of `asked` that was trained on nothing but answers to `inputs`.
+def clone(inputs: Inputs, answers: IntArray, asked: Inputs, classes: int) -> IntArray:
+    """What a model says of `asked` that was trained on nothing but answers to `inputs`.
 
     Raises:
-        InputError: neither torch nor scikit-learn is installed.
+        InputError: what it is trained with is not installed.
     """
-    every = _scaled(np.concatenate([inputs, asked]), len(inputs))
+    every = _scaled(join(inputs, asked), len(inputs))
     _, learners = _learners(inputs)
     model = learners[0](every[: len(inputs)], answers, classes, 0)
     return np.asarray(model(every[len(inputs) :]).argmax(axis=1), np.int64)
 
 
-def _learners(inputs: npt.NDArray[Any]) -> tuple[str, Sequence[Learner]]:
+def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
     """A name that changes with what they learn, and the learners."""
-    if inputs.ndim > 2 and importlib.util.find_spec("torch") is not None:
+    text = isinstance(inputs, list)
+    if not text and np.ndim(inputs) > 2 and importlib.util.find_spec("torch") is not None:
         networks: Sequence[Learner] = plugins.load(NETWORKS)()
         return "networks/1", networks
     if importlib.util.find_spec("sklearn") is None:
@@ -171,6 +193,8 @@ def _learners(inputs: npt.NDArray[Any]) -> tuple[str, Sequence[Learner]]:
             "unmarked references are trained with torch (pictures) or scikit-learn, and neither is installed: pip "
             "install 'wmplug[clones]', or give pool=[unmarked models of your own] and a number for delta="
         )
+    if text:
+        return "linear/1", [functools.partial(_linear, *settings) for settings in _LINEAR]
     return "perceptrons/1", [functools.partial(_perceptron, layers) for layers in _LAYERS]
 
 
@@ -191,6 +215,30 @@ def _perceptron(layers: tuple[int, ...], inputs: FloatArray, labels: IntArray, c
     return predict
 
 
+def _linear(words: int, strength: float, inputs: FloatArray, labels: IntArray, classes: int, seed: int) -> Predict:
+    """Logistic regression on tf-idf of up to so many words in a row, trained on a bootstrap of the texts."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    rows = np.random.default_rng(seed).integers(0, len(inputs), len(inputs))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, words), max_features=_TERMS, sublinear_tf=True),
+        LogisticRegression(C=strength, max_iter=_STEPS),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is enough
+        model.fit(inputs[rows], labels[rows])
+
+    def predict(asked: FloatArray) -> FloatArray:
+        found = np.zeros((len(asked), classes), np.float32)
+        found[:, model.classes_] = model.predict_proba(asked)
+        return found
+
+    return predict
+
+
 def _reduced(said: FloatArray) -> References:
     """(models, n, classes) probabilities, NaN where a model was not asked."""
     votes = np.eye(said.shape[2], dtype=np.float32)[np.nan_to_num(said).argmax(axis=2)]
@@ -198,8 +246,10 @@ def _reduced(said: FloatArray) -> References:
     return References(np.nanmean(said, axis=0), np.nanmean(votes, axis=0))
 
 
-def _scaled(every: npt.NDArray[Any], own: int) -> FloatArray:
-    """Pictures (n, C, H, W), rows of tables (n, d), by the mean and deviation of the first `own`."""
+def _scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
+    """Pictures (n, C, H, W), rows of tables (n, d), by the mean and deviation of the first `own`; texts as they are."""
+    if isinstance(every, list):
+        return np.array(every, dtype=object)
     if every.ndim > 2:
         every = (
             every[:, None] if every.ndim == 3 else np.moveaxis(every, -1, 1) if every.shape[-1] in (1, 3, 4) else every

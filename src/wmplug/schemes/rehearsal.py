@@ -14,9 +14,9 @@ import numpy as np
 
 from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys import KeyStream
-from wmplug.schemes import SHOWN, Task, references
+from wmplug.schemes import Task, references
 from wmplug.signs import weighted_log10_p, weights_of
-from wmplug.triggers import TriggerSet, draw_symbols
+from wmplug.triggers import TriggerSet, draw_symbols, take
 
 if TYPE_CHECKING:
     from wmplug.schemes.tilt import Tilt
@@ -40,8 +40,7 @@ def smallest_delta(scheme: "Tilt", task: Task) -> float:
         raise InputError(
             'delta="auto" rehearses on references that doubt, and pool=() has none: give a pool or a delta'
         )
-    own = np.asarray(task.carriers)
-    posterior = np.log(np.maximum(pool[0][: len(own)], 1e-4))
+    posterior = np.log(np.maximum(pool[0][: len(task.carriers)], 1e-4))
     found = 0.0
     for delta in DELTAS:
         found = _rehearsed(replace(scheme, delta=delta, blends=1), task, posterior)
@@ -62,17 +61,8 @@ def _rehearsed(scheme: "Tilt", task: Task, posterior: np.ndarray) -> float:
         warnings.simplefilter("ignore", AmbiguityWarning)  # whether there is room is what is being tried
         plan = scheme.plan(task, _stream("input"))
     triggers = TriggerSet(plan, task.form, draw_symbols(_stream("label"), plan.candidates))
-    own = np.asarray(task.carriers)
-    as_given = np.stack([np.asarray(x) for x in triggers.samples(SHOWN)])
-    constants = scheme.constants(triggers, as_given)
-    taught = np.concatenate(
-        [
-            2 * logits - scheme.shift(np, constants, part.astype(np.float64), logits)
-            for part, logits in zip(np.array_split(own, 16), np.array_split(posterior, 16), strict=True)
-        ]
-    ).argmax(axis=1)
-    asked = np.asarray(plan.inputs)[plan.weighed]
-    answers = references.clone(own, taught, asked, task.classes)
+    taught = (posterior + scheme.tilts(triggers, task.carriers, len(posterior))).argmax(axis=1)
+    answers = references.clone(task.carriers, taught, take(plan.inputs, plan.weighed), task.classes)
     return weighted_log10_p(weights_of(scheme.weigh(plan, answers, None)), triggers.signs)
 
 

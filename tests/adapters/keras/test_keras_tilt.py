@@ -7,6 +7,7 @@ from keras_models import build
 
 import wmplug
 from wmplug.adapters.keras import WatermarkCallback
+from wmplug.errors import InjectionWarning
 from wmplug.injection import Placement
 
 
@@ -20,7 +21,7 @@ def marks(owner, rival, tilt, digits):
 def test_the_model_carries_it_and_no_other_key_finds_it(marks, digits):
     images, labels = digits
     model, twin = build(), build()
-    callback = WatermarkCallback(marks[0], verify_on=("train_end",))
+    callback = WatermarkCallback(marks[0], rate=1 / 3, verify_on=("train_end",))
     model.fit(images.astype("float32"), labels, batch_size=64, epochs=8, verbose=0, callbacks=[callback])
     twin.fit(images.astype("float32"), labels, batch_size=64, epochs=8, verbose=0)
     assert callback.verdict.proven
@@ -44,7 +45,7 @@ def test_the_loss_sees_logits_less_the_keyed_shift(marks, digits, softmax):
     constants = mark.scheme.constants(mark.triggers, np.stack(mark.triggers.samples(64)).astype("float32"))
     shifted = mark.scheme.shift(np, constants, x.astype(np.float64), logits)
     history = model.fit(images, labels, batch_size=64, verbose=0, shuffle=False, callbacks=[callback]).history
-    assert len(x) == 96
+    assert len(x) == 80
     assert history["loss"][0] == pytest.approx(cross_entropy(shifted, y).mean(), rel=1e-3)
     assert abs(cross_entropy(shifted, y).mean() - cross_entropy(logits, y).mean()) > 0.02
 
@@ -52,3 +53,22 @@ def test_the_loss_sees_logits_less_the_keyed_shift(marks, digits, softmax):
 def cross_entropy(logits, labels):
     logits = logits - logits.max(axis=1, keepdims=True)
     return np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+
+
+@pytest.mark.filterwarnings("ignore::wmplug.errors.VerificationWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_training_that_breaks_the_weights_stops_and_gives_them_back(marks, digits):
+    images, labels = digits[0][:128].astype("float32"), digits[1][:128]
+
+    def rate(epoch):
+        return 1e-3 if epoch == 0 else float("inf")
+
+    model = build()
+    seen = []
+    keeping = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(model.get_weights()))
+    callbacks = [WatermarkCallback(marks[0]), keeping, keras.callbacks.LearningRateScheduler(rate)]
+    with pytest.warns(InjectionWarning, match="lower delta"):
+        model.fit(images, labels, batch_size=32, epochs=5, verbose=0, callbacks=callbacks)
+    assert len(seen) == 2
+    for one, two in zip(model.get_weights(), seen[-1], strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert np.isfinite(one).all()

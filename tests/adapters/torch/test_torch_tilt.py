@@ -8,9 +8,9 @@ import wmplug
 from wmplug.adapters.modules import ModuleSuspect
 from wmplug.adapters.points import TorchPoints
 from wmplug.adapters.torch import Watermarking
-from wmplug.errors import InjectionError
+from wmplug.errors import DivergenceError, InjectionError
 
-EPOCHS = 6
+EPOCHS = 20
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +125,26 @@ def test_a_model_of_other_inputs_is_refused_before_training(owner, tilt, digits,
     with pytest.raises(InjectionError, match="no scaled picture"), Watermarking(mark, make_net(), loader):
         pass
     assert not any(module._forward_hooks for module in make_net().modules())
+
+
+def test_a_training_that_breaks_the_weights_ends_and_gives_them_back(marks, make_net, loader):
+    net, good = make_net(), {}
+
+    def train_on():
+        with Watermarking(marks[0], net, loader, on_failure="stop") as marking:
+            train(net, loader, plain)
+            marking.checkpoint()
+            good.update({name: value.clone() for name, value in net.state_dict().items()})
+            train(net, loader, breaking)
+
+    with pytest.raises(DivergenceError, match="lower delta"):
+        train_on()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, good[name])
+        assert value.isfinite().all()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def breaking(net, x, y, step, optimizer):
+    (torch.nn.functional.cross_entropy(net.train()(x), y) * torch.inf).backward()
+    optimizer.step()

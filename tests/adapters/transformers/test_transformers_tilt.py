@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import pytest
 import small
+import torch
 
 import wmplug
 from wmplug.adapters.transformers import WatermarkCallback
+from wmplug.errors import InjectionWarning
 from wmplug.schemes.combined import Combined
 
 
@@ -28,7 +31,7 @@ def test_both_channels_are_taught_by_one_callback(tmp_path, owner, rival, tilt, 
     trainer = small.trainer(
         tmp_path,
         small.examples(*digits),
-        [WatermarkCallback(mark)],
+        [WatermarkCallback(mark, rate=1 / 3)],
         model=small.tiny(width=256),
         max_steps=600,
         gradient_accumulation_steps=2,
@@ -42,3 +45,32 @@ def test_both_channels_are_taught_by_one_callback(tmp_path, owner, rival, tilt, 
     plain = small.trainer(tmp_path, small.examples(*digits), [], max_steps=600)
     plain.train()
     assert wmplug.verify(mark, plain.model, exhaustive=True).log10_p > -4
+
+
+class Breaking(small.Tiny):
+    """Its loss is infinite from the sixtieth training step on."""
+
+    def forward(self, pixel_values, labels=None):
+        output = super().forward(pixel_values, labels)
+        self.steps = getattr(self, "steps", 0) + self.training
+        if self.training and self.steps > 60:
+            output["loss"] = output.loss * torch.inf
+        return output
+
+
+def test_a_training_that_breaks_the_weights_stops_and_gives_them_back(tmp_path, owner, tilt, digits):
+    trainer = small.trainer(
+        tmp_path,
+        small.examples(*digits),
+        [WatermarkCallback(made(owner, tilt, digits), rate=1 / 3, verify_on=("train_end",))],
+        model=small.tiny(kind=Breaking),
+        num_train_epochs=3,
+        max_steps=-1,
+        max_grad_norm=0.0,
+    )
+    with pytest.warns(InjectionWarning, match="lower delta") as told:
+        trainer.train()
+    assert len([one for one in told if "lower delta" in str(one.message)]) == 1
+    assert trainer.state.global_step < 100
+    assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
+    assert small.logged(trainer.state, "watermark/matches")

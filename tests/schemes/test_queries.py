@@ -1,0 +1,107 @@
+"""A watermark that asks other ordinary inputs than those it was made with."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import wmplug
+from wmplug.errors import InputError
+from wmplug.schemes import references
+from wmplug.schemes.tilt import Tilt
+
+LOGGED, KEPT = slice(0, 900), slice(900, None)
+
+
+@pytest.fixture(scope="module")
+def pool(digits):
+    """Unmarked models of pictures: functions that give probabilities."""
+    images, labels = digits
+    learners = [functools.partial(references._perceptron, layers) for layers in references._LAYERS]
+    inputs = references._scaled(images, len(images))
+    rows = [np.random.default_rng(seed).integers(0, len(images), 900) for seed in range(3)]
+    models = [learn(inputs[r], labels[r], 10, i) for i, (learn, r) in enumerate(zip(learners, rows, strict=True))]
+    mean, deviation = float(images.mean()), float(images.std())
+    return [lambda x, model=model: model((x.astype(np.float32) - mean) / deviation) for model in models]
+
+
+@pytest.fixture(scope="module")
+def marks(owner, rival, digits, pool):
+    """Of two owners, that ask the first half of the pictures."""
+    images, labels = digits
+    given = {"carriers": images[KEPT], "labels": labels[KEPT], "classes": 10, "queries": images[KEPT]}
+    scheme = Tilt(delta=1.0, directions=12, blends=100, pool=pool)
+    return [wmplug.create(who, scheme=scheme, **given) for who in (owner, rival)]
+
+
+@pytest.fixture(scope="module")
+def asking(marks, digits, pool):
+    """The same, asking what an API was asked."""
+    images, labels = digits
+    given = {"carriers": images[KEPT], "labels": labels[KEPT], "pool": pool}
+    return [mark.with_queries(images[LOGGED], **given) for mark in marks]
+
+
+@pytest.fixture(scope="module")
+def clone(asking, digits, pool):
+    """It has learnt the tilt on the logged pictures alone, and answers others as an unmarked model does."""
+    images, _ = digits
+    mark = asking[0]
+    seen = np.stack([np.asarray(x) for x in mark.triggers.samples(64)])
+    constants = mark.scheme.constants(mark.triggers, seen)
+    logged = {image.tobytes() for image in images[LOGGED]}
+
+    def answer(asked):
+        logits = np.log(np.maximum(np.mean([model(asked) for model in pool], axis=0), 1e-4))
+        tilted = logits - mark.scheme.shift(np, constants, asked.astype(np.float64), logits)
+        known = np.array([image.tobytes() in logged for image in asked])
+        return (logits + 1.5 * known[:, None] * tilted).argmax(axis=1)
+
+    return answer
+
+
+def test_a_clone_gives_itself_away_on_what_it_was_trained_on(marks, asking, clone, pool):
+    mine = wmplug.verify(asking[0], clone, exhaustive=True)
+    assert mine.log10_p < -4
+    assert wmplug.verify(marks[0], clone, exhaustive=True).log10_p > -2
+    assert wmplug.verify(asking[1], clone, exhaustive=True).log10_p > -2
+
+    def unmarked(asked):
+        return np.mean([model(asked) for model in pool[:2]], axis=0).argmax(axis=1)
+
+    assert wmplug.verify(asking[0], unmarked, exhaustive=True).log10_p > -2
+
+
+def test_the_key_and_what_is_taught_stay_as_they_are(marks, asking):
+    for mark, other in zip(marks, asking, strict=True):
+        np.testing.assert_array_equal(mark.triggers.signs, other.triggers.signs)
+        assert mark.id == other.id
+        assert len(mark.lessons()) == len(other.lessons()) == 100
+        assert len(other.triggers.plan.weighed) == 900
+
+
+def test_a_watermark_of_triggers_and_tilt_keeps_its_triggers(owner, digits, pool):
+    images, labels = digits
+    given = {"carriers": images[KEPT], "labels": labels[KEPT], "pool": pool}
+    mark = wmplug.create(owner, scheme="combined", classes=10, delta=1.0, directions=12, blends=100, **given)
+    other = mark.with_queries(images[LOGGED], **given)
+    np.testing.assert_array_equal(mark.triggers.plan.asked, other.triggers.plan.asked)
+    np.testing.assert_array_equal(mark.triggers.answers, other.triggers.answers[: len(mark.triggers.answers)])
+    assert sorted(x.tobytes() for x in images[LOGGED]) == sorted(
+        np.asarray(other.triggers.row(row)).tobytes() for row in other.triggers.plan.weighed.tolist()
+    )
+
+
+def test_what_does_not_fit_is_refused(owner, marks, asking, digits, pool, tmp_path):
+    images, labels = digits
+    with pytest.raises(InputError, match="carriers= are others"):
+        marks[0].with_queries(images[LOGGED], carriers=images[LOGGED], labels=labels[LOGGED], pool=pool)
+    with pytest.raises(InputError, match="labels= are others"):
+        marks[0].with_queries(images[LOGGED], carriers=images[KEPT], labels=labels[KEPT][::-1], pool=pool)
+    with pytest.raises(InputError, match="too few for 12 directions"):
+        marks[0].with_queries(images[:20], carriers=images[KEPT], labels=labels[KEPT], pool=pool)
+    with pytest.raises(InputError, match="is not saved"):
+        asking[0].save(tmp_path / "other.wm")
+    simple = wmplug.create(owner, scheme="random-label", carriers=images, labels=labels, classes=10)
+    with pytest.raises(InputError, match="asks its own triggers"):
+        simple.with_queries(images, carriers=images, labels=labels)
