@@ -30,6 +30,7 @@ from torch import nn
 import wmplug
 from wmplug.schemes import Task
 from wmplug.schemes.tilt import Tilt
+from wmplug.signs import weighted_ps, weights_of
 
 SCHEMES = ("combined", "random-label")
 COLUMNS = ("unseen", "labels", "scores")
@@ -117,6 +118,10 @@ def run(scheme: str, data: fashion.Fashion, seed: int, options: argparse.Namespa
     )
     model, twin = (training.torch_loop(m, data, seed, options.epochs).eval() for m in (mark, None))
     rows = []
+    if mark.triggers.plan.signs:
+        print(
+            f"# {scheme} seed {seed}: unmarked twin, 500 other keys: {under_other_keys(mark, twin, seed)}", flush=True
+        )
     logged = {key: key if scheme == "random-label" else asking(key, data) for key in (mark, rival)}
     for what, suspect, key in rows_of(mark, rival, model, twin, **suspects_of(model, data, seed)):
         other = logged[key]
@@ -132,6 +137,18 @@ def run(scheme: str, data: fashion.Fashion, seed: int, options: argparse.Namespa
         told = "; ".join(f"{column} {verdict}" for column, verdict in found.items())
         print(f"# {scheme} seed {seed}: {what}, {row['acc']:.2f} %, {told}", flush=True)
     return rows
+
+
+def under_other_keys(mark: wmplug.Watermark, model: nn.Module, seed: int) -> str:
+    """P-values of an unmarked suspect under 500 label keys drawn anew, by labels and by scores."""
+    plan = mark.triggers.plan
+    x, _ = fashion.tensors((np.asarray(plan.inputs)[plan.weighed], np.zeros(len(plan.weighed), np.int64)))
+    scores = np.log(np.maximum(answers(model, x).numpy().astype(np.float64), 1e-4))
+    keys = 2 * np.random.default_rng(seed).integers(0, 2, (500, plan.signs)) - 1
+    found = [
+        weighted_ps(weights_of(mark.scheme.weigh(plan, scores.argmax(axis=1), given)), keys) for given in (None, scores)
+    ]
+    return ", ".join(f"p <= .01 for {(p <= 0.01).sum()}, smallest {p.min():.4f}" for p in found)
 
 
 def asking(mark: wmplug.Watermark, data: fashion.Fashion) -> wmplug.Watermark:
