@@ -136,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="number of the first seed")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--scheme", default="random-label")
@@ -145,7 +146,8 @@ def main() -> None:
     data = fashion.read(options.data, options.size)
     print(f"# {' '.join(sys.argv[1:])}")
     for name in options.adapters:
-        rows = [row for seed in range(options.seeds) for row in run(name, data, seed, options)]
+        seeds = range(options.first, options.first + options.seeds)
+        rows = [row for seed in seeds for row in run(name, data, seed, options)]
         report(name, rows)
     if options.unmarked:
         values = nulls(data, options.unmarked, options)

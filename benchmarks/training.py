@@ -5,6 +5,7 @@ runs on its torch backend here, so that the same attacks and the same accuracy s
 """
 
 import dataclasses
+import functools
 import tempfile
 from typing import Any
 
@@ -20,13 +21,13 @@ import wmplug.adapters.transformers
 from wmplug import Watermark
 
 
-def torch_loop(mark: Watermark | None, data: fashion.Fashion, seed: int, epochs: int) -> nn.Module:
+def torch_loop(mark: Watermark | None, data: fashion.Fashion, seed: int, epochs: int, flat: float = 0.0) -> nn.Module:
     """A plain loop."""
     torch.manual_seed(seed)
     model, batches = fashion.network(), fashion.loader(data.own, seed)
     if mark is None:
         return fashion.fit(model, batches, epochs)
-    with wmplug.adapters.torch.Watermarking(mark, model, batches) as marking:
+    with wmplug.adapters.torch.Watermarking(mark, model, batches, flat=flat) as marking:
         fashion.fit(model, batches, epochs)
         marking.checkpoint()
     return model
@@ -129,4 +130,9 @@ def channels_last(mark: Watermark) -> Watermark:
     )
 
 
-LOOPS = {"torch": torch_loop, "transformers": trainer_loop, "keras": keras_loop}
+LOOPS = {
+    "torch": torch_loop,
+    "torch-flat": functools.partial(torch_loop, flat=0.02),
+    "transformers": trainer_loop,
+    "keras": keras_loop,
+}
