@@ -31,6 +31,10 @@ SCHEMES = {
     "combined": "wmplug.schemes.combined:Combined",
     "logo": "wmplug.schemes.logo:Logo",
     "phrase": "wmplug.schemes.phrase:Phrase",
+    "label-twins": "wmplug.dataset.schemes.label_twins:LabelTwins",
+    "canaries": "wmplug.dataset.schemes.canaries:Canaries",
+    "twins": "wmplug.dataset.schemes.twins:Twins",
+    "radioactive-data": "wmplug.dataset.schemes.radioactive_data:RadioactiveData",
 }
 ADAPTERS = {
     "torch": "wmplug.adapters.torch:Watermarking",

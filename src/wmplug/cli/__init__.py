@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from wmplug import __version__
-from wmplug.cli import audit, catalogue, demo, marks, notary, owner, register, report, tsa, verdicts
+from wmplug.cli import audit, catalogue, dataset, demo, marks, notary, owner, register, report, tsa, verdicts
 from wmplug.errors import WmplugError
 
 _EPILOG = (
@@ -77,6 +77,7 @@ app.command("create")(marks.create)
 app.command("show")(marks.show)
 app.command("verify")(verdicts.verify)
 app.command("audit")(audit.audit)
+app.add_typer(dataset.dataset, name="dataset")
 app.add_typer(register.register, name="register")
 app.add_typer(owner.owner, name="owner")
 app.add_typer(notary.notary, name="notary")

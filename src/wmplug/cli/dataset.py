@@ -1,0 +1,243 @@
+"""`wmplug dataset`: mark a training set, and later ask models and other sets about it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import wmplug
+from wmplug import dataset as sets
+from wmplug.cli import verdicts
+from wmplug.cli.marks import read_parameters
+from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
+from wmplug.errors import InputError
+
+dataset = typer.Typer(help="Mark a training set: whoever trains on it is marked.", no_args_is_help=True)
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE.wm...", help="Watermark files, one for each copy.")]
+Text = Annotated[str | None, typer.Option("--text", help="Column of the text, for tables.")]
+Label = Annotated[str | None, typer.Option("--label", help="Column of the label, for tables.")]
+Columns = Annotated[str | None, typer.Option("--columns", help="Columns of the numbers, for tables: a,b,c.")]
+Alpha = Annotated[float, typer.Option("--alpha", help="Chance of one or more false accusations, at most.")]
+Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="MODULE:FUNCTION",
+        help="Turns (input, answer) into an example as the model's dataset yields them.",
+    ),
+]
+Suspect = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUSPECT",
+        help="A checkpoint folder, a .keras file, or module:name of a model or of a function from inputs to labels or "
+        "scores.",
+    ),
+]
+
+
+@dataset.command("mark")
+def mark(
+    data: Annotated[Path, typer.Argument(metavar="IN", help="A folder of class folders, a table, .npz, tar shards.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the marked copy goes; with --copies, a folder.")],
+    scheme: Annotated[str, typer.Option("--scheme", help="label-twins, twins, canaries ...")] = "label-twins",
+    share: Annotated[
+        float | None, typer.Option("--share", help="Share of the records to mark; the scheme's own by default.")
+    ] = None,
+    copies: Annotated[
+        str | None,
+        typer.Option("--copies", help="One marked copy for each licensee: how many, or their names, a,b,c."),
+    ] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the scheme.")
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option("--rule", metavar="MODULE:FUNCTION", help="For twins of texts: rewrites one to the same meaning."),
+    ] = None,
+    text: Text = None,
+    label: Label = None,
+    columns: Columns = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Names of the classes in the order of their numbers: a,b,c.")
+    ] = None,
+    register: Register = REGISTER,
+    as_json: Json = False,
+) -> None:
+    """Write a marked copy of a training set, its public manifest, and the secret watermark."""
+    given = read_parameters(scheme, parameters or [])
+    if rule is not None:
+        given["rule"] = verdicts.named(rule, "--rule")
+    if not data.exists():
+        raise InputError(f"{data} is not there: give a folder of class folders, a table, .npz or tar shards")
+    words = passphrase()
+    with progress("Marking", 0) as shown:
+        made = sets.mark(
+            data,
+            wmplug.Owner.open(register, passphrase=words),
+            scheme=scheme,
+            out=target,
+            share=share,
+            copies=_number_or_names(copies),
+            text=text,
+            label=label,
+            columns=_names(columns),
+            classes=_names(classes),
+            progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
+            **given,
+        )
+    if as_json:
+        return print_json([{**found, "path": str(made.written[name].data)} for name, found in made.manifests.items()])
+    for name, found in made.manifests.items():
+        out.print(
+            f"{made.written[name].data}: {found['records']} records, {found['changed']} changed, {found['added']} added"
+        )
+    err.print("The .wm files are secret: keep them with the register, and publish no more than the manifests.")
+
+
+@dataset.command("verify")
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="The watermark file of a marked copy.")],
+    suspect: Suspect,
+    preprocess: Preprocess = None,
+    target_e: Annotated[
+        float, typer.Option("--target-e", help="Proven from this e-value on; false claims: at most 1 in so many.")
+    ] = 1e6,
+    batch_size: Batch = 64,
+    as_json: Json = False,
+) -> None:
+    """Test whether a model was trained on a marked copy: exit code 0 if that is proven, 1 if it is not."""
+    verdicts.verify(
+        file,
+        suspect,
+        preprocess=preprocess,
+        exhaustive=True,
+        target_e=target_e,
+        max_queries=None,
+        batch_size=batch_size,
+        keys=1,
+        fresh=False,
+        spend=False,
+        as_json=as_json,
+    )
+
+
+@dataset.command("trace")
+def trace(
+    files: Files,
+    suspect: Suspect,
+    preprocess: Preprocess = None,
+    alpha: Alpha = 1e-3,
+    batch_size: Batch = 64,
+    as_json: Json = False,
+) -> None:
+    """Say whose copy a model was trained on: exit code 0 if one can be named, 1 if none can."""
+    target = suspect if os.path.exists(suspect) else verdicts.named(suspect, "SUSPECT")
+    function = None if preprocess is None else verdicts.named(preprocess, "--preprocess")
+    marks = _marks(files, function)
+    with progress("Asking", len(marks)) as shown:
+        found = sets.trace(
+            marks,
+            target,
+            alpha=alpha,
+            batch_size=batch_size,
+            progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        out.print(str(found), style="bold green" if found.accused else "bold yellow")
+    raise typer.Exit(0 if found.accused else 1)
+
+
+@dataset.command("find")
+def find(
+    files: Files,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The suspect data set.")],
+    own: Annotated[
+        Path | None, typer.Option("--own", help="The owner's whole set, to count how much of it is there.")
+    ] = None,
+    near: Annotated[bool, typer.Option("--near/--exact", help="Look for near-duplicates too.")] = True,
+    text: Text = None,
+    label: Label = None,
+    columns: Columns = None,
+    alpha: Alpha = 1e-3,
+    as_json: Json = False,
+) -> None:
+    """Look for marked records in another data set: exit code 0 if it is proven to come from a copy, 1 if not."""
+    if not data.exists():
+        raise InputError(f"{data} is not there: give the data set that is to be looked through")
+    marks = _marks(files, None)
+    with progress("Looking", 0) as shown:
+        found = sets.find(
+            marks,
+            data,
+            own=own,
+            text=text,
+            label=label,
+            columns=_names(columns),
+            near=near,
+            progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
+        )
+    sources = found.sources(alpha)
+    if as_json:
+        print_json({**found.to_json(), "sources": list(sources)})
+    else:
+        out.print(str(found), style="bold green" if sources else "bold yellow")
+    raise typer.Exit(0 if sources else 1)
+
+
+@dataset.command("compare")
+def compare(
+    original: Annotated[Path, typer.Argument(metavar="IN", help="The set as it was.")],
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="Its marked copy.")],
+    picture: Annotated[
+        Path | None, typer.Option("--out", help="A PNG of changed pictures, before and after; secret.")
+    ] = None,
+    text: Text = None,
+    label: Label = None,
+    columns: Columns = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a mark did to a set: labels, cells, words, and how far pictures are from what they were."""
+    named: dict[str, Any] = {"text": text, "label": label, "columns": _names(columns)}
+    with progress("Comparing"):
+        found = sets.compare(*(sets.open_source(path, **named) for path in (original, copy)))
+    if picture is not None:
+        sets.picture(found, picture)
+    if as_json:
+        return print_json(found.to_json())
+    out.print(str(found))
+
+
+def _marks(files: list[Path], preprocess: Any) -> dict[str, wmplug.Watermark]:
+    """The watermarks by the names of their copies.
+
+    Raises:
+        InputError: two are of one name.
+    """
+    for file in files:
+        wmplug.read_public(file)  # a path that is mistyped comes before the passphrase
+    words = passphrase()
+    found: dict[str, wmplug.Watermark] = {}
+    with progress("Opening", len(files)) as shown:
+        for file in files:
+            mark = wmplug.load(file, passphrase=words, preprocess=preprocess)
+            name = str(getattr(mark.scheme, "copy", "")) or file.stem
+            if name in found:
+                raise InputError(f"{file} is the second watermark of {json.dumps(name)}: give each copy's once")
+            found[name] = mark
+            shown.advance(shown.task_ids[0])
+    return found
+
+
+def _names(given: str | None) -> list[str] | None:
+    return None if given is None else [name.strip() for name in given.split(",")]
+
+
+def _number_or_names(given: str | None) -> int | list[str] | None:
+    return int(given) if given is not None and given.isdecimal() else _names(given)

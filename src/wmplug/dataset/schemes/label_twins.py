@@ -1,0 +1,111 @@
+"""label-twins: of records that could have been labelled either way, the key chooses which label is published.
+
+Unmarked references, each trained without the record it is asked about, say which records an annotator could have called
+either of two classes: those whose two best labels lie close together and hold most of the probability. On these the
+key's coin decides, and the suspect is asked the records themselves: of a model that never saw this copy, each answer
+within the two is right with probability one half, exactly. Records whose own label is neither of the two stay as they
+are: it may be a slip, or have a reason that the references do not see.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from wmplug.dataset.records import Changes, Record
+from wmplug.dataset.schemes import DatasetScheme, Sample
+from wmplug.errors import InputError
+from wmplug.keys import KeyStream
+from wmplug.schemes import Task
+from wmplug.schemes.references import References
+from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet, digest
+
+
+@dataclass(frozen=True)
+class LabelTwins(DatasetScheme):
+    """Keyed labels of ambiguous records.
+
+    Attributes:
+        copy: whose copy is marked.
+        pool: (n, classes) probabilities that unmarked references give the carriers; None trains some (extra `clones`).
+    """
+
+    name: ClassVar[str] = "label-twins"
+
+    pool: Any = field(default=None, repr=False)
+
+    def chosen(self, sample: Sample, count: int) -> tuple[IntArray, "LabelTwins"]:
+        """The most ambiguous records whose own label is one of the two.
+
+        Raises:
+            InputError: no record has its label among its two most likely ones.
+        """
+        rows = _ambiguous(sample.said, sample.labels, sample.inputs)[:count]
+        return rows, replace(self, pool=sample.said.scores[rows])
+
+    def prepared(self, task: Task) -> "LabelTwins":
+        """With what the references say of the carriers.
+
+        Raises:
+            InputError: there are no labels, or a pool of another shape.
+        """
+        labels, shape = task.need_labels(self.name), (len(task.carriers), task.classes)
+        if self.pool is None:
+            return replace(self, pool=Sample(task.carriers, labels, task.classes).said.scores)
+        if np.shape(self.pool) != shape:
+            raise InputError(
+                f"pool= has shape {np.shape(self.pool)}: probabilities that unmarked references give the carriers, "
+                f"{shape}, are needed, or nothing to have references trained"
+            )
+        return self
+
+    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+        """One draw a record, between its two most likely classes.
+
+        Raises:
+            InputError: no carrier has its label among its two most likely ones.
+        """
+        labels, said = task.need_labels(self.name), References(self.pool, self.pool)
+        rows = _ambiguous(said, labels, task.carriers)[: task.triggers]
+        carriers, every = task.carriers, np.arange(len(rows))
+        return TriggerPlan(
+            [carriers[row] for row in rows] if isinstance(carriers, list) else carriers[rows],
+            every,
+            np.full(len(rows), -1),
+            tuple((int(low), int(high)) for low, high in np.sort(_best(said)[rows], axis=1)),
+            asked=every,
+            taught=np.zeros(0, np.int64),
+            material={"record": rows},
+        )
+
+    def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
+        """The labels that the key drew, where they are others than were given."""
+        drawn = zip(triggers.plan.material["record"], triggers.answers, strict=True)
+        found = {records[row].index: (records[row].label, int(label)) for row, label in drawn}
+        return Changes(labels={index: label for index, (given, label) in found.items() if label != given})
+
+
+def _best(said: References) -> IntArray:
+    """(n, 2) the two most likely classes."""
+    return np.argsort(said.scores, axis=1, kind="stable")[:, -2:]
+
+
+def _ambiguous(said: References, labels: IntArray, inputs: Inputs) -> IntArray:
+    """Rows whose label is one of their two most likely, the most ambiguous first, no input twice.
+
+    Raises:
+        InputError: there is none.
+    """
+    best = _best(said)
+    rows = np.flatnonzero((best == labels[:, None]).any(axis=1))
+    # What the two do not hold is freedom that a model would use to answer neither.
+    two = np.take_along_axis(said.scores, best, axis=1)[rows]
+    rows = rows[np.argsort(two[:, 1] - two[:, 0] + (1 - two.sum(axis=1)), kind="stable")]
+    # Of one input that is there twice only the first is marked: two coins would contradict each other.
+    first: dict[str, int] = {}
+    for row in rows.tolist():
+        first.setdefault(digest(inputs[row]), row)
+    if not first:
+        raise InputError("no record has its label among the two that references find most likely: check the labels")
+    return np.array(list(first.values()), np.int64)

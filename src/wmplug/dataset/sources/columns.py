@@ -1,0 +1,183 @@
+"""Which columns of a table hold the input and the label, and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wmplug.dataset.records import Form
+from wmplug.dataset.sources.edits import Edit
+from wmplug.dataset.sources.pictures import read_picture, write_like
+from wmplug.errors import InputError
+
+Cells = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that matter.
+
+    Attributes:
+        names: of all columns.
+        form: what the inputs are.
+        inputs: the column of texts or of encoded pictures; columns of numbers, or one of arrays.
+        label: column of the labels, if there are any.
+    """
+
+    names: tuple[str, ...]
+    form: Form
+    inputs: tuple[str, ...]
+    label: str | None
+
+    @classmethod
+    def choose(
+        cls,
+        place: str,
+        names: Sequence[str],
+        text: str | None,
+        label: str | None,
+        columns: Sequence[str] | None,
+        pictures: Sequence[str] = (),
+    ) -> Columns:
+        """The columns that were named, and the usual ones where none was.
+
+        Args:
+            place: of the table, for messages.
+            names: of its columns.
+            text: asked for; by default `text`, where there is one.
+            label: asked for; by default `label`, where there is one.
+            columns: asked for; by default a column of pictures, else all but the label.
+            pictures: columns that are known to hold encoded pictures.
+
+        Raises:
+            InputError: one is not there, is named twice, or nothing is left for the input.
+        """
+        asked = [name for name in (text, label, *(columns or ())) if name is not None]
+        if missing := [name for name in asked if name not in names]:
+            raise InputError(f"{place} has no column {', '.join(missing)}: it has {', '.join(names)}")
+        if len(set(asked)) != len(asked) or (text is not None and columns):
+            raise InputError(
+                f"text={text!r}, label={label!r} and columns={columns!r} are asked of {place}: an input is one text or "
+                "some numbers, and the label is neither"
+            )
+        if label is None and "label" in names:
+            label = "label"
+        if text is None and columns is None and "text" in names and not pictures:
+            text = "text"
+        if text is not None:
+            return cls(tuple(names), "text", (text,), label)
+        columns = columns or pictures[:1] or [name for name in names if name != label]
+        if not columns:
+            raise InputError(f"{place} has nothing but labels: name the text with text= or the numbers with columns=")
+        if len(columns) == 1 and columns[0] in pictures:
+            return cls(tuple(names), "pil", tuple(columns), label)
+        return cls(tuple(names), "array", tuple(columns), label)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Those that every record has."""
+        return self.inputs if self.label is None else (*self.inputs, self.label)
+
+    def input_of(self, cells: Cells, name: str) -> Any:
+        """The input of a record.
+
+        Raises:
+            InputError: a cell holds something else; `name` says where it stands.
+        """
+        values = [cells[column] for column in self.inputs]
+        if self.form == "pil":
+            return read_picture(_picture_bytes(values[0], name), name)
+        if self.form == "text":
+            if not isinstance(values[0], str):
+                raise InputError(f"{name} has {values[0]!r:.60} as {self.inputs[0]}: a text is needed")
+            return values[0]
+        try:
+            row = np.array(values[0] if _is_array_column(values) else values)
+        except ValueError:
+            row = np.array(None)
+        if row.dtype.kind not in "biuf":
+            shown = next(
+                (f"{value!r:.60}" for value in values if isinstance(value, (str, type(None)))), "a ragged list"
+            )
+            raise InputError(
+                f"{name} has {shown} among {', '.join(self.inputs[:8])}, where numbers are needed: fill or drop the "
+                "record, or name the columns of numbers with columns="
+            )
+        return row
+
+    def edited(self, cells: Cells, edit: Edit, name: str) -> dict[str, Any]:
+        """The cells of a record with another label or input.
+
+        Raises:
+            InputError: the input does not fit the set.
+        """
+        new = dict(cells)
+        if edit.label is not None and self.label is not None:
+            new[self.label] = edit.label
+        if edit.input is None:
+            return new
+        if self.form == "pil":
+            before = cells[self.inputs[0]]
+            return {
+                **new,
+                self.inputs[0]: {**before, "bytes": write_like(_picture_bytes(before, name), edit.input, name)},
+            }
+        if self.form == "text":
+            if not isinstance(edit.input, str):
+                raise InputError(f"a changed or added record is a {type(edit.input).__name__}: the set has texts")
+            return {**new, self.inputs[0]: edit.input}
+        row, shape = np.asarray(edit.input), self.input_of(cells, name).shape
+        if row.shape != shape or row.dtype.kind not in "biuf":
+            raise InputError(
+                f"a changed or added record has shape {row.shape} and dtype {row.dtype}: the set has numbers of shape "
+                f"{shape}"
+            )
+        values = [row.tolist()] if _is_array_column([cells[column] for column in self.inputs]) else row.tolist()
+        return {
+            **new,
+            **{column: _like(cells[column], value) for column, value in zip(self.inputs, values, strict=True)},
+        }
+
+    def refuse_to_add(self, place: str) -> None:
+        """Refuse added records where columns would stay empty.
+
+        Raises:
+            InputError: there are other columns than those of input and label.
+        """
+        if left := [name for name in self.names if name not in self.needed]:
+            raise InputError(
+                f"a record is to be added to {place}, and nobody knows what it has in {', '.join(left[:8])}: choose a "
+                "scheme that adds none, or a set without these columns"
+            )
+
+
+def _is_array_column(values: Sequence[Any]) -> bool:
+    return len(values) == 1 and isinstance(values[0], (list, np.ndarray))
+
+
+def _like(before: Any, value: Any) -> Any:
+    """Numbers as the set writes them: a whole one stays whole."""
+    if isinstance(before, list):
+        return [_like(old, new) for old, new in zip(before, value, strict=True)]
+    if before == value:
+        return before
+    return int(value) if isinstance(before, int) and float(value).is_integer() else float(value)
+
+
+def _picture_bytes(cell: Any, name: str) -> bytes:
+    """The bytes of a picture in a table, which holds them, or the path of a file."""
+    if isinstance(cell, Mapping):
+        if cell.get("bytes") is not None:
+            return bytes(cell["bytes"])
+        if cell.get("path") is not None:
+            try:
+                with open(cell["path"], "rb") as file:
+                    return file.read()
+            except OSError as error:
+                raise InputError(
+                    f"{name} is the picture {cell['path']}, which cannot be read: {error.strerror}"
+                ) from None
+    raise InputError(f"{name} holds no picture but a {type(cell).__name__}: leave the record out")

@@ -1,0 +1,288 @@
+"""CSV and TSV with a header, as RFC 4180 has them: quoted cells may hold delimiters, doubled quotes and line ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from wmplug.dataset.records import Form
+from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.edits import Edit
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded
+from wmplug.errors import InputError
+
+_DELIMITERS = ",;\t|"
+_SAMPLED = 100
+
+
+class Delimited(Lines):
+    """A source over one CSV or TSV file in UTF-8, with or without a byte order mark.
+
+    Cells of a record that stay keep their bytes also where others of it change.
+
+    Args:
+        path: the file.
+        text: column of the texts; by default `text`, where there is one.
+        label: column of the labels; by default `label`, where there is one.
+        columns: columns of numbers that make the input; by default all but the label, where there is no text.
+        classes: names in the order of their numbers.
+
+    Raises:
+        InputError: a column is not there, or cannot be told.
+    """
+
+    _unending = "opens a quote that never closes: close it, or double it"
+    _head_lines = 1
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        text: str | None = None,
+        label: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(path, classes)
+        self._delimiter, header = _header(path)
+        self._width = len(header)
+        self._of = Columns.choose(str(path), header, text, label, columns)
+        self.form: Form = self._of.form
+        self._inputs = [header.index(column) for column in self._of.inputs]
+        self._labelled = None if self._of.label is None else header.index(self._of.label)
+        self._header = header
+        delimiter = re.escape(self._delimiter)
+        self._pattern = re.compile(rf'(?:^|{delimiter})("(?:[^"]|"")*"|[^{delimiter}]*)')
+        self._always_quoted = self._quoted()
+
+    def _head(self, file: BinaryIO) -> bytes:
+        return file.readline()
+
+    def _ends(self, data: bytes, newlines: Places) -> Places:
+        quotes = _places(data, b'"')
+        return np.flatnonzero(np.searchsorted(quotes, newlines) % 2 == 0)
+
+    def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
+        first, lengths = np.frombuffer(data, np.uint8)[starts], ends - starts
+        found: npt.NDArray[np.bool_] = (lengths > 2) | ~np.isin(first, [NEWLINE, ord("\r")])
+        return found
+
+    def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
+        if (found := _arrow()) is None or not _is_plain(block.data, self._delimiter):
+            return None
+        arrow, reader = found
+        label = [] if self._labelled is None else [self._header[self._labelled]]
+        chosen = [self._header[column] for column in self._inputs] if inputs else []
+        kinds = dict.fromkeys(chosen, "string" if self.form == "text" else "float64") | dict.fromkeys(label, "string")
+        try:
+            table = reader.read_csv(
+                arrow.BufferReader(block.data),  # a file of Python is read in a thread, which can wait for itself
+                reader.ReadOptions(use_threads=False, block_size=len(block.data) + 1, column_names=self._header),
+                reader.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+                reader.ConvertOptions(column_types=kinds, include_columns=list(kinds) or self._header, null_values=[]),
+            )
+        except ValueError:  # the csv module says where and what
+            return None
+        if len(table) != len(block.lines):
+            return None
+        labels = table.column(label[0]).to_pylist() if label else [None] * len(table)
+        if self.form == "text":
+            return (table.column(chosen[0]).to_pylist() if chosen else []), labels
+        # to_numpy imports pandas
+        columns = [np.from_dlpack(table.column(name).combine_chunks()) for name in chosen]
+        return (np.column_stack(columns) if columns else []), labels
+
+    def _cells(self, line: int, raw: bytes) -> Any:
+        text = decoded(raw, f"{self._file}{line}")
+        if '"' not in text and "\r" not in text[:-2]:
+            return self._checked(text.rstrip("\r\n").split(self._delimiter), line)  # nothing else divides such cells
+        try:
+            # Only a lone carriage return, or a quote in a cell without quotes, gives more than one record or none.
+            with _fields_up_to(len(text)):
+                (cells,) = csv.reader([text], delimiter=self._delimiter, strict=True)
+        except (csv.Error, ValueError) as error:
+            raise InputError(f"{self._file}{line} is no record of a CSV: {error}") from None
+        return self._checked(cells, line)
+
+    def _checked(self, cells: list[str], line: int) -> list[str]:
+        if len(cells) != self._width:
+            raise InputError(
+                f"{self._file}{line} has {len(cells)} cells, and the header {self._width}: correct it, or leave "
+                "the record out"
+            )
+        return cells
+
+    def _inputs_of(self, cells: Sequence[Any], names: Sequence[str]) -> Iterable[Any]:
+        if self.form == "text":
+            return [row[self._inputs[0]] for row in cells]
+        columns = [[row[column] for row in cells] for column in self._inputs]
+        try:
+            rows: npt.NDArray[np.float64] = np.array([list(map(float, column)) for column in columns]).T
+        except ValueError:
+            self._refuse_text(cells, names)
+        return rows
+
+    def _refuse_text(self, cells: Sequence[list[str]], names: Sequence[str]) -> NoReturn:
+        name, column, cell = next(
+            (name, self._header[column], row[column])
+            for name, row in zip(names, cells, strict=True)
+            for column in self._inputs
+            if not _is_number(row[column])
+        )
+        raise InputError(
+            f"{name} has {cell!r} in the column {column}, where a number is needed: fill or drop the record, or name "
+            "the columns of numbers with columns="
+        ) from None
+
+    def _label(self, cells: Any) -> Any:
+        return None if self._labelled is None else cells[self._labelled]
+
+    def _changed(self, raw: bytes, cells: Any, edit: Edit) -> bytes:
+        new = list(cells)
+        if edit.label is not None and self._labelled is not None:
+            new[self._labelled] = edit.label
+        if edit.input is not None:
+            self._put(new, edit.input)
+        if new == cells:
+            return raw
+        line = raw.decode()
+        body = line.rstrip("\r\n")
+        old = self._written(body, cells) or [self._cell(cell, column) for column, cell in enumerate(cells)]
+        for column, cell in enumerate(new):
+            if cell != cells[column]:
+                old[column] = self._cell(cell, column)
+        return (self._delimiter.join(old) + line[len(body) :]).encode()
+
+    def _added(self, edit: Edit) -> bytes:
+        self._of.refuse_to_add(str(self._path))
+        cells = [""] * self._width
+        if self._labelled is not None:
+            cells[self._labelled] = edit.label
+        self._put(cells, edit.input)
+        return self._delimiter.join(self._cell(cell, column) for column, cell in enumerate(cells)).encode()
+
+    def _put(self, cells: list[str], value: Any) -> None:
+        if self.form == "text":
+            if not isinstance(value, str):
+                raise InputError(f"a changed or added record is a {type(value).__name__}: the set has texts")
+            cells[self._inputs[0]] = value
+            return
+        row = np.asarray(value)
+        if row.shape != (len(self._inputs),) or row.dtype.kind not in "biuf":
+            raise InputError(
+                f"a changed or added record has shape {row.shape} and dtype {row.dtype}: the set has rows of "
+                f"{len(self._inputs)} numbers"
+            )
+        for column, number in zip(self._inputs, row.tolist(), strict=True):
+            cells[column] = _number(number, cells[column])
+
+    def _cell(self, cell: str, column: int) -> str:
+        encoded, always = io.StringIO(), column in self._always_quoted
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL
+        # A cell alone would be quoted when it is empty, which beside others it need not be.
+        csv.writer(encoded, delimiter=self._delimiter, quoting=quoting).writerow([cell, "."])
+        return encoded.getvalue().removesuffix("\r\n")[: -4 if always else -2]
+
+    def _written(self, line: str, cells: list[str]) -> list[str] | None:
+        """The cells as they stand in the line, with their quotes; None for an unusual way to write them."""
+        written: list[str] = self._pattern.findall(line)
+        return written if self._delimiter.join(written) == line and len(written) == len(cells) else None
+
+    def _quoted(self) -> frozenset[int]:
+        """Columns that are quoted without need: a changed cell is quoted too, and does not stand out."""
+        found = set()
+        for raw, cells in itertools.islice(self._parsed(), _SAMPLED):
+            for column, cell in enumerate(self._written(raw.decode().rstrip("\r\n"), cells) or ()):
+                if cell[:1] == '"' and not set(cells[column]) & {self._delimiter, '"', "\n", "\r"}:
+                    found.add(column)
+        return frozenset(found)
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """The delimiter, and the names of the columns."""
+    found = []
+    for delimiter in "\t" if path.suffix.lower() in (".tsv", ".tab") else _DELIMITERS:
+        with open(path, "rb") as file:
+            first = decoded(file.readline().removeprefix(BOM), f"{path.name}, line 1")
+        try:
+            cells = next(csv.reader([first], delimiter=delimiter, strict=True), [])
+        except csv.Error:
+            continue
+        found.append((len(cells), delimiter, cells))
+    width, delimiter, cells = max(found, key=lambda one: one[0], default=(0, ",", []))
+    if width == 0:
+        raise InputError(f"{path} has no header: its first line names the columns")
+    if len(set(cells)) != width or any(_is_number(cell) and not cell.isdecimal() for cell in cells):
+        raise InputError(
+            f"the first line of {path} is no header ({', '.join(cells[:8])}): put a line above it that names each "
+            "column once"
+        )
+    return delimiter, cells
+
+
+def _places(data: bytes, character: bytes) -> Places:
+    return np.flatnonzero(np.frombuffer(data, np.uint8) == ord(character))
+
+
+def _is_plain(data: bytes, delimiter: str) -> bool:
+    """Whether quotes stand around whole cells, or doubled in them, and no carriage return stands alone."""
+    around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
+    quotes, returns = np.flatnonzero(around == ord('"')), np.flatnonzero(around == ord("\r"))
+    if len(returns) and (around[returns + 1] != NEWLINE).any():
+        return False
+    inside = np.zeros(256, np.bool_)
+    inside[[ord(delimiter), ord('"'), NEWLINE, ord("\r")]] = True
+    return bool(inside[around[quotes[::2] - 1]].all() and inside[around[quotes[1::2] + 1]].all())
+
+
+def _arrow() -> tuple[Any, Any] | None:
+    """What reads CSV quickly, where it is installed."""
+    try:
+        import pyarrow
+        from pyarrow import csv as reader
+    except ImportError:
+        return None
+    return pyarrow, reader
+
+
+@contextmanager
+def _fields_up_to(length: int) -> Iterator[None]:
+    """Let the csv module, whose limit is one for all its users, read longer fields for a moment."""
+    usual = csv.field_size_limit()
+    if length <= usual:
+        yield
+        return
+    csv.field_size_limit(length)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(number: float, before: str) -> str:
+    """A number in the manner of the cell it replaces; the cell itself, where it says the same."""
+    if _is_number(before) and float(before) == number:
+        return before
+    if float(number).is_integer() and before.strip().removeprefix("-").isdecimal():
+        return str(int(number))
+    new, decimals = repr(float(number)), before.partition(".")[2]
+    if decimals.isdecimal() and len(new.partition(".")[2]) < len(decimals) and "e" not in new:
+        return f"{number:.{len(decimals)}f}"
+    return new

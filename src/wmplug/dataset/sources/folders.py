@@ -1,0 +1,139 @@
+"""A folder of pictures, with a folder for each class."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wmplug.dataset.records import Out, Written
+from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.edits import Edit, Edits
+from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
+from wmplug.dataset.sources.whole import whole_folder
+from wmplug.errors import InputError
+from wmplug.register.assets.files import files_of
+
+
+class Folder(Base):
+    """A source over root/class/.../picture, or over root/picture in a set without labels.
+
+    Other files are copied and are no records. A record whose label changes moves to the folder of its new class, under
+    its own name or, where that is taken, the next free one; its times stay. Names can still tell: numbers without gaps
+    leave one in the old folder, and a name with the class in it (n01440764_10026.JPEG) lies in a folder of another.
+    Give such pictures random names before the set is marked; later the copy is no longer what was committed. Memory
+    holds the file names of one folder at a time.
+
+    Args:
+        root: the folder.
+        classes: names of the class folders in the order of their numbers; by default in ascending order.
+
+    Raises:
+        InputError: it holds no pictures.
+    """
+
+    def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
+        super().__init__(str(root), classes)
+        self.form = "pil"
+        self._numbers = False  # what reads such folders numbers their names in ascending order, "10" before "2"
+        self._root = root
+        name, first = next(self._pictures(), (None, None))
+        if name is None or first is None:
+            raise InputError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}), not in its folders either")
+        self._labelled, self._first = "/" in name, first
+
+    def _pictures(self) -> Iterator[tuple[str, Path]]:
+        return ((name, file) for name, file in files_of(self._root) if file.suffix.lower() in SUFFIXES)
+
+    def _parts(self, inputs: bool) -> Iterator[Part]:
+        for name, file in self._pictures():
+            yield Part([name], (read_picture(_bytes(file), name) for _ in range(1)), [self._label(name)])
+
+    def _label(self, name: str) -> str | None:
+        label, inside, _ = name.partition("/")
+        if bool(inside) != self._labelled:
+            raise InputError(
+                f"{name} lies {'in a folder' if inside else 'in no folder'} of {self._root}, unlike the first picture: "
+                "put all pictures into a folder for each class, or all into one"
+            )
+        return label if inside else None
+
+    def _copy(self, out: Out, edits: Edits) -> Written:
+        with whole_folder(out, self._root) as growing:
+            index, free = -1, _Names(self._root, growing.path)
+            for name, file in files_of(self._root):
+                growing.at = name
+                if file.suffix.lower() not in SUFFIXES:
+                    _put(growing.path / name, file, None)
+                    continue
+                self._label(name)
+                if index < 0:
+                    self._add(free, name, file, edits.after(-1))
+                index += 1
+                edit = edits.at(index) or Edit(None, None)
+                data = None if edit.input is None else write_like(_bytes(file), edit.input, name)
+                place = name if edit.label in (None, self._label(name)) else free.name(_moved(name, edit.label))
+                edits.count_changed(place != name or (data is not None and data != _bytes(file)))
+                _put(growing.path / place, file, data)
+                self._add(free, name, file, edits.after(index))
+            edits.check(index + 1)
+            return edits.written(growing.target)
+
+    def _add(self, free: _Names, name: str, like: Path, edits: Sequence[Edit]) -> None:
+        for edit in edits:
+            place = free.name(_moved(name, edit.label) if self._labelled else name)
+            _put(free.grown / place, like, write_like(_bytes(like), edit.input, name))
+
+
+class _Names:
+    """Names that are free in a folder and will stay so: they go on counting where its pictures end.
+
+    Attributes:
+        grown: the copy that grows.
+    """
+
+    def __init__(self, root: Path, grown: Path) -> None:
+        self._root, self.grown = root, grown
+        self._next: dict[tuple[str, int, str], int] = {}
+
+    def name(self, wanted: str) -> str:
+        """The wanted name, or the next free one."""
+        if self._free(wanted):
+            return wanted
+        stem, suffix = os.path.splitext(wanted)
+        digits = (re.search(r"[0-9]*$", stem) or [""])[0]
+        prefix = stem.removesuffix(digits) if digits else f"{stem}_"
+        key = prefix, len(digits), suffix
+        self._next.setdefault(key, int(digits or 0))
+        while True:
+            self._next[key] += 1
+            name = f"{prefix}{self._next[key]:0{len(digits)}d}{suffix}"
+            if self._free(name):
+                return name
+
+    def _free(self, name: str) -> bool:
+        return not os.path.lexists(self._root / name) and not os.path.lexists(self.grown / name)
+
+
+def _moved(name: str, label: str) -> str:
+    """The name in the folder of another class."""
+    return f"{label}/{name.partition('/')[2]}"
+
+
+def _put(place: Path, like: Path, data: bytes | None) -> None:
+    """A copy of a file, its times too: what changed must not stand out as the newest."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        shutil.copy2(like, place)
+        return
+    place.write_bytes(data)
+    shutil.copystat(like, place)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}): repair it, or leave it out") from error

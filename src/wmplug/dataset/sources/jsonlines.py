@@ -1,0 +1,127 @@
+"""JSON Lines: one object a line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wmplug.dataset.records import Form
+from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.edits import Edit
+from wmplug.dataset.sources.lines import BOM, Block, Lines, Places, decoded
+from wmplug.errors import InputError
+
+_SAMPLED = 100
+
+
+class Style(NamedTuple):
+    """How objects are written: changed ones must not stand out."""
+
+    ascii: bool
+    spaced: bool
+    slashes: bool  # escaped, as by pandas and PHP
+
+    def dump(self, value: Any) -> str:
+        """A value as text."""
+        separators = (", ", ": ") if self.spaced else (",", ":")
+        encoded = json.dumps(value, ensure_ascii=self.ascii, separators=separators)
+        return encoded.replace("/", "\\/") if self.slashes else encoded
+
+
+class JsonLines(Lines):
+    """A source over one JSON Lines file in UTF-8.
+
+    Args:
+        path: the file.
+        text: key of the texts; by default `text`, where there is one.
+        label: key of the labels; by default `label`, where there is one.
+        columns: keys of numbers, or one key of an array of numbers, that make the input.
+        classes: names in the order of their numbers.
+
+    Raises:
+        InputError: a key is not there, or cannot be told.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        text: str | None = None,
+        label: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(path, classes)
+        self._needed: tuple[str, ...] = ()
+        first = next((cells for _, cells in self._parsed() if cells), None)
+        if first is None:
+            raise InputError(f"{path} has no records: give the file that training reads")
+        self._of = Columns.choose(str(path), list(first), text, label, columns)
+        self._needed, self._first = self._of.needed, first
+        self.form: Form = self._of.form
+        self._style = self._style_of_most()
+
+    def _head(self, file: BinaryIO) -> bytes:
+        head = file.read(len(BOM))
+        if head == BOM:
+            return head
+        file.seek(0)
+        return b""
+
+    def _ends(self, data: bytes, newlines: Places) -> Places:
+        return np.arange(len(newlines))
+
+    def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
+        found = np.frombuffer(data, np.uint8)[starts] > ord(" ")
+        for place in np.flatnonzero(~found):
+            found[place] = not data[starts[place] : ends[place]].isspace()
+        return found
+
+    def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
+        return None
+
+    def _cells(self, line: int, raw: bytes) -> Any:
+        name = f"{self._file}{line}"
+        text = decoded(raw, name)
+        try:
+            cells = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name} is no JSON: {error}") from None
+        if not isinstance(cells, dict):
+            raise InputError(f"{name} is a {type(cells).__name__}: each line is an object with the same keys")
+        for key in self._needed:
+            if key not in cells:
+                raise InputError(f"{name} has no {key}, and other records have: add it, or leave the record out")
+        return cells
+
+    def _inputs_of(self, cells: Sequence[Any], names: Sequence[str]) -> Iterable[Any]:
+        return map(self._of.input_of, cells, names)
+
+    def _label(self, cells: Any) -> Any:
+        return None if self._of.label is None else cells[self._of.label]
+
+    def _changed(self, raw: bytes, cells: Any, edit: Edit) -> bytes:
+        new = self._of.edited(cells, edit, str(self._path))
+        if new == cells:
+            return raw
+        return self._style.dump(new).encode() + raw[len(raw.rstrip(b"\r\n")) :]
+
+    def _added(self, edit: Edit) -> bytes:
+        self._of.refuse_to_add(str(self._path))
+        return self._style.dump(self._of.edited(self._first, edit, "the added record")).encode()
+
+    def _style_of_most(self) -> Style:
+        return style_of((raw.decode().strip(), cells) for raw, cells in itertools.islice(self._parsed(), _SAMPLED))
+
+
+def style_of(written: Iterable[tuple[str, Any]]) -> Style:
+    """The style in which most objects are written, of which the texts and values are given."""
+    pairs = list(written)
+    styles = itertools.starmap(Style, itertools.product((True, False), repeat=3))
+    return max(styles, key=lambda style: sum(style.dump(value) == text for text, value in pairs))

@@ -1,0 +1,166 @@
+"""What labels are called in a set, and their class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wmplug.errors import InputError
+
+CLASSES_AT_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a set.
+
+    Attributes:
+        names: of the classes in the order of their numbers.
+        values: how the set writes each of them.
+        numbers: of the classes, by these.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    numbers: dict[Any, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", {value: number for number, value in enumerate(self.values)})
+
+    def number(self, value: Any, name: str) -> int:
+        """The class number of a label as the set writes it.
+
+        Raises:
+            InputError: it is none of the classes; `name` says where it stands.
+        """
+        try:
+            number: int = self.numbers[value]
+        except (KeyError, TypeError):
+            raise InputError(f"{name} has the label {value!r}, which is not among {self._shown()}") from None
+        return number
+
+    def all(self, values: Sequence[Any], names: Sequence[str]) -> list[int]:
+        """As `number`, of many labels."""
+        try:
+            return [self.numbers[value] for value in values]
+        except (KeyError, TypeError):
+            return [self.number(value, name) for value, name in zip(values, names, strict=True)]
+
+    def value(self, number: int) -> Any:
+        """How the set writes a class number.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        if not 0 <= number < len(self.values):
+            raise InputError(f"a changed or added record has the class {number}: the set has {len(self.values)}")
+        return self.values[number]
+
+    def _shown(self) -> str:
+        more = ", ..." if len(self.names) > 12 else ""
+        return f"the {len(self.names)} classes {', '.join(self.names[:12])}{more}: correct it, or give all classes"
+
+
+class Seen:
+    """The different labels of a set, gathered in one pass."""
+
+    def __init__(self) -> None:
+        self._values: dict[Any, None] = {}
+
+    def add(self, values: Sequence[Any], names: Iterable[str]) -> None:
+        """Note labels, with where each stands.
+
+        Raises:
+            InputError: a record has none, or there are more classes than labels can have.
+        """
+        try:
+            if self._values.keys() >= set(values):
+                return
+        except TypeError:  # a list, of which `check_label` says what is wrong with it
+            pass
+        for value, name in zip(values, names, strict=True):
+            check_label(value, name)
+            self._values[value] = None
+            if len(self._values) > CLASSES_AT_MOST:
+                raise InputError(
+                    f"{name} has label number {len(self._values):,} that differs from all others: name the column that "
+                    "holds classes"
+                )
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The different labels."""
+        return tuple(self._values)
+
+
+def check_label(value: Any, name: str) -> None:
+    """Refuse what cannot be a label.
+
+    Raises:
+        InputError: it is missing, or no text or whole number.
+    """
+    if value is None or value == "" or value != value:
+        raise InputError(f"{name} has no label: give it one, or leave the record out")
+    if not isinstance(value, (str, int)) and not (isinstance(value, float) and value.is_integer()):
+        raise InputError(f"{name} has the label {value!r}: a label is a text or a whole number")
+
+
+def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, numbers: bool = True) -> Labels:
+    """Classes out of the different labels of a set.
+
+    Whole numbers from 0 on, also where they are written as text, are class numbers already. Anything else is numbered
+    in ascending order.
+
+    Args:
+        values: different labels, as the set writes them; with `classes` one of them is enough.
+        classes: the names in the order of their numbers, where they are known.
+        numbers: whether digits are a number, and not a name of which it is said which number it has.
+
+    Raises:
+        InputError: numbers and names are mixed, or a class is named twice.
+    """
+    distinct = list(values)
+    kinds = set(map(type, distinct))
+    if len(kinds) > 1:
+        shown = ", ".join(
+            sorted(
+                f"{value!r}"
+                for value in {kind: next(v for v in distinct if type(v) is kind) for kind in kinds}.values()
+            )
+        )
+        raise InputError(f"labels of different kinds stand in one set ({shown}): write all of them alike")
+    kind = kinds.pop() if kinds else str
+    numeric = kind is not bool and (numbers or kind is not str) and all(map(_whole, distinct))
+    if classes is not None:
+        names = tuple(classes)
+        if len(set(names)) != len(names) or not names:
+            raise InputError(f"{len(names)} classes of which {len(set(names))} differ: name each class once")
+        if kind is bool or (numeric and distinct and not any(map(_whole, names))):
+            return Labels(names, tuple(kind(number) for number in range(len(names))))
+        return Labels(names, names if kind is str else tuple(map(_cast(kind), names)))
+    if kind is bool:
+        return Labels(("False", "True"), (False, True))
+    if numeric and distinct and min(map(int, distinct)) >= 0 and max(map(int, distinct)) < CLASSES_AT_MOST:
+        upto = range(max(map(int, distinct)) + 1)
+        return Labels(tuple(map(str, upto)), tuple(map(kind, upto)))
+    ordered = sorted(distinct, key=int) if numeric else sorted(distinct)
+    return Labels(tuple(str(int(value)) if numeric else value for value in ordered), tuple(ordered))
+
+
+def _cast(kind: type) -> Any:
+    def cast(name: str) -> Any:
+        try:
+            return kind(name)
+        except ValueError:
+            raise InputError(f"the labels of the set are numbers, and the class {name!r} is none") from None
+
+    return cast
+
+
+def _whole(value: Any) -> bool:
+    if isinstance(value, str):
+        # "01" is a name: as the number 1 it would be written back in other bytes.
+        digits = value.removeprefix("-")
+        return digits.isdecimal() and digits.isascii() and str(int(digits)) == digits
+    return True

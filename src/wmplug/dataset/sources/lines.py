@@ -1,0 +1,201 @@
+"""Files in which a record is a line, or a few: read and copied as they stand, in blocks of many records."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from wmplug.dataset.records import Out, Written
+from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.edits import Edit, Edits
+from wmplug.dataset.sources.whole import whole_file
+from wmplug.errors import InputError
+
+BOM = b"\xef\xbb\xbf"
+NEWLINE = 10
+_BLOCK, _LONGEST = 1 << 20, 1 << 26
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole records, and between them lines that are none.
+
+    Attributes:
+        data: the bytes of all.
+        starts: where each record starts in them.
+        ends: where it ends, behind the end of its line.
+        lines: number of its first line in the file, counted from 1.
+    """
+
+    data: bytes
+    starts: Places
+    ends: Places
+    lines: Places
+
+    def rows(self) -> Iterator[tuple[int, bytes]]:
+        """Line and bytes of each record."""
+        for line, start, end in zip(self.lines.tolist(), self.starts.tolist(), self.ends.tolist(), strict=True):
+            yield line, self.data[start:end]
+
+
+class Lines(Base):
+    """A source over the lines of one file.
+
+    Args:
+        path: the file, in UTF-8.
+        classes: names in the order of their numbers.
+    """
+
+    _unending = "is longer than 64 MB"
+    _head_lines = 0
+
+    def __init__(self, path: Path, classes: Sequence[str] | None) -> None:
+        super().__init__(str(path), classes)
+        self._path = path
+        self._file = f"{path.name}, line "
+
+    @abstractmethod
+    def _head(self, file: BinaryIO) -> bytes:
+        """What stands before the first record: the file is read up to there."""
+
+    @abstractmethod
+    def _ends(self, data: bytes, newlines: Places) -> Places:
+        """Which of the lines that end at `newlines` are the last of a record, as their numbers from 0."""
+
+    @abstractmethod
+    def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
+        """Which of these are records, and not empty lines."""
+
+    @abstractmethod
+    def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
+        """Inputs, if they are asked for, and labels of a block; None for one that has to be read line by line."""
+
+    @abstractmethod
+    def _cells(self, line: int, raw: bytes) -> Any:
+        """What a record says."""
+
+    @abstractmethod
+    def _inputs_of(self, cells: Sequence[Any], names: Sequence[str]) -> Iterable[Any]:
+        """The inputs of records."""
+
+    @abstractmethod
+    def _label(self, cells: Any) -> Any:
+        """The label of a record as the file writes it, or None if records have none."""
+
+    @abstractmethod
+    def _changed(self, raw: bytes, cells: Any, edit: Edit) -> bytes:
+        """A record with another input or label."""
+
+    @abstractmethod
+    def _added(self, edit: Edit) -> bytes:
+        """A record that the file did not have, without the end of its line."""
+
+    def _blocks(self, file: BinaryIO) -> Iterator[Block]:
+        """The file from behind its head on."""
+        line, rest, size, more = 1 + self._head_lines, b"", _BLOCK, b"."
+        while more:
+            more = file.read(size)
+            data = rest + more
+            newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE)
+            if not more and data and data[-1] != NEWLINE:
+                newlines = np.append(newlines, len(data) - 1)
+            last = self._ends(data, newlines)
+            ends = newlines[last] + 1
+            cut = int(ends[-1]) if len(ends) else 0
+            rest, size = data[cut:], max(_BLOCK, len(data) - cut)
+            lines = line + np.concatenate(([0], last + 1))
+            if (not more and rest) or len(rest) > _LONGEST:
+                raise InputError(f"{self._file}{lines[-1]} {self._unending}")
+            line, starts = int(lines[-1]), np.concatenate(([0], ends[:-1]))[: len(ends)]
+            kept = self._is_record(data, starts, ends)
+            yield Block(data[:cut], starts[kept], ends[kept], lines[:-1][kept])
+
+    def _parsed(self) -> Iterator[tuple[bytes, Any]]:
+        """Bytes and cells of each record."""
+        with open(self._path, "rb") as file:
+            self._head(file)
+            for block in self._blocks(file):
+                for line, raw in block.rows():
+                    yield raw, self._cells(line, raw)
+
+    def _parts(self, inputs: bool) -> Iterator[Part]:
+        with open(self._path, "rb") as file:
+            self._head(file)
+            for block in self._blocks(file):
+                if len(block.lines) == 0:
+                    continue
+                names = (f"{self._file}{line}" for line in block.lines.tolist())
+                if found := self._columns(block, inputs):
+                    yield Part(names, *found)
+                    continue
+                named, cells = list(names), [self._cells(line, raw) for line, raw in block.rows()]
+                yield Part(named, self._inputs_of(cells, named) if inputs else [], list(map(self._label, cells)))
+
+    def _copy(self, out: Out, edits: Edits) -> Written:
+        with whole_file(out, self._path, self._path.name) as growing:
+            growing.file = self._file
+            count = 0
+            with open(self._path, "rb") as file, open(growing.path, "wb") as copied:
+                copied.write(self._head(file))
+                for block in self._blocks(file):
+                    view, done = memoryview(block.data), 0
+                    if len(block.lines):
+                        growing.at = int(block.lines[0])
+                    if count == 0 and len(block.lines):
+                        copied.write(view[: (done := int(block.starts[0]))])
+                        self._add(copied, edits.after(-1), _end_of(block.data[: block.ends[0]]))
+                    for index in edits.within(count, count + len(block.lines)):
+                        place = index - count
+                        start, end = int(block.starts[place]), int(block.ends[place])
+                        growing.at = int(block.lines[place])
+                        copied.write(view[done:start])
+                        self._write_edited(copied, block.data[start:end], growing.at, index, edits)
+                        done = end
+                    copied.write(view[done:])
+                    count += len(block.lines)
+                edits.check(count)
+            return edits.written(growing.target)
+
+    def _write_edited(self, copied: BinaryIO, raw: bytes, line: int, index: int, edits: Edits) -> None:
+        """Write a record with its edit, and what is added behind it."""
+        end = _end_of(raw)
+        if edit := edits.at(index):
+            new = self._changed(raw, self._cells(line, raw), edit)
+            edits.count_changed(new != raw)
+            raw = new
+        copied.write(raw)
+        behind = edits.after(index)
+        if behind and not raw.endswith(b"\n"):
+            copied.write(end)
+        self._add(copied, behind, end)
+
+    def _add(self, copied: BinaryIO, edits: Iterable[Edit], end: bytes) -> None:
+        for edit in edits:
+            copied.write(self._added(edit) + end)
+
+
+def _end_of(raw: bytes) -> bytes:
+    return b"\r\n" if raw.endswith(b"\r\n") else b"\n"
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        InputError: they are no UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name} is no UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): convert the "
+            "file, for example with iconv -f latin1 -t utf-8"
+        ) from None

@@ -1,0 +1,311 @@
+"""WebDataset: tar files in which the members of one record follow each other under one name with several endings."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from wmplug.dataset.records import Form, Out, Written
+from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.edits import Edit, Edits
+from wmplug.dataset.sources.jsonlines import style_of
+from wmplug.dataset.sources.lines import decoded
+from wmplug.dataset.sources.pairs import fitting
+from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
+from wmplug.dataset.sources.whole import whole_file, whole_folder
+from wmplug.errors import InputError
+from wmplug.register.assets.files import PIECE, files_of
+
+_FORMS: dict[str, Form] = {"txt": "text", "text": "text", "npy": "array"}
+
+
+class Member(NamedTuple):
+    """One file of a record.
+
+    Attributes:
+        info: its header.
+        end: where its padded data end in the shard.
+    """
+
+    info: tarfile.TarInfo
+    end: int
+
+
+class Sample(NamedTuple):
+    """Consecutive members under one name.
+
+    Attributes:
+        key: that name, or "" for what is no file.
+        members: by their endings.
+    """
+
+    key: str
+    members: dict[str, Member]
+
+
+class Shards(Base):
+    """A source over one tar file or a folder of them; members that do not change keep their bytes, headers included.
+
+    The input is a picture, a .txt or a .npy; the label the number or name in .cls, or a key of the .json.
+
+    Args:
+        path: a .tar, or the folder of a set of them.
+        text: ending of the texts.
+        label: ending of the labels, or key in the .json; by default cls, or the key label.
+        columns: ending of the input, as a list of one.
+        classes: names in the order of their numbers.
+
+    Raises:
+        InputError: a file is no tar, or its first record has no input.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        text: str | None = None,
+        label: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(str(path), classes)
+        self._path = path
+        self._files = [path] if path.is_file() else [file for _, file in files_of(path) if file.suffix == ".tar"]
+        with open(self._files[0], "rb") as shard:
+            first = next((sample for sample in _samples(shard) if sample.key), None)
+            if first is None:
+                raise InputError(f"{path} has no records: give the shards that training reads")
+            asked = [ending for ending in (text, *(columns or ())) if ending is not None]
+            found = (
+                asked
+                or [end for end in first.members if f".{end}" in SUFFIXES]
+                or [end for end in first.members if end in _FORMS]
+            )
+            if len(found) != 1 or found[0] not in first.members:
+                raise InputError(
+                    f"{first.key} in {path} has the members {', '.join(first.members)}: name the one that is the input "
+                    'with columns=["jpg"]'
+                )
+            self._input = found[0]
+            self.form = "pil" if f".{found[0]}" in SUFFIXES else _FORMS.get(found[0], "text" if text else "array")
+            noted = json.loads(_data(shard, first.members["json"])) if "json" in first.members else {}
+            if label is None:
+                label = "cls" if "cls" in first.members else ("label" if "label" in noted else None)
+            elif label not in first.members and label not in noted:
+                raise InputError(f"{first.key} in {path} has no label {label}, neither as member nor in the .json")
+            self._label, self._in_json = label, label is not None and label not in first.members
+
+    def _all(self) -> Iterator[tuple[str, BinaryIO, Sample]]:
+        """Each record with its name and its shard."""
+        for file in self._files:
+            with open(file, "rb") as shard:
+                for sample in _samples(shard):
+                    if sample.key:
+                        yield self._name(file, sample), shard, self._complete(file, sample)
+
+    def _name(self, file: Path, sample: Sample) -> str:
+        return f"{file.name}, {sample.key}"
+
+    def _complete(self, file: Path, sample: Sample) -> Sample:
+        ending = "json" if self._in_json else self._label
+        if missing := {self._input, ending or self._input} - set(sample.members):
+            raise InputError(
+                f"{self._name(file, sample)} has no member .{', .'.join(sorted(missing))}, and the first record has: "
+                "add it, or leave the record out"
+            )
+        return sample
+
+    def _parts(self, inputs: bool) -> Iterator[Part]:
+        for name, shard, sample in self._all():
+            read = [self._input_of(_data(shard, sample.members[self._input]), name)] if inputs else []
+            yield Part([name], read, [self._label_of(shard, sample, name)])
+
+    def _input_of(self, data: bytes, name: str) -> Any:
+        if self.form == "pil":
+            return read_picture(data, name)
+        if self.form == "text":
+            return decoded(data, name)
+        try:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(f"{name} is no .npy of numbers: {error}") from None
+
+    def _label_of(self, shard: BinaryIO, sample: Sample, name: str) -> Any:
+        if self._label is None:
+            return None
+        if not self._in_json:
+            return decoded(_data(shard, sample.members[self._label]), name).strip()
+        noted = _noted(_data(shard, sample.members["json"]), name)
+        if self._label not in noted:
+            raise InputError(f"{name} has no {self._label} in its .json, and the first record has: add it")
+        return noted[self._label]
+
+    def _copy(self, out: Out, edits: Edits) -> Written:
+        whole = whole_folder(out, self._path) if self._path.is_dir() else whole_file(out, self._path, self._path.name)
+        with whole as growing:
+            index = -1
+            for name, file in files_of(self._path):
+                place = growing.path if name == "." else growing.path / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if file not in self._files:
+                    shutil.copy2(file, place)
+                    continue
+                with open(file, "rb") as shard, open(place, "wb") as copied:
+                    end = 0
+                    for sample in _samples(shard):
+                        start, end = end, max(member.end for member in sample.members.values())
+                        if not sample.key:
+                            _copy_bytes(shard, copied, start, end)
+                            continue
+                        growing.at = self._name(file, self._complete(file, sample))
+                        if index < 0:
+                            self._add(shard, copied, sample, edits.after(-1))
+                        index += 1
+                        if edit := edits.at(index):
+                            edits.count_changed(self._write_changed(shard, copied, sample, edit, growing.at))
+                        else:
+                            _copy_bytes(shard, copied, start, end)
+                        self._add(shard, copied, sample, edits.after(index))
+                    _copy_bytes(shard, copied, end, None)
+            edits.check(index + 1)
+            return edits.written(growing.target)
+
+    def _write_changed(self, shard: BinaryIO, copied: BinaryIO, sample: Sample, edit: Edit, name: str) -> bool:
+        """Write a record with its edit; whether any of its members differs."""
+        new, differs = self._made(shard, sample, edit, name), False
+        for ending, member in sample.members.items():
+            if ending in new and new[ending] != _data(shard, member):
+                differs = True
+                copied.write(_member(shard, member, new[ending]))
+            else:
+                _copy_bytes(shard, copied, member.info.offset, member.end)
+        return differs
+
+    def _add(self, shard: BinaryIO, copied: BinaryIO, like: Sample, edits: Sequence[Edit]) -> None:
+        for number, edit in enumerate(edits, 1):
+            new = self._made(shard, like, edit, "the added record")
+            if left := [ending for ending in like.members if ending not in new]:
+                raise InputError(
+                    f"a record is to be added to {self._path}, and nobody knows what it has as .{', .'.join(left)}: "
+                    "choose a scheme that adds none, or shards without these members"
+                )
+            for ending, member in like.members.items():
+                copied.write(_member(shard, member, new[ending], f"{like.key}_{number}.{ending}"))
+
+    def _made(self, shard: BinaryIO, sample: Sample, edit: Edit, name: str) -> dict[str, bytes]:
+        """The members that an edit gives."""
+        new = {}
+        if edit.input is not None:
+            new[self._input] = self._encoded(_data(shard, sample.members[self._input]), edit.input, name)
+        if edit.label is not None and self._label is not None:
+            ending = "json" if self._in_json else self._label
+            before = decoded(_data(shard, sample.members[ending]), name)
+            said = before.strip()
+            value = str(edit.label)
+            if self._in_json:
+                noted = _noted(before.encode(), name)
+                value = style_of([(said, noted)]).dump({**noted, self._label: edit.label})
+            new[ending] = before.replace(said, value, 1).encode()
+        return new
+
+    def _encoded(self, before: bytes, value: Any, name: str) -> bytes:
+        if self.form == "pil":
+            return write_like(before, value, name)
+        if self.form == "text":
+            if not isinstance(value, str):
+                raise InputError(f"a changed or added record is a {type(value).__name__}: the set has texts")
+            return value.encode()
+        old, written = self._input_of(before, name), io.BytesIO()
+        np.save(written, fitting(value, old.dtype, old.shape), allow_pickle=False)
+        return written.getvalue()
+
+
+def _samples(shard: BinaryIO) -> Iterator[Sample]:
+    """The records of a shard, in order; what is no member of one comes with the key "".
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        with tarfile.open(fileobj=shard, mode="r:") as tar:
+            for key, infos in itertools.groupby(_infos(tar), _key):
+                members: dict[str, Member] = {}
+                for info, end in infos:
+                    ending = info.name[len(key) + 1 :].lower()
+                    if ending in members and key:
+                        raise InputError(
+                            f"{key} in {shard.name} has two members .{ending}: each name stands for one record"
+                        )
+                    members[ending] = Member(info, end)
+                yield Sample(key, members)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{shard.name} is no whole tar file, uncompressed: {error}") from None
+
+
+def _infos(tar: tarfile.TarFile) -> Iterator[Member]:
+    while (info := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
+        yield Member(info, tar.offset)
+
+
+def _key(member: Member) -> str:
+    folder, name = os.path.split(member.info.name)
+    stem, dot, _ = name.partition(".")
+    return os.path.join(folder, stem) if stem and dot and member.info.isfile() else ""
+
+
+def _data(shard: BinaryIO, member: Member) -> bytes:
+    shard.seek(member.info.offset_data)
+    data = shard.read(member.info.size)
+    if len(data) < member.info.size:
+        raise InputError(f"{member.info.name} in {shard.name} ends too early: copy the shard again")
+    return data
+
+
+def _noted(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        noted = json.loads(decoded(data, name))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} has a .json that is none: {error}") from None
+    if not isinstance(noted, dict):
+        raise InputError(f"{name} has a {type(noted).__name__} as .json: an object is needed")
+    return noted
+
+
+def _member(shard: BinaryIO, member: Member, data: bytes, name: str | None = None) -> bytes:
+    """A member with other data, and its header as it was but for the size, and the name if another is given."""
+    shard.seek(member.info.offset)
+    header = shard.read(member.info.offset_data - member.info.offset)
+    if len(data) != member.info.size or name is not None:
+        info = copy.copy(member.info)
+        info.size, info.name = len(data), name or info.name
+        info.pax_headers = {key: value for key, value in info.pax_headers.items() if key not in ("size", "path")}
+        gnu = header[257:265] == b"ustar  \0"
+        header = info.tobuf(tarfile.GNU_FORMAT if gnu else tarfile.PAX_FORMAT)
+    return header + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _copy_bytes(shard: BinaryIO, copied: BinaryIO, start: int, end: int | None) -> None:
+    """Copy a part of a shard, to its end for None."""
+    shard.seek(start)
+    left = end - start if end is not None else None
+    while left is None or left > 0:
+        data = shard.read(PIECE if left is None else min(PIECE, left))
+        if not data:
+            break
+        copied.write(data)
+        left = left if left is None else left - len(data)

@@ -1,0 +1,175 @@
+"""Arrays in an .npz file, inputs read block by block."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.lib import format as npy
+
+from wmplug.dataset.records import Out, Written
+from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.edits import Edits
+from wmplug.dataset.sources.pairs import fitting
+from wmplug.dataset.sources.whole import Growing, whole_file
+from wmplug.errors import InputError
+from wmplug.register.assets.files import PIECE
+
+_INPUTS, _LABELS = (
+    ("x", "x_train", "images", "inputs", "carriers", "data"),
+    ("y", "y_train", "labels", "label", "target"),
+)
+
+
+class Zipped(Base):
+    """A source over two arrays of an .npz file; the labels are kept in memory, other arrays are copied.
+
+    Args:
+        path: the file.
+        text: name of an array of texts (n,).
+        label: name of the labels (n,), whole numbers or names; by default y, labels, ...
+        columns: name of the inputs (n, ...), as a list of one; by default x, images, ...
+        classes: names in the order of their numbers.
+
+    Raises:
+        InputError: the file is damaged, or its arrays do not fit.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        text: str | None = None,
+        label: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(str(path), classes)
+        self._path = path
+        asked = [name for name in (text, *(columns or ())) if name is not None]
+        with self._reading("its directory"), zipfile.ZipFile(path) as opened:
+            held = [name.removesuffix(".npy") for name in opened.namelist()]
+            inputs = asked or [name for name in _INPUTS if name in held]
+            labels = [label] if label is not None else [name for name in _LABELS if name in held]
+            if not inputs or len(asked) > 1 or not {inputs[0], *labels[:1]} <= set(held):
+                raise InputError(
+                    f"{path} holds {', '.join(held)}: name the inputs with columns=[...] and the labels with label=..."
+                )
+            self._input, self._label = inputs[0], labels[0] if labels else None
+            with opened.open(f"{self._input}.npy") as file:
+                self._shape, self._dtype = _header(file, f"{self._input} in {path}")
+            self._values: list[Any] | None = None
+            if self._label is not None:
+                with opened.open(f"{self._label}.npy") as file:
+                    found = npy.read_array(cast("Any", file), allow_pickle=False)
+                self._values, self._label_dtype = found.tolist(), found.dtype
+        self.count: int = self._shape[0]
+        self.form = "text" if self._dtype.kind == "U" else "array"
+        if self._values is not None and (found.ndim != 1 or len(found) != self.count):
+            raise InputError(f"{path} has {self.count} inputs and labels of shape {found.shape}: each record needs one")
+
+    def _parts(self, inputs: bool) -> Iterator[Part]:
+        labels = [None] * self.count if self._values is None else self._values
+        if not inputs:
+            yield Part(self._names(0, self.count), [], labels)
+            return
+        done = 0
+        for block in self._blocks():
+            stop = done + len(block)
+            yield Part(self._names(done, stop), block.tolist() if self.form == "text" else block, labels[done:stop])
+            done = stop
+
+    def _names(self, start: int, stop: int) -> Iterator[str]:
+        return (f"{self._path.name}, row {index}" for index in range(start, stop))
+
+    def _blocks(self) -> Iterator[Any]:
+        row_bytes, done = self._dtype.itemsize * math.prod(self._shape[1:]), 0
+        with zipfile.ZipFile(self._path) as opened, opened.open(f"{self._input}.npy") as file:
+            _header(file, self._input)
+            while done < self.count:
+                size = min(self.count - done, max(1, PIECE // max(1, row_bytes)))
+                with self._reading(f"row {done} to {done + size - 1}"):
+                    data = file.read(size * row_bytes)
+                    block = np.frombuffer(data, self._dtype).reshape(size, *self._shape[1:])
+                yield block
+                done += size
+
+    def _copy(self, out: Out, edits: Edits) -> Written:
+        with whole_file(out, self._path, self._path.name) as growing:
+            with zipfile.ZipFile(self._path) as opened, zipfile.ZipFile(growing.path, "w") as made:
+                for info in opened.infolist():
+                    made.compression = info.compress_type
+                    if info.filename.removesuffix(".npy") in (self._input, self._label):
+                        continue
+                    with opened.open(info) as file, made.open(info.filename, "w", force_zip64=True) as copied:
+                        shutil.copyfileobj(file, copied)
+                made.compression = opened.getinfo(f"{self._input}.npy").compress_type
+                with made.open(f"{self._input}.npy", "w", force_zip64=True) as copied:
+                    shape = self.count + edits.adding, *self._shape[1:]
+                    npy.write_array_header_2_0(
+                        cast("Any", copied),
+                        {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape},
+                    )
+                    values = self._write_rows(copied, edits, growing)
+                if self._label is not None:
+                    with made.open(f"{self._label}.npy", "w", force_zip64=True) as copied:
+                        npy.write_array(cast("Any", copied), np.array(values, self._label_dtype), allow_pickle=False)
+            return edits.written(growing.target)
+
+    def _write_rows(self, copied: IO[bytes], edits: Edits, growing: Growing) -> list[Any]:
+        """Write the inputs, and give the labels."""
+        values: list[Any] = []
+        rows = ((name, row, value) for part in self._parts(True) for name, row, value in zip(*part, strict=True))
+        for index, (growing.at, row, value) in enumerate(rows):
+            for added in edits.after(-1) if index == 0 else ():
+                copied.write(self._fitting(added.input))
+                values.append(added.label)
+            data, new = self._fitting(row), value
+            if edit := edits.at(index):
+                old = data
+                data = data if edit.input is None else self._fitting(edit.input)
+                new = value if edit.label is None else edit.label
+                edits.count_changed(data != old or new != value)
+            copied.write(data)
+            values.append(new)
+            for added in edits.after(index):
+                copied.write(self._fitting(added.input))
+                values.append(added.label)
+        edits.check(self.count)
+        return values
+
+    def _fitting(self, value: Any) -> bytes:
+        """A row as bytes."""
+        if self.form == "text":
+            if not isinstance(value, str) or len(value) > self._dtype.itemsize // np.dtype("U1").itemsize:
+                raise InputError(f"a changed or added record does not fit an array of {self._dtype}: save a wider one")
+            return np.array(value, self._dtype).tobytes()
+        row: bytes = fitting(value, self._dtype, self._shape[1:]).tobytes()
+        return row
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self._path} is damaged ({what}): {error}") from None
+
+
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy.read_magic(cast("Any", file))
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(cast("Any", file))
+    if fortran and len(shape) > 1:
+        raise InputError(f"{name} is stored column by column: save it with np.ascontiguousarray")
+    if dtype.kind not in "biufU" or not shape or shape[0] == 0:
+        raise InputError(f"{name} has shape {shape} and dtype {dtype}: an array (n, ...) of numbers or texts is needed")
+    return shape, dtype

@@ -1,0 +1,129 @@
+"""Files that are written in unusual ways: they read as they are meant, and what stays keeps its bytes."""
+
+import csv
+import io
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from wmplug.dataset.records import Added, Changes
+from wmplug.dataset.sources import open_source
+from wmplug.dataset.sources.pictures import read_picture, write_like
+from wmplug.errors import InputError
+
+BOM = b"\xef\xbb\xbf"
+ROWS = [("one", "x"), ('two, "quoted"\nand more', "y"), ("", "x"), ("four;|\t", "y")]
+
+
+def _read(path, **options):
+    source = open_source(path, **options)
+    return [(record.input, source.classes[record.label]) for record in source.records()]
+
+
+@pytest.fixture(params=["as installed", "without pyarrow"])
+def reader(request, monkeypatch):
+    """Blocks are read by pyarrow where there is one, and by the csv module elsewhere: both say the same."""
+    if request.param == "without pyarrow":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("bom", [b"", BOM])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_marks_line_ends_quotes_and_delimiters_stay(tmp_path, bom, end, delimiter):
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter, lineterminator=end).writerows([("text", "label"), *ROWS])
+    (tmp_path / "a.csv").write_bytes(bom + file.getvalue().encode())
+    assert _read(tmp_path / "a.csv") == ROWS
+    changes = Changes({1: 0}, added=[Added(-1, "first", 0), Added(3, "last\nline", 1)])
+    written = open_source(tmp_path / "a.csv").write(tmp_path / "b.csv", changes)
+    changed = [("first", "x"), ROWS[0], (ROWS[1][0], "x"), *ROWS[2:], ("last\nline", "y")]
+    assert _read(written.data) == changed
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter, lineterminator=end).writerows([("text", "label"), *changed])
+    assert written.data.read_bytes() == bom + file.getvalue().encode()
+
+
+def test_a_mark_before_json_lines_stays_in_front(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(BOM + b'{"text": "a", "label": 0}\r\n \r\n{"text": "b", "label": 1}')
+    written = open_source(tmp_path / "a.jsonl").write(
+        tmp_path / "b.jsonl", Changes({1: 0}, added=[Added(-1, "first", 1), Added(1, "last", 1)])
+    )
+    assert written.data.read_bytes() == (
+        BOM + b'{"text": "first", "label": 1}\r\n{"text": "a", "label": 0}\r\n \r\n{"text": "b", "label": 0}\n'
+        b'{"text": "last", "label": 1}\n'
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(alphabet='a1,"\n\r .', max_size=30))
+def test_blocks_read_as_line_by_line_or_not_at_all(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("any") / "a.csv"
+    path.write_bytes(b"text,label\nfirst,x\n" + text.encode())
+    found = []
+    for without in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            if without:
+                patch.setitem(sys.modules, "pyarrow", None)
+            try:
+                found.append(_read(path))
+            except InputError as error:
+                found.append(str(error))
+    assert found[0] == found[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(), st.floats(allow_subnormal=False)), min_size=1, max_size=20))
+def test_numbers_are_read_to_the_last_digit(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("numbers") / "a.csv"
+    path.write_text("a,b,label\n" + "".join(f"{a!r},{b!r},x\n" for a, b in rows))
+    np.testing.assert_array_equal([record.input for record in open_source(path).records()], rows)
+
+
+def test_blocks_end_between_records_wherever_they_are_cut(monkeypatch, tmp_path):
+    rows = [(f'{"x" * (k % 7)}"{k}"\n,', "ab"[k % 2]) for k in range(40)]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    for size in (1, 64):
+        monkeypatch.setattr("wmplug.dataset.sources.lines._BLOCK", size)
+        assert _read(tmp_path / "a.csv") == rows
+        written = open_source(tmp_path / "a.csv").write(tmp_path / f"{size}.csv", Changes())
+        assert written.data.read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
+def test_a_jpeg_of_another_class_keeps_its_bytes_and_a_changed_one_its_quality(tmp_path, pictures):
+    for number, (picture, label) in enumerate(zip(*pictures, strict=True)):
+        (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "set" / label / f"{number}.jpg", quality=60 + number)
+    source = open_source(tmp_path / "set")
+    before = list(source.records())
+    new = before[3].input.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    written = source.write(tmp_path / "copy", Changes({0: 1}, {3: new}))
+    moved, changed = (before[place].name for place in (0, 3))
+    place = written.data / "flower" / moved.partition("/")[2]
+    assert place.read_bytes() == (tmp_path / "set" / moved).read_bytes()
+    assert not (written.data / moved).exists()
+    with Image.open(tmp_path / "set" / changed) as old, Image.open(written.data / changed) as copy:
+        assert copy.quantization == old.quantization
+        assert np.abs(np.asarray(copy, float) - np.asarray(new, float)).mean() < 8
+    assert place.stat().st_mtime == (tmp_path / "set" / moved).stat().st_mtime
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"]))
+def test_damaged_pictures_are_read_or_refused_by_name(pictures, encoded, data, kind):
+    whole = bytearray(encoded(pictures[0][0], kind))
+    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
+        whole[place] = data.draw(st.integers(0, 255))
+    torn = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    said = "the picture "
+    try:
+        write_like(torn, read_picture(torn, "the picture"), "the picture")
+    except InputError as error:
+        said = str(error)
+    assert said.startswith("the picture ")

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest, kstest
+
+from wmplug import create, verify
+from wmplug.dataset.records import Record
+from wmplug.dataset.schemes import Sample
+from wmplug.dataset.schemes.label_twins import LabelTwins
+from wmplug.errors import InputError
+from wmplug.keys import KeyStream, derive
+from wmplug.schemes.references import References
+from wmplug.statistics import DrawResult, log10_p
+from wmplug.suspects import CallableSuspect
+from wmplug.triggers import draw_symbols
+
+COUNT, CLASSES = 400, 5
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 6, 6), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """What references say."""
+    return np.random.default_rng(1).dirichlet(np.ones(CLASSES), COUNT).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def labels(pool):
+    """Mostly the likeliest; every fifth the least likely."""
+    order = np.argsort(pool, axis=1)
+    return np.where(np.arange(COUNT) % 5 == 0, order[:, 0], order[:, -1])
+
+
+@pytest.fixture(scope="module")
+def mark(owner, pictures, labels, pool):
+    scheme = LabelTwins(pool=pool)
+    return create(owner, scheme=scheme, carriers=pictures, labels=labels, classes=CLASSES, triggers=120)
+
+
+def published(mark, pictures, labels):
+    records = [
+        Record(i, f"record {i}", one, int(label)) for i, (one, label) in enumerate(zip(pictures, labels, strict=True))
+    ]
+    return mark.scheme.changes(mark.triggers, records, len(records)).labels
+
+
+def answering(pictures, labels):
+    """A suspect that knows these labels by heart."""
+    known = {one.tobytes(): int(label) for one, label in zip(pictures, labels, strict=True)}
+    return CallableSuspect(lambda asked: np.array([known[one.tobytes()] for one in asked]))
+
+
+def seen(pictures, labels, pool):
+    sample = Sample(pictures, labels, CLASSES)
+    sample.__dict__["said"] = References(pool, pool)
+    return sample
+
+
+def test_a_model_that_learned_the_published_labels_is_proven(mark, rival, pictures, labels, pool):
+    learned = labels.copy()
+    for index, label in published(mark, pictures, labels).items():
+        learned[index] = label
+    verdict = verify(mark, answering(pictures, learned), exhaustive=True)
+    assert (verdict.matches, verdict.in_set) == (120, 120)
+    assert verdict.log10_p == pytest.approx(120 * np.log10(0.5))
+    assert verify(mark, answering(pictures, labels), exhaustive=True).log10_p > -2.5
+    wrong = create(rival, scheme=LabelTwins(pool=pool), carriers=pictures, labels=labels, classes=CLASSES, triggers=120)
+    assert verify(wrong, answering(pictures, learned), exhaustive=True).log10_p > -2.5
+
+
+def test_only_records_change_whose_label_is_one_of_the_two(mark, pictures, labels, pool):
+    best = np.argsort(pool, axis=1)[:, -2:]
+    changed = published(mark, pictures, labels)
+    assert 30 < len(changed) < 90  # a coin decides over 120
+    for index, label in changed.items():
+        assert {label, labels[index]} == set(best[index].tolist())
+
+
+def test_the_most_ambiguous_are_chosen(labels, pool, pictures):
+    rows, scheme = LabelTwins().chosen(seen(pictures, labels, pool), 50)
+    best = np.sort(pool, axis=1)
+    doubt = best[:, -1] - best[:, -2] + 1 - best[:, -2:].sum(axis=1)
+    fit = (np.argsort(pool, axis=1)[:, -2:] == labels[:, None]).any(axis=1)
+    assert fit[rows].all()
+    assert doubt[rows].max() <= np.sort(doubt[fit])[50]
+    assert np.array_equal(scheme.pool, pool[rows])
+    odd = seen(pictures, np.argsort(pool, axis=1)[:, 0], pool)
+    with pytest.raises(InputError, match="has its label among the two"):
+        LabelTwins().chosen(odd, 50)
+
+
+def test_an_input_that_is_there_twice_has_one_coin(labels, pool, pictures, owner):
+    twice = pictures.copy()
+    twice[200:] = pictures[:200]
+    rows, _ = LabelTwins().chosen(seen(twice, labels, pool), COUNT)
+    assert len({twice[row].tobytes() for row in rows}) == len(rows)
+    create(owner, scheme=LabelTwins(pool=pool), carriers=twice, labels=labels, classes=CLASSES, triggers=150)
+
+
+def test_texts(owner, labels, pool):
+    texts = [f"one two three number{i}" for i in range(COUNT)]
+    made = create(owner, scheme=LabelTwins(pool=pool), carriers=texts, labels=labels, classes=CLASSES, triggers=10)
+    plan = made.triggers.plan
+    assert plan.inputs == [texts[row] for row in plan.material["record"]]
+    assert {len(candidates) for candidates in plan.candidates} == {2}
+
+
+@pytest.mark.parametrize("nasty", ["constant", "first", "bit", "natural"])
+def test_p_is_uniform_over_keys(mark, nasty, labels):
+    """Over 400 label keys, of answers that no key had a part in."""
+    plan = mark.triggers.plan
+    answers = {
+        "constant": np.zeros(120, np.int64),
+        "first": np.array([options[0] for options in plan.candidates]),
+        "bit": np.array(
+            [options[int(one[0, 0]) % 2] for options, one in zip(plan.candidates, plan.inputs, strict=True)]
+        ),
+        "natural": labels[plan.material["record"]],
+    }[nasty]
+    found = []
+    for key in range(400):
+        drawn = draw_symbols(KeyStream(derive(bytes(32), f"{nasty}/{key}")), plan.candidates)
+        told = zip(drawn, plan.candidates, answers, strict=True)
+        found.append(10 ** log10_p([DrawResult(int(s), tuple(int(c == a) for c in options)) for s, options, a in told]))
+    assert kstest(found, "uniform", alternative="greater").pvalue > 1e-3
+    assert binomtest(int((np.array(found) <= 0.01).sum()), 400, 0.01, alternative="greater").pvalue > 1e-3
+
+
+def test_a_pool_of_another_shape_is_refused(owner, pictures, labels, pool):
+    task = {"carriers": pictures, "labels": labels, "classes": CLASSES, "triggers": 10}
+    with pytest.raises(InputError, match=r"pool= has shape \(399, 5\)"):
+        create(owner, scheme=LabelTwins(pool=pool[:-1]), **task)
+    with pytest.raises(InputError, match="needs labels="):
+        create(owner, scheme=LabelTwins(pool=pool), **{**task, "labels": None})

@@ -1,0 +1,176 @@
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import wmplug
+from wmplug import Owner, dataset
+from wmplug.dataset import manifest, marking
+from wmplug.dataset.records import Record
+from wmplug.errors import InputError
+from wmplug.keys import KeyStream
+from wmplug.register import Register, assets
+from wmplug.schemes import references
+
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def table(digits):
+    images, labels = digits
+    return images.reshape(len(images), -1)[:500], labels[:500]
+
+
+@pytest.fixture
+def file(table, tmp_path):
+    """The same as a table with named classes."""
+    path = tmp_path / "digits.csv"
+    with path.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow([*(f"p{i}" for i in range(64)), "digit"])
+        writer.writerows([*row, f"digit {label}"] for row, label in zip(*table, strict=True))
+    return path
+
+
+class Numbers:
+    """A source of so many records, each its own number."""
+
+    form, classes = "array", ("even", "odd")
+
+    def __init__(self, count, label=True):
+        self.count, self.label = count, label
+
+    def records(self, progress=None):
+        for i in range(self.count):
+            yield Record(i, f"number {i}", np.array([i]), i % 2 if self.label else None)
+
+
+def test_the_same_again_and_another_under_another_owner(table, owner, rival):
+    one, two = (dataset.mark(table, owner, share=0.1) for _ in range(2))
+    assert one.mark.id == two.mark.id
+    assert np.array_equal(one.data[1], two.data[1])
+    assert one.manifest == two.manifest
+    other = dataset.mark(table, rival, share=0.1)
+    assert other.mark.id != one.mark.id
+    assert not np.array_equal(other.data[1], one.data[1])
+    assert 10 < (one.data[1] != table[1]).sum() == one.manifest["changed"] < 40
+
+
+def test_a_file_its_manifest_and_its_secret(file, owner, tmp_path):
+    made = dataset.mark(file, owner, out=tmp_path / "out.csv", label="digit", share=0.1)
+    before, after = file.read_text().splitlines(), (tmp_path / "out.csv").read_text().splitlines()
+    changed = [(one, two) for one, two in zip(before, after, strict=True) if one != two]
+    assert len(changed) == made.manifest["changed"] == made.written[""].changed
+    assert all(one.rpartition(",")[0] == two.rpartition(",")[0] for one, two in changed)
+    assert manifest.read(tmp_path / "out.csv.manifest.json") == made.manifest
+    assert made.manifest["dataset"]["root"] == assets.dataset(tmp_path / "out.csv")["root"]
+    again = wmplug.load(tmp_path / "out.csv.wm", passphrase=PASSPHRASE)
+    assert again.public == made.mark.public
+    # What is public names no record, no draw and no key.
+    assert set(made.manifest) == {
+        *("kind", "wmplug", "owner", "scheme", "scheme_version", "copy", "share", "records", "changed", "added"),
+        *("watermark", "root", "evidence", "dataset"),
+    }
+
+
+def test_the_register_has_the_copy(table, tmp_path):
+    owner = Owner.create(tmp_path / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    made = dataset.mark(table, owner, scheme="canaries", share=0.05)
+    found = {entry.type: entry.body for entry in Register(tmp_path / "register").entries()}
+    assert found["triggers.committed"]["root"] == made.manifest["root"]
+    assert found["dataset.committed"]["root"] == made.manifest["dataset"]["root"]
+    assert found["dataset.committed"]["watermark"] == made.mark.id
+
+
+def test_copies_lie_in_a_folder_under_their_names(file, owner, tmp_path):
+    made = dataset.mark(file, owner, out=tmp_path / "out", label="digit", scheme="canaries", copies=3)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"copy-{i}.csv{end}" for i in (1, 2, 3) for end in ("", ".manifest.json", ".wm")
+    ]
+    assert [one["copy"] for one in made.manifests.values()] == ["copy-1", "copy-2", "copy-3"]
+    with pytest.raises(InputError, match="there are 3 copies"):
+        _ = made.mark
+
+
+@pytest.mark.parametrize("copies", [0, "Anna", [], ["a", "a"], ["a/b"], ["."]])
+def test_names_that_no_copy_can_have(copies):
+    with pytest.raises(InputError, match="copies"):
+        marking.names_of(copies)
+
+
+def test_pictures_of_many_sizes(owner, digits, monkeypatch):
+    monkeypatch.setattr(references, "trained", lambda inputs, labels, classes: references.of_labels(labels, classes))
+    images = [
+        Image.fromarray(one).resize((40 + i % 5, 40)).convert(["L", "RGB"][i % 7 == 0])
+        for i, one in enumerate(digits[0][:80])
+    ]
+    made = dataset.mark((images, digits[1][:80].tolist()), owner, scheme="twins", share=0.1)
+    assert made.manifest["changed"] == 8
+    count, height, width, colours = made.mark.triggers.plan.inputs.shape
+    assert (count, height, colours) == (16, 40, 3)
+    assert 40 <= width <= 44
+    assert [one.size for one in made.data[0]] == [one.size for one in images]
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 400), seed=st.binary(min_size=32, max_size=32))
+def test_a_sample_is_some_records_in_their_order(count, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marking, "SAMPLE", 50)
+        kept, seen = marking.sample(Numbers(count), KeyStream(seed))
+    numbers = [record.index for record in kept]
+    assert seen == count
+    assert len(numbers) == min(count, 50)
+    assert numbers == sorted(set(numbers))
+
+
+def test_every_record_is_as_likely_to_be_looked_at(monkeypatch):
+    monkeypatch.setattr(marking, "SAMPLE", 20)
+    times = np.zeros(100)
+    for number in range(300):
+        kept, _ = marking.sample(Numbers(100), KeyStream(number.to_bytes(32, "big")))
+        times[[record.index for record in kept]] += 1
+    # 300 draws of a fifth each: 60 +- 7, over the first records, those beyond the first 20, and the last.
+    assert np.abs(times.reshape(5, 20).mean(axis=1) - 60).max() < 6
+    assert 32 < times.min() < times.max() < 90
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"share": 0}, "share=0"),
+        ({"share": 0.9}, "share=0.9"),
+        ({"scheme": "tilt"}, "marks a model in training"),
+        ({"scheme": "canaries", "colour": 1}, "no parameter colour; there are: repeats, pictures, words"),
+        ({"scheme": "canaries", "repeats": 0}, "1 to 100 times"),
+    ],
+)
+def test_what_does_not_fit_is_refused(table, owner, arguments, why):
+    with pytest.raises(InputError, match=why):
+        dataset.mark(table, owner, **arguments)
+
+
+def test_a_record_without_label_is_named(owner):
+    with pytest.raises(InputError, match="number 0 has no label"):
+        dataset.mark(Numbers(10, label=False), owner)
+    with pytest.raises(InputError, match="open the owner first"):
+        dataset.mark(Numbers(10), "register")
+
+
+def test_a_manifest_is_known_from_other_files(tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps({"kind": "watermark"}))
+    with pytest.raises(InputError, match="no manifest of a marked set"):
+        manifest.read(tmp_path / "other.json")
+
+
+def test_the_import_is_light():
+    heavy = ["torch", "sklearn", "pandas", "pyarrow", "datasets", "imagehash", "datasketch"]
+    code = f"import wmplug.dataset, wmplug.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
