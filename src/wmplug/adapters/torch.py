@@ -74,8 +74,8 @@ class Watermarking:
         training_set: what to commit to in the register as the training set; by default what the loader reads.
         parameters: of the run, to be recorded too: argparse's namespace, a dataclass, a mapping.
         require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
-        flat: share of their norm by which weights may move and the triggers still hold, against fine-tuning; 0.02 is
-            usual, 0 is off. Costs two passes of 16 triggers a step; see `flatness`.
+        flat: share of their norm by which weights may move and the triggers still hold; 0.02 is usual, 0 is off. More
+            is left after fine-tuning, less where only the last layer is retrained; costs two passes of 16 triggers.
 
     Attributes:
         history: one dict for each checkpoint: step, epoch, and watermark/log10_p, e_value, matches and rate.
