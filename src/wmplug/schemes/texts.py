@@ -159,7 +159,7 @@ def constants(table: npt.NDArray[np.float32], seen: npt.NDArray[Any]) -> dict[st
             f"{weights.any(axis=1).mean():.0%} of the texts have a token that preprocess= gave when the watermark was "
             "made: train with the same tokenizer"
         )
-    return {"vectors": table, "places": np.arange(table.shape[1])}
+    return {"vectors": table, "places": np.arange(table.shape[1], dtype=seen.dtype)}
 
 
 def of_ids(xp: Any, ids: Any, tables: Mapping[str, Any]) -> Any:
