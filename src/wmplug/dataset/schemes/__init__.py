@@ -4,10 +4,11 @@ Such a scheme touches no training: its `points` are none. What the key drew is w
 whoever trains on the set is marked, in whatever framework.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,10 @@ import numpy.typing as npt
 from wmplug.dataset.records import Changes, Record
 from wmplug.schemes import Point, Scheme, references
 from wmplug.schemes.references import References
-from wmplug.triggers import Inputs, IntArray, TriggerSet
+from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+SURE = 3.0  # log odds beyond which one record says no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,27 @@ class DatasetScheme(Scheme):
             count: of the records in the set.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no changes")
+
+
+def odds(scores: npt.NDArray[Any], labels: IntArray) -> FloatArray:
+    """(n,) log odds of the labels, from log probabilities (n, classes): near certainty, these hardly move."""
+    own = np.clip(scores[np.arange(len(labels)), labels].astype(np.float64), math.log(1e-4), math.log1p(-1e-4))
+    return np.asarray(own - np.log1p(-np.exp(own)), np.float64)
+
+
+def surer_of_second(plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> tuple[IntArray, FloatArray]:
+    """Of which records both versions were heard, and how much surer the suspect is of their labels on the second.
+
+    Args:
+        plan: weighs two versions of each record, one after the other.
+        answers: as `Scheme.weigh` is given them.
+        scores: the same; without them an answer counts one.
+    """
+    asked = len(answers) // 2 * 2
+    labels, said = plan.labels[:asked], answers[:asked]
+    sure = (said == labels).astype(np.float64) if scores is None else odds(scores[:asked], labels)
+    heard = np.flatnonzero((said.reshape(-1, 2) >= 0).all(axis=1))
+    return heard, (sure[1::2] - sure[::2])[heard]
 
 
 def like_records(images: npt.NDArray[Any], records: npt.NDArray[Any], first: bool) -> npt.NDArray[Any]:

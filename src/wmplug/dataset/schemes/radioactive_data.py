@@ -18,7 +18,7 @@ from scipy.special import betainc, ndtri
 
 from wmplug import combination, plugins
 from wmplug.dataset.records import Changes, Record
-from wmplug.dataset.schemes import DatasetScheme, Sample, like_records
+from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, odds, surer_of_second
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.schemes import Task
@@ -29,7 +29,6 @@ from wmplug.watermark import Watermark
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 REFERENCE = "wmplug.adapters.gradients:Reference"
-_SURE = 3.0  # log odds beyond which one picture says no more
 
 
 @dataclass(frozen=True)
@@ -95,21 +94,18 @@ class RadioactiveData(DatasetScheme):
             material={
                 "directions": directions,
                 "network": self.network,
-                "odds": np.diff(_odds(said, np.repeat(own, 2)).reshape(-1, 2))[:, 0],
+                "odds": np.diff(odds(said, np.repeat(own, 2)).reshape(-1, 2))[:, 0],
             },
         )
 
     def weigh(self, plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
         """How much surer the suspect is of the label on the plus side than on minus, beyond what the reference is."""
-        asked = len(answers) // 2 * 2
-        labels, said = plan.labels[:asked], answers[:asked]
-        sure = (said == labels).astype(np.float64) if scores is None else _odds(scores[:asked], labels)
-        heard = np.flatnonzero((said.reshape(-1, 2) >= 0).all(axis=1))
-        more, known = (sure[1::2] - sure[::2])[heard], plan.material["odds"][heard]
+        heard, more = surer_of_second(plan, answers, scores)
+        known = plan.material["odds"][heard]
         # As far as the suspect follows the reference at all.
         more = more - known * float(more @ known) / max(float(known @ known), 1e-9)
         found = np.zeros(plan.signs)
-        found[heard] = np.clip(more, -_SURE, _SURE)
+        found[heard] = np.clip(more, -SURE, SURE)
         return found
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
@@ -157,12 +153,6 @@ def _trained(pictures: Array, labels: IntArray, classes: int) -> Array:
 def _isotropic(stream: KeyStream, count: int, size: int) -> npt.NDArray[np.float32]:
     normal = ndtri(np.clip(stream.uniform(count, size), 2**-53, 1 - 2**-53))
     return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True), np.float32)
-
-
-def _odds(scores: Array, labels: IntArray) -> FloatArray:
-    """Log odds of the labels: near certainty, probabilities hardly move."""
-    own = np.clip(scores[np.arange(len(labels)), labels].astype(np.float64), math.log(1e-4), math.log1p(-1e-4))
-    return np.asarray(own - np.log1p(-np.exp(own)), np.float64)
 
 
 @dataclass(frozen=True)

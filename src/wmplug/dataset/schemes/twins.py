@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Record
-from wmplug.dataset.schemes import DatasetScheme, Sample, like_records
+from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, surer_of_second
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.schemes import Task
@@ -24,7 +24,6 @@ from wmplug.triggers import SIGN, Inputs, IntArray, TriggerPlan, TriggerSet
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
-_SURE = 3.0  # log odds beyond which one record says no more
 
 
 @dataclass(frozen=True)
@@ -117,18 +116,10 @@ class Twins(DatasetScheme):
 
     def weigh(self, plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
         """How much more likely the suspect finds the record's label of the second version than of the first."""
-        asked = len(answers) // 2 * 2
-        labels, said = plan.labels[:asked], answers[:asked]
-        if scores is None:
-            sure = (said == labels).astype(np.float64)
-        else:
-            own = np.clip(scores[np.arange(asked), labels], np.log(1e-4), np.log1p(-1e-4))
-            sure = own - np.log1p(-np.exp(own))  # the odds of the label: beyond half, probabilities hardly move
+        heard, more = surer_of_second(plan, answers, scores)
         found = np.zeros(plan.signs)
-        heard = np.flatnonzero((said.reshape(-1, 2) >= 0).all(axis=1))
-        more = (sure[1::2] - sure[::2])[heard]
         if len(heard):  # one version may be easier for everybody
-            found[heard] = np.clip(more - np.median(more), -_SURE, _SURE)
+            found[heard] = np.clip(more - np.median(more), -SURE, SURE)
         return found
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
