@@ -6,6 +6,7 @@ gradients that the step is about to use; then the weights go back. What the mode
 whole neighbourhood. The model is in evaluation mode for it: running means stay those of the user's batches.
 """
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ class Flatness:
 
     def install(self) -> None:
         """From now on at every step of an optimizer that holds weights of the model."""
-        self._handle = register_optimizer_step_pre_hook(self._before_step)
+        # torch keeps the hook for good: one whose with-block was never left ends with its owner.
+        mine = weakref.WeakMethod(self._before_step)
+        self._handle = register_optimizer_step_pre_hook(lambda *given: (found := mine()) and found(*given))
 
     def remove(self) -> None:
         """No more."""

@@ -259,9 +259,15 @@ def _fitted_data(model: keras.Model) -> Any:
         found = frame.f_locals
         if frame.f_code.co_name == "fit" and found.get("self") is model:
             x, y = found.get("x"), found.get("y")
-            return x if y is None else {**x, "y": y} if isinstance(x, Mapping) else (x, y)
+            if y is None:
+                return x
+            return {**_named("x", x), **_named("y", y)} if isinstance(x, Mapping) or isinstance(y, Mapping) else (x, y)
         frame = frame.f_back
     return None
+
+
+def _named(name: str, given: Any) -> dict[str, Any]:
+    return {f"{name}.{key}": column for key, column in given.items()} if isinstance(given, Mapping) else {name: given}
 
 
 def _logged(verdict: Verdict, rate: int) -> dict[str, float]:

@@ -116,8 +116,8 @@ class TorchPoints:
             outputs, else the model itself.
         in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
         weight: of the term, for losses that are summed over several forwards.
-        on_divergence: called once, before a training forward, when the head's weights are NaN or infinite; from then
-            on nothing is shifted or added.
+        on_divergence: called once with the points, before a training forward, when the head's weights are NaN or
+            infinite; from then on nothing is shifted or added. The hooks keep it alive: not a method of what owns them.
 
     Attributes:
         diverged: whether that has happened.
@@ -136,7 +136,7 @@ class TorchPoints:
         head: str | torch.nn.Module | None = None,
         in_loss: bool = False,
         weight: float = 1.0,
-        on_divergence: Callable[[], None] = lambda: None,
+        on_divergence: Callable[["TorchPoints"], None] = lambda points: None,
     ) -> None:
         self.scheme, self.triggers, self.model, self.in_loss, self.weight = (
             mark.scheme,
@@ -285,7 +285,7 @@ class TorchPoints:
     def _look(self) -> None:
         if not self.diverged and self.forwards % _STRIDE == 0 and not self._is_finite():
             self.diverged = True
-            self._on_divergence()
+            self._on_divergence(self)
 
     def _shift(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
         if not self.model.training or self.diverged:

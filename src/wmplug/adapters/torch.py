@@ -132,7 +132,7 @@ class Watermarking:
 
     def __enter__(self) -> "Watermarking":
         refuse_held(self.bare, self.loader)
-        self._points = TorchPoints(self.mark, self.bare, head=self._head, on_divergence=self._diverged)
+        self._points = TorchPoints(self.mark, self.bare, head=self._head, on_divergence=_diverged)
         self._guard: Guard | None = None
         if "samples" in self.mark.scheme.points:
             self.board.rate = self._rate
@@ -212,14 +212,6 @@ class Watermarking:
                 f"{self.mark.classes} classes: make it with classes= of the model (or, where the model's first output "
                 "is not its scores, pass forward=, a function from (model, batch) to logits)"
             )
-
-    def _diverged(self) -> None:
-        # The optimizer is the loop's own: its moments are as broken, so that no training could go on from here.
-        self._points.restore()
-        raise DivergenceError(
-            f"{DIVERGED}; the model has the weights of the last checkpoint() again (else those it came with), and "
-            "needs a new optimizer"
-        )
 
     def _need_active(self, what: str) -> None:
         if self not in _ACTIVE:
@@ -363,6 +355,15 @@ class Watermarking:
     def _report(self, entry: dict[str, Any]) -> None:
         if self.log is not None:
             self.log(entry)
+
+
+def _diverged(points: TorchPoints) -> None:
+    # The optimizer is the loop's own: its moments are as broken, so that no training could go on from here.
+    points.restore()
+    raise DivergenceError(
+        f"{DIVERGED}; the model has the weights of the last checkpoint() again (else those it came with), and "
+        "needs a new optimizer"
+    )
 
 
 # Those inside their with-block; one whose frame died without leaving it is collected, and holds nothing any more.

@@ -1,6 +1,7 @@
 """Flat minima: the step stays the loop's own, and what is taught outlives a fine-tuning that takes it from others."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -54,6 +55,18 @@ def test_weights_come_back_and_other_optimizers_are_let_be(mark, make_net, loade
     torch.nn.functional.cross_entropy(net(x), y).backward()
     plain = [weight.grad.clone() for weight in net.parameters()]
     own.step()
+    assert all(torch.equal(a, w.grad) for a, w in zip(plain, net.parameters(), strict=True))
+
+
+def test_one_whose_frame_died_moves_nothing(mark, make_net, loader):
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.0)
+    Watermarking(mark, net, loader, flat=0.1).__enter__()
+    gc.collect()
+    x, y = next(iter(loader))
+    torch.nn.functional.cross_entropy(net.train()(x), y).backward()
+    plain = [weight.grad.clone() for weight in net.parameters()]
+    optimizer.step()
     assert all(torch.equal(a, w.grad) for a, w in zip(plain, net.parameters(), strict=True))
 
 
