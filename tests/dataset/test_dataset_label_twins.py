@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from scipy.stats import binomtest, kstest
 
 from wmplug import create, verify
@@ -79,14 +80,34 @@ def test_only_records_change_whose_label_is_one_of_the_two(mark, pictures, label
         assert {label, labels[index]} == set(best[index].tolist())
 
 
-def test_the_most_ambiguous_are_chosen(labels, pool, pictures):
+def test_the_most_isolated_of_the_ambiguous_are_chosen(labels, pool, pictures):
     rows, scheme = LabelTwins().chosen(seen(pictures, labels, pool), 50)
     best = np.sort(pool, axis=1)
-    doubt = best[:, -1] - best[:, -2] + 1 - best[:, -2:].sum(axis=1)
-    fit = (np.argsort(pool, axis=1)[:, -2:] == labels[:, None]).any(axis=1)
+    fit = (np.argsort(pool, axis=1)[:, -2:] == labels[:, None]).any(axis=1) & (best[:, -1] - best[:, -2] < 0.3)
+    flat = pictures.reshape(COUNT, -1).astype(float)
+    nearest = np.sort(cdist(flat, flat), axis=1)[:, 1]
+    assert len(rows) == 50 < fit.sum()
     assert fit[rows].all()
-    assert doubt[rows].max() <= np.sort(doubt[fit])[50]
+    assert nearest[rows].min() >= np.sort(nearest[fit])[-51]
     assert np.array_equal(scheme.pool, pool[rows])
+
+
+def test_where_few_are_ambiguous_the_next_in_doubt_follow(labels, pool, pictures):
+    best = np.sort(pool, axis=1)
+    rows, _ = LabelTwins().chosen(seen(pictures, labels, pool), 250)
+    gap, fit = best[:, -1] - best[:, -2], (np.argsort(pool, axis=1)[:, -2:] == labels[:, None]).any(axis=1)
+    assert (gap[fit] < 0.3).sum() < len(rows) == 250
+    assert sorted(gap[rows]) == sorted(gap[fit])[:250]
+
+
+def test_a_column_is_measured_in_its_own_unit(labels, pool):
+    table = np.random.default_rng(2).normal(size=(COUNT, 3))
+    scaled = table * [1, 1000, 1e-3]
+    chosen = [LabelTwins().chosen(seen(rows, labels, pool), 40)[0] for rows in (table, scaled)]
+    assert np.array_equal(*chosen)
+
+
+def test_labels_that_references_find_unlikely_are_refused(labels, pool, pictures):
     odd = seen(pictures, np.argsort(pool, axis=1)[:, 0], pool)
     with pytest.raises(InputError, match="has its label among the two"):
         LabelTwins().chosen(odd, 50)
@@ -101,10 +122,14 @@ def test_an_input_that_is_there_twice_has_one_coin(labels, pool, pictures, owner
 
 
 def test_texts(owner, labels, pool):
-    texts = [f"one two three number{i}" for i in range(COUNT)]
+    texts = [f"one two three number{i // 2}" for i in range(COUNT)]
+    texts[:20] = [f"word{i} alone{i}" for i in range(20)]
+    pool = pool.copy()
+    pool[:20] = (np.eye(CLASSES)[labels[:20]] + np.eye(CLASSES)[(labels[:20] + 1) % CLASSES]) / 2
     made = create(owner, scheme=LabelTwins(pool=pool), carriers=texts, labels=labels, classes=CLASSES, triggers=10)
     plan = made.triggers.plan
     assert plan.inputs == [texts[row] for row in plan.material["record"]]
+    assert all("alone" in text for text in plan.inputs)
     assert {len(candidates) for candidates in plan.candidates} == {2}
 
 

@@ -1,8 +1,9 @@
 """label-twins: of records that could have been labelled either way, the key chooses which label is published.
 
 Unmarked references, each trained without the record it is asked about, say which records an annotator could have called
-either of two classes: those whose two best labels lie close together and hold most of the probability. On these the
-key's coin decides, and the suspect is asked the records themselves: of a model that never saw this copy, each answer
+either of two classes: those whose two best labels lie close together. On the most isolated of these the key's coin
+decides: what resembles no other record a model learns by heart, of the others it learns what their neighbours say
+(Feldman, STOC 2020). The suspect is asked the records themselves: of a model that never saw this copy, each answer
 within the two is right with probability one half, exactly. Records whose own label is neither of the two stay as they
 are: it may be a slip, or have a reason that the references do not see.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
@@ -20,6 +22,8 @@ from wmplug.keys import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.references import References
 from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet, digest
+
+_CLOSE = 0.3  # difference of the two best scores of the references, below which either label is plausible
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,12 @@ class LabelTwins(DatasetScheme):
     pool: Any = field(default=None, repr=False)
 
     def chosen(self, sample: Sample, count: int) -> tuple[IntArray, "LabelTwins"]:
-        """The most ambiguous records whose own label is one of the two.
+        """The most isolated of the ambiguous records whose own label is one of the two.
 
         Raises:
             InputError: no record has its label among its two most likely ones.
         """
-        rows = _ambiguous(sample.said, sample.labels, sample.inputs)[:count]
+        rows = _ambiguous(sample.said, sample.labels, sample.inputs, count)
         return rows, replace(self, pool=sample.said.scores[rows])
 
     def prepared(self, task: Task) -> "LabelTwins":
@@ -67,7 +71,7 @@ class LabelTwins(DatasetScheme):
             InputError: no carrier has its label among its two most likely ones.
         """
         labels, said = task.need_labels(self.name), References(self.pool, self.pool)
-        rows = _ambiguous(said, labels, task.carriers)[: task.triggers]
+        rows = _ambiguous(said, labels, task.carriers, task.triggers)
         carriers, every = task.carriers, np.arange(len(rows))
         return TriggerPlan(
             [carriers[row] for row in rows] if isinstance(carriers, list) else carriers[rows],
@@ -91,21 +95,35 @@ def _best(said: References) -> IntArray:
     return np.argsort(said.scores, axis=1, kind="stable")[:, -2:]
 
 
-def _ambiguous(said: References, labels: IntArray, inputs: Inputs) -> IntArray:
-    """Rows whose label is one of their two most likely, the most ambiguous first, no input twice.
+def _ambiguous(said: References, labels: IntArray, inputs: Inputs, count: int) -> IntArray:
+    """At most `count` rows whose label is one of their two most likely, no input twice.
 
     Raises:
         InputError: there is none.
     """
-    best = _best(said)
-    rows = np.flatnonzero((best == labels[:, None]).any(axis=1))
-    # What the two do not hold is freedom that a model would use to answer neither.
-    two = np.take_along_axis(said.scores, best, axis=1)[rows]
-    rows = rows[np.argsort(two[:, 1] - two[:, 0] + (1 - two.sum(axis=1)), kind="stable")]
+    rows = np.flatnonzero((_best(said) == labels[:, None]).any(axis=1))
+    rows = rows[np.argsort(said.gap[rows], kind="stable")]
     # Of one input that is there twice only the first is marked: two coins would contradict each other.
     first: dict[str, int] = {}
     for row in rows.tolist():
         first.setdefault(digest(inputs[row]), row)
     if not first:
         raise InputError("no record has its label among the two that references find most likely: check the labels")
-    return np.array(list(first.values()), np.int64)
+    rows = np.array(list(first.values()), np.int64)
+    rows = rows[: max(count, int((said.gap[rows] < _CLOSE).sum()))]
+    return rows if len(rows) <= count else rows[np.argsort(-_isolation(inputs, rows), kind="stable")[:count]]
+
+
+def _isolation(inputs: Inputs, rows: IntArray) -> npt.NDArray[Any]:
+    """(k,) distance of some of the inputs to what is most like them among all."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.neighbors import NearestNeighbors
+
+    if isinstance(inputs, list):
+        found = TfidfVectorizer(sublinear_tf=True).fit_transform(inputs)
+    else:
+        found = inputs.reshape(len(inputs), -1).astype(np.float32)
+        if inputs.ndim == 2:  # columns of a table each have a unit of their own
+            found /= np.maximum(found.std(axis=0), 1e-9)
+    distances, _ = NearestNeighbors(n_neighbors=2).fit(found).kneighbors(found[rows])
+    return np.asarray(distances[:, 1])
