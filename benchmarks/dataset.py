@@ -147,9 +147,9 @@ def fashion_mnist(options: argparse.Namespace, seed: int) -> None:
     report("another architecture, unmarked", mark, separable(data.own, seed, epochs), data.test)
     report("CNN on half of the records", mark, convolutional(half(marked.data, seed), seed, epochs))
     report("hard-label clone of the CNN", mark, answers_of(clones.cloned(model, data, seed, soft=False)))
-    for scheme, given in (("twins", {"change": "mirror", "share": 0.03}), ("canaries", {"share": 0.002})):
-        other = dataset.mark(data.own, owner(), scheme=scheme, **given)
-        report(f"{scheme}, {100 * given['share']:g} %, no label changed", other.mark, twin)
+    for scheme, share in (("twins", 0.01), ("radioactive-data", 0.01), ("canaries", 0.002)):
+        other = dataset.mark(data.own, owner(), scheme=scheme, share=share)
+        report(f"{scheme}, {100 * share:g} %, no label changed; unmarked", other.mark, twin)
         report(f"{scheme}, CNN", other.mark, convolutional(other.data, seed, epochs), data.test)
 
 

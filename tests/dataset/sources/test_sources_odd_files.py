@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 
 import numpy as np
@@ -65,16 +66,37 @@ def test_a_mark_before_json_lines_stays_in_front(tmp_path):
 def test_blocks_read_as_line_by_line_or_not_at_all(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("any") / "a.csv"
     path.write_bytes(b"text,label\nfirst,x\n" + text.encode())
-    found = []
-    for without in (False, True):
-        with pytest.MonkeyPatch.context() as patch:
-            if without:
-                patch.setitem(sys.modules, "pyarrow", None)
-            try:
-                found.append(_read(path))
-            except InputError as error:
-                found.append(str(error))
-    assert found[0] == found[1]
+    assert _outcome(path, False) == _outcome(path, True)
+
+
+def _outcome(path, without):
+    """What is read, or the message; without pyarrow."""
+    with pytest.MonkeyPatch.context() as patch:
+        if without:
+            patch.setitem(sys.modules, "pyarrow", None)
+        try:
+            return [(np.asarray(read).tolist(), label) for read, label in _read(path)]
+        except InputError as error:
+            return str(error)
+
+
+KINDS = {int: st.integers(-3, 3), float: st.floats(allow_nan=False), str: st.text(max_size=3), bool: st.booleans()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    inputs=st.sampled_from([{"text": "a"}, {"one": 1, "two": 2}, {"one": 1, "two": 2.5}, {"one": 1, "two": True}]),
+    label=st.sampled_from([1, "x", True]),
+    data=st.data(),
+)
+def test_blocks_of_objects_read_as_line_by_line(tmp_path_factory, inputs, label, data):
+    first = {**inputs, "label": label, "id": 7}
+    records = st.fixed_dictionaries({key: KINDS[type(value)] for key, value in first.items()})
+    odd = st.dictionaries(st.sampled_from(list(first)), st.one_of(st.none(), *KINDS.values()))
+    lines = [first, *data.draw(st.lists(records, max_size=5)), *data.draw(st.lists(odd, max_size=1))]
+    path = tmp_path_factory.mktemp("any") / "a.jsonl"
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    assert _outcome(path, False) == _outcome(path, True)
 
 
 @settings(max_examples=60, deadline=None)

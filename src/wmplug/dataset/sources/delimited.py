@@ -17,7 +17,7 @@ import numpy.typing as npt
 from wmplug.dataset.records import Form
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, numbers_of
 from wmplug.errors import InputError
 
 _DELIMITERS = ",;\t|"
@@ -77,7 +77,7 @@ class Delimited(Lines):
         return found
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
-        if (found := _arrow()) is None or not _is_plain(block.data, self._delimiter):
+        if (found := arrow_reader("csv")) is None or not _is_plain(block.data, self._delimiter):
             return None
         arrow, reader = found
         label = [] if self._labelled is None else [self._header[self._labelled]]
@@ -97,9 +97,7 @@ class Delimited(Lines):
         labels = table.column(label[0]).to_pylist() if label else [None] * len(table)
         if self.form == "text":
             return (table.column(chosen[0]).to_pylist() if chosen else []), labels
-        # to_numpy imports pandas
-        columns = [np.from_dlpack(table.column(name).combine_chunks()) for name in chosen]
-        return (np.column_stack(columns) if columns else []), labels
+        return (numbers_of(table, chosen) if chosen else []), labels
 
     def _cells(self, line: int, raw: bytes) -> Any:
         text = decoded(raw, f"{self._file}{line}")
@@ -242,16 +240,6 @@ def _is_plain(data: bytes, delimiter: str) -> bool:
     inside = np.zeros(256, np.bool_)
     inside[[ord(delimiter), ord('"'), NEWLINE, ord("\r")]] = True
     return bool(inside[around[quotes[::2] - 1]].all() and inside[around[quotes[1::2] + 1]].all())
-
-
-def _arrow() -> tuple[Any, Any] | None:
-    """What reads CSV quickly, where it is installed."""
-    try:
-        import pyarrow
-        from pyarrow import csv as reader
-    except ImportError:
-        return None
-    return pyarrow, reader
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wmplug.dataset.records import Form
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, Block, Lines, Places, decoded
+from wmplug.dataset.sources.lines import BOM, Block, Lines, Places, arrow_reader, decoded, numbers_of
 from wmplug.errors import InputError
 
 _SAMPLED = 100
@@ -84,7 +84,39 @@ class JsonLines(Lines):
         return found
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
-        return None
+        if (found := arrow_reader("json")) is None:
+            return None
+        arrow, reader = found
+        kinds = self._kinds(arrow, inputs)
+        if not kinds or None in kinds.values():
+            return None
+        try:
+            table = reader.read_json(
+                arrow.BufferReader(block.data),
+                reader.ReadOptions(use_threads=False, block_size=len(block.data) + 1),
+                reader.ParseOptions(explicit_schema=arrow.schema(kinds.items()), unexpected_field_behavior="ignore"),
+            )
+            if len(table) != len(block.lines) or any(table.column(key).null_count for key in kinds):
+                return None
+            labels = [None] * len(table) if self._of.label is None else table.column(self._of.label).to_pylist()
+            if not inputs:
+                return [], labels
+            text = self.form == "text"
+            return table.column(self._of.inputs[0]).to_pylist() if text else numbers_of(table, self._of.inputs), labels
+        except ValueError:  # the json module says where and what
+            return None
+
+    def _kinds(self, arrow: Any, inputs: bool) -> dict[str, Any]:
+        """Arrow's types of the keys to read, as the first record has them; None for what only Python reads."""
+        types = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
+        chosen = {key: types.get(type(self._first[key])) for key in self._of.inputs} if inputs else {}
+        if self.form == "array" and arrow.float64() in chosen.values():
+            chosen = {key: kind and arrow.float64() for key, kind in chosen.items()}  # 1 is written for 1.0
+        expected = {arrow.string()} if self.form == "text" else {arrow.int64(), arrow.float64()}
+        if not expected >= {*chosen.values()}:
+            return {}
+        label = {} if self._of.label is None else {self._of.label: types.get(type(self._first[self._of.label]))}
+        return {**chosen, **label}
 
     def _cells(self, line: int, raw: bytes) -> Any:
         name = f"{self._file}{line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,20 @@ class Lines(Base):
 
 def _end_of(raw: bytes) -> bytes:
     return b"\r\n" if raw.endswith(b"\r\n") else b"\n"
+
+
+def arrow_reader(kind: str) -> tuple[Any, Any] | None:
+    """pyarrow, and what it reads the format with; None where it is not installed."""
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module(f"pyarrow.{kind}")
+    except ImportError:
+        return None
+
+
+def numbers_of(table: Any, columns: Sequence[str]) -> npt.NDArray[Any]:
+    """(rows, columns) of a table of Arrow, without missing values."""
+    # to_numpy imports pandas
+    return np.column_stack([np.from_dlpack(table.column(name).combine_chunks()) for name in columns])
 
 
 def decoded(raw: bytes, name: str) -> str:
