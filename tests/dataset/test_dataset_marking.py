@@ -13,6 +13,7 @@ import wmplug
 from wmplug import Owner, dataset
 from wmplug.dataset import manifest, marking
 from wmplug.dataset.records import Record
+from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
 from wmplug.register import Register, assets
@@ -96,6 +97,19 @@ def test_copies_lie_in_a_folder_under_their_names(file, owner, tmp_path):
     assert [one["copy"] for one in made.manifests.values()] == ["copy-1", "copy-2", "copy-3"]
     with pytest.raises(InputError, match="there are 3 copies"):
         _ = made.mark
+
+
+@pytest.mark.parametrize(("words", "passes"), [(900, 1), (1500, 2)])
+def test_long_texts_are_read_again_to_be_asked_whole(owner, monkeypatch, words, passes):
+    texts = [f"text {i} " + " ".join(["wet", "dry"][i % 2] for _ in range(words)) for i in range(80)]
+    monkeypatch.setattr(references, "trained", lambda inputs, labels, classes: references.of_labels(labels, classes))
+    source, read = open_source((texts, np.arange(80) % 2)), []
+    records = source.records
+    source.records = lambda progress=None: read.append(1) or records(progress)
+    made = dataset.mark(source, owner, share=0.1)
+    assert len(made.mark.triggers.plan.inputs) == 8
+    assert set(made.mark.triggers.plan.inputs) <= set(texts)
+    assert len(read) == passes
 
 
 @pytest.mark.parametrize("copies", [0, "Anna", [], ["a", "a"], ["a/b"], ["."]])

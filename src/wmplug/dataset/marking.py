@@ -238,12 +238,20 @@ def _small(record: Record) -> Record:
 
 def _whole(source: Source, chosen: list[Record], progress: Progress | None) -> list[Record]:
     """The chosen records with their inputs as they are in the set, in the same order."""
-    wanted = {record.index: place for place, record in enumerate(chosen)}
     found: list[Record] = list(chosen)
+    wanted = {record.index: place for place, record in enumerate(chosen) if not _is_whole(record)}
+    if not wanted:
+        return found
     for record in source.records(progress):
         if record.index in wanted:
             found[wanted[record.index]] = record
     return found
+
+
+def _is_whole(record: Record) -> bool:
+    """Whether a sampled record is for certain as it is in the set: texts that are not long, rows of numbers."""
+    given = record.input
+    return len(given) < _LETTERS if isinstance(given, str) else isinstance(given, np.ndarray) and given.ndim == 1
 
 
 def _inputs(records: list[Record], what: str) -> Inputs:
