@@ -85,10 +85,13 @@ class Flatness:
                 for weight, move in zip(weights, moves, strict=True):
                     weight.add_(move)
             there = self._gradients(weights, rows)
+        # A GradScaler leaves it to fused optimizers to divide by its scale.
+        scale = getattr(optimizer, "grad_scale", None)
+        alpha = self.weight * (1.0 if scale is None else float(scale))
         with torch.no_grad():
             for weight, value, gradient in zip(weights, before, there, strict=True):
                 weight.copy_(value)
-                weight.grad.add_(gradient, alpha=self.weight)  # type: ignore[union-attr]
+                weight.grad.add_(gradient, alpha=alpha)  # type: ignore[union-attr]
 
     def _gradients(self, weights: list[torch.nn.Parameter], rows: Any) -> tuple[torch.Tensor, ...]:
         logits = self._forward(self.model, [self._examples[row] for row in rows.tolist()])

@@ -58,6 +58,24 @@ def test_weights_come_back_and_other_optimizers_are_let_be(mark, make_net, loade
     assert all(torch.equal(a, w.grad) for a, w in zip(plain, net.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_added_does_not_depend_on_a_scale(mark, make_net, loader, fused):
+    (x, y), net, added = next(iter(loader)), make_net(), []
+    for factor in (1.0, 1024.0):
+        net = copy.deepcopy(net)
+        optimizer = torch.optim.SGD(net.parameters(), 1.0, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=factor)
+        before = [weight.detach().clone() for weight in net.parameters()]
+        with Watermarking(mark, net, loader, on_failure="stop", flat=0.1):
+            next(iter(loader))
+            scaler.scale(torch.nn.functional.cross_entropy(net.train()(x), y)).backward()
+            scaler.step(optimizer)
+        added.append([b - weight.detach() for b, weight in zip(before, net.parameters(), strict=True)])
+        net.load_state_dict(dict(zip(net.state_dict(), before, strict=True)))
+    for one, two in zip(*added, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
 def test_one_whose_frame_died_moves_nothing(mark, make_net, loader):
     net = make_net()
     optimizer = torch.optim.SGD(net.parameters(), 0.0)
