@@ -53,7 +53,7 @@ def test_mark_verify_trace_find(terminal, files):
     assert "inconclusive" in terminal("dataset", "verify", "out.csv.wm", "suspects:twin", code=1).stdout
 
     said = terminal("dataset", "mark", "set.csv", "copies", *MARK, "--copies", "Anna,Ben,Carla").stdout
-    assert said.count("630 records, 0 changed, 30 added") == 3
+    assert said.count("630 records of 10 classes, 0 changed, 30 added; 30 draws tell") == 3
     marks = [f"copies/{name}.csv.wm" for name in ("Anna", "Ben", "Carla")]
     traced = terminal.json("dataset", "trace", *marks, "split:leaked")
     assert traced["accused"] == ["Ben"]

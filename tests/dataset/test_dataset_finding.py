@@ -13,6 +13,7 @@ from scipy.stats import binom
 from sklearn.datasets import load_breast_cancer, load_sample_images
 
 import wmplug
+from wmplug import dataset
 from wmplug.dataset.finding import find
 from wmplug.dataset.likeness import Likeness, digest
 from wmplug.dataset.records import Record
@@ -119,6 +120,32 @@ def test_labels_tell_whose_copy_it_is(patches, leaked):
     assert {one.name: one.matches for one in found.held}["licensee 3"] == 60
     assert found.held[3].log10_p == pytest.approx(60 * np.log10(0.5))
     assert find(marks, Pair(*patches)).sources(1e-3) == ()
+
+
+def test_classes_that_the_data_have_not_are_asked_for(owner, table_of_words, tmp_path):
+    made, path = table_of_words
+    rows = path.read_text().splitlines()
+    (tmp_path / "some.csv").write_text("\n".join([rows[0], *(row for row in rows[1:] if not row.endswith("food"))]))
+    with pytest.raises(InputError, match=r"2 classes \(money, sport\), and the marked set has 3"):
+        dataset.find(made.mark, tmp_path / "some.csv", near=False)
+    found = dataset.find(made.mark, tmp_path / "some.csv", near=False, classes=made.manifest["classes"])
+    (held,) = found.held
+    assert 20 < held.draws < 60
+    assert held.matches == held.draws
+    assert held.log10_p == pytest.approx(-held.draws * np.log10(2))
+
+
+@pytest.fixture
+def table_of_words(owner, tmp_path):
+    """A marked table of texts, and where it lies."""
+    draw = np.random.default_rng(0)
+    with (tmp_path / "set.csv").open("w") as file:
+        file.write("text,label\n")
+        for number in range(300):
+            text = " ".join(draw.choice(["red", "blue", "green", "wet", "dry", "cold", "warm"], 8))
+            file.write(f"{text} n{number},{draw.choice(['food', 'money', 'sport'])}\n")
+    made = dataset.mark(tmp_path / "set.csv", owner, out=tmp_path / "out.csv", share=0.2)
+    return made, made.data
 
 
 def test_nobody_is_named_by_chance(owner, patches):

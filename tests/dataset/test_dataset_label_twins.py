@@ -113,12 +113,15 @@ def test_labels_that_references_find_unlikely_are_refused(labels, pool, pictures
         LabelTwins().chosen(odd, 50)
 
 
-def test_an_input_that_is_there_twice_has_one_coin(labels, pool, pictures, owner):
+def test_an_input_that_is_there_twice_keeps_its_labels(labels, pool, pictures, owner):
     twice = pictures.copy()
-    twice[200:] = pictures[:200]
+    twice[300:] = pictures[:100]
     rows, _ = LabelTwins().chosen(seen(twice, labels, pool), COUNT)
-    assert len({twice[row].tobytes() for row in rows}) == len(rows)
-    create(owner, scheme=LabelTwins(pool=pool), carriers=twice, labels=labels, classes=CLASSES, triggers=150)
+    assert 100 <= rows.min() <= rows.max() < 300
+    made = create(owner, scheme=LabelTwins(pool=pool), carriers=twice, labels=labels, classes=CLASSES, triggers=150)
+    assert set(published(made, twice, labels)) <= set(range(100, 300))
+    with pytest.raises(InputError, match="there twice"):
+        LabelTwins().chosen(seen(np.concatenate([pictures[:200]] * 2), labels, pool), 50)
 
 
 def test_texts(owner, labels, pool):

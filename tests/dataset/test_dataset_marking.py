@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from wmplug import Owner, dataset
 from wmplug.dataset import manifest, marking
 from wmplug.dataset.records import Record
 from wmplug.dataset.sources import open_source
-from wmplug.errors import InputError
+from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys import KeyStream
 from wmplug.register import Register, assets
 from wmplug.schemes import references
@@ -76,7 +77,7 @@ def test_a_file_its_manifest_and_its_secret(file, owner, tmp_path):
     # What is public names no record, no draw and no key.
     assert set(made.manifest) == {
         *("kind", "wmplug", "owner", "scheme", "scheme_version", "copy", "share", "records", "changed", "added"),
-        *("watermark", "root", "evidence", "dataset"),
+        *("watermark", "root", "evidence", "dataset", "classes", "draws"),
     }
 
 
@@ -97,6 +98,49 @@ def test_copies_lie_in_a_folder_under_their_names(file, owner, tmp_path):
     assert [one["copy"] for one in made.manifests.values()] == ["copy-1", "copy-2", "copy-3"]
     with pytest.raises(InputError, match="there are 3 copies"):
         _ = made.mark
+
+
+def test_too_few_draws_for_a_proof_are_said(table, owner):
+    with pytest.warns(AmbiguityWarning, match=r"5 draws tell .* at best log10 p = -1\.5"):
+        dataset.mark(table, owner, share=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset.mark(table, owner, share=0.05)
+
+
+class Full:
+    """A source whose disk is full half way."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def write(self, *given):
+        raise InputError("No space left on device")
+
+
+def test_no_copy_is_without_its_secret(file, owner, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="No space"):
+        dataset.mark(Full(open_source(file, label="digit")), owner, out=tmp_path / "out.csv", share=0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv"]
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wmplug.watermark.write_new", full)
+        with pytest.raises(InputError, match=r"out\.csv\.wm was not written: No space"):
+            dataset.mark(file, owner, out=tmp_path / "out.csv", label="digit", share=0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr("wmplug.dataset.manifest.write_new", full)
+        with pytest.raises(InputError, match=r"manifest\.json was not written.*its secret out\.csv\.wm are"):
+            dataset.mark(file, owner, out=tmp_path / "out.csv", label="digit", share=0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv", "out.csv", "out.csv.wm"]
+    with pytest.raises(InputError, match="is no folder"):
+        dataset.mark(file, owner, out=tmp_path / "nowhere" / "out.csv", label="digit")
 
 
 @pytest.mark.parametrize(("words", "passes"), [(900, 1), (1500, 2)])

@@ -134,3 +134,16 @@ def test_p_is_uniform_over_keys(pictures):
 def test_parameters_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Twins(**wrong)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_columns_of_whole_numbers_stay_whole(owner, digits, kind):
+    rows = np.column_stack([digits[0].reshape(len(digits[0]), -1)[:200, 2:5], np.linspace(0, 1, 200)]).astype(
+        np.float64
+    )
+    rows = rows[:, :3].astype(kind) if kind is np.int64 else rows
+    mark = create(owner, scheme="twins", carriers=rows, labels=digits[1][:200], classes=10, triggers=50)
+    versions = np.asarray(mark.triggers.plan.inputs, np.float64)
+    assert np.array_equal(versions[:, :3], np.rint(versions[:, :3]))
+    assert (versions[::2] != versions[1::2]).any(axis=1).all()
+    assert kind is np.int64 or (versions[:, 3] != np.rint(versions[:, 3])).any()

@@ -117,8 +117,9 @@ class TorchPoints:
             what the model answers, else the model itself.
         in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
         weight: of the term, for losses that are summed over several forwards.
-        on_divergence: called once with the points, before a training forward, when the head's weights are NaN or
-            infinite; from then on nothing is shifted or added. The hooks keep it alive: not a method of what owns them.
+        on_divergence: called once with the points, by `look` and now and then before a training forward, when the
+            head's weights are NaN or infinite; from then on nothing is shifted or added. The hooks keep it alive: not a
+            method of what owns them.
 
     Attributes:
         diverged: whether that has happened.
@@ -279,14 +280,16 @@ class TorchPoints:
         if module.training:
             if self.forwards == _PATIENCE:
                 self.finish()
-            self._look()
+            if self.forwards % _STRIDE == 0:
+                self.look()
             self.forwards += 1
             self._inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
             self._labels = labels_in(kwargs)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _look(self) -> None:
-        if not self.diverged and self.forwards % _STRIDE == 0 and not self._is_finite():
+    def look(self) -> None:
+        """Call `on_divergence` if the head's weights are not finite, and have not been found so before."""
+        if self.scheme.points & {"logits", "loss"} and not self.diverged and not self._is_finite():
             self.diverged = True
             self._on_divergence(self)
 

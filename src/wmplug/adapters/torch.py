@@ -162,6 +162,7 @@ class Watermarking:
         self._release()
         if kind is not None:
             return
+        self._points.look()
         self._refuse_unseen()
         self._points.finish()
         if self._guard is not None:
@@ -266,12 +267,14 @@ class Watermarking:
 
         Raises:
             InjectionError: this is outside the with-block.
+            DivergenceError: the scheme takes part in the loss, and the weights are NaN or infinite.
             SuspectError: the model gives another number of classes, or NaN for every trigger.
             VerificationError: the mark was proven before, is not any more, and on_failure is `raise`.
         """
         self._need_active("checkpoint()")
         # Before the look, which counts once it is taken.
         beside = None if path is None or not self._writes() else sidecar.place(Path(path))
+        self._points.look()
         verdict = self._agree(
             self._monitor.look(
                 self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()

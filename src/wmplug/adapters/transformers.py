@@ -244,14 +244,17 @@ class WatermarkCallback(TrainerCallback):
             return
         _remember(run)
         if run.points.diverged:
-            run.points.restore()
             control.should_training_stop = True
-            warnings.warn(
-                f"{DIVERGED}; training stops at step {state.global_step}, and the model has the weights of the "
-                "beginning of the epoch again",
-                InjectionWarning,
-                stacklevel=2,
-            )
+            self._restore(run)
+
+    def _restore(self, run: _Run) -> None:
+        run.points.restore()
+        warnings.warn(
+            f"{DIVERGED}; training stops at step {run.state.global_step}, and the model has the weights of the "
+            "beginning of the epoch again",
+            InjectionWarning,
+            stacklevel=3,
+        )
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -316,6 +319,10 @@ class WatermarkCallback(TrainerCallback):
         if (run := self._run) is None:
             return
         self._run = None
+        if not run.points.diverged:
+            run.points.look()
+            if run.points.diverged:
+                self._restore(run)
         run.points.remove()
         run.points.finish()
         if run.flatness is not None:

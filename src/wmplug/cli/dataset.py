@@ -20,6 +20,9 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE.wm...", help="Waterma
 Text = Annotated[str | None, typer.Option("--text", help="Column of the text, for tables.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column of the label, for tables.")]
 Columns = Annotated[str | None, typer.Option("--columns", help="Columns of the numbers, for tables: a,b,c.")]
+Classes = Annotated[
+    str | None, typer.Option("--classes", help="Names of the classes in the order of their numbers: a,b,c.")
+]
 Alpha = Annotated[float, typer.Option("--alpha", help="Chance of one or more false accusations, at most.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")]
 Preprocess = Annotated[
@@ -62,9 +65,7 @@ def mark(
     text: Text = None,
     label: Label = None,
     columns: Columns = None,
-    classes: Annotated[
-        str | None, typer.Option("--classes", help="Names of the classes in the order of their numbers: a,b,c.")
-    ] = None,
+    classes: Classes = None,
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +95,8 @@ def mark(
         return print_json([{**found, "path": str(made.written[name].data)} for name, found in made.manifests.items()])
     for name, found in made.manifests.items():
         out.print(
-            f"{made.written[name].data}: {found['records']} records, {found['changed']} changed, {found['added']} added"
+            f"{made.written[name].data}: {found['records']} records of {len(found['classes'])} classes, "
+            f"{found['changed']} changed, {found['added']} added; {found['draws']} draws tell"
         )
     err.print("The .wm files are secret: keep them with the register, and publish no more than the manifests.")
 
@@ -165,6 +167,7 @@ def find(
     text: Text = None,
     label: Label = None,
     columns: Columns = None,
+    classes: Classes = None,
     alpha: Alpha = 1e-3,
     as_json: Json = False,
 ) -> None:
@@ -180,6 +183,7 @@ def find(
             text=text,
             label=label,
             columns=_names(columns),
+            classes=_names(classes),
             near=near,
             progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
         )

@@ -136,6 +136,14 @@ def find(
         InputError: no watermark, nothing that can be looked for, or data that cannot be read.
     """
     named, source = _named(marks), _opened(data, text=text, label=label, columns=columns, classes=classes)
+    of_marks, theirs = {mark.classes for mark in named.values()}, source.classes
+    numbers = tuple(map(str, range(len(theirs))))  # say themselves which class they are
+    if classes is None and theirs != numbers and of_marks != {len(theirs)}:
+        raise InputError(
+            f"the data have {len(theirs)} classes ({', '.join(theirs[:8])}), and the marked set has "
+            f"{' or '.join(map(str, sorted(of_marks)))}: give all names in the order in which its manifest has them "
+            "(classes=, --classes)"
+        )
     examples = read_whole(examples, "examples", 0, 10**6, "a number of names, 5 is usual")
     whole: Likeness[int] = Likeness(near=near)
     for record in () if own is None else _opened(own).records():

@@ -1,6 +1,7 @@
 """What may be published of a marked copy: counts and roots, and nothing of which records."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ KIND = "dataset-manifest"
 SUFFIX = ".manifest.json"
 
 
-def of(mark: Watermark, written: Written, committed: dict[str, Any], share: float) -> dict[str, Any]:
+def of(
+    mark: Watermark, written: Written, committed: dict[str, Any], share: float, classes: Sequence[str]
+) -> dict[str, Any]:
     """The manifest of one marked copy, as JSON can hold it.
 
     Args:
@@ -22,6 +25,7 @@ def of(mark: Watermark, written: Written, committed: dict[str, Any], share: floa
         written: what was written.
         committed: `register.assets.dataset` of the copy.
         share: of the records that were to be marked.
+        classes: names in the order of their numbers.
     """
     return {
         "kind": KIND,
@@ -34,6 +38,8 @@ def of(mark: Watermark, written: Written, committed: dict[str, Any], share: floa
         "records": written.count,
         "changed": written.changed,
         "added": written.added,
+        "draws": len(mark.triggers.plan.candidates),
+        "classes": list(classes),
         "watermark": mark.id,
         "root": mark.public["root"],
         "evidence": mark.public["evidence"],

@@ -10,8 +10,10 @@ Memory is that of the sample and the chosen records, however large the set.
 
 import math
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +25,7 @@ from wmplug.dataset import manifest
 from wmplug.dataset.records import Record, Source, Written
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.dataset.sources import open_source
-from wmplug.errors import InputError
+from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys import KeyStream, Owner
 from wmplug.triggers import Inputs, IntArray, read_carriers, read_whole
 from wmplug.watermark import Watermark
@@ -34,6 +36,7 @@ SAMPLE = 20_000
 _SIDE, _LETTERS = 32, 4096  # what references see of a picture, of a text
 _ASKED = 256  # longest side of a picture that a suspect is asked
 _PLAIN = ("L", "RGB", "RGBA")
+_PROOF = -6.0  # log10 p, a little less than what an e-value of a million needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +152,44 @@ def mark(
         place = places[name]
         if place is not None and name:
             place.parent.mkdir(parents=True, exist_ok=True)
-        written[name] = source.write(place, chosen.changes(marks[name].triggers, records, count), progress)
-        manifests[name] = _published(owner, marks[name], written[name], place, float(part))
+        changes = chosen.changes(marks[name].triggers, records, count)
+        with _secret_beside(place, marks[name]):
+            written[name] = source.write(place, changes, progress)
+        manifests[name] = _published(owner, marks[name], written[name], place, float(part), source.classes)
+    _warn_of_few(next(iter(marks.values())))
     return Marked(marks, written, manifests)
+
+
+@contextmanager
+def _secret_beside(place: Path | None, mark: Watermark) -> Iterator[None]:
+    """The watermark lies there before its copy does, and no longer if that fails: no copy is ever without it."""
+    if place is None:
+        yield
+        return
+    secret = _beside(place, ".wm")
+    try:
+        mark.save(secret)
+    except OSError as error:
+        raise InputError(
+            f"{secret} was not written: {error.strerror or error}; nothing was, give another place"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        secret.unlink()
+        raise
+
+
+def _warn_of_few(mark: Watermark) -> None:
+    candidates = mark.triggers.plan.candidates
+    best = -sum(math.log10(len(options)) for options in candidates)
+    if best > _PROOF:
+        warnings.warn(
+            f"{len(candidates)} draws tell whether a model was trained on the copy, and at best log10 p = {best:.1f}: "
+            "for proof raise share=, or mark more records",
+            AmbiguityWarning,
+            stacklevel=3,
+        )
 
 
 def names_of(copies: int | Sequence[str] | None) -> list[str]:
@@ -169,7 +207,7 @@ def names_of(copies: int | Sequence[str] | None) -> list[str]:
     if (
         isinstance(copies, str)
         or not names
-        or not all(isinstance(n, str) and re.fullmatch(r"[\w-][\w. -]*", n) for n in names)
+        or not all(isinstance(n, str) and re.fullmatch(r"\w[\w. -]*", n) for n in names)
     ):
         raise InputError(f"copies={copies!r}: give a number, or names of letters, digits, '.', '_', '-' and spaces")
     if len(set(names)) < len(names):
@@ -293,6 +331,8 @@ def _place(out: str | Path | None, data: Any, name: str) -> Path | None:
     is_file = isinstance(data, (str, Path)) and Path(data).is_file()
     place = Path(out) / (name + (Path(data).suffix if is_file else "")) if name else Path(out)
     taken = place.exists() and not (place.is_dir() and not any(place.iterdir()))
+    if not name and not place.parent.is_dir():
+        raise InputError(f"{place.parent} is no folder: make it, then write {place.name} into it")
     for path in (place, _beside(place, ".wm"), _beside(place, manifest.SUFFIX)):
         if taken or (path != place and path.exists()):
             raise InputError(f"{path} is there already: give a new name or an empty folder, nothing is written over")
@@ -303,14 +343,22 @@ def _beside(place: Path, suffix: str) -> Path:
     return place.with_name(place.name + suffix)
 
 
-def _published(owner: Owner, mark: Watermark, written: Written, place: Path | None, share: float) -> dict[str, Any]:
+def _published(
+    owner: Owner, mark: Watermark, written: Written, place: Path | None, share: float, classes: Sequence[str]
+) -> dict[str, Any]:
     """The manifest; the copy's root goes into the register, manifest and watermark beside the copy."""
     committed = plugins.load("wmplug.register.assets.dataset:dataset")(written.data)
     if mark.register is not None:
         register = plugins.load("wmplug.register:Register").of(owner)
         register.append("dataset.committed", {**committed, "watermark": mark.id}, event_id=f"dataset/{mark.id}")
-    found = manifest.of(mark, written, committed, share)
+    found = manifest.of(mark, written, committed, share, classes)
     if place is not None:
-        mark.save(_beside(place, ".wm"))
-        manifest.save(found, _beside(place, manifest.SUFFIX))
+        path = _beside(place, manifest.SUFFIX)
+        try:
+            manifest.save(found, path)
+        except OSError as error:
+            raise InputError(
+                f"{path} was not written: {error.strerror or error}; the copy {place} and its secret {place.name}.wm "
+                "are whole, and the register knows them: only what would be published is missing"
+            ) from error
     return found

@@ -138,7 +138,7 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
     kind, learners = _learners(own)
     every = join(own, others)
     known = digest([digest(every), digest(labels), str(classes), str(len(own)), kind])
-    return _kept(known, lambda: _cross_fitted(_scaled(every, len(own)), labels, classes, learners))
+    return _kept(known, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
 
 
 def _cross_fitted(every: FloatArray, labels: IntArray, classes: int, learners: Sequence[Learner]) -> References:
@@ -149,7 +149,18 @@ def _cross_fitted(every: FloatArray, labels: IntArray, classes: int, learners: S
         unseen = np.random.default_rng(kind).permutation(len(labels))[fold::_FOLDS]
         mine = np.setdiff1d(np.arange(len(labels)), unseen)
         asked = np.concatenate([unseen, np.arange(len(labels), len(every))])
-        said[number, asked] = learn(every[mine], labels[mine], classes, number)(every[asked])
+        if not len(asked):
+            continue
+        if (labels[mine] == labels[mine][:1]).all():  # nothing to tell apart, and learners refuse
+            said[number, asked] = np.eye(classes, dtype=np.float32)[labels[mine][0]] if len(mine) else 1 / classes
+            continue
+        try:
+            said[number, asked] = learn(every[mine], labels[mine], classes, number)(every[asked])
+        except ValueError as error:
+            raise InputError(
+                f"unmarked references cannot be trained on these {len(labels)} inputs of {len(set(labels.tolist()))} "
+                f"classes ({error}): give more of each class, or pool=, what unmarked models of your own say"
+            ) from error
     return _reduced(said)
 
 
@@ -176,7 +187,7 @@ def clone(inputs: Inputs, answers: IntArray, asked: Inputs, classes: int) -> Int
     Raises:
         InputError: what it is trained with is not installed.
     """
-    every = _scaled(join(inputs, asked), len(inputs))
+    every = scaled(join(inputs, asked), len(inputs))
     _, learners = _learners(inputs)
     model = learners[0](every[: len(inputs)], answers, classes, 0)
     return np.asarray(model(every[len(inputs) :]).argmax(axis=1), np.int64)
@@ -223,6 +234,8 @@ def _linear(words: int, strength: float, inputs: FloatArray, labels: IntArray, c
     from sklearn.pipeline import make_pipeline
 
     rows = np.random.default_rng(seed).integers(0, len(inputs), len(inputs))
+    if (labels[rows] == labels[rows[0]]).all():
+        rows = np.arange(len(inputs))
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, words), max_features=_TERMS, sublinear_tf=True),
         LogisticRegression(C=strength, max_iter=_STEPS),
@@ -246,7 +259,7 @@ def _reduced(said: FloatArray) -> References:
     return References(np.nanmean(said, axis=0), np.nanmean(votes, axis=0))
 
 
-def _scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
+def scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
     """Pictures (n, C, H, W), rows of tables (n, d), by the mean and deviation of the first `own`; texts as they are."""
     if isinstance(every, list):
         return np.array(every, dtype=object)
@@ -254,11 +267,13 @@ def _scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
         every = (
             every[:, None] if every.ndim == 3 else np.moveaxis(every, -1, 1) if every.shape[-1] in (1, 3, 4) else every
         )
-    scaled = every.astype(np.float32)
     axis = None if every.ndim > 2 else 0  # one scale for pictures, one a column for tables
-    scaled -= scaled[:own].mean(axis=axis)
-    scaled /= np.maximum(scaled[:own].std(axis=axis), 1e-9)
-    return scaled
+    with np.errstate(over="ignore"):
+        found = every.astype(np.float32)
+        found = found if np.isfinite(found).all() else every.astype(np.float64)
+        found -= found[:own].mean(axis=axis)
+        found /= np.maximum(found[:own].std(axis=axis), 1e-9)
+    return found.astype(np.float32, copy=False)
 
 
 def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> FloatArray:

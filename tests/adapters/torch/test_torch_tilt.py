@@ -145,6 +145,22 @@ def test_a_training_that_breaks_the_weights_ends_and_gives_them_back(marks, make
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
+@pytest.mark.parametrize("look", [True, False])
+def test_a_break_in_the_last_steps_is_seen_too(marks, make_net, loader, look):
+    net = make_net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+
+    def train_on():
+        with Watermarking(marks[0], net, loader) as marking:
+            breaking(net, *next(iter(loader)), 0, torch.optim.SGD(net.parameters(), 1.0))
+            if look:
+                marking.checkpoint()
+
+    with pytest.raises(DivergenceError, match="those it came with"):
+        train_on()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 def breaking(net, x, y, step, optimizer):
     (torch.nn.functional.cross_entropy(net.train()(x), y) * torch.inf).backward()
     optimizer.step()

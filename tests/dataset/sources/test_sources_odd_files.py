@@ -13,6 +13,7 @@ from PIL import Image
 
 from wmplug.dataset.records import Added, Changes
 from wmplug.dataset.sources import open_source
+from wmplug.dataset.sources.jsonlines import values_in
 from wmplug.dataset.sources.pictures import read_picture, write_like
 from wmplug.errors import InputError
 
@@ -105,6 +106,70 @@ def test_numbers_are_read_to_the_last_digit(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("numbers") / "a.csv"
     path.write_text("a,b,label\n" + "".join(f"{a!r},{b!r},x\n" for a, b in rows))
     np.testing.assert_array_equal([record.input for record in open_source(path).records()], rows)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"price": 4.40, "text": "a", "label": "x"}', '{"price": 4.40, "text": "a", "label": "y"}'),
+        ('{"e": 1E5, "f":1e400, "label":"x", "text":"a"}  ', '{"e": 1E5, "f":1e400, "label":"y", "text":"a"}  '),
+        ('{"id": 1, "id": 44, "label": "x","text": "a"}', '{"id": 1, "id": 44, "label": "y","text": "a"}'),
+        ('{"label": "zzz", "text": "a", "label": "x"}', '{"label": "zzz", "text": "a", "label": "y"}'),
+        (' { "text" : "\\u0061}{\\"" , "label" : "x" , "o":[{}, {"label": "x"}]}',
+         ' { "text" : "\\u0061}{\\"" , "label" : "y" , "o":[{}, {"label": "x"}]}'),
+    ],
+)  # fmt: skip
+def test_of_a_changed_object_the_rest_keeps_its_bytes(tmp_path, line, expected):
+    other = '{"text": "b", "label": "y"}\r\n'
+    (tmp_path / "a.jsonl").write_bytes((other + line + "\n" + other).encode())
+    written = open_source(tmp_path / "a.jsonl").write(tmp_path / "b.jsonl", Changes({1: 1, 2: 1}))
+    assert written.data.read_bytes().decode() == other + expected + "\n" + other
+    assert written.changed == 1
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@given(
+    cells=st.dictionaries(st.text(max_size=5), JSON, max_size=5),
+    style=st.sampled_from([{}, {"indent": 1}, {"ensure_ascii": False}, {"separators": (" ,", " :  ")}]),
+)
+def test_values_stand_where_they_are_said_to(cells, style):
+    text = json.dumps(cells, **style)
+    found = {key: json.loads(text[start:end]) for key, (start, end) in values_in(text).items()}
+    assert json.dumps(found) == json.dumps(cells)
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_line_that_is_no_utf8_is_named_wherever_it_is_wrong(tmp_path, name):
+    line, head = b'{"text": "a", "label": "x", "o": "%s"}\n', b""
+    if name == "a.csv":
+        line, head = b"a,x,%s\n", b"text,label,note\n"
+    (tmp_path / name).write_bytes(head + line % b"ok" + line % b"\xe9" + line % b"ok")
+    with pytest.raises(InputError, match=rf"{name}, line {3 if head else 2} is no UTF-8"):
+        _read(tmp_path / name)
+
+
+@pytest.mark.usefixtures("reader")
+def test_an_object_over_two_lines_is_refused(tmp_path):
+    lines = ['{"text": "a", "label": 0}', '{"text": "b", "label": 1} {"text": "c",', '"label": 1}', ""]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 2 is no JSON"):
+        _read(tmp_path / "a.jsonl")
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("cells", [('"a": 1, "b": 2', '"a": 1.5, "b": 2'), ('"a": [1, 2]', '"a": [1.5, 2]')])
+def test_whole_numbers_and_others_make_rows_of_one_kind(tmp_path, cells):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{{one}, "label": {i}}}\n' for i, one in enumerate(cells)))
+    rows = [record.input for record in open_source(tmp_path / "a.jsonl").records()]
+    assert {row.dtype for row in rows} == {np.dtype(float)}
+    np.testing.assert_array_equal(rows, [[1, 2], [1.5, 2]])
 
 
 def test_blocks_end_between_records_wherever_they_are_cut(monkeypatch, tmp_path):

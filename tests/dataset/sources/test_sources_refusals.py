@@ -29,6 +29,7 @@ BAD = {
         r"key.jsonl, line 3 has no label, and other records have",
     ),
     "null.jsonl": (b'{"text": "a", "label": 1}\n{"text": null, "label": 0}\n', r"null.jsonl, line 2 has None as text"),
+    "first.jsonl": (b'{"text": "a", "label": null}\n{"text": "b", "label": 1}\n', r"first.jsonl, line 1 has no label"),
     "kinds.jsonl": (b'{"text": "a", "label": 1}\n{"text": "b", "label": "x"}\n', r"labels of different kinds"),
     "array.jsonl": (
         b'{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n',

@@ -19,7 +19,7 @@ from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.errors import InputError
 from wmplug.keys import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Task, references
 from wmplug.schemes.references import References
 from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet, digest
 
@@ -96,20 +96,20 @@ def _best(said: References) -> IntArray:
 
 
 def _ambiguous(said: References, labels: IntArray, inputs: Inputs, count: int) -> IntArray:
-    """At most `count` rows whose label is one of their two most likely, no input twice.
+    """At most `count` rows whose label is one of their two most likely, of inputs that are there once.
 
     Raises:
         InputError: there is none.
     """
-    rows = np.flatnonzero((_best(said) == labels[:, None]).any(axis=1))
+    # Of one input that is there twice, two labels would show anybody what was drawn.
+    _, number, times = np.unique([digest(one) for one in inputs], return_inverse=True, return_counts=True)
+    rows = np.flatnonzero((_best(said) == labels[:, None]).any(axis=1) & (times[number] == 1))
+    if not len(rows):
+        raise InputError(
+            "no record that is there once has its label among the two that references find most likely: check the "
+            "labels, and whether all records are there twice"
+        )
     rows = rows[np.argsort(said.gap[rows], kind="stable")]
-    # Of one input that is there twice only the first is marked: two coins would contradict each other.
-    first: dict[str, int] = {}
-    for row in rows.tolist():
-        first.setdefault(digest(inputs[row]), row)
-    if not first:
-        raise InputError("no record has its label among the two that references find most likely: check the labels")
-    rows = np.array(list(first.values()), np.int64)
     rows = rows[: max(count, int((said.gap[rows] < _CLOSE).sum()))]
     return rows if len(rows) <= count else rows[np.argsort(-_isolation(inputs, rows), kind="stable")[:count]]
 
@@ -122,8 +122,6 @@ def _isolation(inputs: Inputs, rows: IntArray) -> npt.NDArray[Any]:
     if isinstance(inputs, list):
         found = TfidfVectorizer(sublinear_tf=True).fit_transform(inputs)
     else:
-        found = inputs.reshape(len(inputs), -1).astype(np.float32)
-        if inputs.ndim == 2:  # columns of a table each have a unit of their own
-            found /= np.maximum(found.std(axis=0), 1e-9)
+        found = references.scaled(inputs, len(inputs)).reshape(len(inputs), -1)
     distances, _ = NearestNeighbors(n_neighbors=2).fit(found).kneighbors(found[rows])
     return np.asarray(distances[:, 1])

@@ -185,11 +185,10 @@ def _jittered(carriers: Array, count: int, jitter: float, stream: KeyStream) -> 
         steps[column] = np.diff(values).min() if len(values) > 1 else 0.0
     if not steps.any():
         raise InputError("every column of the table has one value only: there is nothing to move")
-    whole, signs = carriers.dtype.kind in "iu", 2 * stream.below(2, count * len(steps)).reshape(count, -1) - 1
-    move = jitter * steps * signs
-    if whole:
-        move = np.rint(move)
-    before = 0.0 if whole else 0.5  # half a whole number is none: one version stays as it is
+    whole = (carriers == np.rint(carriers)).all(axis=0)
+    move = jitter * steps * (2 * stream.below(2, count * len(steps)).reshape(count, -1) - 1)
+    move = np.where(whole, np.rint(move), move)
+    before = np.where(whole, 0.0, 0.5)  # half a whole number is none: one version stays as it is
     rows = carriers[:count].astype(np.float64)
     both = np.stack([rows - before * move, rows + (1 - before) * move], axis=1).reshape(2 * count, -1)
     low, high = carriers.min(axis=0).astype(np.float64), carriers.max(axis=0).astype(np.float64)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from wmplug.dataset.records import Changes, Form, Out, Progress, Record, Written
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
-from wmplug.dataset.sources.labels import Labels, Seen, labels_of
+from wmplug.dataset.sources.labels import Labels, Seen, check_label, labels_of
 from wmplug.errors import InputError
 
 
@@ -62,6 +62,8 @@ class Base(ABC):
         if first is None:
             raise InputError(f"{self._place} has no records: give what training reads")
         if first.labels[0] is None:
+            if any(label is not None for label in first.labels):
+                check_label(None, next(iter(first.names)))
             return None
         if self._given is not None:
             return labels_of(first.labels[:1], self._given, numbers=self._numbers)

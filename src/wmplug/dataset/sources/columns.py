@@ -106,7 +106,8 @@ class Columns:
                 f"{name} has {shown} among {', '.join(self.inputs[:8])}, where numbers are needed: fill or drop the "
                 "record, or name the columns of numbers with columns="
             )
-        return row
+        # 1 is written for 1.0, and a row of a set must not differ in kind from the next.
+        return row.astype(np.float64) if row.ndim == 1 and row.dtype.kind in "iu" and not _is_typed(values) else row
 
     def edited(self, cells: Cells, edit: Edit, name: str) -> dict[str, Any]:
         """The cells of a record with another label or input.
@@ -152,6 +153,10 @@ class Columns:
                 f"a record is to be added to {place}, and nobody knows what it has in {', '.join(left[:8])}: choose a "
                 "scheme that adds none, or a set without these columns"
             )
+
+
+def _is_typed(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, (np.ndarray, np.generic)) for value in values)
 
 
 def _is_array_column(values: Sequence[Any]) -> bool:

@@ -78,7 +78,7 @@ class Delimited(Lines):
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
         if (found := arrow_reader("csv")) is None or not _is_plain(block.data, self._delimiter):
-            return None
+            return None  # line by line, which says where and what
         arrow, reader = found
         label = [] if self._labelled is None else [self._header[self._labelled]]
         chosen = [self._header[column] for column in self._inputs] if inputs else []
@@ -232,7 +232,11 @@ def _places(data: bytes, character: bytes) -> Places:
 
 
 def _is_plain(data: bytes, delimiter: str) -> bool:
-    """Whether quotes stand around whole cells, or doubled in them, and no carriage return stands alone."""
+    """Whether it is UTF-8, quotes stand around whole cells, or doubled in them, and no carriage return alone."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
     around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
     quotes, returns = np.flatnonzero(around == ord('"')), np.flatnonzero(around == ord("\r"))
     if len(returns) and (around[returns + 1] != NEWLINE).any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,10 +15,11 @@ import numpy.typing as npt
 from wmplug.dataset.records import Form
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, Block, Lines, Places, arrow_reader, decoded, numbers_of
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, numbers_of
 from wmplug.errors import InputError
 
 _SAMPLED = 100
+_SPACES = re.compile(r"[ \t\r\n]*")
 
 
 class Style(NamedTuple):
@@ -84,7 +86,7 @@ class JsonLines(Lines):
         return found
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
-        if (found := arrow_reader("json")) is None:
+        if (found := arrow_reader("json")) is None or not _is_plain(block):
             return None
         arrow, reader = found
         kinds = self._kinds(arrow, inputs)
@@ -110,11 +112,11 @@ class JsonLines(Lines):
         """Arrow's types of the keys to read, as the first record has them; None for what only Python reads."""
         types = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
         chosen = {key: types.get(type(self._first[key])) for key in self._of.inputs} if inputs else {}
-        if self.form == "array" and arrow.float64() in chosen.values():
-            chosen = {key: kind and arrow.float64() for key, kind in chosen.items()}  # 1 is written for 1.0
         expected = {arrow.string()} if self.form == "text" else {arrow.int64(), arrow.float64()}
         if not expected >= {*chosen.values()}:
             return {}
+        if self.form == "array":
+            chosen = dict.fromkeys(chosen, arrow.float64())  # 1 is written for 1.0
         label = {} if self._of.label is None else {self._of.label: types.get(type(self._first[self._of.label]))}
         return {**chosen, **label}
 
@@ -140,9 +142,11 @@ class JsonLines(Lines):
 
     def _changed(self, raw: bytes, cells: Any, edit: Edit) -> bytes:
         new = self._of.edited(cells, edit, str(self._path))
-        if new == cells:
-            return raw
-        return self._style.dump(new).encode() + raw[len(raw.rstrip(b"\r\n")) :]
+        text, places = raw.decode(), values_in(raw.decode())
+        for key in sorted((key for key in new if new[key] != cells[key]), key=places.__getitem__, reverse=True):
+            start, end = places[key]
+            text = text[:start] + self._style.dump(new[key]) + text[end:]
+        return text.encode()
 
     def _added(self, edit: Edit) -> bytes:
         self._of.refuse_to_add(str(self._path))
@@ -150,6 +154,38 @@ class JsonLines(Lines):
 
     def _style_of_most(self) -> Style:
         return style_of((raw.decode().strip(), cells) for raw, cells in itertools.islice(self._parsed(), _SAMPLED))
+
+
+def _is_plain(block: Block) -> bool:
+    """Whether each record is UTF-8 and stands from brace to brace in its own line."""
+    try:
+        block.data.decode()
+    except UnicodeDecodeError:
+        return False
+    data, last = np.frombuffer(block.data, np.uint8), block.ends - 1
+    for end in (NEWLINE, ord("\r")):  # the end of the file may have neither
+        last = last - (data[last] == end)
+    return bool((data[block.starts] == ord("{")).all() and (data[last] == ord("}")).all())
+
+
+def values_in(text: str) -> dict[str, tuple[int, int]]:
+    """Where the value of each key of an object stands; of a key that is there twice the last, which counts."""
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    found: dict[str, tuple[int, int]] = {}
+    at = text.index("{") + 1
+    while (quote := _next(text, at)) < len(text) and text[quote] == '"':
+        key, behind = decoder.raw_decode(text, quote)
+        start = _next(text, _next(text, behind) + 1)
+        _, end = decoder.raw_decode(text, start)
+        found[key] = start, end
+        at = _next(text, end) + 1
+    return found
+
+
+def _next(text: str, at: int) -> int:
+    """The first place from there on that is no space."""
+    found = _SPACES.match(text, at)
+    return found.end() if found else at
 
 
 def style_of(written: Iterable[tuple[str, Any]]) -> Style:

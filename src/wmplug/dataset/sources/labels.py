@@ -9,6 +9,7 @@ from typing import Any
 from wmplug.errors import InputError
 
 CLASSES_AT_MOST = 100_000
+_FEW, _SPARSE = 1000, 10
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def check_label(value: Any, name: str) -> None:
 def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, numbers: bool = True) -> Labels:
     """Classes out of the different labels of a set.
 
-    Whole numbers from 0 on, also where they are written as text, are class numbers already. Anything else is numbered
-    in ascending order.
+    Whole numbers from 0 on, also where they are written as text, are class numbers already, unless they are large and
+    most of them are missing. Anything else is numbered in ascending order.
 
     Args:
         values: different labels, as the set writes them; with `classes` one of them is enough.
@@ -141,11 +142,16 @@ def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, nu
         return Labels(names, names if kind is str else tuple(map(_cast(kind), names)))
     if kind is bool:
         return Labels(("False", "True"), (False, True))
-    if numeric and distinct and min(map(int, distinct)) >= 0 and max(map(int, distinct)) < CLASSES_AT_MOST:
+    if numeric and distinct and min(map(int, distinct)) >= 0 and _counted(max(map(int, distinct)) + 1, len(distinct)):
         upto = range(max(map(int, distinct)) + 1)
         return Labels(tuple(map(str, upto)), tuple(map(kind, upto)))
     ordered = sorted(distinct, key=int) if numeric else sorted(distinct)
     return Labels(tuple(str(int(value)) if numeric else value for value in ordered), tuple(ordered))
+
+
+def _counted(upto: int, different: int) -> bool:
+    """Whether numbers below `upto` count classes; codes, such as of postal districts, leave most of them out."""
+    return upto <= _FEW or upto <= min(_SPARSE * different, CLASSES_AT_MOST)
 
 
 def _cast(kind: type) -> Any:

@@ -149,16 +149,15 @@ class Lines(Base):
                 for block in self._blocks(file):
                     view, done = memoryview(block.data), 0
                     if len(block.lines):
-                        growing.at = int(block.lines[0])
+                        growing.at = int(block.lines[0])  # and nothing nearer to a record that was chosen
                     if count == 0 and len(block.lines):
                         copied.write(view[: (done := int(block.starts[0]))])
                         self._add(copied, edits.after(-1), _end_of(block.data[: block.ends[0]]))
                     for index in edits.within(count, count + len(block.lines)):
                         place = index - count
                         start, end = int(block.starts[place]), int(block.ends[place])
-                        growing.at = int(block.lines[place])
                         copied.write(view[done:start])
-                        self._write_edited(copied, block.data[start:end], growing.at, index, edits)
+                        self._write_edited(copied, block.data[start:end], int(block.lines[place]), index, edits)
                         done = end
                     copied.write(view[done:])
                     count += len(block.lines)
