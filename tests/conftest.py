@@ -90,5 +90,5 @@ def tilt(digits):
 
     images, labels = digits
     learners = [functools.partial(references._perceptron, layers) for layers in references._LAYERS]
-    found = references._cross_fitted(references._scaled(images, len(images)), labels, 10, learners)
+    found = references._cross_fitted(references.scaled(images, len(images)), labels, 10, learners)
     return Tilt(delta=1.0, directions=12, blends=2000, pool=np.stack([found.scores, found.votes]))

@@ -74,7 +74,8 @@ class Watermark:
 
         A clone gives itself away most on the inputs it was trained on, and these passed through the API that it was
         cloned from. Of all that is given, the inputs that unmarked references find most ambiguous are asked. The
-        p-value stays exact if what is given was not chosen by the suspect's answers and the key: give a whole log.
+        p-value stays exact if what is given was not chosen by the suspect's answers and the key: give a whole log, and
+        as pool= only models that were chosen before, of which the result's public line has a digest.
         The result is for verifying; it is not saved, and a notary asks the committed questions.
 
         Args:
@@ -93,7 +94,8 @@ class Watermark:
                 raise InputError(f"{what}= are others than the watermark was made from: references learn from the same")
         task = Task(inputs, form, natural, self.classes, self.public["triggers"], self.preprocess)
         plan = self.scheme.asking(self.triggers.plan, task, queries, pool)
-        public = {**self.public, "queries": digest(read_carriers(queries, "queries=")[0])}
+        heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
+        public = {**self.public, "queries": digest(read_carriers(queries, "queries=")[0]), "references": digest(heard)}
         return dataclasses.replace(self, triggers=dataclasses.replace(self.triggers, plan=plan), public=public)
 
     def signing_seed(self) -> bytes:

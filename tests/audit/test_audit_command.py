@@ -19,8 +19,12 @@ import torch
 
 from wmplug.audit import digits
 
-network = digits.network()
-twin = digits.network
+torch.manual_seed(0)
+network, other = digits.network(), digits.network()
+
+
+def twin():
+    return other
 
 
 def setting():
@@ -98,3 +102,20 @@ def test_the_key_of_the_laboratory_is_no_owners(tmp_path):
     made = laboratory.mark("random-label")
     stranger = Owner.create(tmp_path / "register", name="digits", passphrase=PASSPHRASE, scrypt_n=2**10)
     assert made.public["owner"]["commitment"] != stranger.commitment
+
+
+def test_what_is_wrong_is_said_before_anything_is_trained(audit, tmp_path, monkeypatch):
+    monkeypatch.setattr(laboratory, "trained", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "sus.py").write_text(OWN + "\n\ndef bad():\n    raise RuntimeError('boom')\n")
+    for words, says in [
+        (["--attack", "nope"], "there is no attack 'nope'"),
+        (["--attack", "fp16", "--attack", "fp16"], "each once"),
+        (["--out", tmp_path / "file"], "is a file"),
+        (["--twin", "sus:twin"], "give FILE.wm first"),
+        (["--sweep", "delta", "--attack", "int8"], "takes --values"),
+        (["--sweep", "delta", "--values", "-1,.3"], "above 0 and up to 5"),
+        (["--sweep", "delta", "--values", ".3,.3"], "each once"),
+        (["x.wm", "sus:network", "--data", "sus:bad"], "RuntimeError: boom"),
+    ]:
+        assert says in " ".join(audit(*words, code=2).stderr.split()), words

@@ -136,7 +136,7 @@ def test_an_interrupted_audit_goes_on(mark, model, setting, tmp_path):
     assert report["counted"].log10_p == pytest.approx(report["own model"].log10_p)
 
 
-@pytest.mark.parametrize("what", ["model", "setting", "mark"])
+@pytest.mark.parametrize("what", ["model", "setting", "mark", "preprocess"])
 def test_a_stale_cell_is_not_used(mark, model, setting, tmp_path, what, monkeypatch):
     counted = Counted()
     run(mark, model, setting, [counted.attack], folder=tmp_path)
@@ -144,6 +144,8 @@ def test_a_stale_cell_is_not_used(mark, model, setting, tmp_path, what, monkeypa
         model = laboratory.network()
     elif what == "setting":
         setting = dataclasses.replace(setting, tuning_epochs=3)
+    elif what == "preprocess":
+        mark = dataclasses.replace(mark, preprocess=lambda x, y: (1 - laboratory.example(x, y)[0], y))
     else:
         mark = dataclasses.replace(mark, id="0" * 32)
     run(mark, model, setting, [counted.attack], folder=tmp_path)
@@ -160,6 +162,40 @@ def test_an_attack_that_cannot_be_made_is_said_to_be_so_and_tried_again(mark, mo
     assert [file.name[:4] for file in (tmp_path / "cells").iterdir()] == ["int8"]
     assert Report.from_json(report.to_json()) == report
     report.draw(tmp_path / "audit.png")
+
+
+def raising(model, setting, seed):
+    raise ZeroDivisionError("of my own")
+
+
+def giving_none(model, setting, seed):
+    return None
+
+
+def test_attacks_of_ones_own_that_fail_leave_the_others(mark, model, setting):
+    broken = [Attack("mine", "removal", "breaks", raising), Attack("none", "removal", "gives nothing", giving_none)]
+    report = run(mark, model, setting, [*broken, "fp16"])
+    assert "attack 'mine' failed (ZeroDivisionError: of my own)" in str(report)
+    assert "attack 'none' failed (AttributeError" in str(report)
+    assert report["fp16"].state == "proven"
+
+
+def test_a_cell_that_is_damaged_is_made_anew(mark, model, setting, tmp_path):
+    whole = run(mark, model, setting, ["fp16"], folder=tmp_path)
+    (file,) = (tmp_path / "cells").iterdir()
+    for damage in ("{", "[]", "{}", file.read_text().replace('"seed"', '"sead"')):
+        file.write_text(damage)
+        with pytest.warns(UserWarning, match=f"{file.name} is no cell"):
+            assert run(mark, model, setting, ["fp16"], folder=tmp_path) == whole
+
+
+def test_a_name_is_no_path(mark, model, setting, tmp_path):
+    attack = Attack("../../a b/ü", "removal", "does nothing", Counted())
+    for _ in range(2):
+        run(mark, model, setting, [attack], folder=tmp_path / "audit")
+    assert attack.function.calls == [0]
+    assert len(list((tmp_path / "audit" / "cells").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["audit"]
 
 
 def test_a_rivals_own_mark_may_be_the_other_key(mark, model, setting, rival, digits):

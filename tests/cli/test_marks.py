@@ -10,6 +10,8 @@ from PIL import Image
 
 import wmplug
 from wmplug.cli import sheet
+from wmplug.cli.marks import read_parameters
+from wmplug.errors import InputError
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -266,3 +268,9 @@ def test_kind_of_another_file_is_named(terminal, owner):
 def test_help_names_every_exit_code(terminal):
     said = " ".join(terminal("--help").stdout.split())
     assert all(f"{code} " in said for code in (0, 1, 2, 70, 130))
+
+
+def test_a_parameter_that_may_be_a_word(terminal):
+    assert read_parameters("tilt", ["delta=auto", "directions=12"]) == {"delta": "auto", "directions": 12}
+    with pytest.raises(InputError, match="float is needed"):
+        read_parameters("tilt", ["delta=much"])

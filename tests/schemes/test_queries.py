@@ -18,7 +18,7 @@ def pool(digits):
     """Unmarked models of pictures: functions that give probabilities."""
     images, labels = digits
     learners = [functools.partial(references._perceptron, layers) for layers in references._LAYERS]
-    inputs = references._scaled(images, len(images))
+    inputs = references.scaled(images, len(images))
     rows = [np.random.default_rng(seed).integers(0, len(images), 900) for seed in range(3)]
     models = [learn(inputs[r], labels[r], 10, i) for i, (learn, r) in enumerate(zip(learners, rows, strict=True))]
     mean, deviation = float(images.mean()), float(images.std())
@@ -78,6 +78,15 @@ def test_the_key_and_what_is_taught_stay_as_they_are(marks, asking):
         assert mark.id == other.id
         assert len(mark.lessons()) == len(other.lessons()) == 100
         assert len(other.triggers.plan.weighed) == 900
+
+
+def test_what_was_said_by_references_is_bound(asking, marks, digits, pool):
+    images, labels = digits
+    given = {"carriers": images[KEPT], "labels": labels[KEPT]}
+    same, others = (marks[0].with_queries(images[LOGGED], pool=some, **given) for some in (pool, pool[:2]))
+    assert same.public == asking[0].public
+    assert others.public["queries"] == same.public["queries"]
+    assert others.public["references"] != same.public["references"]
 
 
 def test_a_watermark_of_triggers_and_tilt_keeps_its_triggers(owner, digits, pool):

@@ -8,10 +8,24 @@ An attack is a function of (model, setting, seed); `ATTACKS` is the table of tho
 scikit-learn and, for pictures, matplotlib: pip install 'wmplug[audit]'.
 """
 
-from wmplug.audit.attacks import ATTACKS, FULL, QUICK, Attack
+from wmplug.audit.attacks import ATTACKS, FULL, QUICK, Attack, chosen
 from wmplug.audit.grid import run
 from wmplug.audit.report import Cell, Report, Row
 from wmplug.audit.setting import Setting
 from wmplug.audit.sweep import Point, Sweep, sweep
 
-__all__ = ["ATTACKS", "FULL", "QUICK", "Attack", "Cell", "Point", "Report", "Row", "Setting", "Sweep", "run", "sweep"]
+__all__ = [
+    "ATTACKS",
+    "FULL",
+    "QUICK",
+    "Attack",
+    "Cell",
+    "Point",
+    "Report",
+    "Row",
+    "Setting",
+    "Sweep",
+    "chosen",
+    "run",
+    "sweep",
+]

@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import json
 import pickle
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from wmplug.verification import verify
 from wmplug.watermark import Watermark
 
 Progress = Callable[[int, int], None]
+_COMPARED = 8  # inputs, which tell whether preprocess= is the same
 
 
 def run(
@@ -80,10 +83,10 @@ def run(
     court = _Court.of(mark, rival, setting, model)
     known = type(mark.scheme).restore(mark.scheme.parameters())
     setting = dataclasses.replace(setting, scheme=known, make=None)
-    shelf = _Shelf(None if folder is None else Path(folder) / "cells", _identity(court, model, setting))
     own = court.judge(OWN_MODEL, OWN, 0, model)
     if own.failed is not None:
         raise SuspectError(own.failed)
+    shelf = _Shelf(None if folder is None else Path(folder) / "cells", _identity(court, model, setting))
     others = [court.judge(name, CONTROL, 0, control) for name, control in controls.items()]
     made = {job: cell for job in jobs if (cell := shelf.take(job)) is not None}
     fresh = [job for job in jobs if job not in made]
@@ -186,6 +189,8 @@ def other_key(mark: Watermark) -> Watermark:
 def _identity(court: _Court, model: nn.Module, setting: Setting) -> str:
     """What a cell depends on beside attack and seed, as a digest."""
     facts: dict[str, Any] = {"version": __version__, "mark": court.mark.id, "rival": court.rival.id}
+    asked = court.mark.triggers.samples(_COMPARED)
+    facts["questions"] = [court.mark.public.get("queries"), digest(to_numpy(prepared(asked, court.mark.preprocess)))]
     facts["model"] = {name: digest(to_numpy(value)) for name, value in model.state_dict().items()}
     for field in dataclasses.fields(setting):
         value = getattr(setting, field.name)
@@ -207,7 +212,13 @@ class _Shelf:
 
     def take(self, job: Job) -> Cell | None:
         file = self._file(job)
-        return Cell.from_dict(json.loads(file.read_bytes())) if file is not None and file.is_file() else None
+        if file is None or not file.is_file():
+            return None
+        try:
+            return Cell.from_dict(json.loads(file.read_bytes()))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            warnings.warn(f"{file} is no cell of an audit ({error}): its attack is made anew", stacklevel=4)
+            return None
 
     def put(self, job: Job, cell: Cell) -> None:
         file = self._file(job)
@@ -217,8 +228,8 @@ class _Shelf:
             write_new(file, json.dumps(cell.to_dict(), indent=1).encode(), 0o644)
 
     def _file(self, job: Job) -> Path | None:
-        name = f"{job[0].name}-{job[1]}"
-        return self.folder and self.folder / f"{name}-{digest(f'{self.identity} {name}')[:16]}.json"
+        name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', job[0].name)}-{job[1]}"
+        return self.folder and self.folder / f"{name}-{digest(f'{self.identity} {job[0].name}-{job[1]}')[:16]}.json"
 
 
 def _suspects(
@@ -248,9 +259,15 @@ def _suspects(
 
 def _made(attack: Attack, model: nn.Module, setting: Setting, seed: int) -> nn.Module | WmplugError:
     try:
-        return attack(model, setting, seed)
+        suspect = attack(model, setting, seed)
     except WmplugError as error:
         return error
+    # An attack, or an architecture, of the user's own may raise whatever it likes; the others go on.
+    except Exception as error:
+        return SuspectError(f"attack {attack.name!r} failed ({type(error).__name__}: {error})")
+    if not isinstance(suspect, nn.Module):
+        return SuspectError(f"attack {attack.name!r} gave a {type(suspect).__name__}: it returns a torch module")
+    return suspect
 
 
 # What a worker process was given.

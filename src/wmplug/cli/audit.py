@@ -14,7 +14,7 @@ from wmplug.errors import InputError, PluginError
 from wmplug.keys import write_new
 
 if TYPE_CHECKING:
-    from wmplug.audit import Report, Setting, Sweep
+    from wmplug.audit import Attack, Report, Setting, Sweep
     from wmplug.watermark import Watermark
 
 _SWEPT = "delta"
@@ -57,9 +57,15 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Attack a marked model: which copies would still be found out, at what accuracy?"""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file: name a folder")
     if sweep is not None:
         if file is not None:
             raise InputError("--sweep trains models of its own: leave FILE.wm out; --data gives a Setting with make=")
+        if quick or full or attacks or twin or preprocess or workers > 1:
+            raise InputError(
+                "--sweep clones what it trained, and takes --values, --seeds, --scheme, --data and --out alone"
+            )
         report: Report | Sweep = _swept(sweep, values, data, scheme, seeds)
         name = "sweep"
     else:
@@ -67,8 +73,10 @@ def audit(
             raise InputError("--quick, --full and --attack exclude each other: give one of them")
         if file is not None and (model is None or data is None):
             raise InputError("an audit of FILE.wm takes MODEL, its torch model, and --data, what the thief has")
+        if file is None and (model or data or twin or preprocess):
+            raise InputError("MODEL, --data, --twin and --preprocess belong to a mark of yours: give FILE.wm first")
         audits = _module("audit")
-        wanted = attacks or (audits.FULL if full else audits.QUICK)
+        wanted = audits.chosen(attacks or (audits.FULL if full else audits.QUICK))
         given = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
         report, name = _audited(wanted, seeds, folder, workers, *given), "audit"
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +90,14 @@ def audit(
 
 
 def _audited(
-    attacks: Sequence[str], seeds: int, folder: Path, workers: int, mark: Any, model: Any, setting: Any, controls: Any
+    attacks: "Sequence[Attack]",
+    seeds: int,
+    folder: Path,
+    workers: int,
+    mark: Any,
+    model: Any,
+    setting: Any,
+    controls: Any,
 ) -> "Report":
     with progress("Attacking", len(attacks) * seeds) as shown:
         found: Report = _module("audit").run(
@@ -125,6 +140,8 @@ def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: in
         wanted = [float(value) for value in values.split(",")]
     except ValueError:
         raise InputError(f"--values {values!r}: give numbers with commas between, such as .1,.3,1") from None
+    if min(wanted) <= 0 or max(wanted) > 5 or len(set(wanted)) < len(wanted):
+        raise InputError(f"--values {values!r}: give numbers above 0 and up to 5, each once")
     if data is None:
         digits = _module("audit.digits")
         setting, make = digits.setting(), lambda value, seed: digits.made(value, seed, scheme=scheme)
@@ -146,7 +163,11 @@ def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: in
 
 
 def _setting(data: str) -> Any:
-    setting = named(data, "--data")()
+    function = named(data, "--data")
+    try:
+        setting = function()
+    except Exception as error:  # whatever it raises: it is the user's own
+        raise InputError(f"--data {data!r} failed ({type(error).__name__}: {error})") from error
     if not isinstance(setting, _module("audit").Setting):
         raise InputError(f"--data {data!r} gave a {type(setting).__name__}: return a wmplug.audit.Setting")
     return setting
@@ -155,7 +176,10 @@ def _setting(data: str) -> Any:
 def _torch_model(path: str, what: str) -> Any:
     kind = importlib.import_module("torch").nn.Module
     found = named(path, what)
-    model = found if isinstance(found, kind) else found()
+    try:
+        model = found if isinstance(found, kind) else found()
+    except Exception as error:
+        raise InputError(f"{what} {path!r} failed ({type(error).__name__}: {error})") from error
     if not isinstance(model, kind):
         raise InputError(f"{what} {path!r} gave a {type(model).__name__}: name a torch module, or what returns one")
     return model

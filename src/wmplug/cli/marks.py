@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -87,12 +87,14 @@ def read_parameters(scheme: str, pairs: list[str]) -> dict[str, Any]:
             raise InputError(
                 f"--set {pair!r}: KEY=VALUE is needed, the keys of scheme {scheme!r} are {', '.join(fields)}"
             )
-        given[key] = files.read(Path(text[1:]))[0] if text.startswith("@") else _typed(key, text, fields[key].default)
+        given[key] = files.read(Path(text[1:]))[0] if text.startswith("@") else _typed(key, text, fields[key])
     return given
 
 
-def _typed(key: str, text: str, default: Any) -> Any:
-    if isinstance(default, str):
+def _typed(key: str, text: str, field: "dataclasses.Field[Any]") -> Any:
+    default = field.default
+    words = {word for kind in get_args(field.type) for word in get_args(kind)}  # of float | Literal["auto"]
+    if isinstance(default, str) or text in words:
         return text
     try:
         value = json.loads(text)

@@ -75,7 +75,10 @@ class Tilt(Scheme):
     words: int = 0
 
     def __post_init__(self) -> None:
-        if self.delta != "auto" and not (isinstance(self.delta, (int, float)) and 0 < self.delta <= 5):
+        if isinstance(self.delta, np.generic):
+            object.__setattr__(self, "delta", self.delta.item())
+        number = isinstance(self.delta, (int, float)) and not isinstance(self.delta, bool)
+        if self.delta != "auto" and not (number and 0 < float(self.delta) <= 5):
             raise InputError(f"delta={self.delta!r}: a number above 0 and up to 5 is needed (0.3 is usual), or 'auto'")
         read_whole(self.directions, "directions", 1, 10_000, "1 or more directions, 30 is usual")
         if self.blends is not None:
