@@ -131,13 +131,13 @@ def uniform(mark: wmplug.Watermark, predict: Predict) -> None:
 
 
 def fashion_mnist(options: argparse.Namespace, seed: int) -> None:
-    """One per cent of the records; beside it what changes no label."""
+    """Labels of some records; beside it what changes no label."""
     data, epochs = fashion.read(options.data, options.size), options.epochs
     started = time.time()
-    marked = dataset.mark(data.own, owner(), share=0.01)
+    marked = dataset.mark(data.own, owner(), share=options.share)
     print(
-        f"Fashion-MNIST, seed {seed}: {marked.manifest['changed']} of {options.size} labels changed, in "
-        f"{time.time() - started:.0f} s"
+        f"Fashion-MNIST, {100 * options.share:g} %, seed {seed}: {marked.manifest['changed']} of {options.size} "
+        f"labels changed, in {time.time() - started:.0f} s"
     )
     mark, twin = marked.mark, convolutional(data.own, seed, epochs)
     report("unmarked CNN", mark, twin, data.test)
@@ -203,11 +203,11 @@ def letters(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Pair,
     )
 
 
-def tables(what: Iterator[tuple[str, Pair, Pair, dict[str, Any]]], seed: int) -> None:
-    """One per cent of the records, models of scikit-learn."""
+def tables(what: Iterator[tuple[str, Pair, Pair, dict[str, Any]]], seed: int, share: float) -> None:
+    """Models of scikit-learn."""
     for name, train, test, models in what:
-        marked = dataset.mark(train, owner(), share=0.01)
-        print(f"{name}, seed {seed}: {marked.manifest['changed']} of {len(train[1])} labels")
+        marked = dataset.mark(train, owner(), share=share)
+        print(f"{name}, {100 * share:g} %, seed {seed}: {marked.manifest['changed']} of {len(train[1])} labels")
         for kind, model in models.items():
             twin = model.fit(*train).predict
             report(f"{kind}, unmarked", marked.mark, twin, test)
@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--letters", type=Path, help="LetterRecognition.rda")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="number of the first seed")
+    parser.add_argument("--share", type=float, default=0.01, help="of the records that label-twins decides about")
     parser.add_argument("--size", type=int, default=20_000, help="records of Fashion-MNIST that are the owner's")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
@@ -268,9 +269,9 @@ def main() -> None:
         if "fashion" in options.only:
             fashion_mnist(options, seed)
         if "news" in options.only:
-            tables(texts(options, seed), seed)
+            tables(texts(options, seed), seed, options.share)
         if "letters" in options.only:
-            tables(letters(options, seed), seed)
+            tables(letters(options, seed), seed, options.share)
         if "tracing" in options.only:
             tracing(options, seed)
 
