@@ -67,7 +67,7 @@ def weighted_log10_p(weights: IntArray, signs: IntArray) -> float:
     """
     weights, signs = _check_weights(weights, signs)
     # A sign that agrees with its weight counts |w| instead of -|w|: counted from the bottom in halves, |w| or 0.
-    sizes = np.abs(weights[weights != 0]).tolist()
+    sizes = np.sort(np.abs(weights[weights != 0])).tolist()  # the small first: sums stay short for longer
     half = math.log(0.5)
     agreeing = int(np.abs(weights)[weights * signs > 0].sum())
     return log_sf(log_convolution({0: half, size: half} for size in sizes), agreeing) / _LN10

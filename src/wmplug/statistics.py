@@ -174,9 +174,12 @@ def log_convolution(parts: Iterable[Mapping[int, float]]) -> FloatArray:
     total = np.zeros(1)
     for part in parts:
         wider = np.full(total.size + max(part), -np.inf)
-        for value, log_chance in part.items():
+        for number, (value, log_chance) in enumerate(part.items()):
             window = wider[value : value + total.size]
-            np.logaddexp(window, total + log_chance, out=window)
+            if number:
+                np.logaddexp(window, total + log_chance, out=window)
+            else:  # nothing is there yet
+                np.add(total, log_chance, out=window)
         total = wider
     return total
 

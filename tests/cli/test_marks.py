@@ -274,3 +274,23 @@ def test_a_parameter_that_may_be_a_word(terminal):
     assert read_parameters("tilt", ["delta=auto", "directions=12"]) == {"delta": "auto", "directions": 12}
     with pytest.raises(InputError, match="float is needed"):
         read_parameters("tilt", ["delta=much"])
+
+
+def test_texts_are_tilted_as_a_function_of_ones_own_reads_them(terminal, owner, tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(60)]
+    labels = np.arange(240) % 2
+    rows = [" ".join(draw.choice(words[30 * label : 30 * label + 40 - 10 * label], 12)) for label in labels]
+    (tmp_path / "texts.csv").write_text(
+        "text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(rows, labels, strict=True))
+    )
+    (tmp_path / "reading.py").write_text(
+        "import numpy as np\n\n\ndef prepare(text, answer):\n"
+        "    return np.array([1 + int(word[4:]) for word in text.split()]), answer\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    asked = ["create", "--scheme", "tilt", "--carriers", "texts.csv", "--classes", 2, "--register", owner.path]
+    asked += ["--set", "directions=4", "--set", "blends=20", "--set", "delta=1.0", "--set", "pool=[]", "--out", "a.wm"]
+    assert "give preprocess=" in terminal(*asked, code=2).stderr
+    terminal(*asked, "--preprocess", "reading:prepare")
+    assert load(tmp_path / "a.wm").scheme.name == "tilt"

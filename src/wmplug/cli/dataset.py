@@ -244,4 +244,4 @@ def _names(given: str | None) -> list[str] | None:
 
 
 def _number_or_names(given: str | None) -> int | list[str] | None:
-    return int(given) if given is not None and given.isdecimal() else _names(given)
+    return int(given) if given is not None and given.isdecimal() and len(given) < 10 else _names(given)

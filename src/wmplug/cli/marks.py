@@ -11,7 +11,7 @@ import typer
 import wmplug
 from wmplug import plugins, watermark
 from wmplug.cli import carriers as files
-from wmplug.cli import sheet
+from wmplug.cli import sheet, verdicts
 from wmplug.cli.terminal import REGISTER, Json, Register, can_ask, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.keys import of_kind, write_new
@@ -46,6 +46,14 @@ def create(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the scheme; KEY=@FILE reads carriers."),
     ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocess",
+            metavar="MODULE:FUNCTION",
+            help="Turns (input, answer) into an example as the model's dataset yields them; tilt of texts needs it.",
+        ),
+    ] = None,
     logo: Annotated[Path | None, typer.Option("--logo", help="Your logo, a PNG; the same as --set logo=PNG.")] = None,
     register: Register = REGISTER,
     as_json: Json = False,
@@ -55,6 +63,8 @@ def create(
     given = read_parameters(wanted, parameters or [])
     if logo is not None:
         given["logo"] = str(logo)
+    if preprocess is not None:
+        given["preprocess"] = verdicts.named(preprocess, "--preprocess")
     with progress("Reading carriers"):
         inputs, natural, names = files.read(carriers, labels)
     words = passphrase()

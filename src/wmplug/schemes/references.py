@@ -83,7 +83,15 @@ def of_models(
     """
     given = []
     for number, model in enumerate(models):
-        parts = [to_numpy(model(inputs[i : i + batch_size])) for i in range(0, len(inputs), batch_size)]
+        try:
+            parts = [
+                np.atleast_1d(to_numpy(model(inputs[i : i + batch_size]))) for i in range(0, len(inputs), batch_size)
+            ]
+        except Exception as error:  # whatever it raises: it is the user's own
+            raise InputError(
+                f"model {number} of pool= failed on {batch_size} inputs as the carriers are ({type(error).__name__}: "
+                f"{error}): give functions from these to labels or scores"
+            ) from error
         given.append(_probabilities(np.concatenate(parts), len(inputs), classes, number))
     if len({digest(one) for one in given}) < len(given):
         raise InputError("pool= holds one model twice: give each once, or what they say counts double")

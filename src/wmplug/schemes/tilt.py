@@ -235,7 +235,7 @@ class Tilt(Scheme):
         if len(chosen) < 2 * directions:
             raise InputError(
                 f"{len(chosen)} inputs to ask are too few for {directions} directions: give more carriers or queries=, "
-                "some thousand where there are"
+                "some thousand where there are (questions= is how many of them are asked at most)"
             )
         return chosen
 
@@ -277,7 +277,7 @@ class Tilt(Scheme):
                 f"task leaves freedom: {2 * self.directions} are needed; give more carriers, lower directions=, or "
                 'mark against="theft" alone'
             )
-        if len(ambiguous) < _FEW and self.strength < 0.8:
+        if len(ambiguous) < _FEW and self.strength < 0.8 and said.gap.min() < 1:
             warnings.warn(
                 f"the references find only {len(ambiguous)} of {len(said.gap)} carriers ambiguous: at delta="
                 f"{self.strength:g} a clone will hardly show the mark; delta=1 would, for about 2 points of accuracy",
@@ -288,6 +288,8 @@ class Tilt(Scheme):
         mean = found.mean(axis=0)
         _, sizes, axes = np.linalg.svd(found - mean, full_matrices=False)
         solid = int((sizes > 1e-6 * sizes[0]).sum())
+        if not solid:
+            raise InputError("the features are the same for all ambiguous carriers: give features= that differ")
         m = min(self.directions, solid)
         whitened = axes[:m].T / (sizes[:m] / math.sqrt(len(found)))
         normal = ndtri(np.clip(stream.uniform(m, m), 2**-53, 1 - 2**-53))

@@ -10,6 +10,7 @@ from wmplug.errors import InputError
 
 CLASSES_AT_MOST = 100_000
 _FEW, _SPARSE = 1000, 10
+_DIGITS = 20  # more are no number of a class
 
 
 @dataclass(frozen=True)
@@ -168,5 +169,5 @@ def _whole(value: Any) -> bool:
     if isinstance(value, str):
         # "01" is a name: as the number 1 it would be written back in other bytes.
         digits = value.removeprefix("-")
-        return digits.isdecimal() and digits.isascii() and str(int(digits)) == digits
+        return len(digits) < _DIGITS and digits.isdecimal() and digits.isascii() and str(int(digits)) == digits
     return True
