@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from wmplug.errors import SuspectError
-from wmplug.suspects import CallableSuspect, Suspect, read_answers, to_numpy
+from wmplug.suspects import CallableSuspect, Suspect, read_answers, read_scores, scores_of_losses, to_numpy
 
 
 def test_a_function_is_asked_in_batches():
@@ -49,6 +49,28 @@ def test_labels_and_scores():
     assert read_answers(np.array([7, -1], np.int8), 3, "s") == [7, -1]
     assert read_answers([[0.1, 0.9], [3, 1]], 2, "s") == [1, 0]
     assert read_answers(np.array([[1, 5, 2]]), 3, "s") == [1]
+
+
+@pytest.mark.parametrize("told", [1, 2, 4])
+def test_the_likeliest_labels_best_first(told):
+    ranked = np.array([[3, 1, 0, 4], [2, 4, 1, 0]])[:, :told]
+    assert read_answers(ranked, 5, "s") == [3, 2]
+    for row, scores in zip(ranked, read_scores(ranked, 5, "s"), strict=True):
+        assert np.argsort(-scores, kind="stable")[:told].tolist() == row.tolist()
+        assert np.exp(scores).sum() == pytest.approx(1)
+
+
+def test_losses_are_asked_for_each_class():
+    logits = np.random.default_rng(0).normal(size=(4, 3))
+    log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+    def loss(inputs, labels):
+        assert labels.dtype == np.int64
+        return -log_p[inputs, labels]
+
+    told = CallableSuspect(scores_of_losses(loss, 3), 3).answer([np.int64(i) for i in range(4)])
+    np.testing.assert_allclose(told, log_p)
+    np.testing.assert_allclose(read_scores(told, 3, "s"), log_p)
 
 
 def test_nan_is_no_answer_and_infinity_is():

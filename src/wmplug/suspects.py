@@ -48,6 +48,24 @@ class CallableSuspect:
         return np.concatenate(parts)
 
 
+def scores_of_losses(function: Callable[[Any, npt.NDArray[np.int64]], Any], classes: int) -> Callable[[Any], Any]:
+    """A suspect of which only losses are told, as one that gives scores: it is asked once for each class.
+
+    Args:
+        function: from inputs and labels (n,) int64 to cross-entropy losses (n,), in nats.
+        classes: of the task.
+
+    Returns:
+        A function from inputs to (n, classes) log probabilities.
+    """
+
+    def scores(inputs: Any) -> npt.NDArray[Any]:
+        told = [to_numpy(function(inputs, np.full(len(inputs), label, np.int64))) for label in range(classes)]
+        return -np.stack(told, axis=1).astype(np.float64)
+
+    return scores
+
+
 def to_numpy(value: Any) -> npt.NDArray[Any]:
     """An array of whatever a framework returned (torch tensors on any device included)."""
     if not hasattr(value, "detach"):
@@ -63,7 +81,8 @@ def read_answers(outputs: Any, classes: int, description: str) -> list[int | Non
     """One class for each input; None where the output is NaN.
 
     Args:
-        outputs: (n,) integer labels or (n, classes) scores, of which the largest counts.
+        outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores, of
+            which the largest counts.
         classes: of the watermark.
         description: of the suspect, for the error.
 
@@ -113,12 +132,30 @@ def _read(outputs: Any, classes: int, description: str) -> npt.NDArray[Any]:
         return array
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise SuspectError(
-            f"{description} answered with shape {array.shape} and dtype {array.dtype}: labels (n,) of integers or "
-            f"scores (n, {classes}) are needed; wrap it in a function that returns one of these"
+            f"{description} answered with shape {array.shape} and dtype {array.dtype}: labels (n,) of integers, the "
+            f"likeliest (n, k), best first, or scores (n, {classes}) are needed; return one of these"
         )
+    if array.dtype.kind in "iu" and _are_ranked(array, classes):
+        return _scores_of_ranks(array, classes)
     if array.shape[1] != classes:
         raise SuspectError(
             f"{description} gives {array.shape[1]} scores an input, the watermark was made for {classes} classes: "
             "it is another task, or wrap it in a function that maps its classes to the owner's"
         )
     return array
+
+
+def _are_ranked(array: npt.NDArray[Any], classes: int) -> bool:
+    """Whether these are different labels in each row, and fewer than there are classes."""
+    if not 0 < array.shape[1] < classes or array.size == 0 or array.min() < 0 or array.max() >= classes:
+        return False
+    ordered = np.sort(array, axis=1)
+    return bool((ordered[:, 1:] != ordered[:, :-1]).all())
+
+
+def _scores_of_ranks(array: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]:
+    """Probabilities that halve from rank to rank; what is left is shared by the classes that were not told."""
+    count, told = array.shape
+    scores = np.full((count, classes), 0.5 ** (told + 1) / (classes - told))
+    np.put_along_axis(scores, array.astype(np.int64), 0.5 ** np.arange(1, told + 1)[None], axis=1)
+    return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float64)
