@@ -17,7 +17,7 @@ import numpy.typing as npt
 from wmplug.dataset.records import Form
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, numbers_of
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
 from wmplug.errors import InputError
 
 _DELIMITERS = ",;\t|"
@@ -233,9 +233,7 @@ def _places(data: bytes, character: bytes) -> Places:
 
 def _is_plain(data: bytes, delimiter: str) -> bool:
     """Whether it is UTF-8, quotes stand around whole cells, or doubled in them, and no carriage return alone."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
+    if not is_utf8(data):
         return False
     around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
     quotes, returns = np.flatnonzero(around == ord('"')), np.flatnonzero(around == ord("\r"))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from wmplug.dataset.records import Form
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, numbers_of
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
 from wmplug.errors import InputError
 
 _SAMPLED = 100
@@ -158,9 +158,7 @@ class JsonLines(Lines):
 
 def _is_plain(block: Block) -> bool:
     """Whether each record is UTF-8 and stands from brace to brace in its own line."""
-    try:
-        block.data.decode()
-    except UnicodeDecodeError:
+    if not is_utf8(block.data):
         return False
     data, last = np.frombuffer(block.data, np.uint8), block.ends - 1
     for end in (NEWLINE, ord("\r")):  # the end of the file may have neither

@@ -200,6 +200,15 @@ def numbers_of(table: Any, columns: Sequence[str]) -> npt.NDArray[Any]:
     return np.column_stack([np.from_dlpack(table.column(name).combine_chunks()) for name in columns])
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether these bytes are text."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def decoded(raw: bytes, name: str) -> str:
     """Bytes as text.
 
