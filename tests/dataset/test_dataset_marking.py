@@ -13,7 +13,6 @@ from PIL import Image
 import wmplug
 from wmplug import Owner, dataset
 from wmplug.dataset import manifest, marking
-from wmplug.dataset.records import Record
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys import KeyStream
@@ -40,17 +39,9 @@ def file(table, tmp_path):
     return path
 
 
-class Numbers:
+def numbers(count, label=True):
     """A source of so many records, each its own number."""
-
-    form, classes = "array", ("even", "odd")
-
-    def __init__(self, count, label=True):
-        self.count, self.label = count, label
-
-    def records(self, progress=None):
-        for i in range(self.count):
-            yield Record(i, f"number {i}", np.array([i]), i % 2 if self.label else None)
+    return open_source((np.arange(count)[:, None], np.arange(count) % 2 if label else None))
 
 
 def test_the_same_again_and_another_under_another_owner(table, owner, rival):
@@ -148,8 +139,8 @@ def test_long_texts_are_read_again_to_be_asked_whole(owner, monkeypatch, words, 
     texts = [f"text {i} " + " ".join(["wet", "dry"][i % 2] for _ in range(words)) for i in range(80)]
     monkeypatch.setattr(references, "trained", lambda inputs, labels, classes: references.of_labels(labels, classes))
     source, read = open_source((texts, np.arange(80) % 2)), []
-    records = source.records
-    source.records = lambda progress=None: read.append(1) or records(progress)
+    picked = source.picked
+    source.picked = lambda *args, **kwargs: read.append(1) or picked(*args, **kwargs)
     made = dataset.mark(source, owner, share=0.1)
     assert len(made.mark.triggers.plan.inputs) == 8
     assert set(made.mark.triggers.plan.inputs) <= set(texts)
@@ -181,18 +172,19 @@ def test_pictures_of_many_sizes(owner, digits, monkeypatch):
 def test_a_sample_is_some_records_in_their_order(count, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(marking, "SAMPLE", 50)
-        kept, seen = marking.sample(Numbers(count), KeyStream(seed))
-    numbers = [record.index for record in kept]
+        kept, seen = marking.sample(numbers(count), KeyStream(seed))
+    indices = [record.index for record in kept]
     assert seen == count
-    assert len(numbers) == min(count, 50)
-    assert numbers == sorted(set(numbers))
+    assert len(indices) == min(count, 50)
+    assert indices == sorted(set(indices)) == [int(record.input[0]) for record in kept]
+    assert [record.label for record in kept] == [index % 2 for index in indices]
 
 
 def test_every_record_is_as_likely_to_be_looked_at(monkeypatch):
     monkeypatch.setattr(marking, "SAMPLE", 20)
     times = np.zeros(100)
     for number in range(300):
-        kept, _ = marking.sample(Numbers(100), KeyStream(number.to_bytes(32, "big")))
+        kept, _ = marking.sample(numbers(100), KeyStream(number.to_bytes(32, "big")))
         times[[record.index for record in kept]] += 1
     # 300 draws of a fifth each: 60 +- 7, over the first records, those beyond the first 20, and the last.
     assert np.abs(times.reshape(5, 20).mean(axis=1) - 60).max() < 6
@@ -215,10 +207,10 @@ def test_what_does_not_fit_is_refused(table, owner, arguments, why):
 
 
 def test_a_record_without_label_is_named(owner):
-    with pytest.raises(InputError, match="number 0 has no label"):
-        dataset.mark(Numbers(10, label=False), owner)
+    with pytest.raises(InputError, match="record 0 has no label"):
+        dataset.mark(numbers(10, label=False), owner)
     with pytest.raises(InputError, match="open the owner first"):
-        dataset.mark(Numbers(10), "register")
+        dataset.mark(numbers(10), "register")
 
 
 def test_a_manifest_is_known_from_other_files(tmp_path):

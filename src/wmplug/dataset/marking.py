@@ -11,7 +11,7 @@ Memory is that of the sample and the chosen records, however large the set.
 import math
 import re
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -33,6 +33,7 @@ from wmplug.watermark import Watermark
 Progress = Callable[[int, "int | None"], object]
 T = TypeVar("T")
 SAMPLE = 20_000
+_DRAWN, _FAR = 4096, 2**40  # places of records drawn at once; further than any set goes
 _SIDE, _LETTERS = 32, 4096  # what references see of a picture, of a text
 _ASKED = 256  # longest side of a picture that a suspect is asked
 _PLAIN = ("L", "RGB", "RGBA")
@@ -127,15 +128,15 @@ def mark(
         if callable(getattr(data, "records", None))
         else open_source(data, text=text, label=label, columns=columns, classes=classes)
     )
-    if len(source.classes) < 2:
-        raise InputError(f"the set has {len(source.classes)} classes: labels of at least 2 are needed (label=COLUMN)")
     places = {name: _place(out, data, name) for name in names}
     stream = owner.pledges("dataset/sample")[0].subkeys(None).stream("schedule")
     sampled, count = sample(source, stream, progress)
+    if len(source.classes) < 2:
+        raise InputError(f"the set has {len(source.classes)} classes: labels of at least 2 are needed (label=COLUMN)")
     wanted = min(kind.most, max(1, round(part * count)))
     seen = Sample(_inputs(sampled, "sampled records"), _labels(sampled), len(source.classes))
     rows, chosen = kind.chosen(seen, wanted)
-    records = _whole(source, [sampled[row] for row in rows], progress)
+    records = whole(source, [sampled[row] for row in rows], progress)
     carriers, labels = _carriers(records), _labels(records)
     marks: dict[str, Watermark] = {}
     written: dict[str, Written] = {}
@@ -237,22 +238,28 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
         InputError: a record has no label, or there are no records.
     """
     kept: list[Record] = []
-    count, due, shrunk = 0, -1, 1.0
-    for record in source.records(progress):
-        count += 1
+    places: deque[int] = deque()
+
+    def due() -> Iterator[int]:
+        yield from range(SAMPLE)
+        index, shrunk = SAMPLE - 1, 0.0
+        while True:
+            drawn = stream.uniform(3, _DRAWN)
+            shrinking = shrunk + np.cumsum(np.log1p(-drawn[0])) / SAMPLE
+            skips = np.log1p(-drawn[1]) / np.log1p(-np.exp(shrinking))
+            indices = index + np.cumsum(1 + np.minimum(skips, _FAR).astype(np.int64))
+            places.extend((drawn[2] * SAMPLE).astype(np.int64).tolist())
+            yield from indices.tolist()
+            index, shrunk = indices[-1], shrinking[-1]
+
+    for record in source.picked(due(), progress):
         if len(kept) < SAMPLE:
             kept.append(_small(record))
-        elif record.index == due:
-            kept[int(stream.below(SAMPLE, 1)[0])] = _small(record)
         else:
-            continue
-        if len(kept) == SAMPLE:
-            first, second = 1 - stream.uniform(2)  # above 0
-            shrunk *= math.exp(math.log(first) / SAMPLE)
-            due = record.index + 1 + int(math.log(second) / math.log1p(-shrunk))
-    if not kept:
+            kept[places.popleft()] = _small(record)
+    if not kept or source.count is None:
         raise InputError("the set has no records: check the path")
-    return sorted(kept, key=lambda record: record.index), count
+    return sorted(source.numbered(kept), key=lambda record: record.index), source.count
 
 
 def _small(record: Record) -> Record:
@@ -274,15 +281,14 @@ def _small(record: Record) -> Record:
     return record._replace(input=given[:, ::step, ::step] if sides == given.shape[1:] else given[::step, ::step])
 
 
-def _whole(source: Source, chosen: list[Record], progress: Progress | None) -> list[Record]:
+def whole(source: Source, chosen: list[Record], progress: Progress | None = None) -> list[Record]:
     """The chosen records with their inputs as they are in the set, in the same order."""
     found: list[Record] = list(chosen)
     wanted = {record.index: place for place, record in enumerate(chosen) if not _is_whole(record)}
     if not wanted:
         return found
-    for record in source.records(progress):
-        if record.index in wanted:
-            found[wanted[record.index]] = record
+    for record in source.numbered(source.picked(sorted(wanted), progress, check=False)):
+        found[wanted[record.index]] = record
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -105,6 +105,27 @@ class Source(Protocol):
         Raises:
             InputError: a record cannot be read or does not fit the others; the message names it.
         """
+        ...
+
+    def picked(
+        self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
+    ) -> Iterator[Record]:
+        """The records at some indices in one pass, in which the classes are found too where nobody knows them yet.
+
+        Their labels are as the set writes them: `numbered` has the numbers, when the pass has come to its end.
+
+        Args:
+            indices: ascending; taken as the pass goes on, and those behind the last record are left.
+            progress: as for `records`.
+            check: whether the inputs of the others are read too, lest one of them is broken.
+
+        Raises:
+            InputError: as for `records`.
+        """
+        ...
+
+    def numbered(self, records: Iterable[Record]) -> list[Record]:
+        """Picked records with class numbers for labels."""
         ...
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:

@@ -169,3 +169,22 @@ def check_copy():
         return written
 
     return check
+
+
+@pytest.fixture(scope="session")
+def check_picked():
+    """Pick some records in the first pass over a set, and again, and compare with all of them."""
+
+    def check(data, options, data_of):
+        records = list(open_source(data, **options).records())
+        wanted = data_of.draw(st.sets(st.integers(0, len(records) + 2)).map(sorted))
+        expected = [records[index] for index in wanted if index < len(records)]
+        source = open_source(data, **options)
+        first = source.numbered(source.picked(wanted))
+        assert source.count == len(records)
+        assert source.classes == open_source(data, **options).classes
+        for found in first, source.numbered(source.picked(wanted, check=False)):
+            assert [(r.index, r.name, r.label) for r in found] == [(r.index, r.name, r.label) for r in expected]
+            assert [plain(record.input) for record in found] == [plain(record.input) for record in expected]
+
+    return check

@@ -83,6 +83,13 @@ def test_a_copy_is_the_set_with_its_changes(tables, check_copy, changes_of, name
 
 
 @pytest.mark.parametrize("name", ALL)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_picked_records_are_those_of_a_full_reading(tables, check_picked, name, data):
+    check_picked(tables[name], {}, data)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_schema_the_class_names_and_the_groups_are_kept(tables, tmp_path, name):
     source = open_source(tables[name])
     written = source.write(tmp_path / name, Changes({3: 1, 4: 0}))

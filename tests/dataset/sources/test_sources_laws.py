@@ -43,6 +43,13 @@ def test_a_set_reads_the_same_twice_and_counts_itself(kept, name):
     assert {record.label for record in first} == set(range(len(source.classes)))
 
 
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS, *PAIRS])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_picked_records_are_those_of_a_full_reading(kept, check_picked, name, data):
+    check_picked(kept[name].data, kept[name].options, data)
+
+
 def _bytes(path):
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     return [(file.relative_to(path).as_posix(), file.read_bytes()) for file in files]

@@ -48,13 +48,15 @@ def test_a_bad_record_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         list(open_source(tmp_path / name).records())
+    with pytest.raises(InputError, match=message):  # also where nobody wants it
+        list(open_source(tmp_path / name).picked([]))
 
 
 def test_a_label_that_is_none_of_the_classes_is_named(kept):
     with pytest.raises(
         InputError, match=r"texts.csv, line \d+ has the label 'wine', which is not among the 1 classes iris"
     ):
-        list(open_source(kept["texts.csv"].data, classes=["iris"]).records())
+        list(open_source(kept["texts.csv"].data, classes=["iris"]).picked([]))
     with pytest.raises(
         InputError, match=r"flower/\d+.png has the label 'flower', which is not among the 1 classes china"
     ):
@@ -70,6 +72,9 @@ def test_a_damaged_picture_is_named_and_its_copy_is_not_left(kept, tmp_path, enc
     source = open_source(folder)
     with pytest.raises(InputError, match=r"a/2.png is no whole picture"):
         list(source.records())
+    with pytest.raises(InputError, match=r"a/2.png is no whole picture"):
+        list(source.picked([0]))
+    assert [record.name for record in source.picked([0], check=False)] == ["a/1.png"]
     with pytest.raises(InputError, match=r"a/2.png is no whole picture"):
         source.write(tmp_path / "copy", Changes(inputs={1: pictures[0][1]}))
     assert list(tmp_path.iterdir()) == [folder]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.base import Base, Part, Texts
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.whole import Growing
@@ -63,7 +63,7 @@ class Arrow(Base):
         for batch in self._tables(columns or None):
             if len(batch.table):
                 labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
-                yield Part(batch.names(), self._inputs(batch) if inputs else [], labels)
+                yield Part(batch.name, self._inputs(batch) if inputs else [], labels)
 
     def _inputs(self, batch: Batch) -> Iterable[Any]:
         chosen = [batch.table.column(column) for column in self._of.inputs]
@@ -71,7 +71,7 @@ class Arrow(Base):
             if self.form == "array" and all(_is_number(column.type) for column in chosen):
                 return np.column_stack([_numbers(column) for column in chosen])
             if self.form == "text" and pa.types.is_string(chosen[0].type):
-                return cast("list[str]", chosen[0].to_pylist())
+                return Texts(chosen[0])
         rows = zip(*(column.to_pylist() for column in chosen), strict=True)
         return (
             self._of.input_of(dict(zip(self._of.inputs, row, strict=True)), name)
@@ -83,44 +83,40 @@ class Arrow(Base):
         count = 0
         for batch in self._tables(None):
             growing.at = next(batch.names(), batch.place)
-            places = edits.within(count, count + len(batch.table))
-            like: list[int] = []  # the row of the batch that a new one is like
-            new: list[Edit] = []  # what that has otherwise
-            kept: list[tuple[int, int, int]] = []  # so many new rows, and behind them old ones from here to there
-            changed: list[int] = []  # new rows that stand for old ones
-            done = 0
-            if count == 0 and len(batch.table):
-                new.extend(edits.after(-1))
-                like.extend([0] * len(new))
-            for index in places:
+            size = len(batch.table)
+            new = [_New(edit, 0, 0) for edit in (edits.after(-1) if count == 0 and size else ())]
+            for index in edits.within(count, count + size):
                 row = index - count
-                kept.append((len(new), done, row))
-                done = row
                 if edit := edits.at(index):
-                    changed.append(len(new))
-                    new.append(edit)
-                    done += 1
-                else:
-                    kept.append((len(new), row, row + 1))
-                    done += 1
-                new.extend(edits.after(index))
-                like.extend([row] * (len(new) - len(like)))
-            count += len(batch.table)
-            if not new:
-                yield batch, batch.table
-                continue
-            if len(new) > len(changed):
-                self._of.refuse_to_add(self._place)
-            old = batch.table.take(like)
-            made = self._made(old, new, batch.place)
-            for place in changed:
-                edits.count_changed(not made.slice(place, 1).equals(old.slice(place, 1)))
-            pieces, given = [], 0
-            for upto, start, stop in [*kept, (len(new), done, len(batch.table))]:
-                pieces += [made.slice(given, upto - given), batch.table.slice(start, stop - start)]
-                given = upto
-            yield batch, pa.concat_tables(pieces)
+                    new.append(_New(edit, row, None))
+                new += [_New(edit, row, row + 1) for edit in edits.after(index)]
+            count += size
+            yield batch, self._with(batch, new, edits) if new else batch.table
         edits.check(count)
+
+    def _with(self, batch: Batch, new: Sequence[_New], edits: Edits) -> pa.Table:
+        """The rows of a batch with new ones; columns in which nothing changes stay as they are."""
+        size = len(batch.table)
+        places, stands = np.arange(size, size + len(new)), np.array([one.before is None for one in new])
+        order = np.arange(size)  # of the rows, new ones behind those of the batch
+        order[[one.like for one in new if one.before is None]] = places[stands]
+        if not stands.all():
+            self._of.refuse_to_add(self._place)
+            order = np.insert(order, [one.before for one in new if one.before is not None], places[~stands])
+        old = batch.table.take([one.like for one in new])
+        made = self._made(old, [one.edit for one in new], batch.place)
+        names = old.column_names
+        other = [name for name in names if not made.column(name).equals(old.column(name))]
+        told, said = old.select(other), made.select(other)
+        for place in np.flatnonzero(stands).tolist():
+            edits.count_changed(not said.slice(place, 1).equals(told.slice(place, 1)))
+        columns = [
+            pa.concat_arrays([*column.chunks, *made.column(name).chunks]).take(order)
+            if name in other or len(order) > size
+            else column
+            for name, column in zip(names, batch.table.columns, strict=True)
+        ]
+        return pa.Table.from_arrays(columns, schema=batch.table.schema)
 
     def _made(self, like: pa.Table, edits: Sequence[Edit], name: str) -> pa.Table:
         """Rows like others, but for their edits."""
@@ -161,7 +157,25 @@ class Batch(NamedTuple):
 
     def names(self) -> Iterator[str]:
         """Where each row stands."""
-        return (f"{self.place}, row {row}" for row in range(self.start, self.start + len(self.table)))
+        return map(self.name, range(len(self.table)))
+
+    def name(self, row: int) -> str:
+        """Where one stands, counted from 0 in the batch."""
+        return f"{self.place}, row {self.start + row}"
+
+
+class _New(NamedTuple):
+    """A row that a copy has otherwise, or more.
+
+    Attributes:
+        edit: what it has otherwise.
+        like: the row of the batch that it is like.
+        before: which row of the batch it stands before; None if it stands for that one.
+    """
+
+    edit: Edit
+    like: int
+    before: int | None
 
 
 def _is_number(kind: pa.DataType) -> bool:

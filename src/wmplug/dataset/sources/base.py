@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from wmplug.dataset.records import Changes, Form, Out, Progress, Record, Written
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
-from wmplug.dataset.sources.labels import Labels, Seen, check_label, labels_of
+from wmplug.dataset.sources.labels import Labels, Seen
 from wmplug.errors import InputError
+
+
+class Texts:
+    """Texts in a column of Arrow, which become Python's when they are asked for."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._column.to_pylist())
+
+    def __getitem__(self, rows: Sequence[int]) -> list[str]:
+        return [self._column[row].as_py() for row in rows]  # take() imports pandas
 
 
 class Part(NamedTuple):
     """Consecutive records.
 
     Attributes:
-        names: where each stands.
-        inputs: of each, made when they are asked for.
+        name: says where each stands, counted from 0 in the part.
+        inputs: of each, made when they are asked for; in arrays and `Texts` nothing is wrong.
         labels: as the set writes them, each None in a set without labels.
     """
 
-    names: Iterable[str]
+    name: Callable[[int], str]
     inputs: Iterable[Any]
     labels: Sequence[Any]
+
+    def names(self) -> Iterator[str]:
+        """Of all its records."""
+        return map(self.name, range(len(self.labels)))
+
+    def inputs_at(self, rows: Sequence[int], check: bool) -> Iterable[Any]:
+        """The inputs in some rows; with `check` those of the others are made too, lest one is broken."""
+        if isinstance(self.inputs, (np.ndarray, Texts)):
+            return self.inputs[rows] if rows else ()
+        if not rows and not check:
+            return ()
+        wanted = set(rows)
+        return [value for row, value in enumerate(self.inputs) if row in wanted]
 
 
 class Base(ABC):
@@ -58,35 +86,67 @@ class Base(ABC):
 
     @cached_property
     def _labels(self) -> Labels | None:
-        first = next(self._parts(False), None)
-        if first is None:
+        seen, count = Seen(self._given, self._numbers), 0
+        for part in self._parts(False):
+            seen.add(part.labels, part.names())
+            if seen.enough:
+                return seen.found()
+            count += len(part.labels)
+        return self._all_seen(seen, count)
+
+    def _all_seen(self, seen: Seen, count: int) -> Labels | None:
+        if count == 0:
             raise InputError(f"{self._place} has no records: give what training reads")
-        if first.labels[0] is None:
-            if any(label is not None for label in first.labels):
-                check_label(None, next(iter(first.names)))
-            return None
-        if self._given is not None:
-            return labels_of(first.labels[:1], self._given, numbers=self._numbers)
-        seen, count = Seen(), 0
-        for names, _, labels in self._parts(False):
-            seen.add(labels, names)
-            count += len(labels)
         self.count = count
-        return labels_of(seen.values, numbers=self._numbers)
+        return seen.found()
 
     def records(self, progress: Progress | None = None) -> Iterator[Record]:
         """All records, one after the other; see `Source.records`."""
         labels, count, told = self._labels, 0, 0
-        for names, inputs, written in self._parts(True):
-            named = list(names)
-            numbers = labels.all(written, named) if labels else itertools.repeat(None, len(named))
-            yield from map(Record, itertools.count(count), named, inputs, numbers)
-            count += len(named)
+        for part in self._parts(True):
+            names = list(part.names())
+            numbers = labels.all(part.labels, names) if labels else itertools.repeat(None, len(names))
+            yield from map(Record, itertools.count(count), names, part.inputs, numbers)
+            count += len(names)
             if progress and count - told >= REPORT_EVERY:
                 progress(told := count, self.count)
         self.count = count
         if progress:
             progress(count, count)
+
+    def picked(
+        self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
+    ) -> Iterator[Record]:
+        """Some records, with labels as the set writes them; see `Source.picked`."""
+        seen = None if "_labels" in vars(self) else Seen(self._given, self._numbers)
+        ahead, count, told = iter(indices), 0, 0
+        due = next(ahead, None)
+        for part in self._parts(True):
+            if due is None and not check:
+                return
+            if seen:
+                seen.add(part.labels, part.names())
+            start, count = count, count + len(part.labels)
+            rows = []
+            while due is not None and due < count:
+                rows.append(due - start)
+                due = next(ahead, None)
+            places, labels = map(start.__add__, rows), map(part.labels.__getitem__, rows)
+            yield from map(Record, places, map(part.name, rows), part.inputs_at(rows, check), labels)
+            if progress and count - told >= REPORT_EVERY:
+                progress(told := count, self.count)
+        if seen:
+            self._labels = self._all_seen(seen, count)
+        self.count = count
+        if progress:
+            progress(count, count)
+
+    def numbered(self, records: Iterable[Record]) -> list[Record]:
+        """Picked records with class numbers for labels; see `Source.numbered`."""
+        found = list(records)  # at the end of which the classes are known
+        if labels := self._labels:
+            return [record._replace(label=labels.number(record.label, record.name)) for record in found]
+        return found
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
         """A copy with changes; see `Source.write`."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Form
+from wmplug.dataset.sources.base import Texts
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
@@ -96,7 +97,7 @@ class Delimited(Lines):
             return None
         labels = table.column(label[0]).to_pylist() if label else [None] * len(table)
         if self.form == "text":
-            return (table.column(chosen[0]).to_pylist() if chosen else []), labels
+            return (Texts(table.column(chosen[0])) if chosen else []), labels
         return (numbers_of(table, chosen) if chosen else []), labels
 
     def _cells(self, line: int, raw: bytes) -> Any:
@@ -233,12 +234,10 @@ def _places(data: bytes, character: bytes) -> Places:
 
 def _is_plain(data: bytes, delimiter: str) -> bool:
     """Whether it is UTF-8, quotes stand around whole cells, or doubled in them, and no carriage return alone."""
-    if not is_utf8(data):
+    if not is_utf8(data) or data.count(b"\r") != data.count(b"\r\n"):
         return False
     around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
-    quotes, returns = np.flatnonzero(around == ord('"')), np.flatnonzero(around == ord("\r"))
-    if len(returns) and (around[returns + 1] != NEWLINE).any():
-        return False
+    quotes = np.flatnonzero(around == ord('"'))
     inside = np.zeros(256, np.bool_)
     inside[[ord(delimiter), ord('"'), NEWLINE, ord("\r")]] = True
     return bool(inside[around[quotes[::2] - 1]].all() and inside[around[quotes[1::2] + 1]].all())

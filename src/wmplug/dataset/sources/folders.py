@@ -49,7 +49,8 @@ class Folder(Base):
 
     def _parts(self, inputs: bool) -> Iterator[Part]:
         for name, file in self._pictures():
-            yield Part([name], (read_picture(_bytes(file), name) for _ in range(1)), [self._label(name)])
+            picture = (read_picture(_bytes(file), name) for _ in range(1))
+            yield Part([name].__getitem__, picture, [self._label(name)])
 
     def _label(self, name: str) -> str | None:
         label, inside, _ = name.partition("/")

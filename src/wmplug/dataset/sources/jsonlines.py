@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Form
+from wmplug.dataset.sources.base import Texts
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
@@ -103,8 +104,8 @@ class JsonLines(Lines):
             labels = [None] * len(table) if self._of.label is None else table.column(self._of.label).to_pylist()
             if not inputs:
                 return [], labels
-            text = self.form == "text"
-            return table.column(self._of.inputs[0]).to_pylist() if text else numbers_of(table, self._of.inputs), labels
+            chosen = self._of.inputs
+            return (Texts(table.column(chosen[0])) if self.form == "text" else numbers_of(table, chosen)), labels
         except ValueError:  # the json module says where and what
             return None
 

@@ -42,7 +42,7 @@ class Labels:
             raise InputError(f"{name} has the label {value!r}, which is not among {self._shown()}") from None
         return number
 
-    def all(self, values: Sequence[Any], names: Sequence[str]) -> list[int]:
+    def all(self, values: Sequence[Any], names: Iterable[str]) -> list[int]:
         """As `number`, of many labels."""
         try:
             return [self.numbers[value] for value in values]
@@ -65,17 +65,44 @@ class Labels:
 
 
 class Seen:
-    """The different labels of a set, gathered in one pass."""
+    """The different labels of a set, gathered in one pass.
 
-    def __init__(self) -> None:
+    Args:
+        classes: the names in the order of their numbers, where they are known.
+        numbers: as for `labels_of`.
+
+    Attributes:
+        enough: whether more labels would tell nothing new.
+    """
+
+    def __init__(self, classes: Sequence[str] | None, numbers: bool) -> None:
+        self._classes, self._numbers = classes, numbers
         self._values: dict[Any, None] = {}
+        self._known: Labels | None = None
+        self.enough = False
 
     def add(self, values: Sequence[Any], names: Iterable[str]) -> None:
         """Note labels, with where each stands.
 
         Raises:
-            InputError: a record has none, or there are more classes than labels can have.
+            InputError: a record has none, it is none of the classes that are known, or there are more of them than
+                classes can be.
         """
+        if self._known:
+            self._known.all(values, names)
+        elif not self.enough:
+            self._add(values, names)
+
+    def _add(self, values: Sequence[Any], names: Iterable[str]) -> None:
+        if not self._values and values[0] is None:
+            if any(value is not None for value in values):
+                check_label(None, next(iter(names)))
+            self.enough = True
+            return
+        if self._classes is not None:
+            self._known, self.enough = labels_of(values[:1], self._classes, numbers=self._numbers), True
+            self._known.all(values, names)
+            return
         try:
             if self._values.keys() >= set(values):
                 return
@@ -90,10 +117,9 @@ class Seen:
                     "holds classes"
                 )
 
-    @property
-    def values(self) -> tuple[Any, ...]:
-        """The different labels."""
-        return tuple(self._values)
+    def found(self) -> Labels | None:
+        """The classes; None for a set without labels."""
+        return self._known if self.enough else labels_of(self._values, numbers=self._numbers)
 
 
 def check_label(value: Any, name: str) -> None:

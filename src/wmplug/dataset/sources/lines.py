@@ -6,13 +6,14 @@ import importlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.records import Out, Written
+from wmplug.dataset.records import Out, Progress, Record, Written
 from wmplug.dataset.sources.base import Base, Part
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.whole import whole_file
@@ -133,12 +134,41 @@ class Lines(Base):
             for block in self._blocks(file):
                 if len(block.lines) == 0:
                     continue
-                names = (f"{self._file}{line}" for line in block.lines.tolist())
+                name = partial(self._name, block.lines)
                 if found := self._columns(block, inputs):
-                    yield Part(names, *found)
+                    yield Part(name, *found)
                     continue
-                named, cells = list(names), [self._cells(line, raw) for line, raw in block.rows()]
-                yield Part(named, self._inputs_of(cells, named) if inputs else [], list(map(self._label, cells)))
+                cells = [self._cells(line, raw) for line, raw in block.rows()]
+                names = list(map(name, range(len(cells))))
+                yield Part(name, self._inputs_of(cells, names) if inputs else [], list(map(self._label, cells)))
+
+    def picked(
+        self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
+    ) -> Iterator[Record]:
+        """Some records; see `Source.picked`."""
+        return super().picked(indices, progress) if check else self._looked_up(indices)
+
+    def _looked_up(self, indices: Iterable[int]) -> Iterator[Record]:
+        """Records of which no other is read, but for where it ends."""
+        count = 0
+        ahead = iter(indices)
+        due = next(ahead, None)
+        with open(self._path, "rb") as file:
+            self._head(file)
+            for block in self._blocks(file):
+                start, count = count, count + len(block.lines)
+                while due is not None and due < count:
+                    row = due - start
+                    raw = block.data[block.starts[row] : block.ends[row]]
+                    name, cells = self._name(block.lines, row), self._cells(int(block.lines[row]), raw)
+                    (value,) = self._inputs_of([cells], [name])
+                    yield Record(due, name, value, self._label(cells))
+                    due = next(ahead, None)
+                if due is None:
+                    return
+
+    def _name(self, lines: Places, row: int) -> str:
+        return f"{self._file}{int(lines[row])}"  # whose text NumPy would take long to write
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         with whole_file(out, self._path, self._path.name) as growing:
@@ -202,6 +232,8 @@ def numbers_of(table: Any, columns: Sequence[str]) -> npt.NDArray[Any]:
 
 def is_utf8(data: bytes) -> bool:
     """Whether these bytes are text."""
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:

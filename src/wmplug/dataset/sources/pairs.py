@@ -47,7 +47,7 @@ class Pair(Base):
         for start in range(0, self.count, REPORT_EVERY):
             stop = min(start + REPORT_EVERY, self.count)
             names = [f"record {index}" for index in range(start, stop)]
-            yield Part(names, self._checked(self._inputs[start:stop], names), labels[start:stop])
+            yield Part(names.__getitem__, self._checked(self._inputs[start:stop], names), labels[start:stop])
 
     def _checked(self, rows: Any, names: Sequence[str]) -> Iterator[Any]:
         for row, name in zip(rows, names, strict=True):

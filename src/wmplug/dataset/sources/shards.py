@@ -128,7 +128,7 @@ class Shards(Base):
     def _parts(self, inputs: bool) -> Iterator[Part]:
         for name, shard, sample in self._all():
             read = [self._input_of(_data(shard, sample.members[self._input]), name)] if inputs else []
-            yield Part([name], read, [self._label_of(shard, sample, name)])
+            yield Part([name].__getitem__, read, [self._label_of(shard, sample, name)])
 
     def _input_of(self, data: bytes, name: str) -> Any:
         if self.form == "pil":

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -78,16 +79,17 @@ class Zipped(Base):
     def _parts(self, inputs: bool) -> Iterator[Part]:
         labels = [None] * self.count if self._values is None else self._values
         if not inputs:
-            yield Part(self._names(0, self.count), [], labels)
+            yield Part(partial(self._name, 0), [], labels)
             return
         done = 0
         for block in self._blocks():
             stop = done + len(block)
-            yield Part(self._names(done, stop), block.tolist() if self.form == "text" else block, labels[done:stop])
+            rows = block.tolist() if self.form == "text" else block
+            yield Part(partial(self._name, done), rows, labels[done:stop])
             done = stop
 
-    def _names(self, start: int, stop: int) -> Iterator[str]:
-        return (f"{self._path.name}, row {index}" for index in range(start, stop))
+    def _name(self, start: int, row: int) -> str:
+        return f"{self._path.name}, row {start + row}"
 
     def _blocks(self) -> Iterator[Any]:
         row_bytes, done = self._dtype.itemsize * math.prod(self._shape[1:]), 0
@@ -126,7 +128,8 @@ class Zipped(Base):
     def _write_rows(self, copied: IO[bytes], edits: Edits, growing: Growing) -> list[Any]:
         """Write the inputs, and give the labels."""
         values: list[Any] = []
-        rows = ((name, row, value) for part in self._parts(True) for name, row, value in zip(*part, strict=True))
+        parts = self._parts(True)
+        rows = (row for part in parts for row in zip(part.names(), part.inputs, part.labels, strict=True))
         for index, (growing.at, row, value) in enumerate(rows):
             for added in edits.after(-1) if index == 0 else ():
                 copied.write(self._fitting(added.input))
