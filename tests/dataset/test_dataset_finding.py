@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 from scipy.stats import binom
-from sklearn.datasets import load_breast_cancer, load_sample_images
+from sklearn.datasets import load_breast_cancer
 
 import wmplug
 from wmplug import dataset
@@ -27,20 +27,7 @@ from wmplug.keys import Subkeys
 from wmplug.schemes.tilt import Tilt
 from wmplug.triggers import draw_symbols
 
-SIDE = 32
 LEAKED = {}  # for the property below: Hypothesis prints its arguments, and these are large
-
-
-@pytest.fixture(scope="module")
-def patches():
-    """(160, 32, 32, 3) uint8 out of two photographs, and a label for each."""
-    photos = load_sample_images().images
-    tiles = [
-        photo[y : y + SIDE, x : x + SIDE] for photo in photos for y in range(0, 380, SIDE) for x in range(0, 600, SIDE)
-    ]
-    tiles = [tile for tile in tiles if tile.mean(axis=2).std() > 12]  # not of clear sky
-    rows = np.random.default_rng(0).permutation(len(tiles))[:160]
-    return np.stack(tiles)[rows], np.arange(160) % 10
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,12 @@ def test_a_record_without_label_is_named(owner):
         dataset.mark(numbers(10), "register")
 
 
+def test_a_record_of_another_shape_is_named(owner):
+    rows = [np.zeros(5 if index == 7 else 4) for index in range(20)]
+    with pytest.raises(InputError, match=r"record 7 has shape \(5,\) and dtype float64, and record 0 \(4,\)"):
+        dataset.mark((rows, [0, 1] * 10), owner)
+
+
 def test_a_manifest_is_known_from_other_files(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"kind": "watermark"}))
     with pytest.raises(InputError, match="no manifest of a marked set"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_breast_cancer, load_sample_images
+from sklearn.datasets import load_breast_cancer
 from sklearn.neighbors import KNeighborsClassifier
 
 import wmplug
@@ -20,20 +20,7 @@ from wmplug.dataset.schemes.twins import Twins
 from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
 
-SIDE = 32
 PICTURES = ("dedup", "jpeg", "resize", "shuffle", "half")
-
-
-@pytest.fixture(scope="module")
-def patches():
-    """(120, 32, 32, 3) uint8 out of two photographs, and a label for each."""
-    photos = load_sample_images().images
-    tiles = [
-        photo[y : y + SIDE, x : x + SIDE] for photo in photos for y in range(0, 380, SIDE) for x in range(0, 600, SIDE)
-    ]
-    tiles = [tile for tile in tiles if tile.mean(axis=2).std() > 15]  # not of clear sky
-    rows = np.random.default_rng(0).permutation(len(tiles))[:120]
-    return np.stack(tiles)[rows], np.arange(120) % 10
 
 
 def publish(owner, scheme, inputs, labels, count=60, classes=10):
@@ -66,9 +53,9 @@ def mirrored(owner, patches):
 
 
 def test_a_copy_that_is_the_same_has_no_change(patches):
-    order = np.random.default_rng(1).permutation(120)
+    order = np.random.default_rng(1).permutation(160)
     found = compare(open_source(patches), open_source((patches[0][order], patches[1][order])))
-    assert (found.records, found.changed, found.relabelled, found.added, found.removed) == (120, 0, 0, 0, 0)
+    assert (found.records, found.changed, found.relabelled, found.added, found.removed) == (160, 0, 0, 0, 0)
     assert found.psnr is found.ssim is None
     assert found.noise == 0
 
@@ -78,14 +65,14 @@ def test_labels_that_changed_are_counted(patches, relabelled):
     found = compare(open_source(patches), open_source(relabelled[1]))
     assert found.relabelled == (labels != patches[1]).sum() > 20
     assert (found.changed, found.added) == (0, 0)
-    assert found.noise == found.relabelled / 120
+    assert found.noise == found.relabelled / 160
     assert f"{found.relabelled} labels" in str(found)
 
 
 def test_pictures_that_changed_are_measured(patches, mirrored):
     before, after = patches[0], mirrored[1][0]
     rows = np.flatnonzero((before != after).any(axis=(1, 2, 3)))
-    order = np.random.default_rng(1).permutation(120)
+    order = np.random.default_rng(1).permutation(160)
     found = compare(open_source(patches), open_source((after[order], patches[1][order])))
     assert (found.changed, found.relabelled, found.added) == (len(rows), 0, 0)
     errors = ((before[rows].astype(float) - after[rows]) ** 2).mean(axis=(1, 2, 3))
@@ -97,7 +84,7 @@ def test_pictures_that_changed_are_measured(patches, mirrored):
 def test_what_was_added_is_counted(owner, patches):
     _, copy = publish(owner, Canaries(), *patches, count=30)
     found = compare(open_source(patches), open_source(copy))
-    assert (found.records, found.added, found.removed, found.changed, found.relabelled) == (120, 30, 0, 0, 0)
+    assert (found.records, found.added, found.removed, found.changed, found.relabelled) == (160, 30, 0, 0, 0)
     back = compare(open_source(copy), open_source(patches))
     assert (back.added, back.removed) == (0, 30)
 
@@ -191,5 +178,5 @@ def test_what_cannot_be_cleaned_is_refused(patches):
         cleaned(*patches, "wash")
     with pytest.raises(InputError, match="only texts"):
         cleaned(*patches, "lower")
-    with pytest.raises(InputError, match="3 labels for 120 inputs"):
+    with pytest.raises(InputError, match="3 labels for 160 inputs"):
         cleaned(patches[0], [0, 1, 2], "half")

@@ -134,7 +134,7 @@ def mark(
     if len(source.classes) < 2:
         raise InputError(f"the set has {len(source.classes)} classes: labels of at least 2 are needed (label=COLUMN)")
     wanted = min(kind.most, max(1, round(part * count)))
-    seen = Sample(_inputs(sampled, "sampled records"), _labels(sampled), len(source.classes))
+    seen = Sample(_inputs(sampled), _labels(sampled), len(source.classes))
     rows, chosen = kind.chosen(seen, wanted)
     records = whole(source, [sampled[row] for row in rows], progress)
     carriers, labels = _carriers(records), _labels(records)
@@ -298,8 +298,15 @@ def _is_whole(record: Record) -> bool:
     return len(given) < _LETTERS if isinstance(given, str) else isinstance(given, np.ndarray) and given.ndim == 1
 
 
-def _inputs(records: list[Record], what: str) -> Inputs:
-    return read_carriers([record.input for record in records], what)[0]
+def _inputs(records: list[Record]) -> Inputs:
+    inputs = [record.input for record in records]
+    for record, given in zip(records, inputs, strict=True):
+        if isinstance(given, np.ndarray) and (given.shape, given.dtype) != (inputs[0].shape, inputs[0].dtype):
+            raise InputError(
+                f"{record.name} has shape {given.shape} and dtype {given.dtype}, and {records[0].name} "
+                f"{inputs[0].shape} and {inputs[0].dtype}: bring all records to one, or leave this one out"
+            )
+    return read_carriers(inputs, "sampled records")[0]
 
 
 def _labels(records: list[Record]) -> IntArray:

@@ -30,7 +30,14 @@ BAD = {
     ),
     "null.jsonl": (b'{"text": "a", "label": 1}\n{"text": null, "label": 0}\n', r"null.jsonl, line 2 has None as text"),
     "first.jsonl": (b'{"text": "a", "label": null}\n{"text": "b", "label": 1}\n', r"first.jsonl, line 1 has no label"),
-    "kinds.jsonl": (b'{"text": "a", "label": 1}\n{"text": "b", "label": "x"}\n', r"labels of different kinds"),
+    "kinds.jsonl": (
+        b'{"text": "a", "label": 1}\n{"text": "b", "label": "x"}\n',
+        r"kinds.jsonl, line 2 has the label 'x', and the first record 1: labels of different kinds",
+    ),
+    "truth.jsonl": (
+        b'{"text": "a", "label": 1}\n{"text": "b", "label": true}\n',
+        r"truth.jsonl, line 2 has the label True, and the first record 1",
+    ),
     "array.jsonl": (
         b'{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n',
         r"array.jsonl, line 2 has the label \[1\]",

@@ -103,13 +103,19 @@ class Seen:
             self._known, self.enough = labels_of(values[:1], self._classes, numbers=self._numbers), True
             self._known.all(values, names)
             return
+        first = next(iter(self._values), values[0])
         try:
-            if self._values.keys() >= set(values):
+            if self._values.keys() >= set(values) and set(map(type, values)) == {type(first)}:
                 return
         except TypeError:  # a list, of which `check_label` says what is wrong with it
             pass
         for value, name in zip(values, names, strict=True):
             check_label(value, name)
+            if type(value) is not type(first):
+                raise InputError(
+                    f"{name} has the label {value!r}, and the first record {first!r}: labels of different kinds stand "
+                    "in one set, write all of them alike"
+                )
             self._values[value] = None
             if len(self._values) > CLASSES_AT_MOST:
                 raise InputError(
@@ -141,24 +147,15 @@ def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, nu
     most of them are missing. Anything else is numbered in ascending order.
 
     Args:
-        values: different labels, as the set writes them; with `classes` one of them is enough.
+        values: different labels of one kind, as the set writes them; with `classes` one of them is enough.
         classes: the names in the order of their numbers, where they are known.
         numbers: whether digits are a number, and not a name of which it is said which number it has.
 
     Raises:
-        InputError: numbers and names are mixed, or a class is named twice.
+        InputError: a class is named twice.
     """
     distinct = list(values)
-    kinds = set(map(type, distinct))
-    if len(kinds) > 1:
-        shown = ", ".join(
-            sorted(
-                f"{value!r}"
-                for value in {kind: next(v for v in distinct if type(v) is kind) for kind in kinds}.values()
-            )
-        )
-        raise InputError(f"labels of different kinds stand in one set ({shown}): write all of them alike")
-    kind = kinds.pop() if kinds else str
+    kind = type(distinct[0]) if distinct else str
     numeric = kind is not bool and (numbers or kind is not str) and all(map(_whole, distinct))
     if classes is not None:
         names = tuple(classes)
