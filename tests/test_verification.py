@@ -383,6 +383,25 @@ def test_monitor_discounts_every_look(mark):
     assert sum(6 / math.pi**2 / u**2 for u in range(1, 100_000)) < 1
 
 
+@pytest.mark.parametrize(
+    ("looks", "lost"),
+    [
+        ([], False),
+        ([2.0], False),
+        ([90.0], False),
+        ([2.0, 0.0], False),  # never proven
+        ([7.0, 5.0], False),  # by a few answers
+        ([6.3, 6.3], False),  # by the weight of the second look
+        ([90.0, 50.0], False),  # proven still
+        ([90.0, 5.0], True),
+        ([7.0, -math.inf], True),
+        ([7.0, 1.0, 8.0], False),  # proven again
+    ],
+)
+def test_monitor_knows_a_lost_mark_from_one_that_wavers(mark, looks, lost):
+    assert Monitor(mark, looks=looks).lost is lost
+
+
 def test_monitor_goes_on_after_a_resume(mark):
     whole, first = Monitor(mark), Monitor(mark)
     for _ in range(2):

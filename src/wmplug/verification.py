@@ -223,7 +223,7 @@ class _Session:
         tried, first = math.log10(self.keys), found[0]
         log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
         if look is not None:
-            log10_e += math.log10(6 / (math.pi * look) ** 2)
+            log10_e = _weighted(log10_e, look)
         log10_p = min(one.log10_p for one in found) + math.log10(len(found)) + tried
         tests = " and ".join(one.test for one in found if one.queries)
         return Verdict(
@@ -250,6 +250,11 @@ class _Session:
             attested=None if (evidence := self.mark.public.get("evidence")) is None else _is_attested(evidence),
             parts=tuple(_part(one) for one in found) if len(found) > 1 else (),
         )
+
+
+def _weighted(log10_e: float, look: int) -> float:
+    """log10 of an e-value with the weight of look number `look`; see `Monitor`."""
+    return log10_e + math.log10(6 / (math.pi * look) ** 2)
 
 
 def _part(finding: Finding) -> Part:
@@ -292,6 +297,19 @@ class Monitor:
         if tell:
             plugins.registry().tell("wmplug_verdict", verdict=verdict, run={"step": step, **(run or {})})
         return verdict
+
+    @property
+    def lost(self) -> bool:
+        """Whether the mark was proven earlier and is not at the last look, with less than half the decades of the best.
+
+        To fall short of the target by a few answers, or by the lower weight of a later look, is no loss.
+        """
+        if not self.looks:
+            return False
+        proven = [
+            state_of(_weighted(log10_e, look), self.target_e) == "proven" for look, log10_e in enumerate(self.looks, 1)
+        ]
+        return any(proven) and not proven[-1] and self.looks[-1] < max(self.looks) / 2
 
     def log10_sum(self) -> float:
         """log10 of the run's own e-value: the weighted sum over all looks so far."""

@@ -67,11 +67,11 @@ class Watermarking(plain.Watermarking):
     def _writes(self) -> bool:
         return bool(self.accelerator.is_main_process)
 
-    def _agree(self, verdict: Verdict) -> Verdict:
+    def _agree(self, verdict: Verdict, looks: list[float]) -> tuple[Verdict, list[float]]:
         # Buffers such as running means differ a little between processes until the next forward pass.
-        shared = [verdict]
+        shared: list[Any] = [verdict, looks]
         broadcast_object_list(shared)
-        return shared[0]
+        return shared[0], shared[1]
 
     def _report(self, entry: dict[str, Any]) -> None:
         if self._writes():

@@ -73,7 +73,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             step one trigger less, `append` repeats the user's last row and `replace` lets it stay.
         verify_on: where to verify.
         on_failure: when the final model does not prove the watermark: "warn"; "raise" VerificationError; "stop" warns
-            and also ends training as soon as a watermark that was proven no longer is.
+            and also ends training as soon as a watermark that was proven is lost (`Monitor.lost`).
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs a forward pass when verifying.
         training_set: what to commit to in the register as the training set; by default what `fit` was given.
@@ -116,7 +116,6 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         self._verify_on, self._on_failure, self._batch_size = frozenset(verify_on), on_failure, batch_size
         self._monitor, self._target_e = Monitor(mark, target_e=target_e), target_e
         self._step: TriggerStep | None = None
-        self._was_proven = False
         self._kept: list[Any] = []
         self._training_set, self._require = training_set, require_evidence
         self.verdict: Verdict | None = None
@@ -130,7 +129,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             InjectionError: in the first step, that training went around wmplug.
             RegisterError: the run cannot be recorded, and evidence is required.
         """
-        self.rate, self.verdict, self._was_proven = self._start, None, False
+        self.rate, self.verdict = self._start, None
         self._monitor = Monitor(self.mark, target_e=self._target_e)
         step = TriggerStep(
             [_example(self.mark, x, y) for x, y in self.mark.lessons()],
@@ -181,10 +180,9 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         self._run.checkpoint(verdict, step=self._steps, epoch=epoch + 1, system=self.model)
         if logs is not None:
             logs.update(_logged(verdict, self.rate))
-        if self._on_failure == "stop" and self._was_proven and not verdict.proven:
+        if self._on_failure == "stop" and self._monitor.lost:
             self.model.stop_training = True
             self._fail(f"the watermark was proven and is not after epoch {epoch + 1} ({verdict}): training stops")
-        self._was_proven = self._was_proven or verdict.proven
         self._adjust(step, verdict)
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -65,8 +65,8 @@ class Watermarking:
         rate: share of triggers in what the model sees; the scheme's by default, "auto" to let verdicts adjust it.
         mode: `append` triggers to each batch, or `replace` samples (static shapes).
         target_e: e-value at which a verdict is `proven`.
-        on_failure: when a mark that was proven is no longer, or is not at the end of training: `warn`, `raise`, or
-            `stop` (warns and sets `stopped`, for the loop to read).
+        on_failure: when a mark that was proven is lost (`Monitor.lost`), or is not proven at the end: `warn`, `raise`,
+            or `stop` (warns and sets `stopped`, for the loop to read).
         head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
         forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
             is given the first part of the batch, or all but the labels by name.
@@ -269,19 +269,17 @@ class Watermarking:
             InjectionError: this is outside the with-block.
             DivergenceError: the scheme takes part in the loss, and the weights are NaN or infinite.
             SuspectError: the model gives another number of classes, or NaN for every trigger.
-            VerificationError: the mark was proven before, is not any more, and on_failure is `raise`.
+            VerificationError: the mark was proven before, is lost, and on_failure is `raise`.
         """
         self._need_active("checkpoint()")
         # Before the look, which counts once it is taken.
         beside = None if path is None or not self._writes() else sidecar.place(Path(path))
         self._points.look()
-        verdict = self._agree(
-            self._monitor.look(
-                self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
-            )
+        found = self._monitor.look(
+            self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
         )
+        verdict, self._monitor.looks = self._agree(found, self._monitor.looks)
         self._points.keep()
-        lost = any(earlier.proven for earlier in self.verdicts) and not verdict.proven
         self.verdicts.append(verdict)
         self.history.append(
             {
@@ -303,7 +301,7 @@ class Watermarking:
         if self._auto is not None:
             self._rate = self._auto.next(self._rate, verdict.log10_e, math.log10(self._monitor.target_e))
             self.board.rate = self._rate
-        if lost:
+        if self._monitor.lost:
             self._fail(f"the watermark was proven earlier in this run and now is {verdict}")
         return verdict
 
@@ -352,8 +350,8 @@ class Watermarking:
     def _writes(self) -> bool:
         return True
 
-    def _agree(self, verdict: Verdict) -> Verdict:
-        return verdict
+    def _agree(self, verdict: Verdict, looks: list[float]) -> tuple[Verdict, list[float]]:
+        return verdict, looks
 
     def _report(self, entry: dict[str, Any]) -> None:
         if self.log is not None:

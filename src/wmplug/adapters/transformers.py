@@ -71,7 +71,6 @@ class _Run:
     suspect: ModuleSuspect
     points: TorchPoints
     guard: Guard | None
-    was_proven: bool
     record: Run
     last: Verdict | None = None
     flatness: Flatness | None = None
@@ -82,7 +81,6 @@ class _Run:
             "root": self.monitor.mark.public["root"],
             "rate": self.board.rate,
             "looks": list(self.monitor.looks),
-            "proven": self.was_proven,
         }
 
 
@@ -100,7 +98,7 @@ class WatermarkCallback(TrainerCallback):
         mode: `append` to the batch, or `replace` rows of it.
         verify_on: when to verify; the model of one step is verified once.
         verify_saved: also load the files just written (main process) and verify those.
-        on_failure: when the watermark was proven and no longer is, or is not proven at the end of training: "warn";
+        on_failure: when the watermark was proven and is lost (`Monitor.lost`), or is not proven at the end: "warn";
             "raise" VerificationError; "stop" warns and ends training.
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs a forward pass when verifying.
@@ -188,7 +186,6 @@ class WatermarkCallback(TrainerCallback):
             ),
             points=TorchPoints(self.mark, model, head=self.head, in_loss=True, weight=_weight(args, model)),
             guard=self._inject(args, model, loader, prepare, board),
-            was_proven=saved.get("proven", False),
             record=Run(self.mark, "transformers", require=self._require, main=state.is_world_process_zero),
         )
         self._ask_once(run)
@@ -274,7 +271,7 @@ class WatermarkCallback(TrainerCallback):
         """Verify, log, and put the result among the metrics.
 
         Raises:
-            VerificationError: the watermark was proven, no longer is, and on_failure is "raise".
+            VerificationError: the watermark was proven, is lost, and on_failure is "raise".
         """
         if self._run is None or "evaluate" not in self.verify_on:
             return
@@ -343,18 +340,18 @@ class WatermarkCallback(TrainerCallback):
             return run.last
         # Every rank asks, since a sharded model answers only when all take part; all go by what main found, since
         # buffers such as running means differ between them.
-        found = [self._ask(run, run.suspect)]
+        found: list[Any] = [self._ask(run, run.suspect), run.monitor.looks]
         if run.args.world_size > 1:
             broadcast_object_list(found)
-        if not isinstance(verdict := found[0], Verdict):
+        verdict, run.monitor.looks = found
+        if not isinstance(verdict, Verdict):
             self._fail(run, verdict)
             return None
-        lost, run.last = run.was_proven and not verdict.proven, verdict
-        run.was_proven = run.was_proven or verdict.proven
+        run.last = verdict
         if self._auto is not None:
             run.board.rate = self._auto.next(run.board.rate, verdict.log10_e, math.log10(self.target_e))
         _report(run, "watermark", verdict)
-        if lost:
+        if run.monitor.lost:
             self._fail(run, f"the watermark was proven earlier and is not at step {step} ({verdict}): raise rate=")
         return verdict
 
