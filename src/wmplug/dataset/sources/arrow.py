@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wmplug.dataset.sources.base import Base, Part, Texts
+from wmplug.dataset.sources.base import Base, Part, Rows, Texts
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.whole import Growing
@@ -69,7 +69,7 @@ class Arrow(Base):
         chosen = [batch.table.column(column) for column in self._of.inputs]
         if not any(column.null_count for column in chosen):
             if self.form == "array" and all(_is_number(column.type) for column in chosen):
-                return np.column_stack([_numbers(column) for column in chosen])
+                return Rows([_numbers(column) for column in chosen])
             if self.form == "text" and pa.types.is_string(chosen[0].type):
                 return Texts(chosen[0])
         rows = zip(*(column.to_pylist() for column in chosen), strict=True)

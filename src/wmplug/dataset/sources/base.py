@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Form, Out, Progress, Record, Written
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
@@ -29,12 +30,25 @@ class Texts:
         return [self._column[row].as_py() for row in rows]  # take() imports pandas
 
 
+class Rows:
+    """Rows of a table, whose columns of numbers are put together when they are asked for."""
+
+    def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
+        self._columns = columns
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return iter(np.column_stack(self._columns))
+
+    def __getitem__(self, rows: Sequence[int]) -> npt.NDArray[Any]:
+        return np.column_stack([column[rows] for column in self._columns])
+
+
 class Part(NamedTuple):
     """Consecutive records.
 
     Attributes:
         name: says where each stands, counted from 0 in the part.
-        inputs: of each, made when they are asked for; in arrays and `Texts` nothing is wrong.
+        inputs: of each, made when they are asked for; in arrays, `Texts` and `Rows` nothing is wrong.
         labels: as the set writes them, each None in a set without labels.
     """
 
@@ -48,7 +62,7 @@ class Part(NamedTuple):
 
     def inputs_at(self, rows: Sequence[int], check: bool) -> Iterable[Any]:
         """The inputs in some rows; with `check` those of the others are made too, lest one is broken."""
-        if isinstance(self.inputs, (np.ndarray, Texts)):
+        if isinstance(self.inputs, (np.ndarray, Texts, Rows)):
             return self.inputs[rows] if rows else ()
         if not rows and not check:
             return ()

@@ -236,11 +236,11 @@ def _is_plain(data: bytes, delimiter: str) -> bool:
     """Whether it is UTF-8, quotes stand around whole cells, or doubled in them, and no carriage return alone."""
     if not is_utf8(data) or data.count(b"\r") != data.count(b"\r\n"):
         return False
-    around = np.frombuffer(b"\n" + data + b"\n", np.uint8)
-    quotes = np.flatnonzero(around == ord('"'))
-    inside = np.zeros(256, np.bool_)
-    inside[[ord(delimiter), ord('"'), NEWLINE, ord("\r")]] = True
-    return bool(inside[around[quotes[::2] - 1]].all() and inside[around[quotes[1::2] + 1]].all())
+    around, quotes = np.frombuffer(data, np.uint8), _places(data, b'"')
+    before, after = np.maximum(quotes[::2] - 1, 0), np.minimum(quotes[1::2] + 1, len(data) - 1)
+    beside = np.zeros(256, np.bool_)
+    beside[[ord(delimiter), ord('"'), NEWLINE, ord("\r")]] = True
+    return bool(beside[around[before]].all() and beside[around[after]].all())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Out, Progress, Record, Written
-from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.base import Base, Part, Rows
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.whole import whole_file
 from wmplug.errors import InputError
@@ -224,10 +224,10 @@ def arrow_reader(kind: str) -> tuple[Any, Any] | None:
         return None
 
 
-def numbers_of(table: Any, columns: Sequence[str]) -> npt.NDArray[Any]:
-    """(rows, columns) of a table of Arrow, without missing values."""
+def numbers_of(table: Any, columns: Sequence[str]) -> Rows:
+    """Columns of numbers in a table of Arrow, without missing values."""
     # to_numpy imports pandas
-    return np.column_stack([np.from_dlpack(table.column(name).combine_chunks()) for name in columns])
+    return Rows([np.from_dlpack(table.column(name).combine_chunks()) for name in columns])
 
 
 def is_utf8(data: bytes) -> bool:
