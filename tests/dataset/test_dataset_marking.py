@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -214,9 +215,11 @@ def test_a_record_without_label_is_named(owner):
 
 
 def test_a_record_of_another_shape_is_named(owner):
-    rows = [np.zeros(5 if index == 7 else 4) for index in range(20)]
-    with pytest.raises(InputError, match=r"record 7 has shape \(5,\) and dtype float64, and record 0 \(4,\)"):
-        dataset.mark((rows, [0, 1] * 10), owner)
+    for shape, other in [((4,), (5,)), ((64, 64), (63, 63))]:
+        rows = [np.zeros(other if index == 7 else shape) for index in range(20)]
+        why = re.escape(f"record 7 has shape {other} and dtype float64, and record 0 {shape} and float64")
+        with pytest.raises(InputError, match=why):
+            dataset.mark((rows, [0, 1] * 10), owner)
 
 
 def test_a_manifest_is_known_from_other_files(tmp_path):

@@ -125,7 +125,7 @@ def mark(
         raise InputError(f"share={share!r}: a share of the records above 0 and up to 0.5 is needed, 0.01 is usual")
     source: Source = (
         data
-        if callable(getattr(data, "records", None))
+        if callable(getattr(data, "picked", None))
         else open_source(data, text=text, label=label, columns=columns, classes=classes)
     )
     places = {name: _place(out, data, name) for name in names}
@@ -252,7 +252,9 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
             yield from indices.tolist()
             index, shrunk = indices[-1], shrinking[-1]
 
+    first = None
     for record in source.picked(due(), progress):
+        _check_shape(record, first := first or record)
         if len(kept) < SAMPLE:
             kept.append(_small(record))
         else:
@@ -260,6 +262,15 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
     if not kept or source.count is None:
         raise InputError("the set has no records: check the path")
     return sorted(source.numbered(kept), key=lambda record: record.index), source.count
+
+
+def _check_shape(record: Record, first: Record) -> None:
+    one, other = record.input, first.input
+    if isinstance(one, np.ndarray) and (one.shape, one.dtype) != (other.shape, other.dtype):
+        raise InputError(
+            f"{record.name} has shape {one.shape} and dtype {one.dtype}, and {first.name} {other.shape} and "
+            f"{other.dtype}: bring all records to one, or leave this one out"
+        )
 
 
 def _small(record: Record) -> Record:
@@ -299,14 +310,7 @@ def _is_whole(record: Record) -> bool:
 
 
 def _inputs(records: list[Record]) -> Inputs:
-    inputs = [record.input for record in records]
-    for record, given in zip(records, inputs, strict=True):
-        if isinstance(given, np.ndarray) and (given.shape, given.dtype) != (inputs[0].shape, inputs[0].dtype):
-            raise InputError(
-                f"{record.name} has shape {given.shape} and dtype {given.dtype}, and {records[0].name} "
-                f"{inputs[0].shape} and {inputs[0].dtype}: bring all records to one, or leave this one out"
-            )
-    return read_carriers(inputs, "sampled records")[0]
+    return read_carriers([record.input for record in records], "sampled records")[0]
 
 
 def _labels(records: list[Record]) -> IntArray:

@@ -215,3 +215,38 @@ def test_several_splits_are_no_set(tables, tmp_path):
     both = datasets.DatasetDict({"train": tables["Dataset"], "test": tables["Dataset"]})
     with pytest.raises(InputError, match="splits train, test"):
         open_source(both)
+
+
+def test_categories_that_are_more_than_their_index_counts_are_refused(tmp_path):
+    values = [f"template {k}" for k in range(120)]
+    words = pa.DictionaryArray.from_arrays(pa.array([row % 120 for row in range(400)], pa.int8()), values)
+    pq.write_table(pa.table({"text": words, "label": [row % 2 for row in range(400)]}), tmp_path / "set.parquet")
+    source = open_source(tmp_path / "set.parquet")
+    few, many = (Changes(added=[Added(row, f"new {row}", 0) for row in range(count)]) for count in (7, 40))
+    written = source.write(tmp_path / "few.parquet", few)
+    assert [record.input for record in open_source(written.data).records()][:3] == ["template 0", "new 0", "template 1"]
+    with pytest.raises(InputError, match=r"the column text of .*set.parquet, which holds dictionary.* wider index"):
+        source.write(tmp_path / "many.parquet", many)
+    assert not (tmp_path / "many.parquet").exists()
+
+
+def test_columns_that_nobody_asks_for_may_have_one_name(tmp_path):
+    columns = [pa.array(values) for values in (["a", "b", "c"], [0, 1, 0], [1, 2, 3], [4.0, float("nan"), 6.0])]
+    pq.write_table(pa.Table.from_arrays(columns, ["text", "label", "x", "x"]), tmp_path / "set.parquet")
+    written = open_source(tmp_path / "set.parquet").write(tmp_path / "copy.parquet", Changes({0: 1}))
+    copy = pq.ParquetFile(written.data).read()
+    assert copy.column(1).to_pylist() == [1, 1, 0]
+    assert (copy.column(2).to_pylist(), copy.column(3).to_pylist()[::2]) == ([1, 2, 3], [4.0, 6.0])
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_a_text_that_is_no_utf8_is_named_whether_it_is_picked_or_not(tmp_path, kind):
+    raw = pa.array([b"a", b"\xff\xfe", b"c"], kind)
+    text = raw.view(pa.string() if kind == pa.binary() else pa.large_string())
+    pq.write_table(pa.table({"text": text, "label": [0, 1, 0]}), tmp_path / "set.parquet")
+    for read in (
+        open_source(tmp_path / "set.parquet").records,
+        lambda: open_source(tmp_path / "set.parquet").picked([0]),
+    ):
+        with pytest.raises(InputError, match=r"set.parquet, row 1 is no UTF-8 \(byte 0xff"):
+            list(read())

@@ -214,3 +214,12 @@ def test_damaged_pictures_are_read_or_refused_by_name(pictures, encoded, data, k
     except InputError as error:
         said = str(error)
     assert said.startswith("the picture ")
+
+
+def test_a_quote_may_be_the_last_byte(tmp_path):
+    data = b'text,label\n"a","0"\n"b\nc","1"'
+    (tmp_path / "set.csv").write_bytes(data)
+    source = open_source(tmp_path / "set.csv")
+    assert _read(tmp_path / "set.csv") == [("a", "0"), ("b\nc", "1")]
+    written = source.write(tmp_path / "copy.csv", Changes({1: 0}, added=[Added(1, "d", 1)]))
+    assert written.data.read_bytes() == data[:-2] + b'0"\n"d","1"\n'

@@ -70,6 +70,16 @@ def test_a_label_that_is_none_of_the_classes_is_named(kept):
         list(open_source(kept["pictures"].data, classes=["china"]).records())
 
 
+def test_a_late_label_that_is_none_of_the_classes_is_named(tmp_path):
+    lines = [f"text number {row},{'ab'[row % 2]}" for row in range(60_000)]
+    lines[-8] = "text,zzz"
+    (tmp_path / "set.csv").write_text("\n".join(["text,label", *lines]))
+    source = open_source(tmp_path / "set.csv", classes=["a", "b"])
+    assert source.classes == ("a", "b")
+    with pytest.raises(InputError, match=r"set.csv, line 59994 has the label 'zzz', which is not among the 2 classes"):
+        list(source.picked([0]))
+
+
 def test_a_damaged_picture_is_named_and_its_copy_is_not_left(kept, tmp_path, encoded, pictures):
     folder = tmp_path / "set"
     (folder / "a").mkdir(parents=True)

@@ -12,6 +12,7 @@ import numpy as np
 from wmplug.dataset.sources.base import Base, Part, Rows, Texts
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit, Edits
+from wmplug.dataset.sources.lines import Places, decoded
 from wmplug.dataset.sources.whole import Growing
 from wmplug.errors import InputError, PluginError
 
@@ -70,8 +71,8 @@ class Arrow(Base):
         if not any(column.null_count for column in chosen):
             if self.form == "array" and all(_is_number(column.type) for column in chosen):
                 return Rows([_numbers(column) for column in chosen])
-            if self.form == "text" and pa.types.is_string(chosen[0].type):
-                return Texts(chosen[0])
+            if self.form == "text" and (pa.types.is_string(chosen[0].type) or pa.types.is_large_string(chosen[0].type)):
+                return _texts(chosen[0], batch)
         rows = zip(*(column.to_pylist() for column in chosen), strict=True)
         return (
             self._of.input_of(dict(zip(self._of.inputs, row, strict=True)), name)
@@ -106,17 +107,27 @@ class Arrow(Base):
         old = batch.table.take([one.like for one in new])
         made = self._made(old, [one.edit for one in new], batch.place)
         names = old.column_names
-        other = [name for name in names if not made.column(name).equals(old.column(name))]
+        other = [place for place, column in enumerate(made.columns) if not column.equals(old.column(place))]
         told, said = old.select(other), made.select(other)
         for place in np.flatnonzero(stands).tolist():
             edits.count_changed(not said.slice(place, 1).equals(told.slice(place, 1)))
         columns = [
-            pa.concat_arrays([*column.chunks, *made.column(name).chunks]).take(order)
-            if name in other or len(order) > size
+            self._taken(column, made.column(place), order, names[place])
+            if place in other or len(order) > size
             else column
-            for name, column in zip(names, batch.table.columns, strict=True)
+            for place, column in enumerate(batch.table.columns)
         ]
         return pa.Table.from_arrays(columns, schema=batch.table.schema)
+
+    def _taken(self, old: pa.ChunkedArray, new: pa.ChunkedArray, order: Places, name: str) -> pa.Array:
+        """Rows of a column, new ones behind the old, in an order."""
+        try:
+            return pa.concat_arrays([*old.chunks, *new.chunks]).take(order)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"changed and added records do not fit the column {name} of {self._place}, which holds {old.type}: "
+                f"{error} Save it as plain texts or with a wider index"
+            ) from None
 
     def _made(self, like: pa.Table, edits: Sequence[Edit], name: str) -> pa.Table:
         """Rows like others, but for their edits."""
@@ -180,6 +191,20 @@ class _New(NamedTuple):
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _texts(column: pa.ChunkedArray, batch: Batch) -> Texts:
+    """The texts of a batch.
+
+    Raises:
+        InputError: one is no UTF-8, which Parquet does not look at.
+    """
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, text in enumerate(column.cast(pa.large_binary()).to_pylist()):
+            decoded(text, batch.name(row))
+    return Texts(column)
 
 
 def _numbers(column: pa.ChunkedArray) -> Any:

@@ -140,6 +140,8 @@ class Base(ABC):
                 return
             if seen:
                 seen.add(part.labels, part.names())
+            elif check and self._labels:
+                self._labels.all(part.labels, part.names())
             start, count = count, count + len(part.labels)
             rows = []
             while due is not None and due < count:

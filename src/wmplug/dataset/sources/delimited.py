@@ -70,7 +70,7 @@ class Delimited(Lines):
 
     def _ends(self, data: bytes, newlines: Places) -> Places:
         quotes = _places(data, b'"')
-        return np.flatnonzero(np.searchsorted(quotes, newlines) % 2 == 0)
+        return np.flatnonzero(np.searchsorted(quotes, newlines, "right") % 2 == 0)
 
     def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
         first, lengths = np.frombuffer(data, np.uint8)[starts], ends - starts
