@@ -32,12 +32,16 @@ def test_copies_are_proven_and_others_are_not(made):
     assert result.exit_code == 0, result.output
     record = json.loads((folder / "demo.json").read_text())
     assert record["as_expected"]
-    states = [(f["suspect"], f["exhaustive"]["state"], f["sequential"]["state"]) for f in record["findings"]]
+    # The key is a new one each time: of unmarked models one in twenty may be "evidence", one in a million "proven".
+    states = [
+        (f["suspect"], *(f[how]["state"] == "proven" for how in ("exhaustive", "sequential")))
+        for f in record["findings"]
+    ]
     assert states == [
-        ("model", "proven", "proven"),
-        ("fine-tuned copy", "proven", "proven"),
-        ("independent model", "inconclusive", "inconclusive"),
-        ("wrong key", "inconclusive", "inconclusive"),
+        ("model", True, True),
+        ("fine-tuned copy", True, True),
+        ("independent model", False, False),
+        ("wrong key", False, False),
     ]
     assert all(f["accuracy"] > 0.9 for f in record["findings"])
     assert record["findings"][0]["sequential"]["queries"] <= 20
