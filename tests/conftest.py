@@ -1,5 +1,6 @@
 """What all tests share: two owners whose files cost little to open, real pictures, an authority on loopback."""
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -15,11 +16,22 @@ from wmplug import Owner
 PASSPHRASE = "correct horse battery staple"
 
 
-def _owner(folder, name):
-    """An owner whose secret is the same in every run: a verdict of chance must not come out otherwise tomorrow."""
+@contextlib.contextmanager
+def _known_secrets(name):
+    """What is drawn is the same in every run: a verdict of chance must not come out otherwise tomorrow."""
     calls = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.urandom", lambda n: hashlib.shake_256(f"{name}/{next(calls)}".encode()).digest(n))
+        yield
+
+
+@pytest.fixture(scope="session")
+def known_secrets():
+    return _known_secrets
+
+
+def _owner(folder, name):
+    with _known_secrets(name):
         return Owner.create(folder, name=name, passphrase=PASSPHRASE, scrypt_n=2**10)
 
 

@@ -18,6 +18,16 @@ from wmplug.statistics import BoolArray, FloatArray
 _LN10 = math.log(10.0)
 
 
+def weighted_log10(log10_e: FloatArray | float, look: FloatArray | int) -> FloatArray:
+    """log10 of an e-value times ``6 / (pi^2 look^2)``, the weight of look number `look`; see `monitor_log10`.
+
+    Args:
+        log10_e: log10 of the e-value, or of several.
+        look: its number, the first look 1, or as many numbers.
+    """
+    return np.asarray(log10_e - 2.0 * np.log10(look) + math.log10(6.0 / math.pi**2))
+
+
 def monitor_log10(log10_e_values: Sequence[float]) -> float:
     """Evidence over repeated looks with one key: log10 of ``S_t = sum_u 6 / (pi^2 u^2) E_u``.
 
@@ -36,7 +46,7 @@ def monitor_log10(log10_e_values: Sequence[float]) -> float:
     """
     values = _check_log10_e(log10_e_values)
     looks = np.arange(1, values.size + 1, dtype=np.float64)
-    return float(np.logaddexp.reduce(values * _LN10 - 2.0 * np.log(looks))) / _LN10 + math.log10(6.0 / math.pi**2)
+    return float(np.logaddexp.reduce(weighted_log10(values, looks) * _LN10)) / _LN10
 
 
 def average_log10_e(log10_es: Sequence[float]) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wmplug import combination, plugins
 from wmplug.channels import Answers, Finding, Pattern
 from wmplug.errors import InputError, SuspectError
@@ -223,7 +225,7 @@ class _Session:
         tried, first = math.log10(self.keys), found[0]
         log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
         if look is not None:
-            log10_e = _weighted(log10_e, look)
+            log10_e = float(combination.weighted_log10(log10_e, look))
         log10_p = min(one.log10_p for one in found) + math.log10(len(found)) + tried
         tests = " and ".join(one.test for one in found if one.queries)
         return Verdict(
@@ -250,11 +252,6 @@ class _Session:
             attested=None if (evidence := self.mark.public.get("evidence")) is None else _is_attested(evidence),
             parts=tuple(_part(one) for one in found) if len(found) > 1 else (),
         )
-
-
-def _weighted(log10_e: float, look: int) -> float:
-    """log10 of an e-value with the weight of look number `look`; see `Monitor`."""
-    return log10_e + math.log10(6 / (math.pi * look) ** 2)
 
 
 def _part(finding: Finding) -> Part:
@@ -306,9 +303,8 @@ class Monitor:
         """
         if not self.looks:
             return False
-        proven = [
-            state_of(_weighted(log10_e, look), self.target_e) == "proven" for look, log10_e in enumerate(self.looks, 1)
-        ]
+        weighted = combination.weighted_log10(np.array(self.looks), np.arange(1.0, len(self.looks) + 1))
+        proven = [state_of(log10_e, self.target_e) == "proven" for log10_e in weighted.tolist()]
         return any(proven) and not proven[-1] and self.looks[-1] < max(self.looks) / 2
 
     def log10_sum(self) -> float:

@@ -17,12 +17,20 @@ def run(*words):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, known_secrets):
     """One demo, into a folder with somebody's file in it."""
     folder = tmp_path_factory.mktemp("demo")
     (folder / "notes.txt").write_text(NOTE)
     verbosity = transformers.logging.get_verbosity()
-    result = run("--out", folder)
+    make = demo._owner
+
+    def known(folder, place):
+        with known_secrets(place):
+            return make(folder, place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_owner", known)
+        result = run("--out", folder)
     assert transformers.logging.get_verbosity() == verbosity
     return folder, result
 
@@ -32,16 +40,12 @@ def test_copies_are_proven_and_others_are_not(made):
     assert result.exit_code == 0, result.output
     record = json.loads((folder / "demo.json").read_text())
     assert record["as_expected"]
-    # The key is a new one each time: of unmarked models one in twenty may be "evidence", one in a million "proven".
-    states = [
-        (f["suspect"], *(f[how]["state"] == "proven" for how in ("exhaustive", "sequential")))
-        for f in record["findings"]
-    ]
+    states = [(f["suspect"], f["exhaustive"]["state"], f["sequential"]["state"]) for f in record["findings"]]
     assert states == [
-        ("model", True, True),
-        ("fine-tuned copy", True, True),
-        ("independent model", False, False),
-        ("wrong key", False, False),
+        ("model", "proven", "proven"),
+        ("fine-tuned copy", "proven", "proven"),
+        ("independent model", "inconclusive", "inconclusive"),
+        ("wrong key", "inconclusive", "inconclusive"),
     ]
     assert all(f["accuracy"] > 0.9 for f in record["findings"])
     assert record["findings"][0]["sequential"]["queries"] <= 20

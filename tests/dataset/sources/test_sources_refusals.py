@@ -63,7 +63,7 @@ def test_a_label_that_is_none_of_the_classes_is_named(kept):
     with pytest.raises(
         InputError, match=r"texts.csv, line \d+ has the label 'wine', which is not among the 1 classes iris"
     ):
-        list(open_source(kept["texts.csv"].data, classes=["iris"]).picked([]))
+        list(open_source(kept["texts.csv"].data, classes=["iris"]).records())
     with pytest.raises(
         InputError, match=r"flower/\d+.png has the label 'flower', which is not among the 1 classes china"
     ):

@@ -70,6 +70,27 @@ class Part(NamedTuple):
         return [value for row, value in enumerate(self.inputs) if row in wanted]
 
 
+class Due:
+    """Ascending indices, taken as a pass over a set goes on."""
+
+    def __init__(self, indices: Iterable[int]) -> None:
+        self._ahead = iter(indices)
+        self._next = next(self._ahead, None)
+
+    @property
+    def done(self) -> bool:
+        """Whether there are no more."""
+        return self._next is None
+
+    def before(self, stop: int) -> list[int]:
+        """Those below `stop` that were not taken yet."""
+        found = []
+        while self._next is not None and self._next < stop:
+            found.append(self._next)
+            self._next = next(self._ahead, None)
+        return found
+
+
 class Base(ABC):
     """A `Source`, but for what a format does in its own way.
 
@@ -108,54 +129,51 @@ class Base(ABC):
             count += len(part.labels)
         return self._all_seen(seen, count)
 
-    def _all_seen(self, seen: Seen, count: int) -> Labels | None:
-        if count == 0:
+    def _all_seen(self, seen: Seen, count: int | None) -> Labels | None:
+        if not count:
             raise InputError(f"{self._place} has no records: give what training reads")
         self.count = count
         return seen.found()
 
-    def records(self, progress: Progress | None = None) -> Iterator[Record]:
-        """All records, one after the other; see `Source.records`."""
-        labels, count, told = self._labels, 0, 0
+    def _counted(self, progress: Progress | None) -> Iterator[tuple[int, Part]]:
+        """All parts with the index of the first record of each; tells how far it is."""
+        count = told = 0
         for part in self._parts(True):
-            names = list(part.names())
-            numbers = labels.all(part.labels, names) if labels else itertools.repeat(None, len(names))
-            yield from map(Record, itertools.count(count), names, part.inputs, numbers)
-            count += len(names)
+            yield count, part
+            count += len(part.labels)
             if progress and count - told >= REPORT_EVERY:
                 progress(told := count, self.count)
         self.count = count
         if progress:
             progress(count, count)
+
+    def records(self, progress: Progress | None = None) -> Iterator[Record]:
+        """All records, one after the other; see `Source.records`."""
+        labels = self._labels
+        for start, part in self._counted(progress):
+            names = list(part.names())
+            numbers = labels.all(part.labels, names) if labels else itertools.repeat(None, len(names))
+            yield from map(Record, itertools.count(start), names, part.inputs, numbers)
 
     def picked(
         self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
     ) -> Iterator[Record]:
         """Some records, with labels as the set writes them; see `Source.picked`."""
         seen = None if "_labels" in vars(self) else Seen(self._given, self._numbers)
-        ahead, count, told = iter(indices), 0, 0
-        due = next(ahead, None)
-        for part in self._parts(True):
-            if due is None and not check:
+        due = Due(indices)
+        for start, part in self._counted(progress):
+            if due.done and not check:
                 return
             if seen:
                 seen.add(part.labels, part.names())
             elif check and self._labels:
                 self._labels.all(part.labels, part.names())
-            start, count = count, count + len(part.labels)
-            rows = []
-            while due is not None and due < count:
-                rows.append(due - start)
-                due = next(ahead, None)
-            places, labels = map(start.__add__, rows), map(part.labels.__getitem__, rows)
+            places = due.before(start + len(part.labels))
+            rows = [place - start for place in places]
+            labels = map(part.labels.__getitem__, rows)
             yield from map(Record, places, map(part.name, rows), part.inputs_at(rows, check), labels)
-            if progress and count - told >= REPORT_EVERY:
-                progress(told := count, self.count)
         if seen:
-            self._labels = self._all_seen(seen, count)
-        self.count = count
-        if progress:
-            progress(count, count)
+            self._labels = self._all_seen(seen, self.count)
 
     def numbered(self, records: Iterable[Record]) -> list[Record]:
         """Picked records with class numbers for labels; see `Source.numbered`."""

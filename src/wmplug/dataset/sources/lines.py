@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Out, Progress, Record, Written
-from wmplug.dataset.sources.base import Base, Part, Rows
+from wmplug.dataset.sources.base import Base, Due, Part, Rows
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.whole import whole_file
 from wmplug.errors import InputError
@@ -150,22 +150,19 @@ class Lines(Base):
 
     def _looked_up(self, indices: Iterable[int]) -> Iterator[Record]:
         """Records of which no other is read, but for where it ends."""
-        count = 0
-        ahead = iter(indices)
-        due = next(ahead, None)
+        start, due = 0, Due(indices)
         with open(self._path, "rb") as file:
             self._head(file)
             for block in self._blocks(file):
-                start, count = count, count + len(block.lines)
-                while due is not None and due < count:
-                    row = due - start
+                for place in due.before(start + len(block.lines)):
+                    row = place - start
                     raw = block.data[block.starts[row] : block.ends[row]]
                     name, cells = self._name(block.lines, row), self._cells(int(block.lines[row]), raw)
                     (value,) = self._inputs_of([cells], [name])
-                    yield Record(due, name, value, self._label(cells))
-                    due = next(ahead, None)
-                if due is None:
+                    yield Record(place, name, value, self._label(cells))
+                if due.done:
                     return
+                start += len(block.lines)
 
     def _name(self, lines: Places, row: int) -> str:
         return f"{self._file}{int(lines[row])}"  # whose text NumPy would take long to write
