@@ -1,0 +1,87 @@
+"""What is refused before training, and what a model returns."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from wmplug.adapters.modules import ModuleSuspect
+from wmplug.adapters.torch import Watermarking, inject
+from wmplug.errors import (
+    InjectionError,
+    InputError,
+    SuspectError,
+)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("rows", "error", "says"),
+        [
+            ([(torch.zeros(1, 9, 9), 0)] * 8, InputError, "has shape"),
+            ([(torch.zeros(1, 8, 8, dtype=torch.uint8), 0)] * 8, InputError, "does not guess the scale"),
+            ([(torch.zeros(1, 8, 8), torch.zeros(10))] * 8, InputError, "soft targets"),
+            ([torch.zeros(1, 8, 8)] * 8, InputError, "pass preprocess="),
+        ],
+    )
+    def test_a_dataset_that_triggers_do_not_fit_is_refused_before_training(self, mark, make_net, rows, error, says):
+        loader = DataLoader(rows, 4, shuffle=True)
+        with pytest.raises(error, match=says):
+            Watermarking(mark, make_net(), loader).__enter__()
+        assert loader.collate_fn is default_collate
+
+    def test_a_loader_that_does_not_batch_is_refused(self, mark, make_net, dataset):
+        with pytest.raises(InjectionError, match="batch_size=None"):
+            Watermarking(mark, make_net(), DataLoader(dataset, batch_size=None)).__enter__()
+
+    @pytest.mark.parametrize(
+        "options", [{"rate": 0}, {"rate": 0.9}, {"rate": "much"}, {"mode": "x"}, {"on_failure": "x"}]
+    )
+    def test_options_out_of_range_are_refused(self, mark, make_net, loader, options):
+        with pytest.raises(InputError, match=next(iter(options))):
+            Watermarking(mark, make_net(), loader, **options).__enter__()
+
+    def test_a_file_name_is_no_watermark(self, make_net, loader):
+        with pytest.raises(InputError, match=r"wmplug\.load"):
+            Watermarking("rl.wm", make_net(), loader)
+        with pytest.raises(InputError, match=r"wmplug\.load"):
+            inject(loader, "rl.wm")
+
+    def test_a_head_for_a_scheme_of_samples_is_refused(self, mark, make_net, loader):
+        with pytest.raises(InputError, match="leave head= out"):
+            Watermarking(mark, make_net(), loader, head="nope")
+
+    def test_a_preprocess_that_ignores_the_answer_is_refused(self, mark, make_net, loader):
+        ignoring = dataclasses.replace(mark, preprocess=lambda x, answer: (x, 0))
+        with pytest.raises(InputError, match="with the label 0, so another watermark"):
+            Watermarking(ignoring, make_net(), loader).__enter__()
+        assert loader.collate_fn is default_collate
+
+
+class Wrapped(torch.nn.Module):
+    """A model in the ways people return logits."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.net, self.wrap = torch.nn.Linear(4, 3), wrap
+
+    def forward(self, x):
+        return self.wrap(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda z: z, lambda z: {"logits": z, "hidden": 0 * z}, lambda z: (z, 0 * z), lambda z: [z]]
+)
+def test_logits_are_found_in_what_a_model_returns(wrap):
+    model = Wrapped(wrap)
+    inputs = np.eye(4, dtype=np.float32)
+    expected = model.net(torch.as_tensor(inputs)).detach().numpy()
+    np.testing.assert_allclose(ModuleSuspect(model).answer(list(inputs)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda z: {"loss": z.sum()}, lambda z: "logits", lambda z: ()])
+def test_output_without_logits_is_refused(wrap):
+    with pytest.raises(SuspectError, match="without logits"):
+        ModuleSuspect(Wrapped(wrap)).answer([np.zeros(4, np.float32)])
