@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 import warnings
 
 import numpy as np
 import pytest
+from pages import PASSPHRASE, Text
 from PIL import Image
 from safetensors.numpy import save_file
 from sklearn.exceptions import ConvergenceWarning
@@ -17,7 +19,6 @@ from wmplug.register import Register, anchors, assets
 from wmplug.register.runs import Run
 from wmplug.report import dossier
 
-PASSPHRASE = "correct horse battery staple"
 HOSTILE = '<script>alert("x")</script><img src=http://127.0.0.1:9/x>{{ 7 * 7 }}'
 
 
@@ -168,3 +169,18 @@ def real_authority(monkeypatch):
         return dataclasses.replace(report, stamps=stamps)
 
     monkeypatch.setattr(dossier, "check", patched)
+
+
+@pytest.fixture(scope="session")
+def document(story):
+    return dossier.gather(story.path, verdicts=[("control", "control.json", story.other)])
+
+
+@pytest.fixture(scope="session")
+def page(document):
+    return Text(dossier.render(document))
+
+
+@pytest.fixture
+def copy(story, tmp_path):
+    return shutil.copytree(story.path, tmp_path / "copy")

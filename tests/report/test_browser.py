@@ -69,11 +69,6 @@ def outside():
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def document(story):
-    return dossier.gather(story.path, verdicts=[("control", "control.json", story.other)])
-
-
 def test_it_renders_without_a_word_in_the_console_and_asks_nobody(browse, document, tmp_path):
     shot = tmp_path / "shot.png"
     page, console, asked = browse(dossier.render(document), "--dump-dom")
