@@ -10,7 +10,7 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from wmplug import hookspecs, plugins, testing
-from wmplug.verification import verify
+from wmplug.claim.verification import verify
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, CONTRIBUTING = (ROOT / "docs" / "plugins.md").read_text(), (ROOT / "CONTRIBUTING.md").read_text()

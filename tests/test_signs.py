@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wmplug import signs as ws
+from wmplug.statistics import signs as ws
 from wmplug.errors import StatisticsError
 
 KEYS = 1000

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmplug.errors import StatisticsError
-from wmplug.verdict import Verdict, state_of
+from wmplug.claim.verdict import Verdict, state_of
 
 
 def verdict(**changes: Any) -> Verdict:

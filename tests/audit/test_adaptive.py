@@ -10,7 +10,7 @@ from wmplug.audit import ATTACKS, adaptive
 from wmplug.audit import digits as laboratory
 from wmplug.audit.training import answers
 from wmplug.errors import InputError
-from wmplug.schemes import features
+from wmplug.schemes.tilt import features
 from wmplug.schemes.random_label import RandomLabel
 
 

@@ -6,7 +6,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import wmplug
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 from wmplug.report import card
 
 PASSPHRASE = "correct horse battery staple"

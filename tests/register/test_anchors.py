@@ -5,10 +5,10 @@ import pytest
 
 from wmplug import create
 from wmplug.errors import EvidenceWarning, RegisterError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.checking import check
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 from wmplug.register.timestamps import Trust
 
 PASSPHRASE = "correct horse battery staple"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wmplug import merkle
+from wmplug.keys import merkle
 from wmplug.errors import InputError
 from wmplug.register.assets import dataset, digests, encoding
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from wmplug import merkle
+from wmplug.keys import merkle
 from wmplug.errors import InputError
 from wmplug.register.assets import compare_system, encoding, system
 

@@ -7,7 +7,7 @@ import rfc8785
 from wmplug.errors import InputError
 from wmplug.register import Signer
 from wmplug.report import certificate, dossier, suspects
-from wmplug.verdict import Part
+from wmplug.claim.verdict import Part
 
 
 def signed(story, **changes):

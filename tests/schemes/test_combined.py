@@ -7,9 +7,10 @@ import wmplug
 from wmplug.errors import InputError
 from wmplug.schemes import Task
 from wmplug.schemes.combined import Combined
-from wmplug.suspects import CallableSuspect
-from wmplug.triggers import digest
-from wmplug.verification import Monitor, asked, fresh, judge
+from wmplug.suspects.functions import CallableSuspect
+from wmplug.watermark.carriers import digest
+from wmplug.claim.monitor import Monitor
+from wmplug.claim.verification import asked, fresh, judge
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 import wmplug
 from wmplug.errors import InputError
-from wmplug.schemes import references
+from wmplug.schemes.tilt import references
 from wmplug.schemes.tilt import Tilt
 
 LOGGED, KEPT = slice(0, 900), slice(900, None)

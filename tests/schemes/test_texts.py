@@ -12,12 +12,14 @@ from sklearn.naive_bayes import MultinomialNB
 
 import wmplug
 from wmplug.errors import InjectionError, InputError
-from wmplug.keys import KeyStream, Subkeys
-from wmplug.schemes import Task, references, texts
+from wmplug.keys.streams import KeyStream, Subkeys
+from wmplug.schemes import Task
+from wmplug.schemes.tilt import references, texts
 from wmplug.schemes.tilt import Tilt
-from wmplug.signs import weighted_log10_p, weighted_ps, weights_of
+from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
 from wmplug.testing import SchemeContract
-from wmplug.triggers import TriggerSet, digest, draw_symbols
+from wmplug.watermark.plan import TriggerSet, draw_symbols
+from wmplug.watermark.carriers import digest
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 from keras import ops
 from keras_models import compiled
 
-from wmplug.adapters.keras_step import TriggerStep
+from wmplug.adapters.keras.step import TriggerStep
 from wmplug.errors import InputError
-from wmplug.injection import Placement
+from wmplug.training.placement import Placement
 from wmplug.schemes.random_label import RandomLabel
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import wmplug
-from wmplug.adapters.modules import ModuleSuspect
-from wmplug.adapters.points import TorchPoints
+from wmplug.adapters.torch.modules import ModuleSuspect
+from wmplug.adapters.torch.points import TorchPoints
 from wmplug.adapters.torch import Watermarking
 from wmplug.errors import DivergenceError, InjectionError
 

@@ -3,7 +3,7 @@
 from vectors.frozen import cases, facts
 
 import wmplug
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 
 # Of the events of a run, what differs from run to run and from machine to machine.
 PASSING = ("run", "versions", "git")

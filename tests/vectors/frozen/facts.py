@@ -11,8 +11,9 @@ import json
 import numpy as np
 
 import wmplug
-from wmplug.injection import Placement
-from wmplug.keys import KeyStream, open_sealed
+from wmplug.training.placement import Placement
+from wmplug.keys.streams import KeyStream
+from wmplug.keys.sealing import open_sealed
 from wmplug.register import Register
 
 PURPOSES = ("input", "label", "schedule", "disclosure")

@@ -13,7 +13,7 @@ from vectors.frozen import acts, cases, facts, notarial
 
 import wmplug
 from wmplug.register import Register
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 
 PASSPHRASE = cases.PASSPHRASE
 
