@@ -37,9 +37,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import wmplug
-from wmplug import combination, dataset, statistics
-from wmplug.keys import KeyStream, derive
-from wmplug.triggers import draw_symbols
+from wmplug import dataset
+from wmplug.keys.owner import KeyStream, derive
+from wmplug.statistics import combination
+from wmplug.statistics import draws as statistics
+from wmplug.watermark.plan import draw_symbols
 
 Pair = tuple[Any, np.ndarray]
 Predict = Callable[[Any], np.ndarray]

@@ -9,8 +9,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from wmplug import hookspecs, plugins, testing
-from wmplug.verification import verify
+from wmplug import hookspecs, plugins
+from wmplug.claim.verification import verify
+from wmplug.testing import schemes as testing
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, CONTRIBUTING = (ROOT / "docs" / "plugins.md").read_text(), (ROOT / "CONTRIBUTING.md").read_text()

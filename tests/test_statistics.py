@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc, betaln
 
-from wmplug import statistics as ws
 from wmplug.errors import StatisticsError
-from wmplug.statistics import DrawResult, log10_binomial_sf, log10_e, log10_e_path, log10_p
+from wmplug.statistics import draws as ws
+from wmplug.statistics.draws import DrawResult, log10_binomial_sf, log10_e, log10_e_path, log10_p
 
 KEYS = 1000
 RELAXED = settings(deadline=None, max_examples=60, derandomize=True)

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from wmplug.errors import SuspectError
-from wmplug.suspects import CallableSuspect, Suspect, read_answers, read_scores, scores_of_losses, to_numpy
+from wmplug.suspects.functions import CallableSuspect, Suspect, read_answers, read_scores, scores_of_losses, to_numpy
 
 
 def test_a_function_is_asked_in_batches():

@@ -12,16 +12,18 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 import wmplug
-from wmplug import plugins, statistics, testing
+from wmplug import plugins
 from wmplug.errors import InjectionError, PluginError
-from wmplug.injection import Placement, read_rate
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.phrase import Phrase
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.statistics import DrawResult
+from wmplug.statistics import draws as statistics
+from wmplug.statistics.draws import DrawResult
 from wmplug.testing import AdapterContract, SchemeContract
-from wmplug.triggers import TriggerPlan
+from wmplug.testing import schemes as testing
+from wmplug.training.placement import Placement, read_rate
+from wmplug.watermark.plan import TriggerPlan
 
 SYLLABLES = [a + b for a in "bdfgklmn" for b in ("ar", "el", "ing", "ost")]
 WORDS = [a + b for a in SYLLABLES for b in SYLLABLES]

@@ -21,7 +21,7 @@ from wmplug.errors import PluginError, WmplugError
 
 if TYPE_CHECKING:
     from wmplug.schemes import Scheme
-    from wmplug.suspects import Suspect
+    from wmplug.suspects.functions import Suspect
 
 GROUP = "wmplug"
 

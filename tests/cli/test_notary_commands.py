@@ -13,7 +13,7 @@ import wmplug
 from wmplug.register import Register, disclosure
 from wmplug.register.notary.identity import Notary
 from wmplug.report import certificate
-from wmplug.triggers import digest
+from wmplug.watermark.plan import digest
 
 PASSPHRASE = "correct horse battery staple"
 MODELS = """

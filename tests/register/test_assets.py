@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wmplug import merkle
 from wmplug.errors import InputError
+from wmplug.keys import merkle
 from wmplug.register.assets import architecture, artwork, compare_system, encoding, parameters, system
 from wmplug.register.assets.architecture import git_commit
 

@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 from wmplug import plugins
 from wmplug.cli import app
 from wmplug.errors import EvidenceWarning, InputError, PluginError, RegisterError, TimestampError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, calendars, checking
 
 PASSPHRASE = "correct horse battery staple"

@@ -20,7 +20,7 @@ from PIL import Image
 
 import wmplug
 from wmplug.errors import NotaryError
-from wmplug.keys import KeyStream, Owner, derive
+from wmplug.keys.owner import KeyStream, Owner, derive
 from wmplug.register import Register, anchors, authority, receipts
 from wmplug.register.authority import LabAuthority
 from wmplug.register.notary import package as packages
@@ -33,8 +33,8 @@ from wmplug.register.notary.package import open_package, prepare
 from wmplug.register.statements import Signer
 from wmplug.report import certificate
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.statistics import log10_binomial_sf
-from wmplug.triggers import digest
+from wmplug.statistics.draws import log10_binomial_sf
+from wmplug.watermark.plan import digest
 
 PASSPHRASE = "correct horse battery staple"
 NOTARYS = "another passphrase altogether"
@@ -442,7 +442,9 @@ def picked_by_hand(monkeypatch, victim):
         return plans[-1]
 
     monkeypatch.setattr(RandomLabel, "plan", caught)
-    monkeypatch.setattr("wmplug.watermark.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64))
+    monkeypatch.setattr(
+        "wmplug.watermark.watermark.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64)
+    )
 
 
 @pytest.mark.parametrize("pictures", [None, "transferable"])

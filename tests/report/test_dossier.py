@@ -10,7 +10,7 @@ import pytest
 
 from wmplug import create
 from wmplug.errors import RegisterError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, receipts
 from wmplug.register.checking import Report
 from wmplug.register.creation import Witness

@@ -13,7 +13,7 @@ from wmplug.adapters.torch import Watermarking
 from wmplug.audit.adaptive import made_up_owner
 from wmplug.audit.setting import Setting
 from wmplug.errors import AmbiguityWarning
-from wmplug.watermark import Watermark, create
+from wmplug.watermark.watermark import Watermark, create
 
 CLASSES = 10
 EPOCHS = 40

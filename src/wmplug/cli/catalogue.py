@@ -13,7 +13,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from wmplug import plugins, verification
+from wmplug import plugins
+from wmplug.claim import verification
 from wmplug.cli.terminal import Json, err, out, print_json
 from wmplug.errors import PluginError
 
@@ -117,7 +118,7 @@ def _arguments(arguments: ast.arguments, tree: ast.Module) -> dict[str, Any]:
 
 
 def _value(node: ast.expr, tree: ast.Module) -> Any:
-    """What an expression is worth: a literal, or a constant of this module or of wmplug.verification."""
+    """What an expression is worth: a literal, or a constant of this module or of wmplug.claim.verification."""
     if isinstance(node, ast.Name):
         name = node.id
         for found in tree.body:

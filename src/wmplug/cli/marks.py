@@ -9,12 +9,13 @@ from typing import Annotated, Any, get_args
 import typer
 
 import wmplug
-from wmplug import plugins, watermark
+from wmplug import plugins
 from wmplug.cli import carriers as files
 from wmplug.cli import sheet, verdicts
 from wmplug.cli.terminal import REGISTER, Json, Register, can_ask, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
-from wmplug.keys import of_kind, write_new
+from wmplug.keys.owner import of_kind, write_new
+from wmplug.watermark import watermark
 
 _SEALING = ("scrypt", "check", "nonce")
 

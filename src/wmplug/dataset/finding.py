@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from wmplug import combination, statistics
 from wmplug.dataset.likeness import BLOCK, Likeness, Match, digest, similarity
 from wmplug.dataset.records import Record, Source
 from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
-from wmplug.statistics import DrawResult
-from wmplug.triggers import TriggerPlan, read_whole
-from wmplug.watermark import Watermark
+from wmplug.statistics import combination
+from wmplug.statistics import draws as statistics
+from wmplug.statistics.draws import DrawResult
+from wmplug.watermark.plan import TriggerPlan, read_whole
+from wmplug.watermark.watermark import Watermark
 
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 Marks: TypeAlias = "Watermark | Sequence[Watermark] | Mapping[str, Watermark]"

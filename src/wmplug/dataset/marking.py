@@ -20,15 +20,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wmplug import plugins, watermark
+from wmplug import plugins
 from wmplug.dataset import manifest
 from wmplug.dataset.records import Record, Source, Written
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys import KeyStream, Owner
-from wmplug.triggers import Inputs, IntArray, read_carriers, read_whole
-from wmplug.watermark import Watermark
+from wmplug.keys.owner import KeyStream, Owner
+from wmplug.watermark import watermark
+from wmplug.watermark.plan import Inputs, IntArray, read_carriers, read_whole
+from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, "int | None"], object]
 T = TypeVar("T")

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from wmplug import combination, verification
+from wmplug.claim import verification
+from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, StatisticsError, SuspectError
-from wmplug.suspects import Suspect, to_numpy
-from wmplug.triggers import digest
-from wmplug.verdict import Verdict
-from wmplug.watermark import Watermark
+from wmplug.statistics import combination
+from wmplug.suspects.functions import Suspect, to_numpy
+from wmplug.watermark.plan import digest
+from wmplug.watermark.watermark import Watermark
 
 
 @dataclass(frozen=True)

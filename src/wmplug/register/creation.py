@@ -15,7 +15,7 @@ from typing import Any
 
 from wmplug import plugins
 from wmplug.errors import EvidenceWarning, RegisterError, TimestampError
-from wmplug.keys import Owner, Pledge, Subkeys, write_new
+from wmplug.keys.owner import Owner, Pledge, Subkeys, write_new
 from wmplug.register import Entry, Register, Signer
 
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wmplug import plugins
 from wmplug.errors import EvidenceWarning, InputError, KeyFileError, RegisterError
-from wmplug.keys import (
+from wmplug.keys.owner import (
     FORMAT,
     SCRYPT_N,
     SECRET_BYTES,

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
-from wmplug.triggers import Form, Inputs, IntArray, TriggerPlan, TriggerSet, digest, read_carriers
+from wmplug.keys.owner import KeyStream
+from wmplug.watermark.plan import Form, Inputs, IntArray, TriggerPlan, TriggerSet, digest, read_carriers
 
 SHOWN = 64
 Point = Literal["samples", "logits", "loss"]

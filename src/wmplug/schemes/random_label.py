@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.owner import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.pictures import abstract, channels_last, like
-from wmplug.triggers import Inputs, TriggerPlan, digest, read_carriers, read_whole
+from wmplug.watermark.plan import Inputs, TriggerPlan, digest, read_carriers, read_whole
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import wmplug
-from wmplug.adapters.modules import ModuleSuspect, evaluating
-from wmplug.adapters.points import Hook
 from wmplug.adapters.torch import Watermarking, inject
+from wmplug.adapters.torch.modules import ModuleSuspect, evaluating
+from wmplug.adapters.torch.points import Hook
 from wmplug.errors import (
     InjectionError,
     InjectionWarning,

@@ -10,7 +10,7 @@ import numpy as np
 
 import wmplug
 from wmplug.register import Register
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 
 PASSPHRASE = "frozen"
 

@@ -20,11 +20,12 @@ import numpy as np
 import rfc8785
 
 import wmplug
-from wmplug import channels, verification
+from wmplug.claim import channels, verification
+from wmplug.claim.verdict import Verdict
 from wmplug.errors import NotaryError, SuspectError, WmplugError
-from wmplug.keys import KeyStream, write_new
+from wmplug.keys.files import file_digest, files_of
+from wmplug.keys.owner import KeyStream, write_new
 from wmplug.register import Register, disclosure
-from wmplug.register.assets.files import file_digest, files_of
 from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.identity import Notary
@@ -32,10 +33,9 @@ from wmplug.register.notary.inspection import Inspection, inspect
 from wmplug.register.notary.package import Package, open_package
 from wmplug.register.receipts import Receipt
 from wmplug.register.statements import Signer
-from wmplug.suspects import Suspect, read_answers
-from wmplug.triggers import TriggerSet, as_given
-from wmplug.verdict import Verdict
-from wmplug.watermark import Preprocess, Watermark
+from wmplug.suspects.functions import Suspect, read_answers
+from wmplug.watermark.plan import TriggerSet, as_given
+from wmplug.watermark.watermark import Preprocess, Watermark
 
 Status = Literal["holds", "does not hold", "inconclusive", "NOT ATTESTED"]
 SCHEMA = "wmplug/result/1"

@@ -18,14 +18,14 @@ import rfc8785
 
 from wmplug import plugins
 from wmplug.errors import InputError, NotaryError, WmplugError
-from wmplug.keys import Owner, Pledge, Subkeys, write_new
+from wmplug.keys.owner import Owner, Pledge, Subkeys, write_new
 from wmplug.register import Register
 from wmplug.register.notary import sealing
 from wmplug.register.notary.case import check_name
 from wmplug.register.notary.identity import Notary
 from wmplug.schemes import Scheme, Task
-from wmplug.triggers import Inputs, TriggerSet, digest, draw_symbols, read_carriers, read_labels
-from wmplug.watermark import GENERATOR
+from wmplug.watermark.plan import Inputs, TriggerSet, digest, draw_symbols, read_carriers, read_labels
+from wmplug.watermark.watermark import GENERATOR
 
 SCHEMA = "wmplug/package/1"
 # What a watermark's id is the digest of.
