@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmplug.errors import InputError
-from wmplug.keys.owner import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.training.placement import CYCLES, PPM, THRESHOLDS, AutoRate, Placement, read_rate
 
 KEY = bytes(range(32))

@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from wmplug import Monitor, create, verify
 from wmplug.errors import InputError, SuspectError
-from wmplug.statistics.draws import log10_e_path
+from wmplug.statistics.betting import log10_e_path
 
 
 def table(mark, wrong=0):

@@ -7,8 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wmplug.claim.monitor import Monitor as Monitor
     from wmplug.claim.verdict import Verdict as Verdict
-    from wmplug.claim.verification import Monitor as Monitor
     from wmplug.claim.verification import verify as verify
     from wmplug.errors import (
         InjectionError as InjectionError,
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     )
     from wmplug.hookspecs import hookimpl as hookimpl
     from wmplug.keys.owner import Owner as Owner
+    from wmplug.making import create as create
+    from wmplug.making import load as load
     from wmplug.plugins import callback as callback
+    from wmplug.watermark.file import read_public as read_public
     from wmplug.watermark.watermark import Watermark as Watermark
-    from wmplug.watermark.watermark import create as create
-    from wmplug.watermark.watermark import load as load
-    from wmplug.watermark.watermark import read_public as read_public
 
 __version__ = "0.1.0"
 
@@ -53,12 +53,12 @@ _HOME = {
     "Owner": "keys.owner",
     "callback": "plugins",
     "Verdict": "claim.verdict",
-    "Monitor": "claim.verification",
+    "Monitor": "claim.monitor",
     "verify": "claim.verification",
     "Watermark": "watermark.watermark",
-    "create": "watermark.watermark",
-    "load": "watermark.watermark",
-    "read_public": "watermark.watermark",
+    "create": "making",
+    "load": "making",
+    "read_public": "watermark.file",
 }
 __all__ = ["__version__", *_HOME]
 

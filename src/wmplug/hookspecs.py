@@ -12,7 +12,7 @@ import pluggy
 if TYPE_CHECKING:
     from wmplug.claim.verdict import Verdict
     from wmplug.schemes import Scheme
-    from wmplug.suspects.functions import Suspect
+    from wmplug.suspects.protocols import Suspect
 
 hookspec = pluggy.HookspecMarker("wmplug")
 hookimpl = pluggy.HookimplMarker("wmplug")

@@ -23,7 +23,7 @@ from wmplug.dataset.schemes.twins import Twins
 from wmplug.dataset.sources import open_source
 from wmplug.dataset.sources.pairs import Pair
 from wmplug.errors import InputError
-from wmplug.keys.owner import Subkeys
+from wmplug.keys.streams import Subkeys
 from wmplug.schemes.tilt import Tilt
 from wmplug.watermark.plan import draw_symbols
 

@@ -8,7 +8,7 @@ from wmplug.dataset.records import Record
 from wmplug.dataset.schemes import Sample
 from wmplug.dataset.schemes.label_twins import LabelTwins
 from wmplug.errors import InputError
-from wmplug.keys.owner import KeyStream, derive
+from wmplug.keys.streams import KeyStream, derive
 from wmplug.schemes.tilt.references import References
 from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.suspects.functions import CallableSuspect

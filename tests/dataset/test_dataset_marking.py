@@ -16,7 +16,7 @@ from wmplug import Owner, dataset
 from wmplug.dataset import manifest, marking
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys.owner import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.register import Register, assets
 from wmplug.schemes.tilt import references
 

@@ -6,7 +6,7 @@ from sklearn.ensemble import RandomForestClassifier
 from wmplug import dataset
 from wmplug.dataset.tracing import trace
 from wmplug.errors import InputError, SuspectError
-from wmplug.keys.owner import KeyStream, derive
+from wmplug.keys.streams import KeyStream, derive
 from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.watermark.plan import draw_symbols
 

@@ -20,7 +20,8 @@ from PIL import Image
 
 import wmplug
 from wmplug.errors import NotaryError
-from wmplug.keys.owner import KeyStream, Owner, derive
+from wmplug.keys.owner import Owner
+from wmplug.keys.streams import KeyStream, derive
 from wmplug.register import Register, anchors, authority, receipts
 from wmplug.register.authority import LabAuthority
 from wmplug.register.notary import package as packages
@@ -34,7 +35,7 @@ from wmplug.register.statements import Signer
 from wmplug.report import certificate
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.statistics.draws import log10_binomial_sf
-from wmplug.watermark.plan import digest
+from wmplug.watermark.carriers import digest
 
 PASSPHRASE = "correct horse battery staple"
 NOTARYS = "another passphrase altogether"
@@ -443,7 +444,7 @@ def picked_by_hand(monkeypatch, victim):
 
     monkeypatch.setattr(RandomLabel, "plan", caught)
     monkeypatch.setattr(
-        "wmplug.watermark.watermark.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64)
+        "wmplug.making.creation.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64)
     )
 
 

@@ -11,8 +11,9 @@ import pytest
 from scipy.stats import binom
 
 from wmplug import create, verify
-from wmplug.keys.owner import KeyStream, derive
-from wmplug.statistics.draws import DrawResult, log10_e_path, log10_p
+from wmplug.keys.streams import KeyStream, derive
+from wmplug.statistics.betting import log10_e_path
+from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 KEYS = 10_000

@@ -31,9 +31,11 @@ from wmplug.audit.training import accuracy, answers
 from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import verify
 from wmplug.errors import InputError, SuspectError, WmplugError
-from wmplug.keys.owner import KeyStream, write_new
-from wmplug.suspects.functions import to_numpy
-from wmplug.watermark.plan import digest, draw_symbols, read_whole
+from wmplug.keys.files import write_new
+from wmplug.keys.streams import KeyStream
+from wmplug.statistics.arrays import to_numpy
+from wmplug.watermark.carriers import digest, read_whole
+from wmplug.watermark.plan import draw_symbols
 from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, int], None]

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wmplug.errors import SuspectError
-from wmplug.statistics import draws as statistics
-from wmplug.statistics import signs
-from wmplug.statistics.draws import DrawResult, FloatArray
-from wmplug.suspects.functions import Suspect, read_answers, read_scores
-from wmplug.watermark.plan import IntArray
+from wmplug.statistics import betting, draws, signs
+from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.statistics.draws import DrawResult
+from wmplug.suspects.protocols import Suspect
+from wmplug.tasks.classes import read_answers, read_scores
 from wmplug.watermark.watermark import Watermark
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ class Answers(_Questions):
             return 0
         draws, candidates = self.mark.triggers.plan.draw, self.mark.triggers.plan.candidates
         ahead = [(len(candidates[draws[group[0]]]), len(group)) for group in groups[:within]]
-        fewest = statistics.fewest_to(self.results, target, ahead)
+        fewest = betting.fewest_to(self.results, target, ahead)
         if fewest is None and not self.results:
             return within  # so small a set, or so few queries, can still be evidence
         # None: out of reach even if all that is left matched, so the queries are better saved.
@@ -179,17 +179,17 @@ class Answers(_Questions):
 
     def log10_e(self) -> float:
         """Where the e-process stands; 0.0 before the first draw."""
-        return statistics.log10_e(self.results)
+        return betting.log10_e(self.results)
 
     def enough(self, target: float) -> int | None:
         """Queries after which the e-value had reached 10**target."""
         spent = np.cumsum([len(group) for group in self.groups[: len(self.results)]])
-        reached = np.flatnonzero(statistics.log10_e_path(self.results) >= target)
+        reached = np.flatnonzero(betting.log10_e_path(self.results) >= target)
         return int(spent[reached[0]]) if len(reached) else None
 
     def finding(self) -> Finding:
         """By the exact test if exhaustive, else by the e-process."""
-        path = statistics.log10_e_path(self.results)
+        path = betting.log10_e_path(self.results)
         grouped = any(sum(r.counts) > 1 for r in self.results)
         return Finding(
             test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
@@ -201,7 +201,7 @@ class Answers(_Questions):
             candidates=frozenset(r.k for r in self.results),
             log10_e=float(path[-1]) if len(path) else 0.0,
             # Ville bounds how high the path ever climbs: a p-value. The e-value is where it was left.
-            log10_p=statistics.log10_p(self.results) if self.exhaustive else -float(path.max(initial=0.0)),
+            log10_p=draws.log10_p(self.results) if self.exhaustive else -float(path.max(initial=0.0)),
         )
 
 

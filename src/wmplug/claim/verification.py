@@ -8,22 +8,19 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from wmplug import plugins
 from wmplug.claim.channels import Answers, Finding, Pattern
 from wmplug.claim.verdict import Part, Verdict, state_of
-from wmplug.errors import InputError, SuspectError
+from wmplug.errors import InputError
 from wmplug.statistics import combination
-from wmplug.suspects.functions import CallableSuspect, Suspect
-from wmplug.watermark.plan import read_whole
+from wmplug.suspects.protocols import Suspect
+from wmplug.suspects.targets import as_suspect
+from wmplug.watermark.carriers import read_whole
 from wmplug.watermark.watermark import Watermark
 
 TARGET_E = 1e6
-_WEIGHTS = {".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".npz", ".msgpack"}
 
 
 def verify(
@@ -62,12 +59,12 @@ def verify(
         SuspectError: nothing can be asked, every query failed, or the answers are of another task.
         InputError: mark is none, or target_e, max_queries, batch_size or keys is out of range.
     """
-    _check_mark(mark, suspect)
-    _check_target(target_e)
+    check_mark(mark, suspect)
+    check_target(target_e)
     batch_size = read_whole(batch_size, "batch_size", 1, 2**31, "give at least 1")
     keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
     mark = mark if rows is None else only(mark, rows)
-    session = _Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
+    session = Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
     session.ask(target_e, progress)
     verdict = session.verdict(target_e)
     plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
@@ -119,7 +116,7 @@ def judge(
         target_e: as in `verify`.
         keys: as in `verify`.
     """
-    session = _Session(mark, suspect, None, exhaustive=True, keys=keys)
+    session = Session(mark, suspect, None, exhaustive=True, keys=keys)
     session.pattern, channel = None, session.answers
     if channel is None:
         raise InputError(f"scheme {mark.scheme.name!r} asks for no single answers, so there are none to judge")
@@ -128,7 +125,8 @@ def judge(
     return session.verdict(target_e)
 
 
-def _check_mark(mark: Any, suspect: Any) -> None:
+def check_mark(mark: Any, suspect: Any) -> None:
+    """Raise InputError unless it is a watermark."""
     if isinstance(mark, Watermark):
         return
     if isinstance(suspect, Watermark):
@@ -138,44 +136,10 @@ def _check_mark(mark: Any, suspect: Any) -> None:
     raise InputError(f"mark is a {type(mark).__name__}: give a watermark, from wmplug.create or wmplug.load")
 
 
-def _check_target(target_e: float) -> None:
+def check_target(target_e: float) -> None:
+    """Raise InputError unless it is a number above 1."""
     if not (isinstance(target_e, numbers.Real) and math.isfinite(target_e) and target_e > 1):
         raise InputError(f"target_e={target_e!r}: give a number above 1; 1e6 is usual")
-
-
-def as_suspect(target: Any, mark: Watermark, *, batch_size: int = 64) -> Suspect:
-    """Whatever answers, as a Suspect.
-
-    Raises:
-        SuspectError: nothing knows how to ask it.
-        PluginError: its framework is not installed.
-    """
-    if isinstance(target, Suspect):
-        return target
-    made = plugins.registry().suspect(target, mark.preprocess, batch_size)
-    if made is not None:
-        return made
-    if callable(target):
-        return CallableSuspect(target, batch_size)
-    if isinstance(target, (str, os.PathLike)):
-        raise SuspectError(f"cannot ask {str(target)!r}: {_why_not(Path(target))}")
-    raise SuspectError(
-        f"cannot ask a {type(target).__name__}: give a model, a pipeline, an existing checkpoint folder or .keras "
-        "file, or a function from inputs to labels or scores"
-    )
-
-
-def _why_not(path: Path) -> str:
-    own = "load them into your own class and give that model (on the command line: module:name of it)"
-    if path.is_dir():
-        names = sorted(found.name for found in path.iterdir())
-        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "nothing"
-        return f"the folder holds {some} but no config.json, so is no transformers checkpoint: for bare weights, {own}"
-    if path.suffix in _WEIGHTS:
-        return f"a {path.suffix} file is bare weights without their model: {own}"
-    if path.exists():
-        return "it is neither a checkpoint folder nor a .keras file: load the model yourself and give that"
-    return "there is no such file: give a model, a checkpoint folder or .keras file that exists, or a function"
 
 
 def _is_attested(evidence: Mapping[str, Any]) -> bool:
@@ -183,7 +147,7 @@ def _is_attested(evidence: Mapping[str, Any]) -> bool:
     return evidence["salt"] is not None and not evidence.get("lab", False)
 
 
-class _Session:
+class Session:
     """The questions put to one suspect, through all channels that the watermark has."""
 
     def __init__(self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool, keys: int) -> None:
@@ -222,6 +186,7 @@ class _Session:
         return combination.average_log10_e([channel.log10_e() for channel in self.channels])
 
     def verdict(self, target_e: float, step: int | None = None, look: int | None = None) -> Verdict:
+        """What the answers so far are worth; `look` counts how often this key was looked at in a run."""
         found = [channel.finding() for channel in self.channels]
         tried, first = math.log10(self.keys), found[0]
         log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
@@ -258,56 +223,3 @@ class _Session:
 def _part(finding: Finding) -> Part:
     named = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Part)}
     return Part(**named)
-
-
-class Monitor:
-    """The same watermark verified at every checkpoint of one run.
-
-    A p-value looked at again and again lies (over 50 checkpoints, p <= .05 fires 52 % of the time). The e-value of look
-    u is therefore reported times 6/(pi^2 u^2): these weights sum to one, so all looks together make one e-value and any
-    of them may be quoted. The p-value of a look is exact for that look alone.
-    """
-
-    def __init__(self, mark: Watermark, *, target_e: float = TARGET_E, looks: Sequence[float] = ()) -> None:
-        _check_mark(mark, None)
-        _check_target(target_e)
-        self.mark, self.target_e = mark, target_e
-        self.looks = list(looks)
-
-    def look(
-        self, suspect: Any, *, step: int | None = None, run: dict[str, Any] | None = None, tell: bool = True
-    ) -> Verdict:
-        """Verify with all triggers, and count the look.
-
-        Args:
-            suspect: as in `verify`.
-            step: of the run.
-            run: more about the run, for the hook `wmplug_verdict`.
-            tell: call that hook; False on all processes of a run but the main one.
-
-        Raises:
-            SuspectError: as in `verify`.
-        """
-        session = _Session(self.mark, as_suspect(suspect, self.mark), None, exhaustive=True, keys=1)
-        session.ask(self.target_e)
-        self.looks.append(session.log10_e())
-        verdict = session.verdict(self.target_e, step, len(self.looks))
-        if tell:
-            plugins.registry().tell("wmplug_verdict", verdict=verdict, run={"step": step, **(run or {})})
-        return verdict
-
-    @property
-    def lost(self) -> bool:
-        """Whether the mark was proven earlier and is not at the last look, with less than half the decades of the best.
-
-        To fall short of the target by a few answers, or by the lower weight of a later look, is no loss.
-        """
-        if not self.looks:
-            return False
-        weighted = combination.weighted_log10(np.array(self.looks), np.arange(1.0, len(self.looks) + 1))
-        proven = [state_of(log10_e, self.target_e) == "proven" for log10_e in weighted.tolist()]
-        return any(proven) and not proven[-1] and self.looks[-1] < max(self.looks) / 2
-
-    def log10_sum(self) -> float:
-        """log10 of the run's own e-value: the weighted sum over all looks so far."""
-        return combination.monitor_log10(self.looks)

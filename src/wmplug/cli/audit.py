@@ -11,7 +11,7 @@ import wmplug
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.cli.verdicts import named
 from wmplug.errors import InputError, PluginError
-from wmplug.keys.owner import write_new
+from wmplug.keys.files import write_new
 
 if TYPE_CHECKING:
     from wmplug.audit import Attack, Report, Setting, Sweep

@@ -15,7 +15,8 @@ import wmplug
 from wmplug.claim.verdict import Verdict
 from wmplug.cli.terminal import Json, out, print_json, progress
 from wmplug.errors import InputError, PluginError
-from wmplug.keys.owner import Owner, write_new
+from wmplug.keys.files import write_new
+from wmplug.keys.owner import Owner
 from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from wmplug.cli.shown import read_json
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.cli.verdicts import named
 from wmplug.errors import InputError
-from wmplug.keys.owner import write_new
+from wmplug.keys.files import write_new
 
 # What needs the extra `evidence` is imported by the commands: `wmplug --help` works without it.
 if TYPE_CHECKING:

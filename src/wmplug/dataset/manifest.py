@@ -8,7 +8,7 @@ from typing import Any
 import wmplug
 from wmplug.dataset.records import Written
 from wmplug.errors import InputError
-from wmplug.keys.owner import write_new
+from wmplug.keys.files import write_new
 from wmplug.watermark.watermark import Watermark
 
 KIND = "dataset-manifest"

@@ -26,9 +26,11 @@ from wmplug.dataset.records import Record, Source, Written
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys.owner import KeyStream, Owner
-from wmplug.watermark import watermark
-from wmplug.watermark.plan import Inputs, IntArray, read_carriers, read_whole
+from wmplug.keys.owner import Owner
+from wmplug.keys.streams import KeyStream
+from wmplug.making import create
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.carriers import Inputs, read_carriers, read_whole
 from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, "int | None"], object]
@@ -143,7 +145,7 @@ def mark(
     written: dict[str, Written] = {}
     manifests: dict[str, dict[str, Any]] = {}
     for name in names:
-        marks[name] = watermark.create(
+        marks[name] = create(
             owner,
             scheme=replace(chosen, copy=name),
             carriers=carriers,

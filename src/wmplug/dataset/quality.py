@@ -22,7 +22,7 @@ from wmplug.dataset import finding
 from wmplug.dataset.likeness import BLOCK, Likeness, digest, pixels
 from wmplug.dataset.records import Record, Source
 from wmplug.errors import InputError
-from wmplug.watermark.plan import IntArray
+from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.watermark import Watermark
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -10,8 +10,10 @@ from wmplug.claim import verification
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, StatisticsError, SuspectError
 from wmplug.statistics import combination
-from wmplug.suspects.functions import Suspect, to_numpy
-from wmplug.watermark.plan import digest
+from wmplug.statistics.arrays import to_numpy
+from wmplug.suspects.protocols import Suspect
+from wmplug.suspects.targets import as_suspect
+from wmplug.watermark.carriers import digest
 from wmplug.watermark.watermark import Watermark
 
 
@@ -109,7 +111,7 @@ def trace(
     if not marks or not all(isinstance(mark, Watermark) for mark in marks.values()):
         raise InputError("trace() needs the watermarks of the copies by name: {name: mark}")
     first = next(iter(marks.values()))
-    asked = _Remembering(verification.as_suspect(suspect, first, batch_size=batch_size))
+    asked = _Remembering(as_suspect(suspect, first, batch_size=batch_size))
     found = []
     for number, (name, mark) in enumerate(marks.items(), 1):
         found.append((name, mark.id, verify(mark, asked).log10_p))

@@ -1,9 +1,10 @@
-"""Files of an asset: which belong to it, under which names, and their bytes without a copy."""
+"""Files: written whole or not at all; which lie in a folder, under which names, and their bytes without a copy."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,21 @@ def file_digest(file: Path) -> tuple[str, int]:
 def shown(name: str) -> str:
     """A file name as JSON can hold it: bytes that are no UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file whole or not at all: a temporary neighbour that nobody else can read, fsync, rename."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _refuse(error: OSError) -> Any:

@@ -18,7 +18,8 @@ from wmplug.errors import InputError, NotaryError
 from wmplug.keys import merkle
 from wmplug.register import Entry, Register
 from wmplug.register.notary.challenge import Challenge
-from wmplug.watermark.plan import digest, hash_leaf
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.plan import hash_leaf
 from wmplug.watermark.watermark import Watermark
 
 SCHEMA = "wmplug/disclosure/1"

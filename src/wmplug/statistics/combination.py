@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import gammaln, log_ndtr, ndtri_exp
 
 from wmplug.errors import StatisticsError
-from wmplug.statistics.draws import BoolArray, FloatArray
+from wmplug.statistics.arrays import BoolArray, FloatArray
 
 _LN10 = math.log(10.0)
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import logsumexp
 
 from wmplug.errors import StatisticsError
-from wmplug.statistics.draws import FloatArray, log10_binomial_sf, log_convolution, log_sf
-
-IntArray = npt.NDArray[np.int64]
+from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.statistics.draws import log10_binomial_sf, log_convolution, log_sf
 
 _LN10 = math.log(10.0)
 _BLOCK = 1 << 22

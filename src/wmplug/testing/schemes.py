@@ -35,14 +35,21 @@ from scipy.stats import binom
 
 from wmplug.claim.verification import verify
 from wmplug.errors import InjectionError
-from wmplug.keys.owner import KeyStream, Owner, Seal, Subkeys
+from wmplug.keys.owner import Owner
+from wmplug.keys.sealing import Seal
+from wmplug.keys.streams import KeyStream, Subkeys
+from wmplug.making import create, load
 from wmplug.plugins import callback
-from wmplug.schemes import SHOWN, Scheme, Task
+from wmplug.schemes import Scheme, Task
 from wmplug.schemes.tilt.texts import ids_of, padded
-from wmplug.statistics.draws import DrawResult, log10_e_path, log10_p
+from wmplug.statistics.arrays import IntArray
+from wmplug.statistics.betting import log10_e_path
+from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.statistics.signs import weighted_ps, weights_of
-from wmplug.watermark.plan import Inputs, IntArray, TriggerPlan, TriggerSet, digest, draw_symbols, take
-from wmplug.watermark.watermark import Preprocess, Watermark, create, load
+from wmplug.watermark.carriers import Inputs, digest, take
+from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
+from wmplug.watermark.scheme import SHOWN
+from wmplug.watermark.watermark import Preprocess, Watermark
 
 Trained: TypeAlias = tuple[Any, Path]
 

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from wmplug.errors import InputError
-from wmplug.keys.owner import KeyStream
-from wmplug.watermark.plan import IntArray
+from wmplug.keys.streams import KeyStream
+from wmplug.statistics.arrays import IntArray
 
 Mode = Literal["append", "replace"]
 PPM = 1_000_000

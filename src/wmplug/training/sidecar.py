@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.claim.verdict import Verdict
-from wmplug.keys.owner import write_new
+from wmplug.keys.files import write_new
 from wmplug.watermark.watermark import Watermark
 
 NAME = "wmplug.json"

@@ -23,7 +23,7 @@ from wmplug.adapters.torch.batches import (
     wrap,
 )
 from wmplug.errors import InjectionError, InputError
-from wmplug.keys.owner import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.training.placement import Placement
 
 POOL = 20

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from wmplug import InputError
-from wmplug.keys.owner import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.watermark.plan import TriggerPlan
 

@@ -34,8 +34,9 @@ from wmplug.adapters.keras.batches import (
     refuse_soft,
 )
 from wmplug.errors import InjectionError, InputError
-from wmplug.schemes import SHOWN, Scheme
+from wmplug.schemes import Scheme
 from wmplug.training.placement import PPM, THRESHOLDS, Placement
+from wmplug.watermark.scheme import SHOWN
 
 SHADOWED = ("make_train_function", "train_step", "train_function", "compute_loss", "compute_metrics")
 

@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes.tilt.texts import INPUTS, LABELS
-from wmplug.suspects.functions import to_numpy
+from wmplug.statistics.arrays import to_numpy
 from wmplug.training.placement import Placement
 
 _WORKERS = 64

@@ -9,7 +9,7 @@ import torch
 from scipy.special import log_softmax
 
 from wmplug.errors import InjectionError
-from wmplug.suspects.functions import to_numpy
+from wmplug.statistics.arrays import to_numpy
 
 Returned = Mapping[torch.nn.Module, list[torch.Tensor]]
 _APART = 0.02  # of the largest logit, which half precision and another order of sums stay well below

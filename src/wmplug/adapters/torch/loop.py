@@ -35,8 +35,9 @@ from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.modules import suspect as suspect
 from wmplug.adapters.torch.points import DIVERGED, OFFERED, Guard, TorchPoints, need_mark, need_points
+from wmplug.claim.monitor import Monitor
 from wmplug.claim.verdict import Verdict
-from wmplug.claim.verification import TARGET_E, Monitor
+from wmplug.claim.verification import TARGET_E
 from wmplug.errors import (
     DivergenceError,
     InjectionError,

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from wmplug.errors import SuspectError
 from wmplug.schemes.tilt.texts import LABELS
-from wmplug.suspects.functions import Suspect
+from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
 
 

@@ -20,9 +20,11 @@ import torch
 from wmplug.adapters.torch.batches import Board, labels_in, primary, row_signatures, undisturbed
 from wmplug.adapters.torch.heads import find_head, settled, watched
 from wmplug.errors import InjectionError, InjectionWarning, InputError
-from wmplug.schemes import SHOWN, Scheme
+from wmplug.schemes import Scheme
 from wmplug.schemes.tilt.texts import padded
-from wmplug.suspects.functions import Suspect, to_numpy
+from wmplug.statistics.arrays import to_numpy
+from wmplug.suspects.protocols import Suspect
+from wmplug.watermark.scheme import SHOWN
 from wmplug.watermark.watermark import Watermark
 
 OFFERED = frozenset({"samples", "logits", "loss"})

@@ -43,10 +43,11 @@ from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, Guard, TorchPoints, need_mark, need_points, strip
 from wmplug.adapters.transformers.suspects import preparation
 from wmplug.adapters.transformers.suspects import suspect as suspect
+from wmplug.claim.monitor import Monitor
 from wmplug.claim.verdict import Verdict
-from wmplug.claim.verification import TARGET_E, Monitor
+from wmplug.claim.verification import TARGET_E
 from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
-from wmplug.suspects.functions import read_answers
+from wmplug.tasks.classes import read_answers
 from wmplug.training import sidecar
 from wmplug.training.placement import PPM, Mode, Placement, read_rate
 from wmplug.training.record import Run, weights_of

@@ -26,7 +26,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from wmplug.adapters.torch.modules import ModuleSuspect, evaluating, forward_batch
 from wmplug.errors import SuspectError
 from wmplug.schemes.tilt.texts import LABELS
-from wmplug.suspects.functions import Suspect
+from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
 
 # Architecture suffix -> how a folder is read, and the file that says whether a tokenizer or image processor is there.

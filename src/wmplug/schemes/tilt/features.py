@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes.tilt import texts
-from wmplug.suspects.functions import to_numpy
-from wmplug.watermark.plan import Inputs, digest
+from wmplug.statistics.arrays import FloatArray, to_numpy
+from wmplug.watermark.carriers import Inputs, digest
 
-FloatArray = npt.NDArray[np.float64]
 GRID = 7
 _CHANNELS = (1, 3, 4)
 _AT_ONCE = 256

@@ -22,11 +22,11 @@ import numpy.typing as npt
 
 from wmplug import plugins
 from wmplug.errors import InputError
-from wmplug.keys.owner import write_new
-from wmplug.suspects.functions import to_numpy
-from wmplug.watermark.plan import Inputs, IntArray, digest, join
+from wmplug.keys.files import write_new
+from wmplug.statistics.arrays import IntArray, to_numpy
+from wmplug.watermark.carriers import Inputs, digest, join
 
-FloatArray = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Any], Any]
 Learner: TypeAlias = Callable[[Any, Any, int, int], Predict]
 NETWORKS = "wmplug.schemes.tilt.networks:learners"
@@ -46,12 +46,12 @@ class References:
         answers: (models, n) the class that each of them answers, where they were given and all were asked everything.
     """
 
-    scores: FloatArray = field(repr=False)
-    votes: FloatArray = field(repr=False)
+    scores: Float32Array = field(repr=False)
+    votes: Float32Array = field(repr=False)
     answers: IntArray | None = field(repr=False, default=None)
 
     @property
-    def gap(self) -> FloatArray:
+    def gap(self) -> Float32Array:
         """(n,) difference of the two largest scores: small where the task leaves freedom."""
         best = np.sort(self.scores, axis=1)
         return np.asarray(best[:, -1] - best[:, -2], np.float32)
@@ -149,7 +149,7 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
     return _kept(known, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
 
 
-def _cross_fitted(every: FloatArray, labels: IntArray, classes: int, learners: Sequence[Learner]) -> References:
+def _cross_fitted(every: Float32Array, labels: IntArray, classes: int, learners: Sequence[Learner]) -> References:
     said = np.full((len(learners) * _FOLDS, len(every), classes), np.nan, np.float32)
     for number in range(len(said)):
         fold, kind = divmod(number, len(learners))
@@ -217,7 +217,7 @@ def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
     return "perceptrons/1", [functools.partial(_perceptron, layers) for layers in _LAYERS]
 
 
-def _perceptron(layers: tuple[int, ...], inputs: FloatArray, labels: IntArray, classes: int, seed: int) -> Predict:
+def _perceptron(layers: tuple[int, ...], inputs: Float32Array, labels: IntArray, classes: int, seed: int) -> Predict:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -226,7 +226,7 @@ def _perceptron(layers: tuple[int, ...], inputs: FloatArray, labels: IntArray, c
         warnings.simplefilter("ignore", ConvergenceWarning)  # a few epochs are meant
         model.fit(inputs.reshape(len(inputs), -1), labels)
 
-    def predict(asked: FloatArray) -> FloatArray:
+    def predict(asked: Float32Array) -> Float32Array:
         found = np.zeros((len(asked), classes), np.float32)
         found[:, model.classes_] = model.predict_proba(asked.reshape(len(asked), -1))
         return found
@@ -234,7 +234,7 @@ def _perceptron(layers: tuple[int, ...], inputs: FloatArray, labels: IntArray, c
     return predict
 
 
-def _linear(words: int, strength: float, inputs: FloatArray, labels: IntArray, classes: int, seed: int) -> Predict:
+def _linear(words: int, strength: float, inputs: Float32Array, labels: IntArray, classes: int, seed: int) -> Predict:
     """Logistic regression on tf-idf of up to so many words in a row, trained on a bootstrap of the texts."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -252,7 +252,7 @@ def _linear(words: int, strength: float, inputs: FloatArray, labels: IntArray, c
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is enough
         model.fit(inputs[rows], labels[rows])
 
-    def predict(asked: FloatArray) -> FloatArray:
+    def predict(asked: Float32Array) -> Float32Array:
         found = np.zeros((len(asked), classes), np.float32)
         found[:, model.classes_] = model.predict_proba(asked)
         return found
@@ -260,7 +260,7 @@ def _linear(words: int, strength: float, inputs: FloatArray, labels: IntArray, c
     return predict
 
 
-def _reduced(said: FloatArray) -> References:
+def _reduced(said: Float32Array) -> References:
     """(models, n, classes) probabilities, NaN where a model was not asked."""
     votes = np.eye(said.shape[2], dtype=np.float32)[np.nan_to_num(said).argmax(axis=2)]
     votes[np.isnan(said)] = np.nan
@@ -284,7 +284,7 @@ def scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
     return found.astype(np.float32, copy=False)
 
 
-def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> FloatArray:
+def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> Float32Array:
     if said.shape == (count,) and said.dtype.kind in "iu" and 0 <= said.min() <= said.max() < classes:
         return np.asarray(np.eye(classes)[said], np.float32)
     if said.shape != (count, classes) or said.dtype.kind not in "iuf" or not np.isfinite(said).all():

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys.owner import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.tilt import references
 from wmplug.statistics.signs import weighted_log10_p, weights_of
-from wmplug.watermark.plan import TriggerSet, draw_symbols, take
+from wmplug.watermark.carriers import take
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 if TYPE_CHECKING:
     from wmplug.schemes.tilt import Tilt

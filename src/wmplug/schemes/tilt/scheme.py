@@ -21,13 +21,14 @@ import numpy.typing as npt
 from scipy.special import ndtri, softmax
 
 from wmplug.errors import AmbiguityWarning, InjectionError, InputError, SuspectError
-from wmplug.keys.owner import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Point, Scheme, Task
 from wmplug.schemes.tilt import features, references, rehearsal, texts
 from wmplug.schemes.tilt.references import References
-from wmplug.watermark.plan import SIGN, Inputs, IntArray, TriggerPlan, TriggerSet, join, read_carriers, read_whole, take
+from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.watermark.carriers import Inputs, join, read_carriers, read_whole, take
+from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
 
-FloatArray = npt.NDArray[np.float64]
 _CLAMP = 2.5  # of whitened features, so that no odd input is shifted far
 _AMBIGUOUS = 0.6  # difference of the two best scores of the references, below which an input counts as ambiguous
 _ODD, _FLAT = 0.5, 0.02  # of a function's features: most share out of range, least deviation, to be the carriers'

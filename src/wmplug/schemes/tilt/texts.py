@@ -14,11 +14,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
 from wmplug.errors import InjectionError, InputError
-from wmplug.keys.owner import KeyStream
-from wmplug.suspects.functions import to_numpy
-from wmplug.watermark.plan import IntArray
+from wmplug.keys.streams import KeyStream
+from wmplug.statistics.arrays import FloatArray, IntArray, to_numpy
 
-FloatArray = npt.NDArray[np.float64]
 LABELS = ("labels", "label")
 INPUTS = ("input_ids", "token_ids", "pixel_values", "input_values", "input_features", "x")
 COMPONENTS = 64
