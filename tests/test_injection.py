@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmplug.errors import InputError
-from wmplug.training.placement import AutoRate, CYCLES, PPM, Placement, THRESHOLDS, read_rate
 from wmplug.keys.streams import KeyStream
+from wmplug.training.placement import CYCLES, PPM, THRESHOLDS, AutoRate, Placement, read_rate
 
 KEY = bytes(range(32))
 rates, batches, modes = st.integers(1, PPM // 2), st.integers(1, 512), st.sampled_from(["append", "replace"])

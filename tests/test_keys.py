@@ -13,8 +13,8 @@ from scipy.stats import chisquare
 
 from wmplug import Owner
 from wmplug.errors import InputError, KeyFileError, NewerVersionError, WrongPassphraseError
-from wmplug.keys.streams import KeyStream, Subkeys, derive
 from wmplug.keys.sealing import Seal, open_sealed, read_header
+from wmplug.keys.streams import KeyStream, Subkeys, derive
 
 PASSPHRASE = "correct horse battery staple"
 CHEAP = 2**10

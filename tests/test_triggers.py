@@ -8,11 +8,11 @@ from PIL import Image
 from scipy.stats import chisquare
 
 from wmplug import create
-from wmplug.keys import merkle
 from wmplug.errors import InputError
+from wmplug.keys import merkle
 from wmplug.keys.streams import KeyStream, Subkeys, derive
-from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
 from wmplug.watermark.carriers import digest, read_carriers, read_labels
+from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
 
 KEY = bytes(range(32))
 CANDIDATES = ((0, 1, 2), (4, 3), (0, 1, 2, 3, 4))

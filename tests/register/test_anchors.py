@@ -8,8 +8,8 @@ from wmplug.errors import EvidenceWarning, RegisterError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.checking import check
-from wmplug.training.record import Run
 from wmplug.register.timestamps import Trust
+from wmplug.training.record import Run
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -15,9 +15,9 @@ from pymerkle import InmemoryTree
 
 import wmplug
 from wmplug import Owner
-from wmplug.keys import merkle
 from wmplug.claim import verification
 from wmplug.errors import InputError, NotaryError
+from wmplug.keys import merkle
 from wmplug.register import Register, checking
 from wmplug.register.disclosure import check_revealed, confidence, reveal, spend, spent, spent_in
 from wmplug.register.notary.challenge import Challenge, commitment

@@ -12,8 +12,8 @@ from scipy.stats import binom
 
 from wmplug import create, verify
 from wmplug.keys.streams import KeyStream, derive
-from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.statistics.betting import log10_e_path
+from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 KEYS = 10_000

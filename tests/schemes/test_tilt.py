@@ -11,13 +11,12 @@ import wmplug
 from wmplug.errors import AmbiguityWarning, InputError, SuspectError
 from wmplug.keys.streams import Subkeys
 from wmplug.schemes import Task
-from wmplug.schemes.tilt import rehearsal
+from wmplug.schemes.tilt import Tilt, rehearsal
 from wmplug.schemes.tilt.references import of_models
-from wmplug.schemes.tilt import Tilt
 from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
 from wmplug.testing import SchemeContract
-from wmplug.watermark.plan import TriggerSet, draw_symbols
 from wmplug.watermark.carriers import digest
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 
 @pytest.fixture(scope="session")

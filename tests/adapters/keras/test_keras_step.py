@@ -6,8 +6,8 @@ from keras_models import compiled
 
 from wmplug.adapters.keras.step import TriggerStep
 from wmplug.errors import InputError
-from wmplug.training.placement import Placement
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.training.placement import Placement
 
 
 def step_of(mark, mode, rate, **changed):

@@ -10,10 +10,21 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
-from wmplug.adapters.torch.batches import Board, TriggerCollate, fingerprint, fit, peek, prepared, primary, row_signatures, unwrap, wrap
+from wmplug.adapters.torch.batches import (
+    Board,
+    TriggerCollate,
+    fingerprint,
+    fit,
+    peek,
+    prepared,
+    primary,
+    row_signatures,
+    unwrap,
+    wrap,
+)
 from wmplug.errors import InjectionError, InputError
-from wmplug.training.placement import Placement
 from wmplug.keys.streams import KeyStream
+from wmplug.training.placement import Placement
 
 POOL = 20
 PICTURE = np.zeros((8, 8), np.float32)

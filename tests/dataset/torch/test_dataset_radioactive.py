@@ -12,8 +12,8 @@ from scipy.stats import binom
 from sklearn.ensemble import RandomForestClassifier
 
 from wmplug import create, dataset, load, verify
-from wmplug.dataset.schemes.gradients import Reference
 from wmplug.dataset.records import Record
+from wmplug.dataset.schemes.gradients import Reference
 from wmplug.dataset.schemes.radioactive_data import RadioactiveData, _log10_cap, white_box
 from wmplug.errors import InputError
 from wmplug.schemes import Task

@@ -123,7 +123,9 @@ def picked_by_hand(monkeypatch, victim):
         return plans[-1]
 
     monkeypatch.setattr(RandomLabel, "plan", caught)
-    monkeypatch.setattr("wmplug.making.creation.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64))
+    monkeypatch.setattr(
+        "wmplug.making.creation.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64)
+    )
 
 
 @pytest.mark.parametrize("pictures", [None, "transferable"])

@@ -11,10 +11,10 @@ import json
 import numpy as np
 
 import wmplug
-from wmplug.training.placement import Placement
-from wmplug.keys.streams import KeyStream
 from wmplug.keys.sealing import open_sealed
+from wmplug.keys.streams import KeyStream
 from wmplug.register import Register
+from wmplug.training.placement import Placement
 
 PURPOSES = ("input", "label", "schedule", "disclosure")
 # Of what a scheme made beside inputs, what follows by arithmetic alone; the rest comes from a decomposition or network.
