@@ -49,9 +49,6 @@ SUSPECTS = {
     "torch": "wmplug.adapters.torch.modules:suspect",
 }
 
-WITNESS = "wmplug.register.creation:Witness"
-
-
 _BACKENDS = ("tensorflow", "torch", "jax")
 
 
@@ -232,7 +229,7 @@ def _is_saved(target: object, family: str) -> bool:
 
 
 def load(path: str) -> Any:
-    """The object at `module:name`.
+    """The object of a plugin, or of a built-in table, at `module:name`.
 
     Raises:
         PluginError: a package that it needs is not installed, or its module is faulty.
@@ -253,8 +250,6 @@ def load(path: str) -> Any:
         remedy = missing
         if path in ADAPTERS.values() or path in SUSPECTS.values():
             remedy = f"wmplug[{module.split('.')[2]}]"
-        elif module.startswith(_EVIDENCE):
-            remedy = "wmplug[ots]" if module == _CALENDARS else "wmplug[evidence]"
         raise PluginError(f"{path} needs {missing!r}, which is not installed here: `pip install '{remedy}'`") from error
     except PluginError:
         raise
@@ -262,14 +257,7 @@ def load(path: str) -> Any:
         raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
 
 
-_EVIDENCE = ("wmplug.register.", "wmplug.report.")
-_CALENDARS = "wmplug.register.calendars"
 _FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to whoever offers it"
-
-
-def witness(owner: Any) -> Any:
-    """What records in the owner's register that a watermark is made, or None where there is no register."""
-    return load(WITNESS)(owner) if (owner.path / "owner.pub").is_file() else None
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from wmplug.dataset.schemes.label_twins import LabelTwins
 from wmplug.dataset.schemes.twins import Twins
 from wmplug.dataset.sources import open_source
 from wmplug.dataset.sources.pairs import Pair
-from wmplug.errors import InputError
+from wmplug.errors import InputError, PluginError
 from wmplug.keys.streams import Subkeys
 from wmplug.schemes.tilt import Tilt
 from wmplug.watermark.plan import draw_symbols
@@ -225,7 +225,7 @@ def test_what_holds_no_records_is_refused(owner, digits):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
-    with pytest.raises(InputError, match=r"pip install 'wmplug\[dataset\]'"):
+    with pytest.raises(PluginError, match=r"pip install 'wmplug\[dataset\]'"):
         Likeness().add(0, np.eye(16))
     Likeness(near=False).add(0, np.eye(16))
 

@@ -1,6 +1,5 @@
 """`wmplug audit`: attack a marked model, and see what of the watermark is left."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ import typer
 import wmplug
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.cli.verdicts import named
-from wmplug.errors import InputError, PluginError
+from wmplug.errors import InputError
+from wmplug.extras import need
 from wmplug.keys.files import write_new
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def audit(
             raise InputError("an audit of FILE.wm takes MODEL, its torch model, and --data, what the thief has")
         if file is None and (model or data or twin or preprocess):
             raise InputError("MODEL, --data, --twin and --preprocess belong to a mark of yours: give FILE.wm first")
-        audits = _module("audit")
-        wanted = audits.chosen(attacks or (audits.FULL if full else audits.QUICK))
+        with need("audit"):
+            from wmplug.audit import FULL, QUICK, chosen
+        wanted = chosen(attacks or (FULL if full else QUICK))
         given = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
         report, name = _audited(wanted, seeds, folder, workers, *given), "audit"
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +100,10 @@ def _audited(
     setting: Any,
     controls: Any,
 ) -> "Report":
+    from wmplug.audit import run
+
     with progress("Attacking", len(attacks) * seeds) as shown:
-        found: Report = _module("audit").run(
+        return run(
             mark,
             model,
             setting,
@@ -111,11 +114,11 @@ def _audited(
             workers=workers,
             progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
         )
-    return found
 
 
 def _digits(scheme: str) -> "tuple[Watermark, Any, Setting, dict[str, Any]]":
-    digits = _module("audit.digits")
+    with need("audit"):
+        from wmplug.audit import digits
     with progress("Training a marked model and its unmarked twin"):
         mark = digits.mark(scheme)
         model, twin = digits.trained(mark, 0), digits.trained(None, 0)
@@ -143,15 +146,18 @@ def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: in
     if min(wanted) <= 0 or max(wanted) > 5 or len(set(wanted)) < len(wanted):
         raise InputError(f"--values {values!r}: give numbers above 0 and up to 5, each once")
     if data is None:
-        digits = _module("audit.digits")
+        with need("audit"):
+            from wmplug.audit import digits
         setting, make = digits.setting(), lambda value, seed: digits.made(value, seed, scheme=scheme)
     else:
         setting = _setting(data)
         make = setting.make
         if make is None:
             raise InputError(f"--data {data!r} gives a Setting without make=, the function that trains a model")
+    with need("audit"):
+        from wmplug.audit import sweep
     with progress("Training and cloning", len(wanted) * seeds) as shown:
-        found: Sweep = _module("audit").sweep(
+        return sweep(
             make,
             setting,
             wanted,
@@ -159,37 +165,29 @@ def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: in
             parameter=parameter,
             progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
         )
-    return found
 
 
 def _setting(data: str) -> Any:
+    with need("audit"):
+        from wmplug.audit import Setting
     function = named(data, "--data")
     try:
         setting = function()
     except Exception as error:  # whatever it raises: it is the user's own
         raise InputError(f"--data {data!r} failed ({type(error).__name__}: {error})") from error
-    if not isinstance(setting, _module("audit").Setting):
+    if not isinstance(setting, Setting):
         raise InputError(f"--data {data!r} gave a {type(setting).__name__}: return a wmplug.audit.Setting")
     return setting
 
 
 def _torch_model(path: str, what: str) -> Any:
-    kind = importlib.import_module("torch").nn.Module
+    with need("audit"):
+        from torch.nn import Module
     found = named(path, what)
     try:
-        model = found if isinstance(found, kind) else found()
+        model = found if isinstance(found, Module) else found()
     except Exception as error:
         raise InputError(f"{what} {path!r} failed ({type(error).__name__}: {error})") from error
-    if not isinstance(model, kind):
+    if not isinstance(model, Module):
         raise InputError(f"{what} {path!r} gave a {type(model).__name__}: name a torch module, or what returns one")
     return model
-
-
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(f"wmplug.{name}")
-    except ImportError as error:
-        raise PluginError(
-            f"an audit attacks with torch and scikit-learn and draws with matplotlib ({error}): pip install "
-            "'wmplug[audit]'"
-        ) from error

@@ -1,6 +1,5 @@
 """`wmplug demo`: the whole story on scikit-learn's digits, in about a minute and without a download."""
 
-import importlib
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -14,14 +13,13 @@ from rich.table import Table
 import wmplug
 from wmplug.claim.verdict import Verdict
 from wmplug.cli.terminal import Json, out, print_json, progress
-from wmplug.errors import InputError, PluginError
+from wmplug.errors import InputError
+from wmplug.extras import need
 from wmplug.keys.files import write_new
 from wmplug.keys.owner import Owner
 from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from wmplug.cli.digits import Row
 
 PASSPHRASE = "demo"
@@ -65,7 +63,8 @@ def demo(
 ) -> None:
     """Watermark a small model while it trains, then judge it, a fine-tuned copy, a stranger and a wrong key."""
     started = time.monotonic()
-    digits, plot = _module("digits"), _module("plot")
+    with need("demo"):
+        from wmplug.cli import digits, plot
     again = _claim(folder)
     say = _silent if as_json else out.print
     if again:
@@ -118,13 +117,6 @@ def demo(
         say(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug verify {folder}/mark.wm {folder}/copy {options}")
         say(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug show {folder}/mark.wm")
     raise typer.Exit(0 if record["as_expected"] else 1)
-
-
-def _module(name: str) -> "ModuleType":
-    try:
-        return importlib.import_module(f"wmplug.cli.{name}")
-    except ImportError as error:
-        raise PluginError(f"the demo trains with transformers ({error}): pip install wmplug[demo]") from error
 
 
 def _claim(folder: Path) -> bool:

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 import wmplug
-from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 from wmplug.register import Register as Record
+from wmplug.register import Signer, recovery
 
 owner = typer.Typer(help="The owner's keys: replace, revoke, split into shares, recover.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def rotate(register: Register = REGISTER, renew: Renew = False, as_json: Json = 
     held = _open(register)
     words = _new_passphrase() if renew else None
     with progress("Rotating"):
-        rotated = plugins.load("wmplug.register.recovery:rotate")(held, passphrase=words)
+        rotated = recovery.rotate(held, passphrase=words)
     _tell_rotated(rotated, as_json, renew)
 
 
@@ -78,10 +78,9 @@ def revoke(
     if compromised:
         words = _new_passphrase() if renew else None
         with progress("Rotating"):
-            renounce = plugins.load("wmplug.register.recovery:renounce")
-            rotated = renounce(held, reason=reason, since=moment, passphrase=words)
+            rotated = recovery.renounce(held, reason=reason, since=moment, passphrase=words)
         return _tell_rotated(rotated, as_json, renew)
-    entry = plugins.load("wmplug.register.recovery:revoke")(held, key, reason=reason, since=moment)
+    entry = recovery.revoke(held, key, reason=reason, since=moment)
     if as_json:
         return print_json({"register": str(register), "seq": entry.seq, **entry.body})
     out.print(f"key {entry.body['keyid']} is revoked (entry {entry.seq})")
@@ -102,7 +101,7 @@ def split(
     if taken := [file for file in files if os.path.lexists(file)]:
         raise InputError(f"{taken[0]} is there already: choose another folder (--out), or remove it")
     held = _open(register)
-    made: list[str] = plugins.load("wmplug.register.recovery:split")(held, shares, threshold)
+    made = recovery.split(held, shares, threshold)
     title = f"# wmplug owner {held.name!r} {held.commitment[:16]}, any {threshold} of {shares} shares"
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +133,7 @@ def combine(
     shares = [_words_of(file) for file in files] if files else _ask_shares()
     words = os.environ.get("WMPLUG_NEW_PASSPHRASE") or passphrase(new=True)
     with progress("Sealing the key"):
-        held = plugins.load("wmplug.register.recovery:combine")(register, shares, passphrase=words)
+        held = recovery.combine(register, shares, passphrase=words)
     if as_json:
         return print_json({"register": str(register), "name": held.name, "commitment": held.commitment})
     out.print(f"{held.name} owns {register} again, under the new passphrase")
@@ -160,7 +159,7 @@ def _new_passphrase() -> str:
 
 
 def _tell_rotated(rotated: wmplug.Owner, as_json: bool, renewed: bool) -> None:
-    keyid = plugins.load("wmplug.register:Signer")(rotated.signing_seed()).keyid
+    keyid = Signer(rotated.signing_seed()).keyid
     if as_json:
         return print_json({"register": str(rotated.path), "keyid": keyid})
     out.print(f"the register is signed by a new key: {keyid}")
@@ -183,7 +182,8 @@ def _ask_shares() -> list[str]:
         raise InputError(
             "no shares: give a file for each (--share FILE), or run this on a terminal to be asked for them"
         )
-    read = plugins.load("wmplug.register.shares:read")
+    from wmplug.register.shares import read
+
     given: list[str] = []
     needed = 1
     while len(given) < needed:

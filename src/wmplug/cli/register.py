@@ -1,22 +1,23 @@
 """`wmplug register`: look at the record, check it, have it stamped, hand out receipts, compare copies."""
 
-import importlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import wmplug
-from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError, PluginError, TimestampError
 from wmplug.keys.files import write_new
 from wmplug.register import Entry, Signer, assets, checking, receipts
 from wmplug.register import Register as Record
 from wmplug.register.reading import Finding
+
+if TYPE_CHECKING:
+    from wmplug.register.anchors import Outcome
+    from wmplug.register.timestamps import Trust
 
 register = typer.Typer(
     help="The record of what was chosen and inserted when.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -65,7 +66,7 @@ def check(
 ) -> None:
     """Check the record, offline and without any key: exit code 0 if nothing is refused, 1 if something is."""
     given = [receipts.read(file) for file in receipt or []]
-    believed = None if trust is None else [_module("anchors:read_trust").read_trust(file) for file in trust]
+    believed = None if trust is None else _believed(trust)
     with progress("Checking") as shown:
         report = checking.check(
             register,
@@ -86,16 +87,13 @@ def check(
 
 def _with_calendars(report: checking.Report, register: Path, headers: Path | None) -> checking.Report:
     try:
-        calendars = _module("calendars:check")
+        from wmplug.register.calendars import check, read_headers
     except PluginError as error:
         if headers is not None:
             raise
         unchecked = Finding("inconclusive", "calendars-unchecked", None, f"its OpenTimestamps are unchecked: {error}")
         return replace(report, findings=(*report.findings, unchecked))
-    checked: checking.Report = calendars.check(
-        report, register, {} if headers is None else calendars.read_headers(headers)
-    )
-    return checked
+    return check(report, register, {} if headers is None else read_headers(headers))
 
 
 def _print(report: checking.Report) -> None:
@@ -139,9 +137,11 @@ def anchor(
     as_json: Json = False,
 ) -> None:
     """Have the head of the record stamped by every authority named: exit code 1 if one did not answer."""
-    stamp = _module("calendars:stamp").stamp if ots else None
+    if ots:
+        from wmplug.register.calendars import stamp as stamp  # a missing package is reported before you are asked
     if trust is not None:
-        anchors = _module("anchors:anchor")
+        from wmplug.register import anchors
+
         anchors.trust(register, anchors.read_trust(trust))
     for url in tsa or []:
         _introduce(register, url, root or [])
@@ -149,10 +149,10 @@ def anchor(
     record = Record.of(owner)
     with progress("Waiting for the authority"):
         # Calendars alone will do; where there is neither, `anchor` says so.
-        outcomes = _module("anchors:anchor").anchor(record) if record.has_authorities or stamp is None else []
-        told = [{"tsa": o.url, "entry": o.entry, "error": o.error} for o in outcomes]
-        if stamp is not None:
-            told.append(_submit(stamp, record, ots or []))
+        outcomes = _anchored(record) if record.has_authorities or not ots else []
+        told: list[dict[str, Any]] = [{"tsa": o.url, "entry": o.entry, "error": o.error} for o in outcomes]
+        if ots:
+            told.append(_submit(record, ots))
     if as_json:
         print_json(
             [
@@ -170,11 +170,25 @@ def anchor(
     raise typer.Exit(1 if any(one["entry"] is None for one in told) else 0)
 
 
-def _submit(stamp: Callable[..., Entry], record: Record, calendars: list[str]) -> dict[str, Any]:
+def _anchored(record: Record) -> "list[Outcome]":
+    from wmplug.register.anchors import anchor
+
+    return anchor(record)
+
+
+def _submit(record: Record, urls: list[str]) -> dict[str, Any]:
+    from wmplug.register.calendars import stamp
+
     try:
-        return {"ots": calendars, "entry": stamp(record, calendars), "error": None}
+        return {"ots": urls, "entry": stamp(record, urls), "error": None}
     except TimestampError as error:
-        return {"ots": calendars, "entry": None, "error": error}
+        return {"ots": urls, "entry": None, "error": error}
+
+
+def _believed(files: list[Path]) -> "list[Trust]":
+    from wmplug.register.anchors import read_trust
+
+    return [read_trust(file) for file in files]
 
 
 def _stamped(entry: Entry) -> str:
@@ -196,10 +210,11 @@ def upgrade(
     as_json: Json = False,
 ) -> None:
     """Fetch the proofs that OpenTimestamps calendars have completed since, and record them."""
-    calendars = _module("calendars:upgrade")
+    from wmplug.register.calendars import upgrade as fetch_proofs
+
     owner = wmplug.Owner.open(register, passphrase=passphrase())
     with progress("Waiting for the calendars"):
-        made = calendars.upgrade(Record.of(owner), ots or [])
+        made = fetch_proofs(Record.of(owner), ots or [])
     if as_json:
         return print_json([_shown(entry) for entry in made])
     for entry in made:
@@ -208,13 +223,9 @@ def upgrade(
         out.print("no proof was completed")
 
 
-def _module(path: str) -> Any:
-    # What needs more than the core's own dependencies; a missing package is told with its extra.
-    return importlib.import_module(plugins.load(f"wmplug.register.{path}").__module__)
-
-
 def _introduce(register: Path, url: str, roots: list[Path]) -> None:
-    anchors = _module("anchors:anchor")
+    from wmplug.register import anchors
+
     if any(known.url == url for known in anchors.policy(register)) and not roots:
         return
     if not roots:

@@ -1,12 +1,10 @@
 """`wmplug report`: the dossier of a register, and what else is made of it."""
 
-import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, print_json, progress
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
@@ -49,20 +47,21 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the dossier of a register: exit code 0, or 1 if the register does not hold."""
-    dossier = _module("dossier:gather")
-    document = _gather(dossier, register, verdict, control, certificate, receipt, trust)
+    from wmplug.report import bom as boms
+    from wmplug.report import card as cards
+    from wmplug.report import dossier
+
+    document = _gather(register, verdict, control, certificate, receipt, trust)
     # Made before anything is written: each may refuse.
     made = {html: dossier.render(document).encode()}
     if json_out is not None:
         made[json_out] = dossier.encode(document)
     refused = document["attestation"]["status"] == "refused"
     if bom is not None and not refused:
-        boms = _module("bom:bom")
         made[bom] = boms.encode(boms.bom(document))
     if len(made) < 1 + (json_out is not None) + (bom is not None and not refused):
         raise InputError("two outputs have one name: give each a file of its own")
     if card is not None and not refused:
-        cards = _module("card:section")
         cards.write(card, cards.section(document))
     for file, data in made.items():
         write_new(file, data, 0o644)
@@ -73,13 +72,7 @@ def report(
     raise typer.Exit(1 if refused else 0)
 
 
-def _module(path: str) -> Any:
-    # The page needs jinja2, the timestamps more: said in one line where it is missing.
-    return importlib.import_module(plugins.load(f"wmplug.report.{path}").__module__)
-
-
 def _gather(
-    dossier: Any,
     register: Path,
     verdict: list[Path] | None,
     control: list[Path] | None,
@@ -87,16 +80,18 @@ def _gather(
     receipt: list[Path] | None,
     trust: list[Path] | None,
 ) -> dict[str, Any]:
-    suspects, anchors = _module("suspects:read"), plugins.load("wmplug.register.anchors:read_trust")
+    from wmplug.register.anchors import read_trust
+    from wmplug.report import dossier, suspects
+
     given = [("suspect", file.name, suspects.read(file)) for file in verdict or []]
     given += [("control", file.name, suspects.read(file)) for file in control or []]
     with progress("Checking") as shown:
-        document: dict[str, Any] = dossier.gather(
+        document = dossier.gather(
             register,
             verdicts=given,
             certificates=[suspects.certificate(file) for file in certificate or []],
             receipts=[receipts.read(file) for file in receipt or []],
-            authorities=[anchors(file) for file in trust] if trust else None,
+            authorities=[read_trust(file) for file in trust] if trust else None,
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
     return document

@@ -8,7 +8,6 @@ table, the same row in three significant digits. None of this sees the key.
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from wmplug.errors import InputError
+from wmplug.extras import need
 from wmplug.statistics.arrays import FloatArray
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -30,6 +30,7 @@ _THUMB, _ALIKE = 16, 0.97  # side of a thumbnail, and the least correlation of t
 _CROPPED = 1 / 16  # of each side: what crops of augmentation and cleaning usually take
 _WORDS, _JACCARD, _PERMUTATIONS = 3, 0.5, 128
 _DIGITS, _EDGE = 3, (5**0.5 - 1) / 2
+_EXACT = "look for exact copies alone (near=False)"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Likeness(Generic[K]):
         near: also find near-duplicates.
 
     Raises:
-        InputError: `near` needs a package that is not installed.
+        PluginError: `near` needs a package that is not installed.
     """
 
     def __init__(self, *, near: bool = True) -> None:
@@ -146,7 +147,9 @@ class _Pictures(Generic[K]):
     """Perceptual hashes and thumbnails, also of the usual crop and of the mirror image."""
 
     def __init__(self) -> None:
-        self._hash = _package("imagehash", "ImageHash").phash
+        with need("dataset", _EXACT):
+            from imagehash import phash
+        self._hash = phash
         self._own: list[K] = []
         self._seen: list[tuple[Small, Small]] = []
         self._stacked: tuple[Array, Array] | None = None
@@ -202,9 +205,10 @@ class _Texts(Generic[K]):
     """MinHash of runs of three words, in lower case."""
 
     def __init__(self) -> None:
-        sketch = _package("datasketch", "datasketch")
-        self._minhash = sketch.MinHash
-        self._index = sketch.MinHashLSH(threshold=_JACCARD, num_perm=_PERMUTATIONS)
+        with need("dataset", _EXACT):
+            from datasketch import MinHash, MinHashLSH
+        self._minhash = MinHash
+        self._index = MinHashLSH(threshold=_JACCARD, num_perm=_PERMUTATIONS)
         self._own: dict[K, Any] = {}
 
     def add(self, own: K, value: str) -> None:
@@ -250,13 +254,3 @@ def _rounded(value: Any) -> FloatArray:
         # In whole numbers of the last digit kept: a product with a power of ten would differ in its last bits. What is
         # written in decimals never lies on an edge that is an irrational part of a digit away.
         return np.stack([np.floor(row / 10.0 ** (size - _DIGITS + 1) + _EDGE), size])
-
-
-def _package(module: str, distribution: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise InputError(
-            f"near-duplicates are found with {distribution}, which is not installed: pip install 'wmplug[dataset]', or "
-            "look for exact copies alone (near=False)"
-        ) from None

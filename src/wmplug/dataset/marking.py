@@ -29,6 +29,7 @@ from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys.owner import Owner
 from wmplug.keys.streams import KeyStream
 from wmplug.making import create
+from wmplug.register import Register, assets
 from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.carriers import Inputs, read_carriers, read_whole
 from wmplug.watermark.watermark import Watermark
@@ -367,10 +368,11 @@ def _published(
     owner: Owner, mark: Watermark, written: Written, place: Path | None, share: float, classes: Sequence[str]
 ) -> dict[str, Any]:
     """The manifest; the copy's root goes into the register, manifest and watermark beside the copy."""
-    committed = plugins.load("wmplug.register.assets.dataset:dataset")(written.data)
+    committed = assets.dataset(written.data)
     if mark.register is not None:
-        register = plugins.load("wmplug.register:Register").of(owner)
-        register.append("dataset.committed", {**committed, "watermark": mark.id}, event_id=f"dataset/{mark.id}")
+        Register.of(owner).append(
+            "dataset.committed", {**committed, "watermark": mark.id}, event_id=f"dataset/{mark.id}"
+        )
     found = manifest.of(mark, written, committed, share, classes)
     if place is not None:
         path = _beside(place, manifest.SUFFIX)

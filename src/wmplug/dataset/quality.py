@@ -22,6 +22,7 @@ from wmplug.dataset import finding
 from wmplug.dataset.likeness import BLOCK, Likeness, digest, pixels
 from wmplug.dataset.records import Record, Source
 from wmplug.errors import InputError
+from wmplug.extras import need
 from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.watermark import Watermark
 
@@ -206,10 +207,8 @@ def _same(before: Any, after: Any) -> tuple[Array, Array, float]:
 
 
 def _metrics() -> Any:
-    try:
+    with need("dataset"):
         from skimage import metrics
-    except ModuleNotFoundError:
-        raise InputError("pictures are compared with scikit-image: pip install 'wmplug[dataset]'") from None
     return metrics
 
 

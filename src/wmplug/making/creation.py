@@ -8,15 +8,13 @@ import rfc8785
 from wmplug import plugins
 from wmplug.errors import InputError
 from wmplug.keys.owner import Owner
+from wmplug.register.creation import Witness
 from wmplug.schemes import Scheme, Task
 from wmplug.watermark.carriers import digest, read_carriers, read_labels, read_whole
-from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
+from wmplug.watermark.plan import GENERATOR, TriggerPlan, TriggerSet, draw_symbols
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 AGAINST = {"theft": "random-label", "theft+cloning": "combined"}
-
-
-GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
 
 
 def create(
@@ -78,7 +76,7 @@ def create(
         "labels": None if natural is None else digest(natural),
     }
     name = digest(rfc8785.dumps(facts).decode())[:32]
-    witness = plugins.witness(owner)
+    witness = Witness.of(owner)
     subkeys, evidence = (owner.pledges(name)[0].subkeys(None), None) if witness is None else witness.key(name, facts)
     plan = chosen.plan(task, subkeys.stream("input"))
     if any(not 0 <= answer < classes for candidates in plan.candidates for answer in candidates):

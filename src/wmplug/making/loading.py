@@ -8,8 +8,9 @@ from typing import Any
 from wmplug import plugins
 from wmplug.errors import InputError, NewerVersionError
 from wmplug.keys.sealing import of_kind, open_sealed, passphrase_or_environment
-from wmplug.making.creation import GENERATOR, check_preprocess
+from wmplug.making.creation import check_preprocess
 from wmplug.watermark.file import blob_of, unpack
+from wmplug.watermark.plan import GENERATOR
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from wmplug import plugins
 from wmplug.errors import RegisterError
 from wmplug.keys.owner import Owner, opening_of
-from wmplug.register import ledger
+from wmplug.register import ledger, rotation
 from wmplug.register.statements import Entry as Entry
 from wmplug.register.statements import Signer as Signer
 
@@ -49,8 +49,7 @@ class Register:
             RegisterError: it cannot be written, or its owner has rotated and this is the one before.
         """
         if len(owner.roots()) > 1:  # which of them signs, the log says
-            resumed: Register = plugins.load("wmplug.register.recovery:resume")(owner)
-            return resumed
+            return rotation.resume(owner, cls)
         signer = Signer(owner.signing_seed())
         register = cls(owner.path, signer)
         begun = {"name": owner.name, "public": signer.public.hex(), "opening": opening_of(owner.roots()[0])}

@@ -28,16 +28,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wmplug.errors import InputError, PluginError
+from wmplug.errors import InputError
+from wmplug.extras import need
 from wmplug.keys.files import write_new
+from wmplug.register.timestamps import LAB, REPLY, REQUEST, Trust
 
-try:
+with need("evidence"):
     from asn1crypto import cms, parser, tsp
     from asn1crypto import x509 as asn1_x509
-
-    from wmplug.register.timestamps import LAB, REPLY, REQUEST, Trust
-except ModuleNotFoundError as error:
-    raise PluginError(f"timestamps need {error.name}: pip install 'wmplug[evidence]'") from error
 
 Kind = Literal["ec", "rsa"]
 Status = Literal["granted", "granted_with_mods", "rejection", "waiting"]

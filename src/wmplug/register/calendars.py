@@ -21,18 +21,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bitcoin.core import CBlockHeader
-from opentimestamps.core.notary import BitcoinBlockHeaderAttestation, PendingAttestation, VerificationError
-from opentimestamps.core.op import OpAppend, OpSHA256
-from opentimestamps.core.serialize import BytesDeserializationContext, BytesSerializationContext, DeserializationError
-from opentimestamps.core.timestamp import DetachedTimestampFile, Timestamp
-
 from wmplug.errors import EvidenceWarning, InputError, RegisterError, TimestampError
+from wmplug.extras import need
 from wmplug.keys.files import write_new
 from wmplug.register import Entry, Register
 from wmplug.register.checking import Report
 from wmplug.register.reading import Finding
 from wmplug.register.timeline import Stamp
+
+with need("ots"):
+    from bitcoin.core import CBlockHeader
+    from opentimestamps.core.notary import BitcoinBlockHeaderAttestation, PendingAttestation, VerificationError
+    from opentimestamps.core.op import OpAppend, OpSHA256
+    from opentimestamps.core.serialize import (
+        BytesDeserializationContext,
+        BytesSerializationContext,
+        DeserializationError,
+    )
+    from opentimestamps.core.timestamp import DetachedTimestampFile, Timestamp
 
 KIND = "opentimestamps"
 _FOLDER = "anchors"

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from wmplug import plugins
 from wmplug.errors import EvidenceWarning, RegisterError, TimestampError
 from wmplug.keys.files import write_new
 from wmplug.keys.owner import Owner, Pledge
@@ -33,6 +32,15 @@ class Witness:
 
     def __init__(self, owner: Owner) -> None:
         self.owner, self.register = owner, Register.of(owner)
+
+    @classmethod
+    def of(cls, owner: Owner) -> "Witness | None":
+        """The witness of an owner who has a register, None for one without.
+
+        Raises:
+            RegisterError: the register cannot be written.
+        """
+        return cls(owner) if (owner.path / "owner.pub").is_file() else None
 
     def key(self, watermark: str, facts: Mapping[str, Any]) -> tuple[Subkeys, dict[str, Any]]:
         """The subkeys of a watermark, and what to say in public of how they came about.
@@ -75,7 +83,9 @@ class Witness:
         salt, lab = None, False
         if self.register.has_authorities:
             try:
-                salt, lab = plugins.load("wmplug.register.anchors:salt_after")(self.register, entry.seq)
+                from wmplug.register import anchors
+
+                salt, lab = anchors.salt_after(self.register, entry.seq)
             except TimestampError as error:
                 warnings.warn(
                     f"watermark {watermark} is NOT ATTESTED: no timestamp could be had before its key was made "
@@ -115,5 +125,7 @@ class Witness:
         folder.mkdir(exist_ok=True)
         write_new(folder / f"{watermark}.json", (json.dumps(public, indent=1) + "\n").encode(), 0o644)
         if self.register.has_authorities:
-            plugins.load("wmplug.register.anchors:attempt")(self.register)
+            from wmplug.register import anchors
+
+            anchors.attempt(self.register)
         return seeds[entry.body["recorder"]]  # of a former root, where the owner has rotated since

@@ -8,7 +8,7 @@ from typing import Literal
 
 from wmplug.errors import CorruptEntryError
 from wmplug.keys.owner import binding
-from wmplug.register.recovery import is_proven
+from wmplug.register.rotation import is_proven
 from wmplug.register.statements import Entry, keyid_of
 
 Level = Literal["refused", "inconclusive", "flagged"]

@@ -5,32 +5,26 @@ written before the log says who signs, so a rotation that was cut off in between
 register next.
 """
 
-import base64
-import contextlib
 import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import rfc8785
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from wmplug import plugins
-from wmplug.errors import EvidenceWarning, InputError, KeyFileError, RegisterError
+from wmplug.errors import EvidenceWarning, InputError, KeyFileError
 from wmplug.keys.files import write_new
 from wmplug.keys.owner import Owner, commitment_of
 from wmplug.keys.sealing import FORMAT, SCRYPT_N, Seal, of_kind, read_header
 from wmplug.keys.streams import SECRET_BYTES, derive
 from wmplug.register import Entry, Register, Signer
-from wmplug.register.statements import keyid_of, pre_authentication
+from wmplug.register.rotation import alone, introduce
+from wmplug.register.statements import keyid_of
 
-PROOF_TYPE = "application/vnd.wmplug.rotation+json"
 FORMER = "former.enc"
 
 
@@ -47,78 +41,14 @@ def rotate(owner: Owner, *, passphrase: str | None = None) -> Owner:
     """
     seal = owner.seal() if passphrase is None else Seal.make(passphrase, n=owner.seal().n)
     Register.of(owner)
-    with _alone(owner):
-        _introduce(owner)
+    with alone(owner):
+        introduce(owner, Register)
         roots = (os.urandom(SECRET_BYTES), *owner.roots())
         rotated = Owner(owner.name, owner.commitment, owner.path, roots, seal)
         _keep_former(rotated)
         rotated.store()
-        _introduce(rotated)
+        introduce(rotated, Register)
     return rotated
-
-
-def resume(owner: Owner) -> Register:
-    """Open the register of an owner of several secrets for writing, and finish a rotation that was cut off.
-
-    Raises:
-        RegisterError: it cannot be written, or its owner has rotated since `owner` was opened.
-    """
-    with _alone(owner):
-        return _introduce(owner)
-
-
-@contextlib.contextmanager
-def _alone(owner: Owner) -> Iterator[None]:
-    """Two rotations at a time would overwrite each other's new secret."""
-    import fcntl  # where there is none, no register is opened for writing
-
-    folder = os.open(owner.path / "secret", os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _introduce(owner: Owner) -> Register:
-    """The register, signed by the newest key, which the log is told of if it does not know."""
-    signers = [Signer(seed) for seed in owner.signing_seeds()]
-    register = Register(owner.path, signers[0])
-    known = [e.body["public"] for e in register.entries() if e.type in ("register.opened", "key.rotated")]
-    held = [signer.public.hex() for signer in signers]
-    if not known or known[-1] not in held:
-        raise RegisterError(
-            f"{register.log} is signed by a key that this owner does not hold: there was a rotation since it was "
-            "opened, or secret/owner.enc is a copy from before it. Open the owner again, restore the newest copy of "
-            "the folder, or `wmplug owner combine` its shares"
-        )
-    for new in reversed(range(held.index(known[-1]))):
-        former = signers[new + 1].keyid
-        body = {"former": former, "public": held[new], "commitment": commitment_of(owner.roots()[new])}
-        proof = signers[new].sign(_claim(register.id, body), PROOF_TYPE)
-        Register(owner.path, signers[new + 1]).append(
-            "key.rotated", {**body, "proof": base64.b64encode(proof).decode()}, event_id=f"rotated/{signers[new].keyid}"
-        )
-    return register
-
-
-def _claim(register: str, body: Mapping[str, Any]) -> bytes:
-    return rfc8785.dumps({"register": register, **{name: body[name] for name in ("former", "public", "commitment")}})
-
-
-def is_proven(register: str, body: Mapping[str, Any]) -> bool:
-    """Whether the new key of a `key.rotated` entry has signed that it follows the former one in this register.
-
-    Raises:
-        KeyError, ValueError, TypeError: it is no such body.
-    """
-    public, proof = bytes.fromhex(body["public"]), base64.b64decode(body["proof"], validate=True)
-    try:
-        signed = pre_authentication(_claim(register, body), PROOF_TYPE)
-        Ed25519PublicKey.from_public_bytes(public).verify(proof, signed)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def revoke(owner: Owner, key: str | None = None, *, reason: str, since: datetime | None = None) -> Entry:
@@ -212,10 +142,12 @@ def split(owner: Owner, shares: int = 3, threshold: int = 2) -> list[str]:
         PluginError: the extra wmplug[evidence] is not installed.
         RegisterError: the register cannot be written, or its owner has rotated since `owner` was opened.
     """
-    made: list[str] = plugins.load("wmplug.register.shares:split")(owner.roots()[0], shares, threshold)
+    from wmplug.register.shares import split as split_words
+
+    made = split_words(owner.roots()[0], shares, threshold)
     Register.of(owner)
-    with _alone(owner):
-        _introduce(owner)
+    with alone(owner):
+        introduce(owner, Register)
         _keep_former(owner)
     return made
 
@@ -236,8 +168,10 @@ def combine(folder: str | Path, shares: Sequence[str], *, passphrase: str, scryp
         PluginError: the extra wmplug[evidence] is not installed.
         RegisterError: the folder holds no register, or its log is damaged.
     """
+    from wmplug.register.shares import combine as combine_words
+
     register = Register(folder)
-    root = plugins.load("wmplug.register.shares:combine")(shares)
+    root = combine_words(shares)
     rotations = [e for e in register.entries() if e.type == "key.rotated"]
     known = [register.id, *(str(e.body.get("commitment")) for e in rotations)]
     if commitment_of(root) != known[-1]:

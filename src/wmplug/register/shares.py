@@ -9,10 +9,12 @@ process: split and combine on a machine that nobody else uses.
 
 from collections.abc import Sequence
 
-from shamir_mnemonic import MnemonicError, Share, combine_mnemonics, generate_mnemonics
-from shamir_mnemonic.wordlist import WORD_INDEX_MAP
-
 from wmplug.errors import InputError
+from wmplug.extras import need
+
+with need("evidence"):
+    from shamir_mnemonic import MnemonicError, Share, combine_mnemonics, generate_mnemonics
+    from shamir_mnemonic.wordlist import WORD_INDEX_MAP
 
 WORDS = 33  # of a share of 32 bytes: 4 and 26 of content, 3 of checksum
 MOST = 16

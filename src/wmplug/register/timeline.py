@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmplug import plugins
 from wmplug.errors import PluginError, TimestampError
 from wmplug.register import Entry
 from wmplug.register.reading import Finding, Reading
@@ -52,7 +51,7 @@ def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence
     if not reading.anchors and not any((folder / "anchors").glob("*.tsr")):
         return []
     try:
-        policy = plugins.load("wmplug.register.anchors:policy")
+        from wmplug.register.anchors import policy
     except PluginError as error:
         text = f"{len(reading.anchors)} anchors are unchecked: {error}"
         reading.find("inconclusive", "anchors-unchecked", None, text)

@@ -20,15 +20,12 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from wmplug.errors import InputError, PluginError, TimestampError
-from wmplug.register import revocation
+from wmplug.errors import InputError, TimestampError
+from wmplug.extras import need
+from wmplug.register import revocation, tokens
 
-try:
+with need("evidence"):
     from asn1crypto import tsp
-
-    from wmplug.register import tokens
-except ModuleNotFoundError as error:
-    raise PluginError(f"timestamps need {error.name}: pip install 'wmplug[evidence]'") from error
 
 REQUEST = "application/timestamp-query"
 REPLY = "application/timestamp-reply"

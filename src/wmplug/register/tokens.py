@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-import rfc3161_client
-from asn1crypto import parser, tsp
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from wmplug.errors import TimestampError
+from wmplug.extras import need
 from wmplug.register.revocation import UNREADABLE
+
+with need("evidence"):
+    import rfc3161_client
+    from asn1crypto import parser, tsp
 
 # Order of the group of each curve (SEC 2): with (r, s), (r, order - s) is a signature too.
 _ORDERS = {

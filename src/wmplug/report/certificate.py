@@ -12,20 +12,18 @@ import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from wmplug.errors import NotaryError, PluginError
+from wmplug.errors import NotaryError
+from wmplug.extras import need
 from wmplug.keys.files import write_new
 from wmplug.register.notary.case import STATISTIC, Case
 from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
 from wmplug.register.notary.identity import Notary
 from wmplug.register.statements import keyid_of, pre_authentication
+from wmplug.report import pages
 
-try:
+with need("evidence"):
     from markupsafe import Markup
-
-    from wmplug.report import pages
-except ModuleNotFoundError as error:
-    raise PluginError(f"certificates need {error.name}: pip install 'wmplug[evidence]'") from error
 
 SCHEMA = "wmplug/certificate/1"
 TYPE = "application/vnd.wmplug.certificate+json"

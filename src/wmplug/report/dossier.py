@@ -10,19 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import wmplug
-from wmplug import plugins
 from wmplug.claim.verdict import Verdict
-from wmplug.errors import PluginError, RegisterError
+from wmplug.errors import RegisterError
 from wmplug.register import Register
 from wmplug.register.checking import check
 from wmplug.register.receipts import Receipt
-from wmplug.report import checks, facts, strength, suspects, timeline, words
+from wmplug.report import checks, facts, pages, strength, suspects, timeline, words
 from wmplug.report.facts import Fact, Facts
-
-try:
-    from wmplug.report import pages
-except ModuleNotFoundError as error:
-    raise PluginError(f"dossiers need {error.name}: pip install 'wmplug[evidence]'") from error
 
 if TYPE_CHECKING:
     from wmplug.register.timestamps import Trust
@@ -87,8 +81,9 @@ def gather(
 
 
 def _policy(folder: Path) -> "list[Trust]":
-    found: list[Trust] = plugins.load("wmplug.register.anchors:policy")(folder)
-    return found
+    from wmplug.register.anchors import policy
+
+    return policy(folder)
 
 
 def _document(

@@ -1,6 +1,9 @@
 """What all pages are made with: everything is escaped, and a name that is missing is an error."""
 
-import jinja2
+from wmplug.extras import need
+
+with need("evidence"):
+    import jinja2
 
 
 def environment() -> jinja2.Environment:

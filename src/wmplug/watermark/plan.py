@@ -23,6 +23,7 @@ from wmplug.statistics.arrays import IntArray
 from wmplug.statistics.draws import DrawResult
 from wmplug.watermark.carriers import Form, Inputs, as_given, digest
 
+GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
 SIGN = (0, 1)  # candidates of a sign: minus and plus
 
 

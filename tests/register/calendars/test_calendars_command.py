@@ -1,5 +1,6 @@
 """The command line, with the package and without it."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,13 +8,12 @@ import sys
 import pytest
 from blocks import path_of
 
-from wmplug import plugins
 from wmplug.errors import PluginError
 
 
 def test_without_the_package_the_extra_is_named(without_package):
     with pytest.raises(PluginError, match=r"pip install 'wmplug\[ots\]'"):
-        plugins.load("wmplug.register.calendars:check")
+        importlib.import_module("wmplug.register.calendars")
 
 
 def test_the_register_does_not_need_the_package():

@@ -4,7 +4,8 @@ import base64
 
 import wmplug
 from wmplug import Owner
-from wmplug.register import Signer, recovery, statements
+from wmplug.register import Signer, statements
+from wmplug.register import rotation as rotations
 from wmplug.register.checking import check
 
 PASSPHRASE = "correct horse battery staple"
@@ -45,5 +46,5 @@ def append_raw(register, signer, kind, body):
 def rotation(register, former, new, **edits):
     """The body of a rotation, and in it whatever is edited after it was signed."""
     body = {"former": former.keyid, "public": new.public.hex(), "commitment": "ab" * 32}
-    proof = new.sign(recovery._claim(register.id, body), recovery.PROOF_TYPE)
+    proof = new.sign(rotations.claim(register.id, body), rotations.PROOF_TYPE)
     return {**body, "proof": base64.b64encode(proof).decode(), **edits}

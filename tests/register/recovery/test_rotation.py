@@ -14,6 +14,7 @@ from wmplug import Owner
 from wmplug.errors import InputError, RegisterError, WrongPassphraseError
 from wmplug.keys.owner import commitment_of
 from wmplug.register import Register, Signer, recovery
+from wmplug.register import rotation as rotations
 from wmplug.register.checking import check
 from wmplug.register.recovery import combine, rotate, split
 
@@ -26,7 +27,7 @@ def test_a_rotation_is_signed_by_the_former_key_and_proven_by_the_new(ada):
     assert entry.body["former"] == keyid(ada)
     assert entry.body["public"] == public.hex()
     assert entry.body["commitment"] == commitment_of(new.roots()[0])
-    assert recovery.is_proven(new.commitment, entry.body)
+    assert rotations.is_proven(new.commitment, entry.body)
     assert new.roots()[1:] == ada.roots()
     assert (new.name, new.commitment) == (ada.name, ada.commitment)
     after = Register.of(new).append("owner.identity", {"name": "still Ada"})
@@ -100,11 +101,11 @@ FORGED = {
         a,
         new,
         proof=base64.b64encode(
-            a.sign(recovery._claim(r.id, rotation(r, a, new)), recovery.PROOF_TYPE),
+            a.sign(rotations.claim(r.id, rotation(r, a, new)), rotations.PROOF_TYPE),
         ).decode(),
     ),
     "signed as an entry": lambda r, a, new: rotation(
-        r, a, new, proof=base64.b64encode(new.sign(recovery._claim(r.id, rotation(r, a, new)))).decode()
+        r, a, new, proof=base64.b64encode(new.sign(rotations.claim(r.id, rotation(r, a, new)))).decode()
     ),
     "another commitment": lambda r, a, new: rotation(r, a, new, commitment="cd" * 32),
     "another former key": lambda r, a, new: rotation(r, Signer(bytes(32)), new),

@@ -47,7 +47,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from wmplug.register import timestamps
-from wmplug.register.recovery import PROOF_TYPE
+from wmplug.register.rotation import PROOF_TYPE
 from wmplug.register.statements import PREDICATE_TYPE, STATEMENT_TYPE
 
 HERE = Path(__file__).parent

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from wmplug.extras import need
+
+with need("torch"):
+    import torch
+    from torch import nn
+    from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 EPOCHS, BATCH, STEPS = 5, 64, 20
 FEATURES = 64

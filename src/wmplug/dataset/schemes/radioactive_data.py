@@ -10,13 +10,12 @@ lean towards the directions that were published, which has an exact probability 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, ndtri
 
-from wmplug import plugins
 from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, odds, surer_of_second
 from wmplug.errors import InputError
@@ -29,8 +28,10 @@ from wmplug.watermark.carriers import read_whole
 from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
 from wmplug.watermark.watermark import Watermark
 
+if TYPE_CHECKING:
+    from wmplug.dataset.schemes.gradients import Reference
+
 Array = npt.NDArray[Any]
-REFERENCE = "wmplug.dataset.schemes.gradients:Reference"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class RadioactiveData(DatasetScheme):
         count = min(task.triggers, len(carriers))
         own, (low, high) = labels[:count], value_range(carriers)
         pictures = _pictures(carriers)[:count]
-        reference = plugins.load(REFERENCE)(pictures.shape[1], task.classes, self.network)
+        reference = _reference(pictures.shape[1], task.classes, self.network)
         directions = _isotropic(stream, task.classes, reference.features(pictures[:1]).shape[1])
         steps = reference.steps_along(pictures, directions[own], self.bound / 255)
         if carriers.dtype.kind in "ui":  # both sides are to differ by whole steps of what can be written
@@ -148,8 +149,13 @@ def _pictures(carriers: Any) -> npt.NDArray[np.float32]:
 
 
 def _trained(pictures: Array, labels: IntArray, classes: int) -> Array:
-    parameters: Array = plugins.load(REFERENCE)(pictures.shape[1], classes).learn(pictures, labels).parameters
-    return parameters
+    return _reference(pictures.shape[1], classes).learn(pictures, labels).parameters
+
+
+def _reference(channels: int, classes: int, parameters: Array | None = None) -> "Reference":
+    from wmplug.dataset.schemes.gradients import Reference
+
+    return Reference(channels, classes, parameters)
 
 
 def _isotropic(stream: KeyStream, count: int, size: int) -> npt.NDArray[np.float32]:
@@ -195,7 +201,7 @@ def white_box(
     if "directions" not in plan.material:
         raise InputError(f"the mark is of scheme {mark.scheme.name!r}: only radioactive-data has directions to compare")
     own = _pictures(np.stack([np.asarray(picture) for picture in pictures]))
-    reference = plugins.load(REFERENCE)(own.shape[1], mark.classes, plan.material["network"])
+    reference = _reference(own.shape[1], mark.classes, plan.material["network"])
     seen, theirs = reference.features(own).astype(np.float64), np.asarray(features(pictures), np.float64)
     layer = np.asarray(weights, np.float64)
     if theirs.shape != (len(own), layer.shape[-1]) or layer.shape[0] != mark.classes:

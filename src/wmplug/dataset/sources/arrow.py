@@ -14,12 +14,11 @@ from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.lines import Places, decoded
 from wmplug.dataset.sources.whole import Growing
-from wmplug.errors import InputError, PluginError
+from wmplug.errors import InputError
+from wmplug.extras import need
 
-try:
+with need("dataset"):
     import pyarrow as pa
-except ImportError as error:
-    raise PluginError(f"Parquet and `datasets` need {error.name}: pip install 'wmplug[dataset]'") from error
 
 BATCH_BYTES = 1 << 24
 

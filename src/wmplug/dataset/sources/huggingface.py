@@ -12,14 +12,13 @@ from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import Arrow, Batch
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import Growing, whole_folder
-from wmplug.errors import InputError, PluginError
+from wmplug.errors import InputError
+from wmplug.extras import need
 
-try:
+with need("dataset"):
     import datasets
     import pyarrow as pa
     from datasets.table import InMemoryTable
-except ImportError as error:
-    raise PluginError(f"sets of `datasets` need {error.name}: pip install 'wmplug[dataset]'") from error
 
 _BATCH = 256  # rows, of which one can be a picture of some megabytes
 

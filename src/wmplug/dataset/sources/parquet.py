@@ -12,14 +12,13 @@ from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import whole_file, whole_folder
-from wmplug.errors import InputError, PluginError
+from wmplug.errors import InputError
+from wmplug.extras import need
 from wmplug.keys.files import files_of
 
-try:
+with need("dataset"):
     import pyarrow as pa
     import pyarrow.parquet as pq
-except ImportError as error:
-    raise PluginError(f"Parquet needs {error.name}: pip install 'wmplug[dataset]'") from error
 
 _GROUP_BYTES, _BATCH_ROWS = 1 << 26, 1 << 16
 

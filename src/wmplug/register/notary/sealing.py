@@ -1,12 +1,11 @@
 """Encryption to somebody's public key: the age format, X25519 recipients."""
 
-from wmplug.errors import NotaryError, PluginError
+from wmplug.errors import NotaryError
+from wmplug.extras import need
 
-try:
+with need("evidence"):
     import pyrage
     from pyrage import x25519
-except ModuleNotFoundError as error:
-    raise PluginError(f"sealing to a notary needs {error.name}: pip install 'wmplug[evidence]'") from error
 
 
 def new_identity() -> tuple[str, str]:

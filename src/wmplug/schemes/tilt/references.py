@@ -20,7 +20,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from wmplug import plugins
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 from wmplug.statistics.arrays import IntArray, to_numpy
@@ -29,7 +28,6 @@ from wmplug.watermark.carriers import Inputs, digest, join
 Float32Array = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Any], Any]
 Learner: TypeAlias = Callable[[Any, Any, int, int], Predict]
-NETWORKS = "wmplug.schemes.tilt.networks:learners"
 _LAYERS = ((128, 64), (200,), (64, 64, 64))
 _EPOCHS, _FOLDS = 12, 4
 _LINEAR = ((1, 10.0), (2, 30.0), (1, 100.0))  # words in a row, inverse of the regularisation
@@ -205,8 +203,9 @@ def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
     """A name that changes with what they learn, and the learners."""
     text = isinstance(inputs, list)
     if not text and np.ndim(inputs) > 2 and importlib.util.find_spec("torch") is not None:
-        networks: Sequence[Learner] = plugins.load(NETWORKS)()
-        return "networks/1", networks
+        from wmplug.schemes.tilt.networks import learners
+
+        return "networks/1", learners()
     if importlib.util.find_spec("sklearn") is None:
         raise InputError(
             "unmarked references are trained with torch (pictures) or scikit-learn, and neither is installed: pip "
