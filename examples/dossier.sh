@@ -28,9 +28,9 @@ python "$here/dossier_models.py" train .
 wmplug register anchor
 
 say "She tests the suspect"
-wmplug verify mark.wm suspect --preprocess wmplug.cli.digits:example
-wmplug verify mark.wm suspect --preprocess wmplug.cli.digits:example --exhaustive --json > suspect.json
-wmplug verify mark.wm control1 --preprocess wmplug.cli.digits:example --exhaustive --json > control.json || [ $? = 1 ]
+wmplug verify mark.wm suspect --preprocess wmplug.cli.demo.models:example
+wmplug verify mark.wm suspect --preprocess wmplug.cli.demo.models:example --exhaustive --json > suspect.json
+wmplug verify mark.wm control1 --preprocess wmplug.cli.demo.models:example --exhaustive --json > control.json || [ $? = 1 ]
 
 say "A notary takes over: she seals the secret of this one watermark to him"
 wmplug notary key --keys nora --name "Nora Notary"
@@ -53,7 +53,7 @@ done
 commitment() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["commitment"])' "$1"; }
 wmplug notary challenge case-1 --commit "notary=$(commitment notary.json)" --commit "opponent=$(commitment opponent.json)"
 wmplug notary challenge case-1 --reveal notary=notary.nonce --reveal opponent=opponent.nonce
-wmplug notary check case-1 --package claim.age --keys nora --preprocess wmplug.cli.digits:example --receipt receipt.json \
+wmplug notary check case-1 --package claim.age --keys nora --preprocess wmplug.cli.demo.models:example --receipt receipt.json \
   || [ $? = 1 ]  # NOT ATTESTED is no proof: the clock was the lab's own
 wmplug notary certify case-1 --keys nora
 wmplug notary spend case-1/certificate.json

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import wmplug
-from wmplug.cli import digits
+from wmplug.cli.demo import models as digits
 
 EPOCHS = 14
 

@@ -114,6 +114,6 @@ def test_plugins_appear_with_their_distribution_and_broken_ones_with_their_cause
 
 def test_the_demo_names_what_to_install(terminal, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    monkeypatch.delitem(sys.modules, "wmplug.cli.digits", raising=False)
+    monkeypatch.delitem(sys.modules, "wmplug.cli.demo.models", raising=False)
     assert "pip install 'wmplug[demo]'" in terminal.error("demo", "--out", tmp_path / "d")
     assert not (tmp_path / "d").exists()

@@ -11,9 +11,9 @@ from wmplug.errors import RegisterError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, receipts
 from wmplug.register.checking import Report
-from wmplug.register.creation import Witness
+from wmplug.register.ordering import Stamp
 from wmplug.register.statements import Signer
-from wmplug.register.timeline import Stamp
+from wmplug.register.witness import Witness
 from wmplug.report import checks, dossier, facts, words
 
 

@@ -7,7 +7,7 @@ import rfc8785
 from wmplug.claim.verdict import Part
 from wmplug.errors import InputError
 from wmplug.register import Signer
-from wmplug.report import certificate, dossier, suspects
+from wmplug.report import certificate, dossier, models
 
 
 def signed(story, **changes):
@@ -33,13 +33,13 @@ def signed(story, **changes):
 def test_a_certificate_is_shown_with_suspect_and_controls(story, tmp_path):
     file = tmp_path / "certificate.json"
     file.write_text(json.dumps(signed(story)))
-    read = suspects.certificate(file)
+    read = models.certificate(file)
     assert [model["result"] for model in read["models"]] == ["proven", story.other.state, None]
     page = dossier.render(dossier.gather(story.path, certificates=[read]))
     assert "Certificate of a notary: case 17/2026" in page
     assert "about another register" not in page
     file.write_text(json.dumps(signed(story, register={"id": "0" * 64})))
-    other = dossier.gather(story.path, certificates=[suspects.certificate(file)])
+    other = dossier.gather(story.path, certificates=[models.certificate(file)])
     assert "about another register" in dossier.render(other)
 
 
@@ -49,7 +49,7 @@ def test_a_certificate_that_was_edited_is_refused(story, tmp_path):
     edited["certificate"]["result"]["status"] = "does not hold"
     file.write_text(json.dumps(edited))
     with pytest.raises(InputError, match="edited since it was signed"):
-        suspects.certificate(file)
+        models.certificate(file)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_what_is_no_certificate_or_no_verdict_is_refused(tmp_path, text):
     file = tmp_path / "file.json"
     file.write_text(text)
     with pytest.raises(InputError, match="no notary's certificate"):
-        suspects.certificate(file)
+        models.certificate(file)
     with pytest.raises(InputError, match="holds no verdict"):
-        suspects.read(file)
+        models.read(file)
 
 
 def test_a_verdict_is_read_as_it_was_written(story, tmp_path):
     file = tmp_path / "verdict.json"
     file.write_text(story.stolen.to_json())
-    assert suspects.read(file) == story.stolen
+    assert models.read(file) == story.stolen
 
 
 def test_signs_are_told_as_signs(story):

@@ -10,7 +10,7 @@ scikit-learn and, for pictures, matplotlib: pip install 'wmplug[audit]'.
 
 from wmplug.audit.attacks import ATTACKS, FULL, QUICK, Attack, chosen
 from wmplug.audit.grid import run
-from wmplug.audit.report import Cell, Report, Row
+from wmplug.audit.results import Cell, Report, Row
 from wmplug.audit.setting import Setting
 from wmplug.audit.sweep import Point, Sweep, sweep
 

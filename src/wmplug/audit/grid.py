@@ -25,7 +25,7 @@ from torch import nn
 from wmplug import __version__
 from wmplug.audit.attacks import QUICK, Attack, chosen
 from wmplug.audit.detection import Detector
-from wmplug.audit.report import CONTROL, OWN, OWN_MODEL, Cell, Report
+from wmplug.audit.results import CONTROL, OWN, OWN_MODEL, Cell, Report
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import accuracy, answers
 from wmplug.claim.verdict import Verdict

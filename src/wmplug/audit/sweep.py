@@ -82,9 +82,9 @@ class Sweep:
 
     def draw(self, path: str | Path) -> None:
         """Write accuracy against log10 p as PNG."""
-        from wmplug.audit import picture
+        from wmplug.audit import drawing
 
-        picture.trade_off(Path(path), self)
+        drawing.trade_off(Path(path), self)
 
 
 def sweep(

@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from wmplug import __version__
-from wmplug.cli import audit, catalogue, dataset, demo, marks, notary, owner, register, report, tsa, verdicts
+from wmplug.cli import audit, catalogue, create, dataset, notary, owner, register, report, tsa, verify
+from wmplug.cli.demo.command import demo
 from wmplug.errors import WmplugError
 
 _EPILOG = (
@@ -73,9 +74,9 @@ def _options(
 
 
 app.command("init")(owner.init)
-app.command("create")(marks.create)
-app.command("show")(marks.show)
-app.command("verify")(verdicts.verify)
+app.command("create")(create.create)
+app.command("show")(create.show)
+app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.add_typer(dataset.dataset, name="dataset")
 app.add_typer(register.register, name="register")
@@ -85,7 +86,7 @@ app.command("report")(report.report)
 app.add_typer(tsa.tsa, name="tsa")
 app.command("schemes")(catalogue.schemes)
 app.command("adapters")(catalogue.adapters)
-app.command("demo")(demo.demo)
+app.command("demo")(demo)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import typer
 
 import wmplug
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
-from wmplug.cli.verdicts import named
+from wmplug.cli.verify import named
 from wmplug.errors import InputError
 from wmplug.extras import need
 from wmplug.keys.files import write_new

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import wmplug
-from wmplug.cli import carriers as files
+from wmplug.cli import inputs as files
 from wmplug.cli import shown
-from wmplug.cli.marks import read_parameters
+from wmplug.cli.create import read_parameters
 from wmplug.cli.shown import read_json
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
-from wmplug.cli.verdicts import named
+from wmplug.cli.verify import named
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 

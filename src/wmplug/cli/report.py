@@ -81,15 +81,15 @@ def _gather(
     trust: list[Path] | None,
 ) -> dict[str, Any]:
     from wmplug.register.anchors import read_trust
-    from wmplug.report import dossier, suspects
+    from wmplug.report import dossier, models
 
-    given = [("suspect", file.name, suspects.read(file)) for file in verdict or []]
-    given += [("control", file.name, suspects.read(file)) for file in control or []]
+    given = [("suspect", file.name, models.read(file)) for file in verdict or []]
+    given += [("control", file.name, models.read(file)) for file in control or []]
     with progress("Checking") as shown:
         document = dossier.gather(
             register,
             verdicts=given,
-            certificates=[suspects.certificate(file) for file in certificate or []],
+            certificates=[models.certificate(file) for file in certificate or []],
             receipts=[receipts.read(file) for file in receipt or []],
             authorities=[read_trust(file) for file in trust] if trust else None,
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),

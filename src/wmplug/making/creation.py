@@ -8,7 +8,7 @@ import rfc8785
 from wmplug import plugins
 from wmplug.errors import InputError
 from wmplug.keys.owner import Owner
-from wmplug.register.creation import Witness
+from wmplug.register.witness import Witness
 from wmplug.schemes import Scheme, Task
 from wmplug.watermark.carriers import digest, read_carriers, read_labels, read_whole
 from wmplug.watermark.plan import GENERATOR, TriggerPlan, TriggerSet, draw_symbols

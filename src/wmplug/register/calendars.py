@@ -26,8 +26,8 @@ from wmplug.extras import need
 from wmplug.keys.files import write_new
 from wmplug.register import Entry, Register
 from wmplug.register.checking import Report
+from wmplug.register.ordering import Stamp
 from wmplug.register.reading import Finding
-from wmplug.register.timeline import Stamp
 
 with need("ots"):
     from bitcoin.core import CBlockHeader

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmplug.errors import CorruptEntryError, RegisterError
-from wmplug.register import Register, ledger, timeline
+from wmplug.register import Register, ledger, ordering
+from wmplug.register.ordering import Stamp
 from wmplug.register.reading import Finding, Reading, take
 from wmplug.register.receipts import Receipt
-from wmplug.register.timeline import Stamp
 
 if TYPE_CHECKING:
     from wmplug.register.timestamps import Trust
@@ -102,10 +102,10 @@ def check(
     else:
         _check_end(reading, register)
     _check_receipts(reading, receipts, register.id)
-    stamps = timeline.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities)
-    timeline.check_order(reading, stamps)
-    timeline.check_clock(reading, stamps)
-    timeline.check_keys(reading, stamps)
+    stamps = ordering.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities)
+    ordering.check_order(reading, stamps)
+    ordering.check_clock(reading, stamps)
+    ordering.check_keys(reading, stamps)
     entries = len(reading.hashes) // 32
     findings = tuple(reading.findings)
     return Report(register.id, entries, reading.hash(entries - 1), tuple(stamps), findings, reading.counts)

@@ -15,7 +15,7 @@ from wmplug.errors import RegisterError
 from wmplug.register import Register
 from wmplug.register.checking import check
 from wmplug.register.receipts import Receipt
-from wmplug.report import checks, facts, pages, strength, suspects, timeline, words
+from wmplug.report import checks, facts, models, pages, strength, timeline, words
 from wmplug.report.facts import Fact, Facts
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def gather(
     Args:
         path: of the register's folder.
         verdicts: role (`suspect`, `own` or `control`), source and verdict of models that were asked beside it.
-        certificates: of notaries, as `suspects.certificate` reads them.
+        certificates: of notaries, as `models.certificate` reads them.
         receipts: given out earlier.
         authorities: whose timestamps to believe; those of the register's own policy.json by default.
         now: when the dossier is made.
@@ -100,8 +100,8 @@ def _document(
         "anchors": facts.anchors(found),
         "checks": checks.checks(found, receipts, marks),
         "runs": facts.runs(found),
-        "suspects": suspects.asked(found, verdicts, marks),
-        "acquired": suspects.acquired(found),
+        "suspects": models.asked(found, verdicts, marks),
+        "acquired": models.acquired(found),
         "certificates": list(certificates),
         "words": {
             "null": list(words.NULL),

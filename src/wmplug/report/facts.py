@@ -13,8 +13,8 @@ from wmplug.claim.verdict import Verdict
 from wmplug.errors import StatisticsError
 from wmplug.register import Entry
 from wmplug.register.checking import Report
+from wmplug.register.ordering import Stamp
 from wmplug.register.statements import keyid_of
-from wmplug.register.timeline import Stamp
 from wmplug.report import words
 
 Fact = dict[str, Any]

@@ -6,8 +6,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from wmplug import Owner
-from wmplug.cli import app, demo
-from wmplug.cli.demo import PASSPHRASE
+from wmplug.cli import app
+from wmplug.cli.demo import command as demo
+from wmplug.cli.demo.command import PASSPHRASE
 
 NOTE = "mine, not the demo's"
 
@@ -75,7 +76,7 @@ def test_everything_lies_in_the_folder(made):
 def test_the_saved_model_can_be_verified_by_the_command_line(made, monkeypatch):
     folder, _ = made
     monkeypatch.setenv("WMPLUG_PASSPHRASE", PASSPHRASE)
-    options = ["--preprocess", "wmplug.cli.digits:example", "--json"]
+    options = ["--preprocess", "wmplug.cli.demo.models:example", "--json"]
     result = CliRunner().invoke(app, ["verify", str(folder / "mark.wm"), str(folder / "copy"), *options])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["state"] == "proven"

@@ -12,7 +12,7 @@ import pytest
 import wmplug
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
-from wmplug.register.notary import sealing
+from wmplug.register.notary import age
 from wmplug.register.notary.case import Case, Model, digests_of
 from wmplug.register.notary.challenge import Challenge, commitment
 from wmplug.register.notary.hearing import check, open_case, save_challenge
@@ -154,7 +154,7 @@ def rewritten(notary, sealed, edit):
     with zipfile.ZipFile(packed, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    sealed.write_bytes(sealing.seal(packed.getvalue(), notary.recipient))
+    sealed.write_bytes(age.seal(packed.getvalue(), notary.recipient))
 
 
 def some_models(controls=1, **changes):

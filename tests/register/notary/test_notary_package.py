@@ -10,7 +10,7 @@ from PIL import Image
 import wmplug
 from wmplug.errors import NotaryError
 from wmplug.register import Register
-from wmplug.register.notary import sealing
+from wmplug.register.notary import age
 from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import CHALLENGE, check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
@@ -103,7 +103,7 @@ def test_a_package_that_says_nothing(story, notary, tmp_path):
     rewritten(notary, sealed, lambda members: members.update({"package.json": b"[]"}))
     with pytest.raises(NotaryError, match="no package"):
         open_package(notary, sealed, tmp_path / "out")
-    sealed.write_bytes(sealing.seal(b"hello", notary.recipient))
+    sealed.write_bytes(age.seal(b"hello", notary.recipient))
     with pytest.raises(NotaryError, match="no package"):
         open_package(notary, sealed, tmp_path / "out")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from wmplug.dataset.records import Form
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.pictures import read_picture, write_like
+from wmplug.dataset.sources.encoded import read_picture, write_like
 from wmplug.errors import InputError
 
 Cells = Mapping[str, Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.base import Base, Part
 from wmplug.dataset.sources.edits import Edit, Edits
-from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
+from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import files_of

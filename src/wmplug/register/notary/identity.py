@@ -10,7 +10,7 @@ from wmplug.errors import InputError, KeyFileError
 from wmplug.keys.files import write_new
 from wmplug.keys.sealing import SCRYPT_N, Seal, of_kind, open_sealed, passphrase_or_environment
 from wmplug.keys.streams import derive
-from wmplug.register.notary import sealing
+from wmplug.register.notary import age
 from wmplug.register.statements import Signer
 
 _SEED = 32
@@ -53,7 +53,7 @@ class Notary:
         if (path / "notary.pub").exists() or (path / "notary.enc").exists():
             raise InputError(f"{path} holds a notary's keys already: use them, or choose another folder")
         closing, seed = Seal.make(passphrase, n=scrypt_n), os.urandom(_SEED)
-        identity, recipient = sealing.new_identity()
+        identity, recipient = age.new_identity()
         notary = cls(name, recipient, path, closing, identity, seed)
         public = {"kind": "notary", "name": name, "recipient": recipient, "public": notary.signer().public.hex()}
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,7 +85,7 @@ class Notary:
         Raises:
             NotaryError: it was sealed to another key, or was cut or edited.
         """
-        return sealing.unseal(data, self._identity, where)
+        return age.unseal(data, self._identity, where)
 
     def order_key(self, what: str) -> bytes:
         """32 secret bytes for the order in which one model is asked: whoever is asked could tell decoys by it."""

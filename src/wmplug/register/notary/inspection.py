@@ -12,8 +12,8 @@ from wmplug.register import Entry, Register, anchors, checking, disclosure
 from wmplug.register.checking import Report
 from wmplug.register.notary.case import Case
 from wmplug.register.notary.package import Package
+from wmplug.register.ordering import Stamp
 from wmplug.register.receipts import Receipt
-from wmplug.register.timeline import Stamp
 from wmplug.watermark.plan import TriggerSet
 
 Result = Literal["passed", "failed", "NOT ATTESTED"]

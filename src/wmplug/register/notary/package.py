@@ -22,7 +22,7 @@ from wmplug.keys.files import write_new
 from wmplug.keys.owner import Owner, Pledge
 from wmplug.keys.streams import Subkeys
 from wmplug.register import Register
-from wmplug.register.notary import sealing
+from wmplug.register.notary import age
 from wmplug.register.notary.case import check_name
 from wmplug.register.notary.identity import Notary
 from wmplug.schemes import Scheme, Task
@@ -176,11 +176,11 @@ def prepare(
         "",
     )
     rows = list(range(len(package.derive().answers)))
-    sealing.seal(b"", recipient)  # a mistyped key is refused before anything is recorded
+    age.seal(b"", recipient)  # a mistyped key is refused before anything is recorded
     body = {"watermark": public["id"], "case": case, "to": recipient, "rows": rows, "revealed": None}
     register.append("disclosure", body, event_id=f"disclosure/{public['id']}/{case}/{recipient}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_new(file, sealing.seal(_pack(package, register.path), recipient), 0o600)
+    write_new(file, age.seal(_pack(package, register.path), recipient), 0o600)
     return file
 
 

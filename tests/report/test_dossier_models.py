@@ -7,7 +7,7 @@ from pages import PASSPHRASE, Text
 
 from wmplug.keys.owner import Owner
 from wmplug.register import Register
-from wmplug.report import dossier, facts, suspects
+from wmplug.report import dossier, facts, models
 
 
 def test_every_look_is_told_and_drawn(story, document, page):
@@ -33,11 +33,11 @@ def test_tries_can_take_a_verdict_below_its_target(story):
     barely = dataclasses.replace(story.stolen, log10_e=6.2)
     found = facts.Facts((), None)
     mark = {"watermark": barely.watermark, "key": "attested", "key_text": "x"}
-    (before,) = suspects.asked(found, [("suspect", "a.json", barely)], [mark])
-    (after,) = suspects.asked(found, [("suspect", "a.json", barely)], [mark, mark])
+    (before,) = models.asked(found, [("suspect", "a.json", barely)], [mark])
+    (after,) = models.asked(found, [("suspect", "a.json", barely)], [mark, mark])
     assert (before["state"], after["state"]) == ("proven", "evidence")
     counted = dataclasses.replace(barely, keys=2)
-    assert suspects.asked(found, [("suspect", "a.json", counted)], [mark, mark])[0]["state"] == "proven"
+    assert models.asked(found, [("suspect", "a.json", counted)], [mark, mark])[0]["state"] == "proven"
 
 
 def test_controls_stand_apart_and_prove_nothing(document, page):

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from wmplug.cli.demo import Finding
+    from wmplug.cli.demo.command import Finding
 
 Curve = tuple[list[int], list[float]]
 _BLUE, _GREEN, _GREY = "#1f5fa8", "#2a8a4a", "#8a8a8a"

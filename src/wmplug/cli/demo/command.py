@@ -20,7 +20,7 @@ from wmplug.keys.owner import Owner
 from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:
-    from wmplug.cli.digits import Row
+    from wmplug.cli.demo.models import Row
 
 PASSPHRASE = "demo"
 EPOCHS, TUNING_EPOCHS = 14, 10
@@ -64,7 +64,8 @@ def demo(
     """Watermark a small model while it trains, then judge it, a fine-tuned copy, a stranger and a wrong key."""
     started = time.monotonic()
     with need("demo"):
-        from wmplug.cli import digits, plot
+        from wmplug.cli.demo import models as digits
+        from wmplug.cli.demo import plot
     again = _claim(folder)
     say = _silent if as_json else out.print
     if again:
@@ -113,7 +114,7 @@ def demo(
             "accuracy on test digits; answers and log10 p with all triggers asked; queries until proven or out of reach"
         )
         say(f"Plot: {folder / 'demo.png'}. {record['seconds']:.0f} s. Try it yourself:")
-        options = "--preprocess wmplug.cli.digits:example"
+        options = "--preprocess wmplug.cli.demo.models:example"
         say(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug verify {folder}/mark.wm {folder}/copy {options}")
         say(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug show {folder}/mark.wm")
     raise typer.Exit(0 if record["as_expected"] else 1)

@@ -11,7 +11,7 @@ import typer
 
 import wmplug
 from wmplug.claim import verification
-from wmplug.cli import carriers as files
+from wmplug.cli import inputs as files
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.errors import InputError, RegisterError
 from wmplug.register import Register, Signer, assets, disclosure

@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from wmplug.audit.report import Report, Row
+    from wmplug.audit.results import Report, Row
     from wmplug.audit.sweep import Sweep
 
 _FLOOR = -30.0  # log10 p from which on colours do not differ any more

@@ -10,8 +10,9 @@ import typer
 
 import wmplug
 from wmplug import plugins
-from wmplug.cli import carriers as files
-from wmplug.cli import sheet, verdicts
+from wmplug.cli import inputs as files
+from wmplug.cli import sheet
+from wmplug.cli import verify as verdicts
 from wmplug.cli.terminal import REGISTER, Json, Register, can_ask, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new

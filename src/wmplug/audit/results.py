@@ -182,9 +182,9 @@ class Report:
 
     def draw(self, path: str | Path) -> None:
         """Write a heat map as PNG: attacks by parts of the mark, log10 p as colour, accuracy beside it."""
-        from wmplug.audit import picture
+        from wmplug.audit import drawing
 
-        picture.heat_map(Path(path), self)
+        drawing.heat_map(Path(path), self)
 
 
 def _row(cells: Sequence[Cell], own: float) -> Row:

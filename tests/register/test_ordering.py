@@ -12,8 +12,8 @@ from wmplug import Owner
 from wmplug.errors import TimestampError
 from wmplug.register import Register, anchors
 from wmplug.register.checking import check
+from wmplug.register.ordering import Stamp, check_clock, check_keys
 from wmplug.register.reading import Reading
-from wmplug.register.timeline import Stamp, check_clock, check_keys
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "register"
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -1,0 +1,1 @@
+"""`wmplug demo`: the command, what it trains, what it finds, its picture."""
