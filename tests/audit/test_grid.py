@@ -10,6 +10,7 @@ from PIL import Image
 import wmplug
 from wmplug.audit import ATTACKS, Attack, Report, grid, run
 from wmplug.audit import digits as laboratory
+from wmplug.audit.drawing import heat_map
 from wmplug.errors import InputError, SuspectError
 from wmplug.testing import refuse_secrets
 
@@ -86,7 +87,7 @@ def test_json_comes_back_and_holds_no_secret(report, mark, folder):
 
 
 def test_the_picture_is_drawn(report, tmp_path):
-    report.draw(tmp_path / "audit.png")
+    heat_map(tmp_path / "audit.png", report)
     with Image.open(tmp_path / "audit.png") as drawn:
         assert drawn.format == "PNG"
         assert min(drawn.size) > 300
@@ -161,7 +162,7 @@ def test_an_attack_that_cannot_be_made_is_said_to_be_so_and_tried_again(mark, mo
         assert report["int8"].state == "proven"
     assert [file.name[:4] for file in (tmp_path / "cells").iterdir()] == ["int8"]
     assert Report.from_json(report.to_json()) == report
-    report.draw(tmp_path / "audit.png")
+    heat_map(tmp_path / "audit.png", report)
 
 
 def raising(model, setting, seed):

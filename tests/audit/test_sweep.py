@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from wmplug.audit import sweep
+from wmplug.audit.drawing import trade_off
 from wmplug.errors import InputError
 
 
@@ -37,7 +38,7 @@ def test_it_is_written_and_drawn(swept, tmp_path):
     found, _ = swept
     document = json.loads(found.to_json())
     assert [point["value"] for point in document["points"]] == [0.5, 1.0]
-    found.draw(tmp_path / "sweep.png")
+    trade_off(tmp_path / "sweep.png", found)
     with Image.open(tmp_path / "sweep.png") as drawn:
         assert len(drawn.convert("RGB").getcolors(2**24)) > 20
 

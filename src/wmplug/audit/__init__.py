@@ -2,7 +2,7 @@
 
 report = wmplug.audit.run(mark, model, setting, QUICK, controls={"unmarked twin": twin})
 print(report)
-report.draw("audit.png")
+wmplug.audit.drawing.heat_map("audit.png", report)
 
 An attack is a function of (model, setting, seed); `ATTACKS` is the table of those that come with wmplug. Needs torch,
 scikit-learn and, for pictures, matplotlib: pip install 'wmplug[audit]'.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wmplug.adapters.torch.modules import like_parameters
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import device_of, fit
+from wmplug.schemes.networks import like_parameters
 
 _STEPS, _BATCH = 120, 32
 _WORKS, _PATIENCE = 0.99, 10  # share of inputs that a patch must turn before it is made smaller; steps in between

@@ -1,23 +1,25 @@
 """The audit's pictures: a heat map of what survives, and accuracy against evidence."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from wmplug.audit.results import Report, Row
-    from wmplug.audit.sweep import Sweep
+from wmplug.audit.results import Report, Row
+from wmplug.audit.sweep import Sweep
+from wmplug.extras import need
+
+with need("audit"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 _FLOOR = -30.0  # log10 p from which on colours do not differ any more
 _COLOURS = "Blues_r"
 _BLUE = "#1f5fa8"
 
 
-def heat_map(path: Path, report: "Report") -> None:
+def heat_map(path: str | Path, report: Report) -> None:
     """Write the heat map as PNG.
 
     Rows are the model, the attacks and the controls, columns the parts of the mark, all of it, and another key; all
@@ -53,12 +55,12 @@ def heat_map(path: Path, report: "Report") -> None:
     figure.savefig(path, dpi=120)
 
 
-def _borders(rows: "list[Row]") -> list[float]:
+def _borders(rows: list[Row]) -> list[float]:
     """Where one family ends and the next begins."""
     return [y - 0.5 for y in range(1, len(rows)) if rows[y].family != rows[y - 1].family]
 
 
-def trade_off(path: Path, sweep: "Sweep") -> None:
+def trade_off(path: str | Path, sweep: Sweep) -> None:
     """Write what each value costs against what is left of it in a clone, as PNG.
 
     Args:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -179,12 +178,6 @@ class Report:
         """Read what `to_json` wrote."""
         read = json.loads(text)
         return cls(read["watermark"], read["scheme"], tuple(Cell.from_dict(cell) for cell in read["cells"]))
-
-    def draw(self, path: str | Path) -> None:
-        """Write a heat map as PNG: attacks by parts of the mark, log10 p as colour, accuracy beside it."""
-        from wmplug.audit import drawing
-
-        drawing.heat_map(Path(path), self)
 
 
 def _row(cells: Sequence[Cell], own: float) -> Row:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -79,12 +78,6 @@ class Sweep:
         """Strict JSON."""
         document = {"schema": SCHEMA, "parameter": self.parameter, "attack": self.attack}
         return json.dumps({**document, "points": [asdict(point) for point in self.points]}, indent=1, allow_nan=False)
-
-    def draw(self, path: str | Path) -> None:
-        """Write accuracy against log10 p as PNG."""
-        from wmplug.audit import drawing
-
-        drawing.trade_off(Path(path), self)
 
 
 def sweep(

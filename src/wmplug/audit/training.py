@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from wmplug.adapters.torch.modules import evaluating, like_parameters, trained
+from wmplug.adapters.torch.modules import evaluating
 from wmplug.audit.setting import Setting
 from wmplug.errors import InputError
+from wmplug.schemes.networks import like_parameters, trained
 
 _ASKED_AT_ONCE = 256
 

@@ -21,7 +21,7 @@ from wmplug.keys.files import write_new
 # What needs the extra `evidence` is imported by the commands: `wmplug --help` works without it.
 if TYPE_CHECKING:
     from wmplug.register.notary.case import Model
-    from wmplug.register.notary.challenge import Challenge
+    from wmplug.register.challenge import Challenge
 
 Keys = Annotated[Path, typer.Option("--keys", envvar="WMPLUG_NOTARY", help="Folder of the notary's keys.")]
 KEYS = Path("notary")
@@ -151,7 +151,7 @@ def challenge(
     """Fix a case (notary); then nonces of notary and opponent choose what is asked. PARTY is notary or opponent."""
     from wmplug.register.notary import hearing
     from wmplug.register.notary.case import Case
-    from wmplug.register.notary.challenge import Challenge, commitment
+    from wmplug.register.challenge import Challenge, commitment
 
     if open_:
         if package is None or suspect is None or own is None:
@@ -220,7 +220,7 @@ def _open_case(
 def _fixed(folder: Path) -> str | None:
     """The digest that the case file must have; the opponent has the case file alone."""
     from wmplug.register.notary import hearing
-    from wmplug.register.notary.challenge import Challenge
+    from wmplug.register.challenge import Challenge
 
     file = folder / hearing.CHALLENGE
     return Challenge.read(file).case_sha256 if file.exists() else None
@@ -246,7 +246,7 @@ def _nonce(file: Path) -> bytes:
 
 
 def _show(current: "Challenge") -> None:
-    from wmplug.register.notary.challenge import PARTIES
+    from wmplug.register.challenge import PARTIES
 
     out.print(f"case {current.case}, fixed in writing as {current.case_sha256}")
     for party in PARTIES:

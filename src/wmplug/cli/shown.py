@@ -71,7 +71,7 @@ def reveal(
     """Owner: show some triggers to everybody, with proof that they were committed to; they are spent by it."""
     from wmplug.register import Register as Log
     from wmplug.register import disclosure
-    from wmplug.register.notary.challenge import Challenge
+    from wmplug.register.challenge import Challenge
 
     current = Challenge.read(drawn_by)
     if document.exists():

@@ -17,7 +17,7 @@ from wmplug.claim.verification import fresh
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys import merkle
 from wmplug.register import Entry, Register
-from wmplug.register.notary.challenge import Challenge
+from wmplug.register.challenge import Challenge
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import hash_leaf
 from wmplug.watermark.watermark import Watermark

@@ -10,11 +10,12 @@ from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 from wmplug.keys.sealing import Seal
 from wmplug.keys.streams import Subkeys
-from wmplug.schemes import Scheme, Task
 from wmplug.statistics.draws import DrawResult
+from wmplug.watermark.brief import Task
 from wmplug.watermark.carriers import digest, read_carriers, read_labels
 from wmplug.watermark.file import id_of, pack
 from wmplug.watermark.plan import TriggerSet
+from wmplug.watermark.scheme import Scheme
 
 Preprocess = Callable[[Any, int], Any]
 

@@ -6,7 +6,7 @@ import pytest
 from hearings import CHALLENGED, NONCES, both, fixed
 
 from wmplug.errors import NotaryError
-from wmplug.register.notary.challenge import Challenge, commitment
+from wmplug.register.challenge import Challenge, commitment
 from wmplug.register.notary.hearing import CHALLENGE, check, save_challenge
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 import wmplug
 from wmplug.errors import NotaryError
 from wmplug.register import Register
+from wmplug.register.challenge import Challenge
 from wmplug.register.notary import age
-from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import CHALLENGE, check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.package import open_package, prepare

@@ -1,6 +1,6 @@
 """A torch module as a suspect, asked in eval mode and left as it was."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from wmplug.errors import SuspectError
+from wmplug.schemes.networks import like_parameters
 from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
@@ -85,53 +86,6 @@ def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
             "them, or an output with `logits`"
         )
     return logits
-
-
-def trained(
-    model: torch.nn.Module,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    only: Iterable[torch.nn.Parameter] | None = None,
-) -> torch.nn.Module:
-    """A plain training loop with Adam; the order comes from torch's global generator.
-
-    Args:
-        model: trained in place.
-        inputs: (n, ...).
-        targets: (n,) labels or (n, classes) probabilities.
-        epochs: to train.
-        batch_size: inputs a step.
-        learning_rate: Adam's.
-        only: the parameters to train; all by default.
-
-    Returns:
-        The model, in eval mode.
-    """
-    optimizer = torch.optim.Adam(model.parameters() if only is None else only, learning_rate)
-    device = next((p.device for p in model.parameters()), None)
-    for _ in range(epochs):
-        model.train()
-        for rows in torch.split(torch.randperm(len(inputs)), batch_size):
-            if len(rows) == 1 and len(inputs) > 1:
-                continue  # batch normalisation takes no batch of one
-            optimizer.zero_grad()
-            scores = model(like_parameters(inputs[rows], model))
-            loss = torch.nn.functional.cross_entropy(scores, targets[rows].to(device))
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return model.eval()
-
-
-def like_parameters(x: Any, model: torch.nn.Module) -> Any:
-    """X on the model's device, floats in the model's dtype."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is None or not isinstance(x, torch.Tensor):
-        return x
-    return x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
 
 
 def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.extras import need
+from wmplug.schemes.networks import BATCH, EPOCHS, pooled, trained
 
 with need("torch"):
     import torch
     from torch import nn
     from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-EPOCHS, BATCH, STEPS = 5, 64, 20
-FEATURES = 64
+STEPS = 20
 Array = npt.NDArray[np.float32]
 
 
@@ -36,18 +36,8 @@ class Reference:
     def __init__(self, channels: int, classes: int, parameters: Array | None = None, seed: int = 0) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self._body = nn.Sequential(
-                nn.Conv2d(channels, 16, 3, padding=1),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-                nn.Conv2d(16, 32, 3, padding=1),
-                nn.ReLU(),
-                nn.AdaptiveMaxPool2d(7),
-                nn.Flatten(),
-                nn.Linear(32 * 49, FEATURES),
-                nn.ReLU(),
-            )
-            self._head = nn.Linear(FEATURES, classes)
+            network = pooled(channels, classes)
+        self._body, self._head = network[:-1], network[-1]
         if parameters is not None:
             vector_to_parameters(torch.as_tensor(parameters), self._weights())
 
@@ -61,19 +51,15 @@ class Reference:
 
     def learn(self, pictures: Array, labels: Any, seed: int = 0) -> Reference:
         """This network, trained."""
-        optimizer = torch.optim.Adam(self._weights(), 1e-3)
         x, y = torch.as_tensor(pictures), torch.as_tensor(np.asarray(labels))
-        order = torch.Generator().manual_seed(seed)
-        for _ in range(EPOCHS):
-            for rows in torch.split(torch.randperm(len(x), generator=order), BATCH):
-                optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(self._head(self._seen(x[rows])), y[rows])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = nn.Sequential(self._body, self._head)
+            trained(network, _scaled(x), y, epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-3, smallest=1)
         return self
 
     def _seen(self, x: torch.Tensor) -> torch.Tensor:
-        seen: torch.Tensor = self._body((x - 0.5) * 4)
+        seen: torch.Tensor = self._body(_scaled(x))
         return seen
 
     def features(self, pictures: Array) -> Array:
@@ -107,3 +93,7 @@ class Reference:
                 change = (change + bound / 8 * slope.sign()).clamp(-bound, bound)
                 change = (x + change).clamp(0, 1) - x
         return change.detach()
+
+
+def _scaled(x: torch.Tensor) -> torch.Tensor:
+    return (x - 0.5) * 4

@@ -203,7 +203,7 @@ def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
     """A name that changes with what they learn, and the learners."""
     text = isinstance(inputs, list)
     if not text and np.ndim(inputs) > 2 and importlib.util.find_spec("torch") is not None:
-        from wmplug.schemes.tilt.networks import learners
+        from wmplug.schemes.networks import learners
 
         return "networks/1", learners()
     if importlib.util.find_spec("sklearn") is None:
