@@ -19,8 +19,8 @@ from wmplug.claim import verification
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys import merkle
 from wmplug.register import Register, checking
-from wmplug.register.disclosure import check_revealed, confidence, reveal, spend, spent, spent_in
 from wmplug.register.challenge import Challenge, commitment
+from wmplug.register.disclosure import check_revealed, confidence, reveal, spend, spent, spent_in
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import hash_leaf
 

@@ -19,6 +19,14 @@ _COLOURS = "Blues_r"
 _BLUE = "#1f5fa8"
 
 
+def draw(path: str | Path, found: Report | Sweep) -> None:
+    """Write the picture of an audit or of a sweep as PNG."""
+    if isinstance(found, Report):
+        heat_map(path, found)
+    else:
+        trade_off(path, found)
+
+
 def heat_map(path: str | Path, report: Report) -> None:
     """Write the heat map as PNG.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,10 +12,12 @@ from wmplug.cli.verify import named
 from wmplug.errors import InputError
 from wmplug.extras import need
 from wmplug.keys.files import write_new
+from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wmplug.audit import Attack, Report, Setting, Sweep
-    from wmplug.watermark.watermark import Watermark
 
 _SWEPT = "delta"
 
@@ -66,23 +68,56 @@ def audit(
             raise InputError(
                 "--sweep clones what it trained, and takes --values, --seeds, --scheme, --data and --out alone"
             )
-        report: Report | Sweep = _swept(sweep, values, data, scheme, seeds)
-        name = "sweep"
-    else:
-        if sum([quick, full, bool(attacks)]) > 1:
-            raise InputError("--quick, --full and --attack exclude each other: give one of them")
-        if file is not None and (model is None or data is None):
-            raise InputError("an audit of FILE.wm takes MODEL, its torch model, and --data, what the thief has")
-        if file is None and (model or data or twin or preprocess):
-            raise InputError("MODEL, --data, --twin and --preprocess belong to a mark of yours: give FILE.wm first")
-        with need("audit"):
-            from wmplug.audit import FULL, QUICK, chosen
-        wanted = chosen(attacks or (FULL if full else QUICK))
-        given = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
-        report, name = _audited(wanted, seeds, folder, workers, *given), "audit"
+        return _write(_swept(sweep, values, data, scheme, seeds), folder, "sweep", as_json)
+    if sum([quick, full, bool(attacks)]) > 1:
+        raise InputError("--quick, --full and --attack exclude each other: give one of them")
+    if file is not None and (model is None or data is None):
+        raise InputError("an audit of FILE.wm takes MODEL, its torch model, and --data, what the thief has")
+    if file is None and (model or data or twin or preprocess):
+        raise InputError("MODEL, --data, --twin and --preprocess belong to a mark of yours: give FILE.wm first")
+    wanted = _attacks(attacks, full)
+    subject = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
+    _write(_audited(subject, wanted, seeds, folder, workers), folder, "audit", as_json)
+
+
+class _Subject(NamedTuple):
+    """What is attacked."""
+
+    mark: Watermark
+    model: "nn.Module"
+    setting: "Setting"
+    controls: "dict[str, nn.Module]"
+
+
+def _attacks(names: list[str] | None, full: bool) -> "Sequence[Attack]":
+    with need("audit"):
+        from wmplug.audit import FULL, QUICK, chosen
+    return chosen(names or (FULL if full else QUICK))
+
+
+def _audited(subject: _Subject, attacks: "Sequence[Attack]", seeds: int, folder: Path, workers: int) -> "Report":
+    from wmplug.audit import run
+
+    with progress("Attacking", len(attacks) * seeds) as shown:
+        return run(
+            subject.mark,
+            subject.model,
+            subject.setting,
+            attacks,
+            range(seeds),
+            controls=subject.controls,
+            folder=folder,
+            workers=workers,
+            progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
+        )
+
+
+def _write(report: "Report | Sweep", folder: Path, name: str, as_json: bool) -> None:
+    from wmplug.audit.drawing import draw
+
     folder.mkdir(parents=True, exist_ok=True)
     write_new(folder / f"{name}.json", (report.to_json() + "\n").encode(), 0o644)
-    report.draw(folder / f"{name}.png")
+    draw(folder / f"{name}.png", report)
     if as_json:
         typer.echo(report.to_json())
         return
@@ -90,50 +125,22 @@ def audit(
     err.print(f"{folder / name}.json, {folder / name}.png")
 
 
-def _audited(
-    attacks: "Sequence[Attack]",
-    seeds: int,
-    folder: Path,
-    workers: int,
-    mark: Any,
-    model: Any,
-    setting: Any,
-    controls: Any,
-) -> "Report":
-    from wmplug.audit import run
-
-    with progress("Attacking", len(attacks) * seeds) as shown:
-        return run(
-            mark,
-            model,
-            setting,
-            attacks,
-            range(seeds),
-            controls=controls,
-            folder=folder,
-            workers=workers,
-            progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
-        )
-
-
-def _digits(scheme: str) -> "tuple[Watermark, Any, Setting, dict[str, Any]]":
+def _digits(scheme: str) -> _Subject:
     with need("audit"):
         from wmplug.audit import digits
     with progress("Training a marked model and its unmarked twin"):
         mark = digits.mark(scheme)
         model, twin = digits.trained(mark, 0), digits.trained(None, 0)
-    return mark, model, digits.setting(), {"unmarked twin": twin}
+    return _Subject(mark, model, digits.setting(), {"unmarked twin": twin})
 
 
-def _own(
-    file: Path, model: str, data: str, preprocess: str | None, twin: str | None
-) -> "tuple[Watermark, Any, Setting, dict[str, Any]]":
+def _own(file: Path, model: str, data: str, preprocess: str | None, twin: str | None) -> _Subject:
     setting, victim = _setting(data), _torch_model(model, "MODEL")
     controls = {} if twin is None else {"unmarked twin": _torch_model(twin, "--twin")}
     function = None if preprocess is None else named(preprocess, "--preprocess")
     words = passphrase()
     with progress("Opening the watermark"):
-        return wmplug.load(file, passphrase=words, preprocess=function), victim, setting, controls
+        return _Subject(wmplug.load(file, passphrase=words, preprocess=function), victim, setting, controls)
 
 
 def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: int) -> "Sweep":

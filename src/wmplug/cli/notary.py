@@ -20,8 +20,8 @@ from wmplug.keys.files import write_new
 
 # What needs the extra `evidence` is imported by the commands: `wmplug --help` works without it.
 if TYPE_CHECKING:
-    from wmplug.register.notary.case import Model
     from wmplug.register.challenge import Challenge
+    from wmplug.register.notary.case import Model
 
 Keys = Annotated[Path, typer.Option("--keys", envvar="WMPLUG_NOTARY", help="Folder of the notary's keys.")]
 KEYS = Path("notary")
@@ -149,9 +149,9 @@ def challenge(
     as_json: Json = False,
 ) -> None:
     """Fix a case (notary); then nonces of notary and opponent choose what is asked. PARTY is notary or opponent."""
+    from wmplug.register.challenge import Challenge, commitment
     from wmplug.register.notary import hearing
     from wmplug.register.notary.case import Case
-    from wmplug.register.challenge import Challenge, commitment
 
     if open_:
         if package is None or suspect is None or own is None:
@@ -219,8 +219,8 @@ def _open_case(
 
 def _fixed(folder: Path) -> str | None:
     """The digest that the case file must have; the opponent has the case file alone."""
-    from wmplug.register.notary import hearing
     from wmplug.register.challenge import Challenge
+    from wmplug.register.notary import hearing
 
     file = folder / hearing.CHALLENGE
     return Challenge.read(file).case_sha256 if file.exists() else None

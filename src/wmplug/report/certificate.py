@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from wmplug.errors import NotaryError
 from wmplug.extras import need
 from wmplug.keys.files import write_new
-from wmplug.register.notary.case import STATISTIC, Case
 from wmplug.register.challenge import Challenge
+from wmplug.register.notary.case import STATISTIC, Case
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
 from wmplug.register.notary.identity import Notary
 from wmplug.register.statements import keyid_of, pre_authentication

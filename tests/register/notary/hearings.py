@@ -12,9 +12,9 @@ import pytest
 import wmplug
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
+from wmplug.register.challenge import Challenge, commitment
 from wmplug.register.notary import age
 from wmplug.register.notary.case import Case, Model, digests_of
-from wmplug.register.challenge import Challenge, commitment
 from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.package import prepare
 from wmplug.watermark.carriers import digest

@@ -12,8 +12,8 @@ import pytest
 from hearings import CHALLENGED, fixed, natural, rewritten, some_models
 
 from wmplug.errors import NotaryError
-from wmplug.register.notary.case import Case, digests_of
 from wmplug.register.challenge import Challenge
+from wmplug.register.notary.case import Case, digests_of
 from wmplug.register.notary.hearing import CASE, CHALLENGE, RESULT, check, open_case
 from wmplug.register.notary.package import open_package
 from wmplug.report import certificate

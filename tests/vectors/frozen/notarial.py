@@ -6,8 +6,8 @@ import json
 from vectors.frozen import acts, cases, facts
 
 from wmplug.register import Register, Signer, disclosure
-from wmplug.register.notary.case import Case, Model
 from wmplug.register.challenge import Challenge, commitment
+from wmplug.register.notary.case import Case, Model
 from wmplug.register.notary.hearing import check, draw_rows, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.package import prepare

@@ -2,16 +2,14 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 import wmplug
-from wmplug.claim.verdict import Verdict
+from wmplug.cli.demo.findings import judge, table
 from wmplug.cli.terminal import Json, out, print_json, progress
 from wmplug.errors import InputError
 from wmplug.extras import need
@@ -27,33 +25,6 @@ EPOCHS, TUNING_EPOCHS = 14, 10
 _MADE = ("register", "rival", "mark.wm", "checkpoints", "model", "copy", "demo.png")
 _RECORD = "demo.json"
 _MAKER = "wmplug demo"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One suspect: what it is, what must come out, and what came out."""
-
-    suspect: str
-    accuracy: float
-    guilty: bool
-    asked_all: Verdict
-    sequential: Verdict
-
-    @property
-    def as_expected(self) -> bool:
-        """Proven by both ways of asking, or by neither; in a few of a thousand runs, chance alone is `evidence`."""
-        return self.asked_all.proven == self.sequential.proven == self.guilty
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        verdicts = {"exhaustive": self.asked_all, "sequential": self.sequential}
-        return {
-            "suspect": self.suspect,
-            "accuracy": self.accuracy,
-            "expected": "proven" if self.guilty else "not proven",
-            "as_expected": self.as_expected,
-            **{name: json.loads(verdict.to_json()) for name, verdict in verdicts.items()},
-        }
 
 
 def demo(
@@ -89,10 +60,10 @@ def demo(
     digits.save(copy, folder / "copy")
     with progress("Asking"):
         findings = [
-            _judge("model", True, mark, model, digits.accuracy(model, test)),
-            _judge("fine-tuned copy", True, mark, copy, digits.accuracy(copy, test)),
-            _judge("independent model", False, mark, stranger, digits.accuracy(stranger, test)),
-            _judge("wrong key", False, rival, model, digits.accuracy(model, test)),
+            judge("model", True, mark, model, digits.accuracy(model, test)),
+            judge("fine-tuned copy", True, mark, copy, digits.accuracy(copy, test)),
+            judge("independent model", False, mark, stranger, digits.accuracy(stranger, test)),
+            judge("wrong key", False, rival, model, digits.accuracy(model, test)),
         ]
     plot.draw(folder / "demo.png", digits.curve(history, "loss"), _rising(digits, history), findings)
     record = {
@@ -109,7 +80,7 @@ def demo(
         print_json(record)
     else:
         out.print()
-        out.print(_table(findings), soft_wrap=False)
+        out.print(table(findings), soft_wrap=False)
         say(
             "accuracy on test digits; answers and log10 p with all triggers asked; queries until proven or out of reach"
         )
@@ -164,11 +135,6 @@ def _mark(owner: Owner, digits: Any, train: Any) -> Watermark:
     )
 
 
-def _judge(name: str, guilty: bool, mark: Watermark, model: Any, accuracy: float) -> Finding:
-    suspect = wmplug.verify(mark, model, exhaustive=True), wmplug.verify(mark, model)
-    return Finding(name, accuracy, guilty, *suspect)
-
-
 def _checkpoints(digits: Any, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     seen: dict[str, Any] = {}
@@ -187,24 +153,6 @@ def _rising(digits: Any, history: list[dict[str, Any]]) -> tuple[list[int], list
 def _line(row: "Row") -> str:
     left = f"{row.step:6d} {row.epoch:6.1f} {row.loss:7.3f}  {100 * row.accuracy:6.1f} %"
     return f"{left} {row.matches:8d} {row.log10_p:8.1f}"
-
-
-def _table(findings: list[Finding]) -> Table:
-    table = Table(box=box.SIMPLE)
-    for name in ("suspect", "accuracy", "answers", "log10 p", "queries", "verdict"):
-        table.add_column(name, justify="left" if name in ("suspect", "verdict") else "right", no_wrap=True)
-    for finding in findings:
-        asked = finding.asked_all
-        table.add_row(
-            finding.suspect,
-            f"{100 * finding.accuracy:.1f} %",
-            f"{asked.matches} of {asked.queries}",
-            f"{asked.log10_p:.1f}",
-            str(finding.sequential.queries),
-            asked.state,
-            style="green" if asked.proven else "yellow",
-        )
-    return table
 
 
 def _silent(*_: object) -> None:

@@ -2,19 +2,17 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from wmplug.cli.demo.command import Finding
+from wmplug.cli.demo.findings import Finding
 
 Curve = tuple[list[int], list[float]]
 _BLUE, _GREEN, _GREY = "#1f5fa8", "#2a8a4a", "#8a8a8a"
 
 
-def draw(path: Path, loss: Curve, log10_p: Curve, findings: "list[Finding]") -> None:
+def draw(path: Path, loss: Curve, log10_p: Curve, findings: list[Finding]) -> None:
     """Write the plot as PNG.
 
     Args:

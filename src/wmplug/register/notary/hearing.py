@@ -26,8 +26,8 @@ from wmplug.errors import NotaryError, SuspectError, WmplugError
 from wmplug.keys.files import file_digest, files_of, write_new
 from wmplug.keys.streams import KeyStream
 from wmplug.register import Register, disclosure
-from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.challenge import Challenge
+from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.inspection import Inspection, inspect
 from wmplug.register.notary.package import Package, open_package
