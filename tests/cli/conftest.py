@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 import wmplug
 from wmplug.cli import app
+from wmplug.register.notary.identity import Notary
+from wmplug.register.recovery import combine
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -41,6 +43,13 @@ class Terminal:
 def found_by_processes(monkeypatch):
     # A relative PYTHONPATH would not lead processes in other folders to this wmplug.
     monkeypatch.setenv("PYTHONPATH", str(Path(wmplug.__file__).parents[1]))
+
+
+@pytest.fixture(autouse=True)
+def cheap_to_open(monkeypatch):
+    """What commands seal in this process; what it usually costs is asserted of processes of their own."""
+    for make in (wmplug.Owner.create.__func__, Notary.create.__func__, combine):
+        monkeypatch.setitem(make.__kwdefaults__, "scrypt_n", 2**10)
 
 
 @pytest.fixture

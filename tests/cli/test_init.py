@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import select
@@ -75,11 +76,17 @@ def typed(words, answers, folder):
     return process.wait(timeout=10), shown.decode()
 
 
+def cost_of(file):
+    """The scrypt n that a file was sealed with."""
+    return json.loads(file.read_bytes().partition(b"\n")[0])["scrypt"]["n"]
+
+
 def test_the_prompt_asks_twice_and_shows_nothing(tmp_path):
     code, shown = typed(["init", "--name", "Ada", "--register", "r"], ["hush hush", "hush hush"], tmp_path)
     assert code == 0, shown
     assert "hush" not in shown
     assert wmplug.Owner.open(tmp_path / "r", passphrase="hush hush").name == "Ada"
+    assert cost_of(tmp_path / "r" / "secret" / "owner.enc") == 2**17
 
 
 @pytest.mark.parametrize(("words", "expected"), [(["--version"], 0), (["nonsense"], 2), (["init"], 2)])

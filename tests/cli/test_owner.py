@@ -1,7 +1,7 @@
 import stat
 
 import pytest
-from test_init import typed
+from test_init import cost_of, typed
 
 from wmplug import Owner
 from wmplug.register import Register, Signer
@@ -138,6 +138,7 @@ def test_shares_are_asked_for_and_not_shown(ada, tmp_path):
     for answer in answers:
         assert " ".join(answer.split()[:2]) not in shown
     assert opened(ada, NEW).roots() == ada.roots()
+    assert cost_of(ada.path / "secret" / "owner.enc") == 2**17
 
 
 def test_no_command_takes_words_or_a_passphrase_as_an_argument(terminal):

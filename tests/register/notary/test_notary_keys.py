@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -21,3 +22,8 @@ def test_keys(notary, tmp_path):
         Notary.create(notary.path, name="x", passphrase="x", scrypt_n=2**10)
     with pytest.raises(wmplug.InputError, match="name"):
         Notary.create(tmp_path, name=" ", passphrase="x", scrypt_n=2**10)
+
+
+@pytest.mark.parametrize("make", [wmplug.Owner.create, Notary.create])
+def test_what_a_guess_usually_costs(make):
+    assert inspect.signature(make).parameters["scrypt_n"].default == 2**17
