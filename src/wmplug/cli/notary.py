@@ -42,7 +42,7 @@ def key(
     """Notary: make the keys that owners seal to and that certificates are signed with."""
     from wmplug.register.notary.identity import Notary
 
-    words = passphrase(new=True)
+    words = passphrase(twice=True)
     with progress("Sealing the keys"):
         made = Notary.create(keys, name=name, passphrase=words)
     public = {"name": name, "recipient": made.recipient, "public": made.signer().public.hex()}
