@@ -30,8 +30,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from rich.console import Console
 from rich.table import Table
 
-from wmplug.dataset.marking import sample, whole
 from wmplug.dataset.records import Changes
+from wmplug.dataset.sampling import sample, whole
 from wmplug.dataset.sources import open_source
 from wmplug.keys.streams import Subkeys
 

@@ -36,7 +36,8 @@ def wmplug_adapters() -> Mapping[str, str | Callable[..., Any]]:  # type: ignore
 def wmplug_suspect(target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int) -> "Suspect | None":
     """A suspect for `target`, or None; when something is verified that is not a `Suspect` yet.
 
-    The first plugin that knows `target` has it, before the built-in adapters. A SuspectError reaches the user.
+    The first plugin that knows `target` has it, before the built-in adapters. A SuspectError reaches the user. A text
+    on the command line that is no existing path comes here too, once before the passphrase and once to be asked.
     """
 
 

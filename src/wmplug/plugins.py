@@ -199,6 +199,20 @@ class Registry:
         broken = "".join(f" The plugin {n!r} is broken and was left out ({why})." for n, why in self.broken.items())
         raise PluginError(f"there is no {kind} {name!r}{meant} There are: {', '.join(sorted(table))}.{broken}")
 
+    def offered(
+        self, target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int
+    ) -> "Suspect | None":
+        """What the first plugin that knows `target` makes of it.
+
+        Raises:
+            SuspectError: a plugin knows `target` and cannot ask it.
+        """
+        made: Suspect
+        arguments = {"target": target, "preprocess": preprocess, "batch_size": batch_size}
+        for _, made in self._each("wmplug_suspect", (WmplugError,), **arguments):
+            return made
+        return None
+
     def suspect(
         self, target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int
     ) -> "Suspect | None":
@@ -208,9 +222,7 @@ class Registry:
             SuspectError: one of them knows `target` and cannot ask it.
             PluginError: its framework is not installed.
         """
-        made: Suspect
-        arguments = {"target": target, "preprocess": preprocess, "batch_size": batch_size}
-        for _, made in self._each("wmplug_suspect", (WmplugError,), **arguments):
+        if (made := self.offered(target, preprocess, batch_size)) is not None:
             return made
         families = {base.__module__.partition(".")[0] for base in type(target).__mro__}
         for family, path in SUSPECTS.items():

@@ -1,14 +1,17 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import wmplug
+from wmplug import plugins
 from wmplug.errors import RegisterError
 from wmplug.register import Register
 from wmplug.register.checking import check
+from wmplug.suspects.functions import CallableSuspect
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -107,7 +110,7 @@ def test_other_inputs_than_the_marks_own_may_be_asked(terminal, suspects, owner,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["mark.wm", "nothing"], "is no existing file or folder, and no module:name"),
+        (["mark.wm", "nothing"], "is no existing file or folder, no installed plugin knows it"),
         (["mark.wm", "nothing:here"], "cannot be found"),
         (["mark.wm", "suspects:here"], "cannot be found"),
         (["mark.wm", "suspects:Model"], "not its class"),
@@ -193,3 +196,27 @@ def test_a_verification_without_its_register_is_not_recorded_and_says_so(termina
     assert "not recorded" in terminal("verify", suspects, "suspects:copy").stderr
     assert "no register" in terminal("verify", suspects, "suspects:copy", "--fresh", code=2).stderr
     monkeypatch.setattr(Register, "__init__", real)
+
+
+@pytest.fixture
+def known_url(monkeypatch, mark):
+    """A plugin that asks a copy at copy://here."""
+    answers = {mark.triggers.row(int(i)).tobytes(): int(mark.triggers.answers[i]) for i in range(len(mark.triggers))}
+
+    class Copies:
+        @wmplug.hookimpl
+        def wmplug_suspect(self, target, batch_size):
+            if target == "copy://here":
+                return CallableSuspect(lambda images: [answers[image.tobytes()] for image in images], batch_size)
+
+    point = SimpleNamespace(name="copies", value="copies:it", dist=None, load=Copies)
+    registry = plugins.Registry([point])
+    monkeypatch.setattr(plugins, "registry", lambda: registry)
+    return "copy://here"
+
+
+def test_a_plugin_answers_for_a_url(terminal, file, known_url):
+    assert terminal.json("verify", file, known_url)["state"] == "proven"
+    assert terminal.json("dataset", "verify", file, known_url)["state"] == "proven"
+    assert "no installed plugin knows it" in terminal.error("verify", file, "copy://there")
+    assert "no installed plugin knows it" in terminal.error("dataset", "trace", file, "copy://there")

@@ -13,7 +13,7 @@ from PIL import Image
 
 import wmplug
 from wmplug import Owner, dataset
-from wmplug.dataset import manifest, marking
+from wmplug.dataset import manifest, places, sampling
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys.streams import KeyStream
@@ -151,7 +151,7 @@ def test_long_texts_are_read_again_to_be_asked_whole(owner, monkeypatch, words, 
 @pytest.mark.parametrize("copies", [0, "Anna", [], ["a", "a"], ["a/b"], ["."]])
 def test_names_that_no_copy_can_have(copies):
     with pytest.raises(InputError, match="copies"):
-        marking.names_of(copies)
+        places.names_of(copies)
 
 
 def test_pictures_of_many_sizes(owner, digits, monkeypatch):
@@ -172,8 +172,8 @@ def test_pictures_of_many_sizes(owner, digits, monkeypatch):
 @given(count=st.integers(1, 400), seed=st.binary(min_size=32, max_size=32))
 def test_a_sample_is_some_records_in_their_order(count, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(marking, "SAMPLE", 50)
-        kept, seen = marking.sample(numbers(count), KeyStream(seed))
+        patch.setattr(sampling, "SAMPLE", 50)
+        kept, seen = sampling.sample(numbers(count), KeyStream(seed))
     indices = [record.index for record in kept]
     assert seen == count
     assert len(indices) == min(count, 50)
@@ -182,10 +182,10 @@ def test_a_sample_is_some_records_in_their_order(count, seed):
 
 
 def test_every_record_is_as_likely_to_be_looked_at(monkeypatch):
-    monkeypatch.setattr(marking, "SAMPLE", 20)
+    monkeypatch.setattr(sampling, "SAMPLE", 20)
     times = np.zeros(100)
     for number in range(300):
-        kept, _ = marking.sample(numbers(100), KeyStream(number.to_bytes(32, "big")))
+        kept, _ = sampling.sample(numbers(100), KeyStream(number.to_bytes(32, "big")))
         times[[record.index for record in kept]] += 1
     # 300 draws of a fifth each: 60 +- 7, over the first records, those beyond the first 20, and the last.
     assert np.abs(times.reshape(5, 20).mean(axis=1) - 60).max() < 6

@@ -8,10 +8,10 @@ import typer
 
 import wmplug
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
-from wmplug.cli.verify import named
 from wmplug.errors import InputError
 from wmplug.extras import need
 from wmplug.keys.files import write_new
+from wmplug.suspects.targets import from_module
 from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _digits(scheme: str) -> _Subject:
 def _own(file: Path, model: str, data: str, preprocess: str | None, twin: str | None) -> _Subject:
     setting, victim = _setting(data), _torch_model(model, "MODEL")
     controls = {} if twin is None else {"unmarked twin": _torch_model(twin, "--twin")}
-    function = None if preprocess is None else named(preprocess, "--preprocess")
+    function = None if preprocess is None else from_module(preprocess, "--preprocess")
     words = passphrase()
     with progress("Opening the watermark"):
         return _Subject(wmplug.load(file, passphrase=words, preprocess=function), victim, setting, controls)
@@ -177,7 +177,7 @@ def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: in
 def _setting(data: str) -> Any:
     with need("audit"):
         from wmplug.audit import Setting
-    function = named(data, "--data")
+    function = from_module(data, "--data")
     try:
         setting = function()
     except Exception as error:  # whatever it raises: it is the user's own
@@ -190,7 +190,7 @@ def _setting(data: str) -> Any:
 def _torch_model(path: str, what: str) -> Any:
     with need("audit"):
         from torch.nn import Module
-    found = named(path, what)
+    found = from_module(path, what)
     try:
         model = found if isinstance(found, Module) else found()
     except Exception as error:

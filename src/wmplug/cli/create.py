@@ -12,12 +12,12 @@ import wmplug
 from wmplug import plugins
 from wmplug.cli import inputs as files
 from wmplug.cli import sheet
-from wmplug.cli import verify as verdicts
 from wmplug.cli.terminal import REGISTER, Json, Register, can_ask, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 from wmplug.keys.sealing import of_kind
 from wmplug.making import creation
+from wmplug.suspects.targets import from_module
 
 _SEALING = ("scrypt", "check", "nonce")
 
@@ -67,7 +67,7 @@ def create(
     if logo is not None:
         given["logo"] = str(logo)
     if preprocess is not None:
-        given["preprocess"] = verdicts.named(preprocess, "--preprocess")
+        given["preprocess"] = from_module(preprocess, "--preprocess")
     with progress("Reading carriers"):
         inputs, natural, names = files.read(carriers, labels)
     words = passphrase()

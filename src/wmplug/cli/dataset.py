@@ -1,7 +1,6 @@
 """`wmplug dataset`: mark a training set, and later ask models and other sets about it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from wmplug.cli import verify as verdicts
 from wmplug.cli.create import read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
+from wmplug.suspects.targets import from_module, resolve
 
 dataset = typer.Typer(help="Mark a training set: whoever trains on it is marked.", no_args_is_help=True)
 
@@ -72,7 +72,7 @@ def mark(
     """Write a marked copy of a training set, its public manifest, and the secret watermark."""
     given = read_parameters(scheme, parameters or [])
     if rule is not None:
-        given["rule"] = verdicts.named(rule, "--rule")
+        given["rule"] = from_module(rule, "--rule")
     if not data.exists():
         raise InputError(f"{data} is not there: give a folder of class folders, a table, .npz or tar shards")
     words = passphrase()
@@ -138,8 +138,8 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Say whose copy a model was trained on: exit code 0 if one can be named, 1 if none can."""
-    target = suspect if os.path.exists(suspect) else verdicts.named(suspect, "SUSPECT")
-    function = None if preprocess is None else verdicts.named(preprocess, "--preprocess")
+    function = None if preprocess is None else from_module(preprocess, "--preprocess")
+    target = resolve(suspect, preprocess=function, batch_size=batch_size)
     marks = _marks(files, function)
     with progress("Asking", len(marks)) as shown:
         found = sets.trace(

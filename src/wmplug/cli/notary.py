@@ -14,9 +14,9 @@ from wmplug.cli import shown
 from wmplug.cli.create import read_parameters
 from wmplug.cli.shown import read_json
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
-from wmplug.cli.verify import named
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
+from wmplug.suspects.targets import from_module, resolve
 
 # What needs the extra `evidence` is imported by the commands: `wmplug --help` works without it.
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def key(
     """Notary: make the keys that owners seal to and that certificates are signed with."""
     from wmplug.register.notary.identity import Notary
 
-    words = passphrase(new=True)
+    words = passphrase(twice=True)
     with progress("Sealing the keys"):
         made = Notary.create(keys, name=name, passphrase=words)
     public = {"name": name, "recipient": made.recipient, "public": made.signer().public.hex()}
@@ -192,12 +192,7 @@ def challenge(
 def _model(name: str, role: Any, reference: str, how: str) -> "Model":
     from wmplug.register.notary.case import Model, digests_of
 
-    return Model(name, role, reference, how, digests_of(_target(reference)))
-
-
-def _target(reference: str) -> Any:
-    """What a case names: a path or URL as it is, else the object at module:name."""
-    return reference if os.path.exists(reference) or "://" in reference else named(reference, "the model")
+    return Model(name, role, reference, how, digests_of(resolve(reference, what=name)))
 
 
 def _open_case(
@@ -280,8 +275,11 @@ def check(
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         case = Case.read(folder / hearing.CASE, _fixed(folder))
-        targets = {model.name: _target(model.reference) for model in case.models}
-        function = None if preprocess is None else named(preprocess, "--preprocess")
+        function = None if preprocess is None else from_module(preprocess, "--preprocess")
+        targets = {
+            model.name: resolve(model.reference, preprocess=function, batch_size=batch_size, what=model.name)
+            for model in case.models
+        }
         holder = Notary.open(keys, passphrase=passphrase())
         with progress("Hearing the case") as bar:
             result = hearing.check(

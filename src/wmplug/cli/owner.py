@@ -17,6 +17,7 @@ from wmplug.register import Signer, recovery
 
 owner = typer.Typer(help="The owner's keys: replace, revoke, split into shares, recover.", no_args_is_help=True)
 
+_RENEWED = "WMPLUG_NEW_PASSPHRASE"
 Renew = Annotated[
     bool, typer.Option("--new-passphrase", help="Seal with a new one: WMPLUG_NEW_PASSPHRASE, or a prompt.")
 ]
@@ -30,7 +31,7 @@ def init(
     """Make an owner: a secret key, sealed with a passphrase, and a public commitment to it."""
     if (register / "owner.pub").exists():
         raise InputError(f"{register} holds an owner already: use it, or choose another folder (--register)")
-    words = passphrase(new=True)
+    words = passphrase(twice=True)
     with progress("Sealing the key"):
         made = wmplug.Owner.create(register, name=name, passphrase=words)
         Record.of(made)
@@ -131,7 +132,7 @@ def combine(
 ) -> None:
     """Recover the owner from shares, under a new passphrase (WMPLUG_NEW_PASSPHRASE, WMPLUG_PASSPHRASE or a prompt)."""
     shares = [_words_of(file) for file in files] if files else _ask_shares()
-    words = os.environ.get("WMPLUG_NEW_PASSPHRASE") or passphrase(new=True)
+    words = passphrase(_RENEWED, "WMPLUG_PASSPHRASE", twice=True)
     with progress("Sealing the key"):
         held = recovery.combine(register, shares, passphrase=words)
     if as_json:
@@ -150,12 +151,7 @@ def _open(register: Path) -> wmplug.Owner:
 
 
 def _new_passphrase() -> str:
-    given = os.environ.get("WMPLUG_NEW_PASSPHRASE")
-    if given:
-        return given
-    if not sys.stdin.isatty():
-        raise InputError("no new passphrase: set WMPLUG_NEW_PASSPHRASE, or run this on a terminal to be asked for it")
-    return str(typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))
+    return passphrase(_RENEWED, title="New passphrase", twice=True)
 
 
 def _tell_rotated(rotated: wmplug.Owner, as_json: bool, renewed: bool) -> None:

@@ -23,25 +23,34 @@ Register = Annotated[
     Path, typer.Option("--register", envvar="WMPLUG_REGISTER", help="Folder that holds the owner's secret.")
 ]
 REGISTER = Path("register")
+_VARIABLE = "WMPLUG_PASSPHRASE"
 
 
-def passphrase(*, new: bool = False) -> str:
-    """WMPLUG_PASSPHRASE, or what a hidden prompt is given; a new one is asked for twice.
+def passphrase(*variables: str, title: str = "Passphrase", twice: bool = False) -> str:
+    """The passphrase in an environment variable, else what a hidden prompt returns.
+
+    Args:
+        *variables: looked up in this order; WMPLUG_PASSPHRASE by default.
+        title: of the prompt.
+        twice: ask for it twice, because it is new.
 
     Raises:
-        InputError: neither is there.
+        InputError: no variable is set, and there is no terminal to ask on.
     """
-    given = os.environ.get("WMPLUG_PASSPHRASE")
-    if given:
-        return given
+    variables = variables or (_VARIABLE,)
+    for name in variables:
+        if words := os.environ.get(name):
+            return words
     if not sys.stdin.isatty():
-        raise InputError("no passphrase: set WMPLUG_PASSPHRASE, or run this on a terminal to be asked for it")
-    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True))
+        raise InputError(
+            f"no {title.lower()}: set {' or '.join(variables)}, or run this on a terminal to be asked for it"
+        )
+    return str(typer.prompt(title, hide_input=True, confirmation_prompt=twice, err=True))
 
 
 def can_ask() -> bool:
     """Whether `passphrase` will find one."""
-    return bool(os.environ.get("WMPLUG_PASSPHRASE")) or sys.stdin.isatty()
+    return bool(os.environ.get(_VARIABLE)) or sys.stdin.isatty()
 
 
 def print_json(document: Any) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pkgutil
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +13,7 @@ from wmplug.cli import inputs as files
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.errors import InputError, RegisterError
 from wmplug.register import Register, Signer, assets, disclosure
+from wmplug.suspects.targets import from_module, resolve
 
 
 def verify(
@@ -97,8 +96,8 @@ def _ask(
 ) -> wmplug.Verdict:
     # All that can be mistyped comes before the passphrase.
     total = wmplug.read_public(file).get("triggers")
-    target = suspect if os.path.exists(suspect) else named(suspect, "SUSPECT")
-    function = None if preprocess is None else named(preprocess, "--preprocess")
+    function = None if preprocess is None else from_module(preprocess, "--preprocess")
+    target = resolve(suspect, preprocess=function, batch_size=options["batch_size"])
     words = passphrase()
     with progress("Asking", total if isinstance(total, int) else None) as shown:
         mark = wmplug.load(file, passphrase=words, preprocess=function)
@@ -145,25 +144,3 @@ def _record(
         if spend:  # whoever trusts the next --fresh would ask the same again
             raise RegisterError(f"asked and NOT recorded as spent ({verdict}): {error}") from error
         err.print(f"not recorded: {error}")
-
-
-def named(path: str, what: str) -> Any:
-    """The object at `module:name`, the current folder included.
-
-    Raises:
-        InputError: there is none, or it is a class, or nothing that could be called.
-    """
-    module, colon, name = path.partition(":")
-    if not (colon and module and name):
-        raise InputError(f"{what} {path!r} is no existing file or folder, and no module:name")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{what} {path!r} cannot be found from {os.getcwd()} ({error}): check its spelling") from error
-    if isinstance(found, type) or not (callable(found) or hasattr(found, "answer")):
-        raise InputError(
-            f"{what} {path!r} is {found!r}: name a function, or an object that can be asked, not its class"
-        )
-    return found

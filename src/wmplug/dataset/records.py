@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-Form: TypeAlias = Literal["pil", "array", "text"]
+from wmplug.watermark.carriers import Form
+
 Progress: TypeAlias = Callable[[int, "int | None"], object]
 Out: TypeAlias = "str | os.PathLike[str] | None"
 

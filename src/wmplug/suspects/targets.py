@@ -1,11 +1,14 @@
-"""Whatever a user gives as a suspect, as a `Suspect`."""
+"""Whatever a user gives as a suspect, as a `Suspect`; and what a text on the command line names."""
 
 import os
+import pkgutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from wmplug import plugins
-from wmplug.errors import SuspectError
+from wmplug.errors import InputError, SuspectError
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Watermark
@@ -33,6 +36,61 @@ def as_suspect(target: Any, mark: Watermark, *, batch_size: int = 64) -> Suspect
         f"cannot ask a {type(target).__name__}: give a model, a pipeline, an existing checkpoint folder or .keras "
         "file, or a function from inputs to labels or scores"
     )
+
+
+def resolve(
+    text: str,
+    *,
+    preprocess: Callable[[Any, int], Any] | None = None,
+    batch_size: int = 64,
+    what: str = "SUSPECT",
+) -> Any:
+    """What a text names, as `verify` takes it.
+
+    A path that exists and a text that a plugin knows stay what they are, for `as_suspect` to ask the plugins again
+    when there are questions. Anything else is the object at module:name, found from the current folder too.
+
+    Args:
+        text: a path, a URL or whatever else a plugin knows, or module:name.
+        preprocess: for the plugins.
+        batch_size: for the plugins.
+        what: the text is called in an error.
+
+    Raises:
+        InputError: it is none of these.
+        SuspectError: a plugin knows it and cannot ask it.
+    """
+    if os.path.exists(text) or plugins.registry().offered(text, preprocess, batch_size) is not None:
+        return text
+    module, colon, name = text.partition(":")
+    if colon and module and name and not name.startswith("//"):
+        return from_module(text, what)
+    raise InputError(
+        f"{what} {text!r} is no existing file or folder, no installed plugin knows it (wmplug_suspect), and it is no "
+        "module:name: check its spelling, or install the plugin"
+    )
+
+
+def from_module(path: str, what: str) -> Any:
+    """The function or object at `module:name`, the current folder included.
+
+    Raises:
+        InputError: there is none, or it is a class, or nothing that could be called.
+    """
+    module, colon, name = path.partition(":")
+    if not (colon and module and name):
+        raise InputError(f"{what} {path!r} is no module:name: give the name of a module, a colon and a name in it")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        target = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{what} {path!r} cannot be found from {os.getcwd()} ({error}): check its spelling") from error
+    if isinstance(target, type) or not (callable(target) or hasattr(target, "answer")):
+        raise InputError(
+            f"{what} {path!r} is {target!r}: name a function, or an object that can be asked, not its class"
+        )
+    return target
 
 
 def _why_not(path: Path) -> str:

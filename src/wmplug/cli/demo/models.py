@@ -31,8 +31,8 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some of the digits: images (n, 8, 8) uint8 in 0..255, labels (n,) int64."""
+class Digits:
+    """Some digits: images (n, 8, 8) uint8 in 0..255, labels (n,) int64."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -59,18 +59,22 @@ def example(image: npt.NDArray[np.uint8], answer: int) -> dict[str, Any]:
     return {"pixel_values": image[None].astype(np.float32) / 127.5 - 1.0, "labels": answer}
 
 
-def parts(seed: int) -> tuple[Part, Part, Part]:
+def parts(seed: int) -> tuple[Digits, Digits, Digits]:
     """900 digits to train on, 400 others to fine-tune on, 497 to test on."""
     data = load_digits()
     images, labels = np.rint(data.images * 15.9375).astype(np.uint8), data.target.astype(np.int64)
     order = np.random.default_rng(seed).permutation(len(images))
     train, other, test = np.split(order, [900, 1300])
-    return Part(images[train], labels[train]), Part(images[other], labels[other]), Part(images[test], labels[test])
+    return (
+        Digits(images[train], labels[train]),
+        Digits(images[other], labels[other]),
+        Digits(images[test], labels[test]),
+    )
 
 
 def train(
-    part: Part,
-    test: Part,
+    part: Digits,
+    test: Digits,
     folder: Path,
     *,
     seed: int,
@@ -133,7 +137,7 @@ def train(
     return model, trainer.state.log_history
 
 
-def accuracy(model: ViTForImageClassification, test: Part) -> float:
+def accuracy(model: ViTForImageClassification, test: Digits) -> float:
     """Share of the test digits that the model gets right."""
     with evaluating(model):
         pixels = torch.from_numpy(np.stack([e["pixel_values"] for e in test.examples()])).to(model.device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wmplug.dataset.records import Source
+from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.delimited import Delimited
 from wmplug.dataset.sources.folders import Folder
 from wmplug.dataset.sources.jsonlines import JsonLines
@@ -47,56 +48,59 @@ def open_source(
     Raises:
         InputError: there is no such set, or it is of a kind that cannot be read.
     """
-    named: dict[str, Any] = {"text": text, "label": label, "columns": columns, "classes": classes}
+    wanted = Columns(text, label, columns, classes)
     if isinstance(data, (str, os.PathLike)):
-        return _of_path(Path(data), named)
+        return _of_path(Path(data), wanted)
     if type(data).__module__.partition(".")[0] == "datasets":
-        from wmplug.dataset.sources.huggingface import HuggingFace
-
-        return HuggingFace(data, **named)
-    if given := [name for name in ("text", "label", "columns") if named[name] is not None]:
-        raise InputError(f"{given[0]}= names a column, and a {type(data).__name__} in memory has none: leave it away")
+        return _hugging_face(data, wanted)
+    wanted.refuse(f"a {type(data).__name__} in memory has none")
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     if not isinstance(inputs, (list, np.ndarray)):
         raise InputError(f"the set is a {type(data).__name__}: give {_KINDS}")
     return Pair(inputs, labels, classes)
 
 
-def _of_path(path: Path, named: dict[str, Any]) -> Source:
-    suffix = path.suffix.lower()
+def _of_path(path: Path, wanted: Columns) -> Source:
     if not path.exists():
         raise InputError(f"{path} is not there: give {_KINDS}")
     if path.is_dir():
-        return _of_folder(path, named)
-    if suffix in (".csv", ".tsv", ".tab"):
-        return Delimited(path, **named)
-    if suffix in (".jsonl", ".ndjson"):
-        return JsonLines(path, **named)
-    if suffix == ".npz":
-        return Zipped(path, **named)
-    if suffix == ".tar":
-        return Shards(path, **named)
-    if suffix == ".parquet":
-        return _parquet(path, named)
-    raise InputError(f"{path} is of no kind that can be read: give {_KINDS}")
+        return _of_folder(path, wanted)
+    if (suffix := path.suffix.lower()) not in _FILES:
+        raise InputError(f"{path} is of no kind that can be read: give {_KINDS}")
+    return _FILES[suffix](path, wanted)
 
 
-def _of_folder(path: Path, named: dict[str, Any]) -> Source:
+def _of_folder(path: Path, wanted: Columns) -> Source:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        from wmplug.dataset.sources.huggingface import HuggingFace
-
-        return HuggingFace(path, **named)
+        return _hugging_face(path, wanted)
     suffixes = {file.suffix.lower() for _, file in files_of(path)}
-    if ".parquet" in suffixes:
-        return _parquet(path, named)
-    if ".tar" in suffixes:
-        return Shards(path, **named)
-    if given := [name for name in ("text", "label", "columns") if named[name] is not None]:
-        raise InputError(f"{given[0]}= names a column, and {path} is a folder of pictures: leave it away")
-    return Folder(path, named["classes"])
+    for suffix in _IN_FOLDERS:
+        if suffix in suffixes:
+            return _FILES[suffix](path, wanted)
+    wanted.refuse(f"{path} is a folder of pictures and has none")
+    return Folder(path, wanted.classes)
 
 
-def _parquet(path: Path, named: dict[str, Any]) -> Source:
+def _parquet(path: Path, wanted: Columns) -> Source:
     from wmplug.dataset.sources.parquet import Parquet
 
-    return Parquet(path, **named)
+    return Parquet(path, wanted)
+
+
+def _hugging_face(data: Any, wanted: Columns) -> Source:
+    from wmplug.dataset.sources.huggingface import HuggingFace
+
+    return HuggingFace(data, wanted)
+
+
+_FILES: Mapping[str, Callable[[Path, Columns], Source]] = {
+    ".csv": Delimited,
+    ".tsv": Delimited,
+    ".tab": Delimited,
+    ".jsonl": JsonLines,
+    ".ndjson": JsonLines,
+    ".npz": Zipped,
+    ".parquet": _parquet,
+    ".tar": Shards,
+}
+_IN_FOLDERS = (".parquet", ".tar")  # a folder of such files is one set

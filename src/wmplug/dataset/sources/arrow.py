@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wmplug.dataset.sources.base import Base, Part, Rows, Texts
-from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.base import Base, Chunk, Rows, Texts
+from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.lines import Places, decoded
 from wmplug.dataset.sources.whole import Growing
@@ -29,41 +29,30 @@ class Arrow(Base):
     Args:
         place: of the set, for messages.
         schema: of the tables.
-        text: column of the texts; by default `text`, where there is one.
-        label: column of the labels; by default `label`, where there is one.
-        columns: columns of numbers, one of arrays or one of encoded pictures that make the input.
-        classes: names in the order of their numbers.
+        columns: by default the text is in `text` and the label in `label`; numbers are in columns of their own, in one
+            of arrays, or in one of encoded pictures.
 
     Raises:
         InputError: a column is not there, or cannot be told.
     """
 
-    def __init__(
-        self,
-        place: str,
-        schema: pa.Schema,
-        *,
-        text: str | None = None,
-        label: str | None = None,
-        columns: Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, place: str, schema: pa.Schema, columns: Columns) -> None:
         pictures = [field.name for field in schema if _holds_pictures(field.type)]
-        self._of = Columns.choose(place, schema.names, text, label, columns, pictures)
+        self._of = Layout.choose(place, schema.names, columns, pictures)
         self._schema, self.form = schema, self._of.form
-        super().__init__(place, _class_names(schema, self._of.label) if classes is None else classes)
+        super().__init__(place, _class_names(schema, self._of.label) if columns.classes is None else columns.classes)
 
     @abstractmethod
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
         """The rows in batches, with these columns or, for None, all."""
 
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         label = self._of.label
         columns = self._of.needed if inputs else [] if label is None else [label]
         for batch in self._tables(columns or None):
             if len(batch.table):
                 labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
-                yield Part(batch.name, self._inputs(batch) if inputs else [], labels)
+                yield Chunk(batch.name, self._inputs(batch) if inputs else [], labels)
 
     def _inputs(self, batch: Batch) -> Iterable[Any]:
         chosen = [batch.table.column(column) for column in self._of.inputs]

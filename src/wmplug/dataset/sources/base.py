@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.records import Changes, Form, Out, Progress, Record, Written
+from wmplug.dataset.records import Changes, Out, Progress, Record, Written
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
 from wmplug.dataset.sources.labels import Labels, Seen
 from wmplug.errors import InputError
+from wmplug.watermark.carriers import Form
 
 
 class Texts:
@@ -43,7 +44,7 @@ class Rows:
         return np.column_stack([column[rows] for column in self._columns])
 
 
-class Part(NamedTuple):
+class Chunk(NamedTuple):
     """Consecutive records.
 
     Attributes:
@@ -107,7 +108,7 @@ class Base(ABC):
         self._place, self._given = place, classes
 
     @abstractmethod
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         """All records, some at a time, none of them empty; without `inputs` there need not be any."""
 
     @abstractmethod
@@ -135,7 +136,7 @@ class Base(ABC):
         self.count = count
         return seen.found()
 
-    def _counted(self, progress: Progress | None) -> Iterator[tuple[int, Part]]:
+    def _counted(self, progress: Progress | None) -> Iterator[tuple[int, Chunk]]:
         """All parts with the index of the first record of each; tells how far it is."""
         count = told = 0
         for part in self._parts(True):

@@ -8,16 +8,47 @@ from typing import Any
 
 import numpy as np
 
-from wmplug.dataset.records import Form
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.encoded import read_picture, write_like
 from wmplug.errors import InputError
+from wmplug.watermark.carriers import Form
 
 Cells = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Columns:
+    """What the owner of a set names in it; what stays None is found, or is not there.
+
+    Attributes:
+        text: column of the texts.
+        label: column of the labels.
+        columns: those of the numbers that make the input.
+        classes: names of the classes in the order of their numbers, which saves the pass that finds them.
+    """
+
+    text: str | None = None
+    label: str | None = None
+    columns: Sequence[str] | None = None
+    classes: Sequence[str] | None = None
+
+    @property
+    def of_input(self) -> list[str]:
+        """The columns that are named for the input."""
+        return [name for name in (self.text, *(self.columns or ())) if name is not None]
+
+    def refuse(self, what: str) -> None:
+        """Refuse names of columns for a set that has none.
+
+        Raises:
+            InputError: a column is named; the message says that `what` has none.
+        """
+        if named := [name for name in ("text", "label", "columns") if getattr(self, name) is not None]:
+            raise InputError(f"{named[0]}= names a column, and {what}: remove the option")
+
+
+@dataclass(frozen=True)
+class Layout:
     """The columns of a table that matter.
 
     Attributes:
@@ -37,25 +68,23 @@ class Columns:
         cls,
         place: str,
         names: Sequence[str],
-        text: str | None,
-        label: str | None,
-        columns: Sequence[str] | None,
+        wanted: Columns,
         pictures: Sequence[str] = (),
-    ) -> Columns:
+    ) -> Layout:
         """The columns that were named, and the usual ones where none was.
 
         Args:
             place: of the table, for messages.
             names: of its columns.
-            text: asked for; by default `text`, where there is one.
-            label: asked for; by default `label`, where there is one.
-            columns: asked for; by default a column of pictures, else all but the label.
+            wanted: by default `text` and `label`, where they are there; without a text a column of pictures, else all
+                but the label.
             pictures: columns that are known to hold encoded pictures.
 
         Raises:
             InputError: one is not there, is named twice, or nothing is left for the input.
         """
-        asked = [name for name in (text, label, *(columns or ())) if name is not None]
+        text, label, columns = wanted.text, wanted.label, wanted.columns
+        asked = [*wanted.of_input, *([] if label is None else [label])]
         if missing := [name for name in asked if name not in names]:
             raise InputError(f"{place} has no column {', '.join(missing)}: it has {', '.join(names)}")
         if len(set(asked)) != len(asked) or (text is not None and columns):

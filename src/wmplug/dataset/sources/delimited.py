@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.records import Form
 from wmplug.dataset.sources.base import Texts
-from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
 from wmplug.errors import InputError
+from wmplug.watermark.carriers import Form
 
 _DELIMITERS = ",;\t|"
 _SAMPLED = 100
@@ -32,10 +32,8 @@ class Delimited(Lines):
 
     Args:
         path: the file.
-        text: column of the texts; by default `text`, where there is one.
-        label: column of the labels; by default `label`, where there is one.
-        columns: columns of numbers that make the input; by default all but the label, where there is no text.
-        classes: names in the order of their numbers.
+        columns: as the header names them; by default the text is in `text` and the label in `label`, and all others
+            are numbers where there is no text.
 
     Raises:
         InputError: a column is not there, or cannot be told.
@@ -44,19 +42,11 @@ class Delimited(Lines):
     _unending = "opens a quote that never closes: close it, or double it"
     _head_lines = 1
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        text: str | None = None,
-        label: str | None = None,
-        columns: Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(path, classes)
+    def __init__(self, path: Path, columns: Columns) -> None:
+        super().__init__(path, columns.classes)
         self._delimiter, header = _header(path)
         self._width = len(header)
-        self._of = Columns.choose(str(path), header, text, label, columns)
+        self._of = Layout.choose(str(path), header, columns)
         self.form: Form = self._of.form
         self._inputs = [header.index(column) for column in self._of.inputs]
         self._labelled = None if self._of.label is None else header.index(self._of.label)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wmplug.dataset.records import Out, Written
-from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.base import Base, Chunk
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_folder
@@ -47,10 +47,10 @@ class Folder(Base):
     def _pictures(self) -> Iterator[tuple[str, Path]]:
         return ((name, file) for name, file in files_of(self._root) if file.suffix.lower() in SUFFIXES)
 
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         for name, file in self._pictures():
             picture = (read_picture(_bytes(file), name) for _ in range(1))
-            yield Part([name].__getitem__, picture, [self._label(name)])
+            yield Chunk([name].__getitem__, picture, [self._label(name)])
 
     def _label(self, name: str) -> str | None:
         label, inside, _ = name.partition("/")

@@ -10,6 +10,7 @@ from typing import Any
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import Arrow, Batch
+from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import Growing, whole_folder
 from wmplug.errors import InputError
@@ -28,13 +29,13 @@ class HuggingFace(Arrow):
 
     Args:
         data: a Dataset, the folder of a saved one, or an IterableDataset that gives the same each time.
-        **options: as for `Arrow`.
+        columns: as for `Arrow`.
 
     Raises:
         InputError: it is several splits, or cannot be read.
     """
 
-    def __init__(self, data: Any, **options: Any) -> None:
+    def __init__(self, data: Any, columns: Columns) -> None:
         self._folder = Path(data) if isinstance(data, (str, Path)) else None
         self._data: Any = _loaded(self._folder) if self._folder else data
         if isinstance(self._data, dict):
@@ -46,7 +47,7 @@ class HuggingFace(Arrow):
         features = self._data.features
         self._rows = self._data.with_format("arrow")
         schema = features.arrow_schema if features else next(self._rows.iter(1)).schema
-        super().__init__(str(self._folder or "the set"), schema, **options)
+        super().__init__(str(self._folder or "the set"), schema, columns)
 
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
         rows = self._rows if columns is None else self._rows.select_columns(list(columns))

@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.records import Form
 from wmplug.dataset.sources.base import Texts
-from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
 from wmplug.errors import InputError
+from wmplug.watermark.carriers import Form
 
 _SAMPLED = 100
 _SPACES = re.compile(r"[ \t\r\n]*")
@@ -42,30 +42,20 @@ class JsonLines(Lines):
 
     Args:
         path: the file.
-        text: key of the texts; by default `text`, where there is one.
-        label: key of the labels; by default `label`, where there is one.
-        columns: keys of numbers, or one key of an array of numbers, that make the input.
-        classes: names in the order of their numbers.
+        columns: the keys; by default the text is under `text` and the label under `label`. Numbers are under a key
+            each, or under one as an array.
 
     Raises:
         InputError: a key is not there, or cannot be told.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        text: str | None = None,
-        label: str | None = None,
-        columns: Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(path, classes)
+    def __init__(self, path: Path, columns: Columns) -> None:
+        super().__init__(path, columns.classes)
         self._needed: tuple[str, ...] = ()
         first = next((cells for _, cells in self._parsed() if cells), None)
         if first is None:
             raise InputError(f"{path} has no records: give the file that training reads")
-        self._of = Columns.choose(str(path), list(first), text, label, columns)
+        self._of = Layout.choose(str(path), list(first), columns)
         self._needed, self._first = self._of.needed, first
         self.form: Form = self._of.form
         self._style = self._style_of_most()

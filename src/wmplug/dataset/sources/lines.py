@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Out, Progress, Record, Written
-from wmplug.dataset.sources.base import Base, Due, Part, Rows
+from wmplug.dataset.sources.base import Base, Chunk, Due, Rows
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.whole import whole_file
 from wmplug.errors import InputError
@@ -128,7 +128,7 @@ class Lines(Base):
                 for line, raw in block.rows():
                     yield raw, self._cells(line, raw)
 
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         with open(self._path, "rb") as file:
             self._head(file)
             for block in self._blocks(file):
@@ -136,11 +136,11 @@ class Lines(Base):
                     continue
                 name = partial(self._name, block.lines)
                 if found := self._columns(block, inputs):
-                    yield Part(name, *found)
+                    yield Chunk(name, *found)
                     continue
                 cells = [self._cells(line, raw) for line, raw in block.rows()]
                 names = list(map(name, range(len(cells))))
-                yield Part(name, self._inputs_of(cells, names) if inputs else [], list(map(self._label, cells)))
+                yield Chunk(name, self._inputs_of(cells, names) if inputs else [], list(map(self._label, cells)))
 
     def picked(
         self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from wmplug.dataset.records import Form, Out, Written
-from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.records import Out, Written
+from wmplug.dataset.sources.base import Base, Chunk
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
 from wmplug.errors import InputError
+from wmplug.watermark.carriers import Form
 
 
 class Pair(Base):
@@ -42,12 +43,12 @@ class Pair(Base):
             )
         self.form = form
 
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         labels = [None] * self.count if self._values is None else self._values
         for start in range(0, self.count, REPORT_EVERY):
             stop = min(start + REPORT_EVERY, self.count)
             names = [f"record {index}" for index in range(start, stop)]
-            yield Part(names.__getitem__, self._checked(self._inputs[start:stop], names), labels[start:stop])
+            yield Chunk(names.__getitem__, self._checked(self._inputs[start:stop], names), labels[start:stop])
 
     def _checked(self, rows: Any, names: Sequence[str]) -> Iterator[Any]:
         for row, name in zip(rows, names, strict=True):

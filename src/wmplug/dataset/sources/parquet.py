@@ -6,10 +6,10 @@ import itertools
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
+from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
@@ -30,13 +30,13 @@ class Parquet(Arrow):
 
     Args:
         path: the file, or a folder in which the files of a set lie.
-        **options: as for `Arrow`.
+        columns: as for `Arrow`.
 
     Raises:
         InputError: a file is no Parquet, or has another schema than the first.
     """
 
-    def __init__(self, path: Path, **options: Any) -> None:
+    def __init__(self, path: Path, columns: Columns) -> None:
         self._path = path
         self._files = [path] if path.is_file() else [file for _, file in files_of(path) if file.suffix == ".parquet"]
         opened = map(self._open, self._files)
@@ -44,7 +44,7 @@ class Parquet(Arrow):
         for file, other in zip(self._files[1:], opened, strict=True):
             if not other.schema_arrow.equals(schema):
                 raise InputError(f"{file} has other columns than {self._files[0]}: a set has one schema")
-        super().__init__(str(path), schema, **options)
+        super().__init__(str(path), schema, columns)
 
     def _open(self, file: Path) -> pq.ParquetFile:
         try:

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from wmplug.dataset.records import Form, Out, Written
-from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.records import Out, Written
+from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.jsonlines import style_of
@@ -25,6 +26,7 @@ from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import PIECE, files_of
+from wmplug.watermark.carriers import Form
 
 _FORMS: dict[str, Form] = {"txt": "text", "text": "text", "npy": "array"}
 
@@ -41,7 +43,7 @@ class Member(NamedTuple):
     end: int
 
 
-class Sample(NamedTuple):
+class Group(NamedTuple):
     """Consecutive members under one name.
 
     Attributes:
@@ -60,32 +62,22 @@ class Shards(Base):
 
     Args:
         path: a .tar, or the folder of a set of them.
-        text: ending of the texts.
-        label: ending of the labels, or key in the .json; by default cls, or the key label.
-        columns: ending of the input, as a list of one.
-        classes: names in the order of their numbers.
+        columns: endings of members: one of the input, and one of the label, which can be a key in the .json too, by
+            default cls or the key label.
 
     Raises:
         InputError: a file is no tar, or its first record has no input.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        text: str | None = None,
-        label: str | None = None,
-        columns: Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(str(path), classes)
+    def __init__(self, path: Path, columns: Columns) -> None:
+        super().__init__(str(path), columns.classes)
         self._path = path
         self._files = [path] if path.is_file() else [file for _, file in files_of(path) if file.suffix == ".tar"]
         with open(self._files[0], "rb") as shard:
             first = next((sample for sample in _samples(shard) if sample.key), None)
             if first is None:
                 raise InputError(f"{path} has no records: give the shards that training reads")
-            asked = [ending for ending in (text, *(columns or ())) if ending is not None]
+            asked = columns.of_input
             found = (
                 asked
                 or [end for end in first.members if f".{end}" in SUFFIXES]
@@ -97,15 +89,18 @@ class Shards(Base):
                     'with columns=["jpg"]'
                 )
             self._input = found[0]
-            self.form = "pil" if f".{found[0]}" in SUFFIXES else _FORMS.get(found[0], "text" if text else "array")
+            self.form = (
+                "pil" if f".{found[0]}" in SUFFIXES else _FORMS.get(found[0], "text" if columns.text else "array")
+            )
             noted = json.loads(_data(shard, first.members["json"])) if "json" in first.members else {}
+            label = columns.label
             if label is None:
                 label = "cls" if "cls" in first.members else ("label" if "label" in noted else None)
             elif label not in first.members and label not in noted:
                 raise InputError(f"{first.key} in {path} has no label {label}, neither as member nor in the .json")
             self._label, self._in_json = label, label is not None and label not in first.members
 
-    def _all(self) -> Iterator[tuple[str, BinaryIO, Sample]]:
+    def _all(self) -> Iterator[tuple[str, BinaryIO, Group]]:
         """Each record with its name and its shard."""
         for file in self._files:
             with open(file, "rb") as shard:
@@ -113,10 +108,10 @@ class Shards(Base):
                     if sample.key:
                         yield self._name(file, sample), shard, self._complete(file, sample)
 
-    def _name(self, file: Path, sample: Sample) -> str:
+    def _name(self, file: Path, sample: Group) -> str:
         return f"{file.name}, {sample.key}"
 
-    def _complete(self, file: Path, sample: Sample) -> Sample:
+    def _complete(self, file: Path, sample: Group) -> Group:
         ending = "json" if self._in_json else self._label
         if missing := {self._input, ending or self._input} - set(sample.members):
             raise InputError(
@@ -125,10 +120,10 @@ class Shards(Base):
             )
         return sample
 
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         for name, shard, sample in self._all():
             read = [self._input_of(_data(shard, sample.members[self._input]), name)] if inputs else []
-            yield Part([name].__getitem__, read, [self._label_of(shard, sample, name)])
+            yield Chunk([name].__getitem__, read, [self._label_of(shard, sample, name)])
 
     def _input_of(self, data: bytes, name: str) -> Any:
         if self.form == "pil":
@@ -140,7 +135,7 @@ class Shards(Base):
         except (ValueError, EOFError, OSError) as error:
             raise InputError(f"{name} is no .npy of numbers: {error}") from None
 
-    def _label_of(self, shard: BinaryIO, sample: Sample, name: str) -> Any:
+    def _label_of(self, shard: BinaryIO, sample: Group, name: str) -> Any:
         if self._label is None:
             return None
         if not self._in_json:
@@ -180,7 +175,7 @@ class Shards(Base):
             edits.check(index + 1)
             return edits.written(growing.target)
 
-    def _write_changed(self, shard: BinaryIO, copied: BinaryIO, sample: Sample, edit: Edit, name: str) -> bool:
+    def _write_changed(self, shard: BinaryIO, copied: BinaryIO, sample: Group, edit: Edit, name: str) -> bool:
         """Write a record with its edit; whether any of its members differs."""
         new, differs = self._made(shard, sample, edit, name), False
         for ending, member in sample.members.items():
@@ -191,7 +186,7 @@ class Shards(Base):
                 _copy_bytes(shard, copied, member.info.offset, member.end)
         return differs
 
-    def _add(self, shard: BinaryIO, copied: BinaryIO, like: Sample, edits: Sequence[Edit]) -> None:
+    def _add(self, shard: BinaryIO, copied: BinaryIO, like: Group, edits: Sequence[Edit]) -> None:
         for number, edit in enumerate(edits, 1):
             new = self._made(shard, like, edit, "the added record")
             if left := [ending for ending in like.members if ending not in new]:
@@ -202,7 +197,7 @@ class Shards(Base):
             for ending, member in like.members.items():
                 copied.write(_member(shard, member, new[ending], f"{like.key}_{number}.{ending}"))
 
-    def _made(self, shard: BinaryIO, sample: Sample, edit: Edit, name: str) -> dict[str, bytes]:
+    def _made(self, shard: BinaryIO, sample: Group, edit: Edit, name: str) -> dict[str, bytes]:
         """The members that an edit gives."""
         new = {}
         if edit.input is not None:
@@ -230,7 +225,7 @@ class Shards(Base):
         return written.getvalue()
 
 
-def _samples(shard: BinaryIO) -> Iterator[Sample]:
+def _samples(shard: BinaryIO) -> Iterator[Group]:
     """The records of a shard, in order; what is no member of one comes with the key "".
 
     Raises:
@@ -247,7 +242,7 @@ def _samples(shard: BinaryIO) -> Iterator[Sample]:
                             f"{key} in {shard.name} has two members .{ending}: each name stands for one record"
                         )
                     members[ending] = Member(info, end)
-                yield Sample(key, members)
+                yield Group(key, members)
     except (tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise

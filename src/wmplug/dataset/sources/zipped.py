@@ -6,7 +6,7 @@ import math
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from wmplug.dataset.records import Out, Written
-from wmplug.dataset.sources.base import Base, Part
+from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.whole import Growing, whole_file
@@ -34,31 +35,21 @@ class Zipped(Base):
 
     Args:
         path: the file.
-        text: name of an array of texts (n,).
-        label: name of the labels (n,), whole numbers or names; by default y, labels, ...
-        columns: name of the inputs (n, ...), as a list of one; by default x, images, ...
-        classes: names in the order of their numbers.
+        columns: names of arrays: one of texts (n,) or of inputs (n, ...), by default x, images, ..., and one of labels
+            (n,), whole numbers or names, by default y, labels, ...
 
     Raises:
         InputError: the file is damaged, or its arrays do not fit.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        text: str | None = None,
-        label: str | None = None,
-        columns: Sequence[str] | None = None,
-        classes: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(str(path), classes)
+    def __init__(self, path: Path, columns: Columns) -> None:
+        super().__init__(str(path), columns.classes)
         self._path = path
-        asked = [name for name in (text, *(columns or ())) if name is not None]
+        asked = columns.of_input
         with self._reading("its directory"), zipfile.ZipFile(path) as opened:
             held = [name.removesuffix(".npy") for name in opened.namelist()]
             inputs = asked or [name for name in _INPUTS if name in held]
-            labels = [label] if label is not None else [name for name in _LABELS if name in held]
+            labels = [columns.label] if columns.label is not None else [name for name in _LABELS if name in held]
             if not inputs or len(asked) > 1 or not {inputs[0], *labels[:1]} <= set(held):
                 raise InputError(
                     f"{path} holds {', '.join(held)}: name the inputs with columns=[...] and the labels with label=..."
@@ -76,16 +67,16 @@ class Zipped(Base):
         if self._values is not None and (found.ndim != 1 or len(found) != self.count):
             raise InputError(f"{path} has {self.count} inputs and labels of shape {found.shape}: each record needs one")
 
-    def _parts(self, inputs: bool) -> Iterator[Part]:
+    def _parts(self, inputs: bool) -> Iterator[Chunk]:
         labels = [None] * self.count if self._values is None else self._values
         if not inputs:
-            yield Part(partial(self._name, 0), [], labels)
+            yield Chunk(partial(self._name, 0), [], labels)
             return
         done = 0
         for block in self._blocks():
             stop = done + len(block)
             rows = block.tolist() if self.form == "text" else block
-            yield Part(partial(self._name, done), rows, labels[done:stop])
+            yield Chunk(partial(self._name, done), rows, labels[done:stop])
             done = stop
 
     def _name(self, start: int, row: int) -> str:

@@ -46,8 +46,8 @@ class Model:
 
 def digests_of(target: Any) -> dict[str, str]:
     """What identifies a model: files and tensors where it has them, the source file of a function, else nothing."""
-    if isinstance(target, str) and "://" in target:
-        return {}
+    if isinstance(target, str) and not os.path.exists(target):
+        return {}  # what a plugin asks, such as a URL
     if inspect.isroutine(target) or isinstance(target, type):
         return {"source": file_digest(Path(inspect.getsourcefile(target) or ""))[0]} if _has_source(target) else {}
     try:

@@ -1,0 +1,79 @@
+"""Where marked copies go: nothing is written over, and no copy lies anywhere without its secret beside it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wmplug.dataset import manifest
+from wmplug.errors import InputError
+from wmplug.watermark.carriers import read_whole
+from wmplug.watermark.watermark import Watermark
+
+
+def names_of(copies: int | Sequence[str] | None) -> list[str]:
+    """Names of the copies; one without a name where nobody asked for any.
+
+    Raises:
+        InputError: names that no file can have, or the same twice.
+    """
+    if copies is None:
+        return [""]
+    if isinstance(copies, int):
+        number = read_whole(copies, "copies", 1, 10_000, "1 to 10000 copies")
+        return [f"copy-{i:0{len(str(number))}d}" for i in range(1, number + 1)]
+    names = list(copies)
+    if (
+        isinstance(copies, str)
+        or not names
+        or not all(isinstance(n, str) and re.fullmatch(r"\w[\w. -]*", n) for n in names)
+    ):
+        raise InputError(f"copies={copies!r}: give a number, or names of letters, digits, '.', '_', '-' and spaces")
+    if len(set(names)) < len(names):
+        raise InputError("copies= names one licensee twice: both would get the same copy")
+    return names
+
+
+def place_of(out: str | Path | None, data: Any, name: str) -> Path | None:
+    """Where a copy goes; those for licensees lie in one folder, called after them.
+
+    Raises:
+        InputError: something is there; better now than after hours.
+    """
+    if out is None:
+        return None
+    is_file = isinstance(data, (str, Path)) and Path(data).is_file()
+    place = Path(out) / (name + (Path(data).suffix if is_file else "")) if name else Path(out)
+    taken = place.exists() and not (place.is_dir() and not any(place.iterdir()))
+    if not name and not place.parent.is_dir():
+        raise InputError(f"{place.parent} is no folder: make it, then write {place.name} into it")
+    for path in (place, beside(place, ".wm"), beside(place, manifest.SUFFIX)):
+        if taken or (path != place and path.exists()):
+            raise InputError(f"{path} is there already: give a new name or an empty folder, nothing is written over")
+    return place
+
+
+def beside(place: Path, suffix: str) -> Path:
+    """The path of what lies beside a copy."""
+    return place.with_name(place.name + suffix)
+
+
+@contextmanager
+def with_secret(place: Path | None, mark: Watermark) -> Iterator[None]:
+    """The watermark lies there before its copy does, and no longer if that fails: no copy is ever without it."""
+    if place is None:
+        yield
+        return
+    secret = beside(place, ".wm")
+    try:
+        mark.save(secret)
+    except OSError as error:
+        raise InputError(
+            f"{secret} was not written: {error.strerror or error}; nothing was, give another place"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        secret.unlink()
+        raise

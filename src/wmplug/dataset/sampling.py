@@ -1,0 +1,131 @@
+"""The records a scheme chooses from: a uniform sample kept small, and the chosen ones whole."""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from wmplug.dataset.records import Progress, Record, Source
+from wmplug.errors import InputError
+from wmplug.keys.streams import KeyStream
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.carriers import Inputs, read_carriers
+
+SAMPLE = 20_000
+_DRAWN, _FAR = 4096, 2**40  # places of records drawn at once; further than any set goes
+_SIDE, _LETTERS = 32, 4096  # what references see of a picture, of a text
+_ASKED = 256  # longest side of a picture that a suspect is asked
+_PLAIN = ("L", "RGB", "RGBA")
+
+
+def sample(source: Source, stream: KeyStream, progress: Progress | None = None) -> tuple[list[Record], int]:
+    """A uniform sample of at most 20,000 records in their order, made small, and how many there are.
+
+    By skips over a reservoir (Li 1994, algorithm L): a record that is passed over costs nothing. The stream is the
+    owner's, so that nobody else knows which records were looked at.
+
+    Raises:
+        InputError: a record has no label, or there are no records.
+    """
+    kept: list[Record] = []
+    places: deque[int] = deque()
+
+    def due() -> Iterator[int]:
+        yield from range(SAMPLE)
+        index, shrunk = SAMPLE - 1, 0.0
+        while True:
+            drawn = stream.uniform(3, _DRAWN)
+            shrinking = shrunk + np.cumsum(np.log1p(-drawn[0])) / SAMPLE
+            skips = np.log1p(-drawn[1]) / np.log1p(-np.exp(shrinking))
+            indices = index + np.cumsum(1 + np.minimum(skips, _FAR).astype(np.int64))
+            places.extend((drawn[2] * SAMPLE).astype(np.int64).tolist())
+            yield from indices.tolist()
+            index, shrunk = indices[-1], shrinking[-1]
+
+    first = None
+    for record in source.picked(due(), progress):
+        _check_shape(record, first := first or record)
+        if len(kept) < SAMPLE:
+            kept.append(_small(record))
+        else:
+            kept[places.popleft()] = _small(record)
+    if not kept or source.count is None:
+        raise InputError("the set has no records: check the path")
+    return sorted(source.numbered(kept), key=lambda record: record.index), source.count
+
+
+def _check_shape(record: Record, first: Record) -> None:
+    one, other = record.input, first.input
+    if isinstance(one, np.ndarray) and (one.shape, one.dtype) != (other.shape, other.dtype):
+        raise InputError(
+            f"{record.name} has shape {one.shape} and dtype {one.dtype}, and {first.name} {other.shape} and "
+            f"{other.dtype}: bring all records to one, or leave this one out"
+        )
+
+
+def _small(record: Record) -> Record:
+    """The record with an input small enough to keep thousands of; itself, where it is."""
+    if record.label is None:
+        raise InputError(f"{record.name} has no label: only labelled sets can be marked so (label=COLUMN)")
+    given = record.input
+    if isinstance(given, str):
+        return record if len(given) <= _LETTERS else record._replace(input=given[:_LETTERS])
+    if not isinstance(given, np.ndarray):
+        from PIL import Image
+
+        small = given.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        return record._replace(input=np.asarray(small))
+    sides = given.shape[1:] if given.ndim == 3 and given.shape[0] <= 4 < given.shape[-1] else given.shape[:2]
+    step = math.ceil(max(sides) / _SIDE) if given.ndim > 1 else 1
+    if step == 1:
+        return record
+    return record._replace(input=given[:, ::step, ::step] if sides == given.shape[1:] else given[::step, ::step])
+
+
+def whole(source: Source, chosen: list[Record], progress: Progress | None = None) -> list[Record]:
+    """The chosen records with their inputs as they are in the set, in the same order."""
+    found: list[Record] = list(chosen)
+    wanted = {record.index: place for place, record in enumerate(chosen) if not _is_whole(record)}
+    if not wanted:
+        return found
+    for record in source.numbered(source.picked(sorted(wanted), progress, check=False)):
+        found[wanted[record.index]] = record
+    return found
+
+
+def _is_whole(record: Record) -> bool:
+    """Whether a sampled record is for certain as it is in the set: texts that are not long, rows of numbers."""
+    given = record.input
+    return len(given) < _LETTERS if isinstance(given, str) else isinstance(given, np.ndarray) and given.ndim == 1
+
+
+def inputs_of(records: list[Record]) -> Inputs:
+    """The inputs, as one array or as they are."""
+    return read_carriers([record.input for record in records], "sampled records")[0]
+
+
+def labels_of(records: list[Record]) -> IntArray:
+    """(n,) class numbers."""
+    return np.array([record.label for record in records], np.int64)
+
+
+def carriers_of(records: list[Record]) -> list[Any]:
+    """The inputs as a suspect is asked them: pictures in one size and mode, others as they are."""
+    inputs = [record.input for record in records]
+    if not hasattr(inputs[0], "getpalette"):
+        return inputs
+    from PIL import ImageOps
+
+    modes = {picture.mode for picture in inputs}
+    mode = modes.pop() if len(modes) == 1 and modes <= set(_PLAIN) else "RGB"
+    ((width, height), _), *others = Counter(picture.size for picture in inputs).most_common()
+    if others:
+        width, height = (int(np.median([picture.size[axis] for picture in inputs])) for axis in (0, 1))
+    less = min(1.0, _ASKED / max(width, height))
+    size = max(1, round(width * less)), max(1, round(height * less))
+    return [
+        plain if plain.size == size else ImageOps.fit(plain, size)
+        for plain in (picture if picture.mode == mode else picture.convert(mode) for picture in inputs)
+    ]

@@ -1,0 +1,100 @@
+"""A path, else what a plugin knows, else module:name: one rule for every command."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import wmplug
+from wmplug import plugins
+from wmplug.errors import InputError, SuspectError
+from wmplug.suspects.functions import CallableSuspect
+from wmplug.suspects.targets import as_suspect, from_module, resolve
+
+OBJECTS = """
+def answers(inputs):
+    return [0] * len(inputs)
+
+class Model:
+    def answer(self, inputs):
+        return answers(inputs)
+
+number = 7
+"""
+
+
+class Toys:
+    """Knows what begins with toy:, and cannot ask toy:broken."""
+
+    def __init__(self):
+        self.asked = []
+
+    @wmplug.hookimpl
+    def wmplug_suspect(self, target, preprocess, batch_size):
+        self.asked.append((target, preprocess, batch_size))
+        if target == "toy:broken":
+            raise SuspectError("the toy is broken")
+        if isinstance(target, str) and target.startswith("toy:"):
+            return CallableSuspect(lambda inputs: [1] * len(inputs), batch_size)
+        return None
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    plugin = Toys()
+    registry = plugins.Registry([SimpleNamespace(name="toys", value="toys:it", dist=None, load=lambda: plugin)])
+    monkeypatch.setattr(plugins, "registry", lambda: registry)
+    return plugin
+
+
+@pytest.fixture
+def objects(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("objects_here", "toy"):
+        (tmp_path / f"{name}.py").write_text(OBJECTS)
+        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+    return tmp_path
+
+
+def test_a_path_that_exists_is_not_imported_and_no_plugin_is_asked(toys, objects):
+    assert resolve("objects_here.py") == "objects_here.py"
+    assert toys.asked == []
+
+
+@pytest.mark.parametrize("text", ["toy://host/model", "toy:answers", "toy:no such name"])
+def test_a_plugin_comes_before_module_name_and_sees_any_text(toys, objects, text):
+    assert resolve(text, preprocess=len, batch_size=7) == text
+    assert toys.asked == [(text, len, 7)]
+    mark = SimpleNamespace(preprocess=None)
+    assert as_suspect(text, mark).answer(["a", "b"]).tolist() == [1, 1]
+
+
+def test_what_no_plugin_knows_is_looked_up(toys, objects):
+    assert resolve("objects_here:answers")([1, 2]) == [0, 0]
+    assert [target for target, *_ in toys.asked] == ["objects_here:answers"]
+
+
+def test_a_plugin_that_cannot_ask_what_it_knows_is_heard(toys):
+    with pytest.raises(SuspectError, match="the toy is broken"):
+        resolve("toy:broken")
+
+
+@pytest.mark.parametrize("text", ["https://example.org/model", "nothing", "a:", ":a", "./none.pt"])
+def test_one_wording_for_what_nobody_knows(text):
+    with pytest.raises(InputError, match=r"^MODEL '.*' is no existing .* no installed plugin .* and it is no module:n"):
+        resolve(text, what="MODEL")
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("objects_here", "is no module:name"),
+        ("objects_here:gone", "cannot be found from"),
+        ("objects_nowhere:gone", "cannot be found from"),
+        ("objects_here:Model", "not its class"),
+        ("objects_here:number", "is 7"),
+    ],
+)
+def test_what_cannot_be_called_is_refused(objects, path, why):
+    with pytest.raises(InputError, match=f"--rule .*{why}"):
+        from_module(path, "--rule")
