@@ -29,8 +29,8 @@ from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys.owner import Owner
 from wmplug.keys.streams import KeyStream
 from wmplug.making import create
-from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.carriers import Inputs, read_carriers, read_whole
+from wmplug.statistics.arrays import IntArray, read_whole
+from wmplug.watermark.carriers import Inputs, read_carriers
 from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, "int | None"], object]
@@ -185,7 +185,7 @@ def _secret_beside(place: Path | None, mark: Watermark) -> Iterator[None]:
 
 
 def _warn_of_few(mark: Watermark) -> None:
-    candidates = mark.triggers.plan.candidates
+    candidates = mark.triggers.plan.options
     best = -sum(math.log10(len(options)) for options in candidates)
     if best > _PROOF:
         warnings.warn(
