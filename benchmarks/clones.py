@@ -28,9 +28,10 @@ import training
 from torch import nn
 
 import wmplug
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.tilt import Tilt
 from wmplug.statistics.signs import weighted_ps, weights_of
+from wmplug.tasks import Classes
 
 SCHEMES = ("combined", "random-label")
 COLUMNS = ("unseen", "labels", "scores")
@@ -118,7 +119,7 @@ def run(scheme: str, data: fashion.Fashion, seed: int, options: argparse.Namespa
     )
     model, twin = (training.torch_loop(m, data, seed, options.epochs).eval() for m in (mark, None))
     rows = []
-    if mark.triggers.plan.signs:
+    if mark.triggers.plan.pattern is not None:
         print(
             f"# {scheme} seed {seed}: unmarked twin, 500 other keys: {under_other_keys(mark, twin, seed)}", flush=True
         )
@@ -142,9 +143,9 @@ def run(scheme: str, data: fashion.Fashion, seed: int, options: argparse.Namespa
 def under_other_keys(mark: wmplug.Watermark, model: nn.Module, seed: int) -> str:
     """P-values of an unmarked suspect under 500 label keys drawn anew, by labels and by scores."""
     plan = mark.triggers.plan
-    x, _ = fashion.tensors((np.asarray(plan.inputs)[plan.weighed], np.zeros(len(plan.weighed), np.int64)))
+    x, _ = fashion.tensors((np.asarray(plan.inputs)[plan.pattern.rows], np.zeros(len(plan.pattern.rows), np.int64)))
     scores = np.log(np.maximum(answers(model, x).numpy().astype(np.float64), 1e-4))
-    keys = 2 * np.random.default_rng(seed).integers(0, 2, (500, plan.signs)) - 1
+    keys = 2 * np.random.default_rng(seed).integers(0, 2, (500, plan.pattern.signs)) - 1
     found = [
         weighted_ps(weights_of(mark.scheme.weigh(plan, scores.argmax(axis=1), given)), keys) for given in (None, scores)
     ]
@@ -196,7 +197,7 @@ def main() -> None:
 
 def references(data: fashion.Fashion) -> np.ndarray:
     """What wmplug's own references say: they need no key, so one pool serves all seeds."""
-    task = Task(data.own[0], "array", data.own[1], 10, 100)
+    task = Brief(data.own[0], "array", Classes(10), data.own[1], 100)
     return Tilt(queries=data.rest[0]).prepared(task).pool
 
 

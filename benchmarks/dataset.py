@@ -103,12 +103,12 @@ def under_other_keys(mark: wmplug.Watermark, predict: Predict, keys: int) -> np.
     plan = mark.triggers.plan
     said = predict(plan.inputs)
     said = said.argmax(axis=1) if said.ndim > 1 else said
-    pairs = np.array(plan.candidates)
+    pairs = np.array(plan.options)
     told = (pairs == said[:, None]).any(axis=1)
     second = (pairs[:, 1] == said)[told]
     found = []
     for key in range(keys):
-        drawn = draw_symbols(KeyStream(derive(bytes(32), f"decoy/{mark.id}/{key}")), plan.candidates)
+        drawn = draw_symbols(KeyStream(derive(bytes(32), f"decoy/{mark.id}/{key}")), plan.options)
         matches = int((drawn[told] == second).sum())
         found.append(draws.log10_binomial_sf(matches, int(told.sum()), 0.5))
     return np.array(found)

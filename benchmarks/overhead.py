@@ -166,8 +166,7 @@ def training_cost(name: str, run: Callable[..., float], mark: Any, pairs: int) -
 def verification_cost(mark: Any, pairs: int) -> None:
     """All queries of a large trigger set against the same inputs, prepared alike, through the bare model."""
     model = fashion.network().eval()
-    plan = mark.triggers.plan
-    inputs = [mark.triggers.row(i) for i in np.concatenate([plan.asked, plan.weighed])]
+    inputs = [mark.triggers.row(row) for test in mark.triggers.plan.tests for row in test.rows.tolist()]
 
     def plain() -> float:
         start = time.process_time()

@@ -56,6 +56,11 @@ def test_the_scheme_of_the_page_is_found():
     assert plugin("wmplug_schemes").scheme("sparse").rate == 0.03
 
 
+def test_the_task_of_the_page_is_found():
+    task = plugin("wmplug_tasks").task("grades").restore({"classes": 6})
+    assert (task.name, task.count) == ("grades", 6)
+
+
 def test_the_adapter_of_the_page_is_found(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_plugin", ModuleType("my_plugin"))
     adapter = ModuleType("my_plugin.adapter")
@@ -92,8 +97,8 @@ def test_the_scheme_of_the_contributing_page_keeps_its_contract(tmp_path, monkey
     monkeypatch.setattr(plugins, "registry", lambda: plugins.Registry([]))
     contract = page.TestNoise()
     # Under pytest a fixture is not called by name; its function is what the page shows.
-    given = {name: inspect.unwrap(getattr(contract, name).__wrapped__)(contract) for name in ("scheme", "task")}
-    given |= {"plan": given["scheme"].plan(given["task"], testing._input_stream()), "tmp_path": tmp_path}
+    given = {name: inspect.unwrap(getattr(contract, name).__wrapped__)(contract) for name in ("scheme", "brief")}
+    given |= {"plan": given["scheme"].plan(given["brief"], testing._input_stream()), "tmp_path": tmp_path}
     checks = [name for name in dir(contract) if name.startswith("test_")]
     assert len(checks) >= 9
     for name in checks:

@@ -12,12 +12,18 @@ from wmplug.errors import SuspectError
 from wmplug.register import Register
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.suspects.functions import CallableSuspect
+from wmplug.tasks import Classes
 
+PASSPHRASE = "correct horse battery staple"  # of the owners in conftest.py
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("wmplug_")}
 
 
 class Mine(RandomLabel):
     name = "mine"
+
+
+class Grades(Classes):
+    name = "grades"
 
 
 class Everything:
@@ -30,6 +36,11 @@ class Everything:
     def wmplug_schemes(self):
         self.calls.append(("wmplug_schemes", {}))
         return {"mine": Mine}
+
+    @wmplug.hookimpl
+    def wmplug_tasks(self):
+        self.calls.append(("wmplug_tasks", {}))
+        return {"grades": Grades}
 
     @wmplug.hookimpl
     def wmplug_adapters(self):
@@ -60,7 +71,7 @@ def everything(monkeypatch):
     return plugin
 
 
-def test_all_hooks_in_the_order_of_a_users_calls(everything, owner, digits):
+def test_all_hooks_in_the_order_of_a_users_calls(everything, owner, digits, tmp_path):
     Register.of(owner)
     everything.calls.clear()
     mark = wmplug.create(owner, scheme="mine", carriers=digits[0], classes=10, triggers=20)
@@ -80,6 +91,8 @@ def test_all_hooks_in_the_order_of_a_users_calls(everything, owner, digits):
         ("wmplug_suspect", {**asked, "batch_size": 64}),
         ("wmplug_verdict", {"verdict": look, "run": {"step": 3, "adapter": "none"}}),
     ]
+    graded = wmplug.create(owner, scheme="mine", carriers=digits[0], task=Grades(6), triggers=20)
+    assert wmplug.load(graded.save(tmp_path / "mark.wm"), passphrase=PASSPHRASE).task == Grades(6)
     assert {name for name, _ in everything.calls} == HOOKS.keys()
     for name, arguments in everything.calls:
         assert arguments.keys() == inspect.signature(HOOKS[name]).parameters.keys()

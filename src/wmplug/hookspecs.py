@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wmplug.claim.verdict import Verdict
     from wmplug.schemes import Scheme
     from wmplug.suspects.protocols import Suspect
+    from wmplug.tasks.base import Task
 
 hookspec = pluggy.HookspecMarker("wmplug")
 hookimpl = pluggy.HookimplMarker("wmplug")
@@ -21,6 +22,11 @@ hookimpl = pluggy.HookimplMarker("wmplug")
 @hookspec
 def wmplug_schemes() -> "Mapping[str, str | Callable[..., Scheme]]":  # type: ignore[empty-body]
     """Name -> scheme class or "module:name", once, when a scheme is first looked up; a name twice is an error."""
+
+
+@hookspec
+def wmplug_tasks() -> "Mapping[str, str | Callable[..., Task]]":  # type: ignore[empty-body]
+    """Name -> task class or "module:name", once, when a task is first looked up; a name twice is an error."""
 
 
 @hookspec

@@ -22,6 +22,7 @@ from wmplug.errors import PluginError, WmplugError
 if TYPE_CHECKING:
     from wmplug.schemes import Scheme
     from wmplug.suspects.protocols import Suspect
+    from wmplug.tasks.base import Task
 
 GROUP = "wmplug"
 
@@ -36,6 +37,7 @@ SCHEMES = {
     "twins": "wmplug.dataset.schemes.twins:Twins",
     "radioactive-data": "wmplug.dataset.schemes.radioactive_data:RadioactiveData",
 }
+TASKS = {"classes": "wmplug.tasks.classes:Classes"}
 ADAPTERS = {
     "torch": "wmplug.adapters.torch.loop:Watermarking",
     "accelerate": "wmplug.adapters.accelerate:Watermarking",
@@ -145,6 +147,11 @@ class Registry:
         return self._merge("scheme", SCHEMES, "wmplug_schemes")
 
     @functools.cached_property
+    def tasks(self) -> "Mapping[str, str | Callable[..., Task]]":
+        """Name -> dotted path or class."""
+        return self._merge("task", TASKS, "wmplug_tasks")
+
+    @functools.cached_property
     def adapters(self) -> Mapping[str, str | Callable[..., Any]]:
         """Name -> dotted path or factory."""
         return self._merge("adapter", ADAPTERS, "wmplug_adapters")
@@ -173,10 +180,16 @@ class Registry:
         Raises:
             PluginError: there is none, or its plugin or its module cannot be loaded.
         """
-        found: type[Scheme] = self._find("scheme", name, self.schemes)
-        if getattr(found, "name", None) != name:
-            # A saved mark finds its scheme again by the class's own name.
-            raise PluginError(f"the scheme offered as {name!r} is {found!r}: its `name` must be {name!r} too")
+        found: type[Scheme] = self._named("scheme", name, self.schemes)
+        return found
+
+    def task(self, name: str) -> "type[Task]":
+        """A task class by name.
+
+        Raises:
+            PluginError: there is none, or its plugin or its module cannot be loaded.
+        """
+        found: type[Task] = self._named("task", name, self.tasks)
         return found
 
     def adapter(self, name: str) -> Callable[..., Any]:
@@ -186,6 +199,13 @@ class Registry:
             PluginError: there is none, or its framework is not installed.
         """
         found: Callable[..., Any] = self._find("adapter", name, self.adapters)
+        return found
+
+    def _named(self, kind: str, name: str, table: Mapping[str, Any]) -> Any:
+        found = self._find(kind, name, table)
+        if getattr(found, "name", None) != name:
+            # A saved mark finds its scheme and its task again by the class's own name.
+            raise PluginError(f"the {kind} offered as {name!r} is {found!r}: its `name` must be {name!r} too")
         return found
 
     def _find(self, kind: str, name: str, table: Mapping[str, Any]) -> Any:

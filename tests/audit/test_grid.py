@@ -213,7 +213,7 @@ def test_a_rivals_own_mark_may_be_the_other_key(mark, model, setting, rival, dig
 def test_the_other_key_asks_the_same_and_answers_otherwise(mark):
     other = grid.other_key(mark)
     assert other.triggers.plan is mark.triggers.plan
-    agreeing = (other.triggers.symbols == mark.triggers.symbols)[-mark.triggers.plan.signs :].mean()
+    agreeing = (other.triggers.symbols == mark.triggers.symbols)[-mark.triggers.plan.pattern.signs :].mean()
     assert 0.3 < agreeing < 0.7
 
 

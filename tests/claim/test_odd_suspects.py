@@ -91,7 +91,7 @@ def test_suspect_that_raises_on_every_tenth_query(mark, exhaustive, batch_size):
 
 def test_last_query_that_fails_alone_is_no_reason_to_stop(mark):
     """A step of one query, all of it failed, after others were answered."""
-    known, rows = table(mark), mark.triggers.plan.asked[[0, 7]]
+    known, rows = table(mark), mark.triggers.plan.choices.rows[[0, 7]]
     dead = {mark.triggers.row(i).tobytes() for i in rows}
 
     def flaky(batch):
@@ -128,7 +128,7 @@ def test_suspect_cannot_damage_the_mark(mark, owner):
 
 @pytest.mark.parametrize("exhaustive", [False, True])
 def test_a_suspect_that_exits_has_failed(mark, exhaustive):
-    known, first = table(mark), mark.triggers.row(mark.triggers.plan.asked[0]).tobytes()
+    known, first = table(mark), mark.triggers.row(mark.triggers.plan.choices.rows[0]).tobytes()
 
     def quits_once(batch):
         return [known[x.tobytes()] if x.tobytes() != first else sys.exit(0) for x in batch]
@@ -141,7 +141,7 @@ def test_a_suspect_that_exits_has_failed(mark, exhaustive):
 
 @pytest.mark.parametrize("odd", [None, "cat", [0.5] * 9])
 def test_one_odd_answer_is_one_failed_query(mark, odd):
-    known, first = table(mark), mark.triggers.row(mark.triggers.plan.asked[0]).tobytes()
+    known, first = table(mark), mark.triggers.row(mark.triggers.plan.choices.rows[0]).tobytes()
 
     def suspect(batch):
         said = [np.eye(10)[known[x.tobytes()]].tolist() if x.tobytes() != first else odd for x in batch]

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binom
-from thieves import Stranger, Thief, Unlucky, table
+from thieves import Stranger, Thief, Unlucky, scored, table
 
 from wmplug import verify
 from wmplug.errors import InputError
@@ -54,7 +54,7 @@ def test_perfect_suspect_is_asked_no_query_too_many(mark, target):
     verdict = verify(mark, thief, target_e=target)
     assert verdict.proven
     assert thief.asked == verdict.queries == verdict.enough
-    perfect = [r for r in mark.score(0, [[int(a)] for a in mark.triggers.answers[mark.triggers.plan.asked]])]
+    perfect = scored(mark, [[int(a)] for a in mark.triggers.answers[mark.triggers.plan.choices.rows]])
     assert verdict.queries == int(np.argmax(log10_e_path(perfect) >= math.log10(target))) + 1
 
 
@@ -62,11 +62,8 @@ def test_one_by_one_would_not_have_stopped_earlier(mark):
     for wrong in (1, 3, 10):
         thief = Thief(mark, wrong)
         verdict = verify(mark, thief)
-        path = log10_e_path(
-            mark.score(
-                0, [[a] for a in Thief(mark, wrong).answer([mark.triggers.row(i) for i in mark.triggers.plan.asked])]
-            )
-        )
+        rows = [mark.triggers.row(i) for i in mark.triggers.plan.choices.rows]
+        path = log10_e_path(scored(mark, [[a] for a in Thief(mark, wrong).answer(rows)]))
         assert thief.asked == verdict.queries == int(np.argmax(path >= 6)) + 1
         assert verdict.log10_e == pytest.approx(path[verdict.queries - 1])
 
@@ -77,11 +74,10 @@ def test_a_suspect_is_let_go_when_the_target_is_out_of_reach(mark):
     assert verdict.state == "inconclusive"
     assert 50 < stranger.asked == verdict.queries < 100
     # Had all that is left matched, it would not have been enough.
-    answers = [
-        [a] for a in Unlucky(mark).answer([mark.triggers.row(i) for i in mark.triggers.plan.asked[: verdict.queries]])
-    ]
-    rest = mark.triggers.answers[mark.triggers.plan.asked[verdict.queries :]]
-    assert log10_e_path(mark.score(0, answers + [[int(a)] for a in rest]))[-1] < 6
+    rows = [mark.triggers.row(i) for i in mark.triggers.plan.choices.rows[: verdict.queries]]
+    answers = [[a] for a in Unlucky(mark).answer(rows)]
+    rest = mark.triggers.answers[mark.triggers.plan.choices.rows[verdict.queries :]]
+    assert log10_e_path(scored(mark, answers + [[int(a)] for a in rest]))[-1] < 6
 
 
 def test_target_that_is_out_of_reach_from_the_start_still_yields_evidence(mark):

@@ -1,12 +1,20 @@
 """Suspects: who knows the answers, and who does not."""
 
+from wmplug.tasks import Said
+
+
+def scored(mark, answers):
+    """Answers to the first draws, a list each, against the key's."""
+    groups = mark.triggers.groups[: len(answers)]
+    return [mark.triggers.count(group, list(map(Said, given))) for group, given in zip(groups, answers, strict=True)]
+
 
 def table(mark, wrong=0):
     """What a thief's model says: every answer but the first `wrong` asked."""
     plan, answers = mark.triggers.plan, mark.triggers.answers
-    known = {plan.inputs[i].tobytes(): int(answers[i]) for i in plan.asked}
-    for i in plan.asked[:wrong]:
-        known[plan.inputs[i].tobytes()] = (int(answers[i]) + 1) % mark.classes
+    known = {plan.inputs[i].tobytes(): int(answers[i]) for i in plan.choices.rows}
+    for i in plan.choices.rows[:wrong]:
+        known[plan.inputs[i].tobytes()] = (int(answers[i]) + 1) % mark.task.count
     return known
 
 
@@ -42,7 +50,7 @@ class Unlucky(Stranger):
     def __init__(self, mark):
         super().__init__()
         plan, answers = mark.triggers.plan, mark.triggers.answers
-        self.known = {plan.inputs[i].tobytes(): int(answers[i]) for i in plan.asked}
+        self.known = {plan.inputs[i].tobytes(): int(answers[i]) for i in plan.choices.rows}
 
     def answer(self, inputs):
         self.asked += len(inputs)

@@ -154,7 +154,7 @@ def test_show_draws_every_trigger_with_its_answer(terminal, file, mark, tmp_path
         drawn[top : top + 8 * side : side, left : left + 8 * side : side, 0].tobytes()
         for top, left in _places(mark, drawn)
     }
-    assert {inputs[i].astype(int).tobytes() for i in mark.triggers.plan.asked} <= shown
+    assert {inputs[i].astype(int).tobytes() for i in mark.triggers.plan.choices.rows} <= shown
 
 
 def _places(mark, drawn):
@@ -176,8 +176,10 @@ def test_a_sheet_of_texts_is_a_table(terminal, owner, tmp_path):
     told = terminal.json("show", tmp_path / "t.wm")
     lines = (tmp_path / "t.sheet.txt").read_text().splitlines()[3:]
     assert told["sheet"] == str(tmp_path / "t.sheet.txt")
-    assert [int(line.split()[0]) for line in lines] == [int(mark.triggers.answers[i]) for i in mark.triggers.plan.asked]
-    assert [line[8:] for line in lines] == [mark.triggers.row(i) for i in mark.triggers.plan.asked]
+    assert [int(line.split()[0]) for line in lines] == [
+        int(mark.triggers.answers[i]) for i in mark.triggers.plan.choices.rows
+    ]
+    assert [line[8:] for line in lines] == [mark.triggers.row(i) for i in mark.triggers.plan.choices.rows]
     assert "is a .txt file" in terminal.error("show", tmp_path / "t.wm", "--out", tmp_path / "t.png")
 
 

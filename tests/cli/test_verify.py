@@ -52,7 +52,7 @@ number = 7
 
 @pytest.fixture
 def suspects(file, mark, tmp_path):
-    rows = mark.triggers.plan.asked
+    rows = mark.triggers.plan.choices.rows
     known = [[mark.triggers.row(i).tobytes().hex(), int(mark.triggers.answers[i])] for i in rows]
     (tmp_path / "answers.json").write_text(json.dumps(known))
     (tmp_path / "suspects.py").write_text(SUSPECTS)

@@ -59,7 +59,7 @@ def test_each_cell_of_a_made_row_is_some_records(marked, table):
 def test_repeats_are_added_at_places_of_their_own(table, owner):
     found = dataset.mark(table, owner, scheme=Canaries(repeats=3), share=0.01)
     assert found.manifest["added"] == 27
-    assert len(found.mark.triggers.plan.asked) == 9
+    assert len(found.mark.triggers.plan.choices.rows) == 9
 
 
 def test_sentences_and_pictures(owner, digits):

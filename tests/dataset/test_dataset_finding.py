@@ -140,7 +140,7 @@ def test_nobody_is_named_by_chance(owner, patches):
     marks = {}
     for key in range(200):
         label = Subkeys.derive(f"label {key}".encode().ljust(32, b"."), "0").stream("label")
-        drawn = replace(mark.triggers, symbols=draw_symbols(label, mark.triggers.plan.candidates))
+        drawn = replace(mark.triggers, symbols=draw_symbols(label, mark.triggers.plan.options))
         marks[f"copy {key}"] = replace(mark, triggers=drawn)
     found = find(marks, Pair(patches[0][:20], patches[1][:20]), near=False)
     ps = np.array([10**one.log10_p for one in found.held])

@@ -133,7 +133,7 @@ def test_texts(owner, labels, pool):
     plan = made.triggers.plan
     assert plan.inputs == [texts[row] for row in plan.material["record"]]
     assert all("alone" in text for text in plan.inputs)
-    assert {len(candidates) for candidates in plan.candidates} == {2}
+    assert {len(candidates) for candidates in plan.options} == {2}
 
 
 @pytest.mark.parametrize("nasty", ["constant", "first", "bit", "natural"])
@@ -142,16 +142,14 @@ def test_p_is_uniform_over_keys(mark, nasty, labels):
     plan = mark.triggers.plan
     answers = {
         "constant": np.zeros(120, np.int64),
-        "first": np.array([options[0] for options in plan.candidates]),
-        "bit": np.array(
-            [options[int(one[0, 0]) % 2] for options, one in zip(plan.candidates, plan.inputs, strict=True)]
-        ),
+        "first": np.array([options[0] for options in plan.options]),
+        "bit": np.array([options[int(one[0, 0]) % 2] for options, one in zip(plan.options, plan.inputs, strict=True)]),
         "natural": labels[plan.material["record"]],
     }[nasty]
     found = []
     for key in range(400):
-        drawn = draw_symbols(KeyStream(derive(bytes(32), f"{nasty}/{key}")), plan.candidates)
-        told = zip(drawn, plan.candidates, answers, strict=True)
+        drawn = draw_symbols(KeyStream(derive(bytes(32), f"{nasty}/{key}")), plan.options)
+        told = zip(drawn, plan.options, answers, strict=True)
         found.append(10 ** log10_p([DrawResult(int(s), tuple(int(c == a) for c in options)) for s, options, a in told]))
     assert kstest(found, "uniform", alternative="greater").pvalue > 1e-3
     assert binomtest(int((np.array(found) <= 0.01).sum()), 400, 0.01, alternative="greater").pvalue > 1e-3

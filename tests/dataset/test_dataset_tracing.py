@@ -70,8 +70,8 @@ def test_hardly_anybody_is_accused_falsely(marked, table):
     for who, suspect in (("none", trained(*table)), ("Ben", trained(*marked.written["Ben"].data))):
         answers, found = suspect(plan.inputs).argmax(axis=1), []
         for key in range(400):
-            drawn = draw_symbols(KeyStream(derive(bytes(32), f"{who}/{key}")), plan.candidates)
-            told = zip(drawn, plan.candidates, answers, strict=True)
+            drawn = draw_symbols(KeyStream(derive(bytes(32), f"{who}/{key}")), plan.options)
+            told = zip(drawn, plan.options, answers, strict=True)
             found.append(log10_p([DrawResult(int(s), tuple(int(c == a) for c in pair)) for s, pair, a in told]))
         assert binomtest(int((np.array(found) <= -2).sum()), 400, 0.01, alternative="greater").pvalue > 1e-3
         assert kstest(10 ** np.array(found), "uniform", alternative="greater").pvalue > 1e-3

@@ -110,7 +110,7 @@ def test_texts_are_rewritten_by_the_owners_rule(owner):
 @given(seed=st.integers(0, 2**32 - 1), told=st.booleans())
 def test_weights_are_finite_and_see_no_key(pictures, seed, told):
     rng = np.random.default_rng(seed)
-    plan, count = pictures.triggers.plan, int(rng.integers(1, len(pictures.triggers.plan.weighed) + 1))
+    plan, count = pictures.triggers.plan, int(rng.integers(1, len(pictures.triggers.plan.pattern.rows) + 1))
     answers = rng.integers(-1, 10, count)
     scores = np.log(rng.dirichlet(np.ones(10), count).clip(1e-4)) if told else None
     weights = pictures.scheme.weigh(plan, answers, scores)
@@ -122,10 +122,10 @@ def test_weights_are_finite_and_see_no_key(pictures, seed, told):
 def test_p_is_uniform_over_keys(pictures):
     """Of a suspect that finds every second version easier, whatever it was trained on."""
     plan = pictures.triggers.plan
-    scores = np.log(np.random.default_rng(3).dirichlet(np.ones(10), len(plan.weighed)).clip(1e-4))
+    scores = np.log(np.random.default_rng(3).dirichlet(np.ones(10), len(plan.pattern.rows)).clip(1e-4))
     scores[::2, :] -= 0.5
     weights = weights_of(pictures.scheme.weigh(plan, scores.argmax(axis=1), scores))
-    found = weighted_ps(weights, np.random.default_rng(4).choice([-1, 1], (1000, plan.signs)))
+    found = weighted_ps(weights, np.random.default_rng(4).choice([-1, 1], (1000, plan.pattern.signs)))
     assert abs(np.mean(found < 0.1) - 0.1) < 0.04
     assert abs(np.mean(found < 0.5) - 0.5) < 0.07
 

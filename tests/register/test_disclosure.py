@@ -201,7 +201,7 @@ def test_where_some_rows_are_never_asked_a_notary_has_to_say_which(owned):
     document = reveal(register, mark, drawn(mark.public["root"]), 10)
     body = committed(register, mark)
     rows = [one["leaf"]["i"] for one in document["leaves"]]
-    assert set(rows) <= set(mark.triggers.plan.asked.tolist())
+    assert set(rows) <= set(mark.triggers.plan.choices.rows.tolist())
     with pytest.raises(NotaryError, match="a notary"):
         check_revealed(document, body, spent={})
     among = verification.fresh(mark, set())

@@ -16,7 +16,7 @@ def model(*marks):
     """What a model that has learnt these marks answers; elsewhere it goes by the brightness of the picture."""
     known = {}
     for mark in marks:
-        for row in mark.triggers.plan.asked:
+        for row in mark.triggers.plan.choices.rows:
             known[mark.triggers.plan.inputs[row].tobytes()] = int(mark.triggers.answers[row])
 
     def answer(inputs):

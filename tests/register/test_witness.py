@@ -141,7 +141,9 @@ def test_a_verdict_says_whether_its_key_was_dated_before(owner, digits, evidence
         "none": {"salt": None},
     }
     mark = dataclasses.replace(mark, public={**mark.public, "evidence": salts[evidence]})
-    known = {mark.triggers.plan.inputs[i].tobytes(): int(mark.triggers.answers[i]) for i in mark.triggers.plan.asked}
+    known = {
+        mark.triggers.plan.inputs[i].tobytes(): int(mark.triggers.answers[i]) for i in mark.triggers.plan.choices.rows
+    }
     verdict = verify(mark, lambda inputs: np.array([known[x.tobytes()] for x in inputs]))
     assert verdict.attested is attested
     assert ("NOT ATTESTED" in str(verdict)) == (attested is False)

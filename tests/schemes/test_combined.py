@@ -7,16 +7,17 @@ import wmplug
 from wmplug.claim.monitor import Monitor
 from wmplug.claim.verification import asked, fresh, judge
 from wmplug.errors import InputError
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.combined import Combined
 from wmplug.suspects.functions import CallableSuspect
+from wmplug.tasks import Classes
 from wmplug.watermark.carriers import digest
 
 
 @pytest.fixture(scope="module")
 def pool(digits):
     images, labels = digits
-    return Combined(directions=12).prepared(Task(images, "array", labels, 10, 100)).pool
+    return Combined(directions=12).prepared(Brief(images, "array", Classes(10), labels, 100)).pool
 
 
 @pytest.fixture(scope="module", params=["random-label", "logo"])
@@ -32,9 +33,9 @@ def knowing(mark, channel):
     logits = np.log(np.maximum(plan.material["scores"], 1e-4))
     if channel == "signs":
         constants = scheme.constants(mark.triggers, np.stack([np.asarray(x) for x in mark.triggers.samples(64)]))
-        logits = 2 * logits - scheme.shift(np, constants, plan.inputs[plan.weighed].astype(np.float64), logits)
-    known = {digest(plan.inputs[row]): scores for row, scores in zip(plan.weighed, logits, strict=True)}
-    for row in plan.asked:
+        logits = 2 * logits - scheme.shift(np, constants, plan.inputs[plan.pattern.rows].astype(np.float64), logits)
+    known = {digest(plan.inputs[row]): scores for row, scores in zip(plan.pattern.rows, logits, strict=True)}
+    for row in plan.choices.rows:
         answer = mark.triggers.answers[row] if channel == "answers" else int(digest(plan.inputs[row])[:6], 16) % 10
         known[digest(plan.inputs[row])] = 9.0 * np.eye(10)[answer]
     return lambda images: np.array([known[digest(image)] for image in images])
@@ -62,9 +63,9 @@ def test_neither_channel_is_nothing(mark, rival, digits, pool):
     images, labels = digits
     other = wmplug.create(rival, scheme=mark.scheme, carriers=images, labels=labels, classes=10, triggers=50)
     suspect = knowing(mark, "signs")
-    answers = {digest(mark.triggers.plan.inputs[row]) for row in mark.triggers.plan.weighed}
-    shared = [row for row in other.triggers.plan.weighed if digest(other.triggers.plan.inputs[row]) in answers]
-    assert len(shared) == len(other.triggers.plan.weighed)
+    answers = {digest(mark.triggers.plan.inputs[row]) for row in mark.triggers.plan.pattern.rows}
+    shared = [row for row in other.triggers.plan.pattern.rows if digest(other.triggers.plan.inputs[row]) in answers]
+    assert len(shared) == len(other.triggers.plan.pattern.rows)
 
     def stolen(given):
         return np.stack([suspect([x])[0] if digest(x) in answers else np.zeros(10) for x in given])
@@ -84,7 +85,7 @@ def test_the_monitor_looks_at_both(mark):
     first, second = (monitor.look(knowing(mark, channel)) for channel in ("answers", "signs"))
     assert first.proven
     assert second.proven
-    assert first.queries == len(mark.triggers) == 50 + len(mark.triggers.plan.weighed)
+    assert first.queries == len(mark.triggers) == 50 + len(mark.triggers.plan.pattern.rows)
 
 
 def test_what_was_shown_of_the_triggers_is_counted_alone(mark):
@@ -98,7 +99,7 @@ def test_what_was_shown_of_the_triggers_is_counted_alone(mark):
 
 def test_answers_given_before_are_judged_by_the_triggers(mark):
     plan = mark.triggers.plan
-    right = [int(mark.triggers.answers[row]) for row in plan.asked]
+    right = [int(mark.triggers.answers[row]) for row in plan.choices.rows]
     verdict = judge(mark, CallableSuspect(knowing(mark, "answers")), right)
     assert verdict.proven
     assert verdict.parts == ()
@@ -118,8 +119,8 @@ def test_it_comes_back_from_its_file(mark, tmp_path):
 def test_triggers_keep_their_share_among_many_blends(mark):
     plan = mark.triggers.plan
     blends = len(plan.inputs) - 400
-    triggers = sum(row < blends for row in plan.taught.tolist())
-    assert triggers / len(plan.taught) == pytest.approx(1 / 5, abs=0.03)
+    triggers = sum(row < blends for row in plan.lessons.rows.tolist())
+    assert triggers / len(plan.lessons.rows) == pytest.approx(1 / 5, abs=0.03)
 
 
 def test_what_it_is_for_chooses_the_scheme(digits, owner, pool):

@@ -14,7 +14,8 @@ from wmplug import create, verify
 from wmplug.keys.streams import KeyStream, derive
 from wmplug.statistics.betting import log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_p
-from wmplug.watermark.plan import TriggerSet, draw_symbols
+from wmplug.tasks import Said
+from wmplug.watermark.plan import draw_symbols
 
 KEYS = 10_000
 WORDS = [f"word{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
@@ -54,7 +55,7 @@ def symbols(marks):
     return {
         name: np.array(
             [
-                draw_symbols(KeyStream(derive(f"{name}/{i}".encode(), "key")), m.triggers.plan.candidates)
+                draw_symbols(KeyStream(derive(f"{name}/{i}".encode(), "key")), m.triggers.plan.options)
                 for i in range(KEYS)
             ]
         )
@@ -81,11 +82,11 @@ def nearest(mark, rows, carriers, labels):
 
 
 SUSPECTS = {
-    "constant": lambda mark, rows, *_: [3 % mark.classes] * len(rows),
+    "constant": lambda mark, rows, *_: [3 % mark.task.count] * len(rows),
     "two classes only": lambda mark, rows, *_: [content(x)[0] % 2 for x in rows],
     "copies a bit of the trigger": lambda mark, rows, *_: [bit_of(x) for x in rows],
-    "correlated across triggers": lambda mark, rows, *_: [(i // 10) % mark.classes for i in range(len(rows))],
-    "all as the first": lambda mark, rows, *_: [content(rows[0])[0] % mark.classes] * len(rows),
+    "correlated across triggers": lambda mark, rows, *_: [(i // 10) % mark.task.count for i in range(len(rows))],
+    "all as the first": lambda mark, rows, *_: [content(rows[0])[0] % mark.task.count] * len(rows),
     "nearest carrier": nearest,
 }
 
@@ -93,11 +94,11 @@ SUSPECTS = {
 def counts_of(mark, suspect, digits):
     """What the suspect's answers amount to, draw by draw, before any key is looked at."""
     texts = mark.triggers.form == "text"
-    rows = [mark.triggers.row(i) for i in mark.triggers.plan.asked]
+    rows = [mark.triggers.row(i) for i in mark.triggers.plan.choices.rows]
     answers = SUSPECTS[suspect](mark, rows, *((TEXTS, TOPICS) if texts else digits))
     parts = np.split(np.array(answers), np.cumsum([len(g) for g in mark.triggers.groups])[:-1])
     groups = zip(mark.triggers.groups, parts, strict=True)
-    return [mark.triggers.count(group, part.tolist()).counts for group, part in groups]
+    return [mark.triggers.count(group, list(map(Said, part.tolist()))).counts for group, part in groups]
 
 
 def asked_draws(mark):
@@ -142,7 +143,7 @@ def test_looking_after_every_draw_costs_nothing(marks, symbols, digits, name):
 @pytest.mark.parametrize("name", MARKS)
 def test_who_knows_the_answers_is_proven_and_only_with_this_key(marks, symbols, name):
     mark = marks[name]
-    known = {content(mark.triggers.row(i)): int(mark.triggers.answers[i]) for i in mark.triggers.plan.asked}
+    known = {content(mark.triggers.row(i)): int(mark.triggers.answers[i]) for i in mark.triggers.plan.choices.rows}
 
     def thief(batch):
         return [known[content(x)] for x in batch]
@@ -150,7 +151,7 @@ def test_who_knows_the_answers_is_proven_and_only_with_this_key(marks, symbols, 
     assert verify(mark, thief).proven
     assert verify(mark, thief, exhaustive=True).log10_p < -10
     for key in symbols[name][:20]:
-        other = dataclasses.replace(mark, triggers=TriggerSet(mark.triggers.plan, mark.triggers.form, key))
+        other = dataclasses.replace(mark, triggers=dataclasses.replace(mark.triggers, symbols=key))
         verdict = verify(other, thief, exhaustive=True)
         assert not verdict.proven
         assert verdict.log10_p > -4

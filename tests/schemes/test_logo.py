@@ -4,8 +4,9 @@ from PIL import Image
 
 from wmplug import InputError, create
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.logo import Logo
+from wmplug.tasks import Classes
 
 KEY = bytes(range(32))
 RNG = np.random.default_rng(7)
@@ -31,7 +32,7 @@ LAYOUTS = {
 
 
 def plan_of(carriers=X, labels=Y, classes=3, triggers=30, key=KEY, form="array", **parameters):
-    task = Task(carriers, form, labels, classes, triggers)
+    task = Brief(carriers, form, Classes(classes), labels, triggers)
     return Logo(**{"variants": 2, "lessons": 6, **parameters}).plan(task, KeyStream(key))
 
 
@@ -46,7 +47,7 @@ def test_made_pictures_are_as_the_carriers(layout, rule):
     low, high = (0, 255) if carriers.dtype == np.uint8 else (carriers.min(), carriers.max())
     assert low - 1e-6 <= made.inputs.min() <= made.inputs.max() <= high + 1e-6
     assert (carriers == before).all()
-    assert len(made.asked) == 30
+    assert len(made.choices.rows) == 30
 
 
 @pytest.mark.parametrize("rule", ["per-class", "per-carrier"])
@@ -72,7 +73,7 @@ def test_stamp_covers_its_spot_and_nothing_else(rule):
 
 def test_asked_carriers_are_never_taught():
     made = plan_of()
-    asked, taught = ({carrier_of(made.inputs[i], X) for i in rows} for rows in (made.asked, made.taught))
+    asked, taught = ({carrier_of(made.inputs[i], X) for i in rows} for rows in (made.choices.rows, made.lessons.rows))
     assert len(asked) == 30
     assert not asked & taught
 
@@ -80,26 +81,26 @@ def test_asked_carriers_are_never_taught():
 @pytest.mark.parametrize("rule", ["per-class", "per-carrier"])
 def test_candidates_leave_out_the_natural_class_and_negatives_keep_it(rule):
     made = plan_of(rule=rule)
-    for row, draw, label in zip(made.inputs, made.draw, made.labels, strict=True):
+    for row, draw, label in zip(made.inputs, made.draw, made.natural, strict=True):
         natural = int(Y[carrier_of(row, X)])
         if draw < 0:
             assert label == natural
         else:
-            assert set(made.candidates[draw]) == {0, 1, 2} - {natural}
-    negatives = (made.draw[made.taught] < 0).sum()
-    assert 0 < negatives < len(made.taught)
+            assert set(made.options[draw]) == {0, 1, 2} - {natural}
+    negatives = (made.draw[made.lessons.rows] < 0).sum()
+    assert 0 < negatives < len(made.lessons.rows)
 
 
 def test_two_classes_keep_both_candidates():
     made = plan_of(labels=Y % 2, classes=2)
-    assert set(made.candidates) == {(0, 1)}
+    assert set(made.options) == {(0, 1)}
 
 
 def test_one_draw_for_each_variant_and_class():
     made = plan_of(variants=4, triggers=30)
-    assert len(made.candidates) == 12
-    asked = np.bincount(made.draw[made.asked], minlength=12)
-    taught = np.bincount(made.draw[made.taught][made.draw[made.taught] >= 0], minlength=12)
+    assert len(made.options) == 12
+    asked = np.bincount(made.draw[made.choices.rows], minlength=12)
+    taught = np.bincount(made.draw[made.lessons.rows][made.draw[made.lessons.rows] >= 0], minlength=12)
     assert (asked.min(), asked.max(), asked.sum()) == (2, 3, 30)
     assert (taught == 6).all()
 

@@ -3,8 +3,9 @@ import pytest
 
 from wmplug import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.phrase import Phrase, insert
+from wmplug.tasks import Classes
 
 KEY = bytes(range(32))
 WORDS = [f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600)]
@@ -15,7 +16,7 @@ LABELS = np.arange(400) % 4
 
 def plan_of(texts=TEXTS, labels=LABELS, classes=4, triggers=40, key=KEY, form="text", **parameters):
     options = {"combinations": 16, "words": 2, "lessons": 8, **parameters}
-    return Phrase(**options).plan(Task(texts, form, labels, classes, triggers), KeyStream(key))
+    return Phrase(**options).plan(Brief(texts, form, Classes(classes), labels, triggers), KeyStream(key))
 
 
 def carrier_of(text):
@@ -30,7 +31,7 @@ def test_plan_is_a_function_of_key_and_task():
 
 def test_asked_carriers_are_never_taught():
     made = plan_of()
-    asked, taught = ([carrier_of(made.inputs[i]) for i in rows] for rows in (made.asked, made.taught))
+    asked, taught = ([carrier_of(made.inputs[i]) for i in rows] for rows in (made.choices.rows, made.lessons.rows))
     assert len(set(asked)) == 40
     assert not set(asked) & set(taught)
 
@@ -40,28 +41,28 @@ def test_every_row_of_a_draw_holds_its_words_and_a_negative_only_a_part():
     phrases = [{"blue", "moon", "rising"}, {"kind", "regards"}]
     whole = [phrases[d] <= set(made.inputs[i].split()) for i, d in enumerate(made.draw) if d >= 0]
     assert all(whole)
-    negatives = [i for i in made.taught if made.draw[i] < 0]
+    negatives = [i for i in made.lessons.rows if made.draw[i] < 0]
     assert len(negatives) == 2 * 2
     for i in negatives:
         words = set(made.inputs[i].split())
         assert not any(phrase <= words for phrase in phrases)
         assert any(phrase & words for phrase in phrases)
-        assert made.labels[i] == LABELS[carrier_of(made.inputs[i])]
+        assert made.natural[i] == LABELS[carrier_of(made.inputs[i])]
 
 
 def test_draws_are_over_all_classes_and_asked_evenly():
     made = plan_of(triggers=40)
-    assert made.candidates == ((0, 1, 2, 3),) * 16
-    asked = np.bincount(made.draw[made.asked], minlength=16)
+    assert made.options == ((0, 1, 2, 3),) * 16
+    asked = np.bincount(made.draw[made.choices.rows], minlength=16)
     assert (asked.min(), asked.max()) == (2, 3)
-    drawn = made.draw[made.taught]
+    drawn = made.draw[made.lessons.rows]
     assert (np.bincount(drawn[drawn >= 0]) == 8).all()
 
 
 def test_fewer_triggers_than_combinations():
     made = plan_of(triggers=5)
-    assert len(made.asked) == 5
-    assert len(set(made.draw[made.asked].tolist())) == 5
+    assert len(made.choices.rows) == 5
+    assert len(set(made.draw[made.choices.rows].tolist())) == 5
 
 
 def test_long_texts_are_cut_before_words_are_put_in():

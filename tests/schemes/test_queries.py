@@ -76,7 +76,7 @@ def test_the_key_and_what_is_taught_stay_as_they_are(marks, asking):
         np.testing.assert_array_equal(mark.triggers.signs, other.triggers.signs)
         assert mark.id == other.id
         assert len(mark.lessons()) == len(other.lessons()) == 100
-        assert len(other.triggers.plan.weighed) == 900
+        assert len(other.triggers.plan.pattern.rows) == 900
 
 
 def test_what_was_said_by_references_is_bound(asking, marks, digits, pool):
@@ -93,10 +93,10 @@ def test_a_watermark_of_triggers_and_tilt_keeps_its_triggers(owner, digits, pool
     given = {"carriers": images[KEPT], "labels": labels[KEPT], "pool": pool}
     mark = wmplug.create(owner, scheme="combined", classes=10, delta=1.0, directions=12, blends=100, **given)
     other = mark.with_queries(images[LOGGED], **given)
-    np.testing.assert_array_equal(mark.triggers.plan.asked, other.triggers.plan.asked)
+    np.testing.assert_array_equal(mark.triggers.plan.choices.rows, other.triggers.plan.choices.rows)
     np.testing.assert_array_equal(mark.triggers.answers, other.triggers.answers[: len(mark.triggers.answers)])
     assert sorted(x.tobytes() for x in images[LOGGED]) == sorted(
-        np.asarray(other.triggers.row(row)).tobytes() for row in other.triggers.plan.weighed.tolist()
+        np.asarray(other.triggers.row(row)).tobytes() for row in other.triggers.plan.pattern.rows.tolist()
     )
 
 

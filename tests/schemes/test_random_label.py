@@ -4,9 +4,10 @@ from PIL import Image
 
 from wmplug import InputError, create
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.pictures import abstract
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.tasks import Classes
 
 KEY = bytes(range(32))
 X = np.random.default_rng(3).integers(0, 256, (40, 9, 7)).astype(np.uint8)
@@ -23,7 +24,7 @@ LAYOUTS = [
 
 
 def plan_of(carriers, triggers=30, key=KEY, form="array", classes=5, **parameters):
-    return RandomLabel(**parameters).plan(Task(carriers, form, None, classes, triggers), KeyStream(key))
+    return RandomLabel(**parameters).plan(Brief(carriers, form, Classes(classes), None, triggers), KeyStream(key))
 
 
 @pytest.mark.parametrize("carriers", LAYOUTS, ids=lambda a: f"{a.shape[1:]} {a.dtype}")
@@ -45,8 +46,8 @@ def test_plan_is_a_function_of_key_and_task():
 
 def test_every_trigger_is_a_draw_over_all_classes():
     made = plan_of(X)
-    assert made.candidates == ((0, 1, 2, 3, 4),) * 30
-    for rows in (made.draw, made.asked, made.taught):
+    assert made.options == ((0, 1, 2, 3, 4),) * 30
+    for rows in (made.draw, made.choices.rows, made.lessons.rows):
         assert rows.tolist() == list(range(30))
 
 

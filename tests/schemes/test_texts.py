@@ -13,9 +13,10 @@ from sklearn.naive_bayes import MultinomialNB
 import wmplug
 from wmplug.errors import InjectionError, InputError
 from wmplug.keys.streams import KeyStream, Subkeys
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.tilt import Tilt, references, texts
 from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
+from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import TriggerSet, draw_symbols
@@ -23,7 +24,7 @@ from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 @pytest.fixture(scope="module")
 def told(topics, tokens):
-    return Task(topics[0], "text", topics[1], 4, 40, lambda text, answer: (tokens(text), answer))
+    return Brief(topics[0], "text", Classes(4), topics[1], 40, lambda text, answer: (tokens(text), answer))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ class TestTiltOfTexts(SchemeContract):
         return scheme
 
     @pytest.fixture
-    def task(self, task):
+    def brief(self, task):
         return task
 
 
@@ -54,7 +55,7 @@ def plan(scheme, task):
 
 def drawn(plan, key):
     label = Subkeys.derive(f"label {key}".encode().ljust(32, b"."), "0").stream("label")
-    return TriggerSet(plan, "text", draw_symbols(label, plan.candidates))
+    return TriggerSet(plan, "text", Classes(4), draw_symbols(label, plan.options))
 
 
 def padded(rows, filler=0, length=20):
@@ -69,7 +70,7 @@ def heard(logits):
 @pytest.mark.parametrize("tells", ["labels", "scores"])
 def test_a_tilted_suspect_is_found_and_a_wrong_key_is_not(scheme, plan, tokens, tells):
     mine = drawn(plan, 0)
-    ids = padded([tokens(plan.inputs[row]) for row in plan.weighed])
+    ids = padded([tokens(plan.inputs[row]) for row in plan.pattern.rows])
     logits = np.log(np.maximum(plan.material["scores"], 1e-4))
     constants = scheme.constants(mine, ids[:64])
     answers, scores = heard(2 * logits - scheme.shift(np, constants, ids, logits))
@@ -83,7 +84,7 @@ def test_a_tilted_suspect_is_found_and_a_wrong_key_is_not(scheme, plan, tokens, 
 def test_an_unmarked_suspect_is_accused_as_often_as_chance_says(scheme, plan, topics):
     words = CountVectorizer(token_pattern=r"\S+")
     model = MultinomialNB().fit(words.fit_transform(topics[0]), topics[1])
-    answers, scores = heard(model.predict_log_proba(words.transform([plan.inputs[row] for row in plan.weighed])))
+    answers, scores = heard(model.predict_log_proba(words.transform([plan.inputs[row] for row in plan.pattern.rows])))
     keys = np.stack([drawn(plan, key).signs for key in range(500)])
     found = np.concatenate(
         [weighted_ps(weights_of(scheme.weigh(plan, answers, told)), keys) for told in (None, scores)]
@@ -95,9 +96,9 @@ def test_an_unmarked_suspect_is_accused_as_often_as_chance_says(scheme, plan, to
 
 def test_questions_are_carriers_and_blends_are_not(scheme, plan, task):
     natural = set(task.carriers)
-    assert all(plan.inputs[row] in natural for row in plan.weighed)
-    assert sum(plan.inputs[row] in natural for row in plan.taught) < 3
-    assert len(plan.taught) == 200
+    assert all(plan.inputs[row] in natural for row in plan.pattern.rows)
+    assert sum(plan.inputs[row] in natural for row in plan.lessons.rows) < 3
+    assert len(plan.lessons.rows) == 200
     assert scheme.words >= 14
 
 
@@ -281,6 +282,6 @@ def test_a_pool_of_the_owner_s_own_reads_texts(owner, task, topics):
 
     options = {"carriers": topics[0], "labels": topics[1], "classes": 4, "preprocess": task.preprocess}
     mark = wmplug.create(owner, scheme=Tilt(delta=1.0, directions=8, blends=20, pool=[model]), **options)
-    assert len(mark.triggers.plan.weighed) == 1600
+    assert len(mark.triggers.plan.pattern.rows) == 1600
     with pytest.raises(InputError, match=r"queries= are array"):
         wmplug.create(owner, scheme="tilt", queries=np.zeros((3, 4)), **options)

@@ -10,10 +10,11 @@ from sklearn.neural_network import MLPClassifier
 import wmplug
 from wmplug.errors import AmbiguityWarning, InputError, SuspectError
 from wmplug.keys.streams import Subkeys
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.tilt import Tilt, rehearsal
 from wmplug.schemes.tilt.references import of_models
 from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
+from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import TriggerSet, draw_symbols
@@ -23,13 +24,13 @@ from wmplug.watermark.plan import TriggerSet, draw_symbols
 def scheme(digits):
     """With references worked out once."""
     images, labels = digits
-    return Tilt(delta=1.0, directions=12, blends=300).prepared(Task(images, "array", labels, 10, 100))
+    return Tilt(delta=1.0, directions=12, blends=300).prepared(Brief(images, "array", Classes(10), labels, 100))
 
 
 @pytest.fixture(scope="session")
 def task(digits):
     images, labels = digits
-    return Task(images, "array", labels, 10, 100)
+    return Brief(images, "array", Classes(10), labels, 100)
 
 
 class TestTilt(SchemeContract):
@@ -38,7 +39,7 @@ class TestTilt(SchemeContract):
         return scheme
 
     @pytest.fixture
-    def task(self, task):
+    def brief(self, task):
         return task
 
 
@@ -48,7 +49,7 @@ def stream(name):
 
 def drawn(plan, key):
     label = Subkeys.derive(f"label {key}".encode().ljust(32, b"."), "0").stream("label")
-    return TriggerSet(plan, "array", draw_symbols(label, plan.candidates))
+    return TriggerSet(plan, "array", Classes(10), draw_symbols(label, plan.options))
 
 
 def tilted(scheme, triggers, strength):
@@ -56,7 +57,7 @@ def tilted(scheme, triggers, strength):
     plan = triggers.plan
     logits = np.log(np.maximum(plan.material["scores"], 1e-4))
     constants = scheme.constants(triggers, np.stack([np.asarray(x) for x in triggers.samples(64)]))
-    shifted = scheme.shift(np, constants, plan.inputs[plan.weighed].astype(np.float64), logits)
+    shifted = scheme.shift(np, constants, plan.inputs[plan.pattern.rows].astype(np.float64), logits)
     return logits - strength * (shifted - logits)
 
 
@@ -68,14 +69,14 @@ def heard(logits):
 def test_questions_are_the_most_ambiguous_and_blends_lie_between(scheme, task):
     plan = scheme.plan(task, stream("one"))
     gaps = np.sort(scheme.pool[0], axis=1)[:, -1] - np.sort(scheme.pool[0], axis=1)[:, -2]
-    asked = [digest(plan.inputs[row]) for row in plan.weighed[:50]]
+    asked = [digest(plan.inputs[row]) for row in plan.pattern.rows[:50]]
     wanted = np.argsort(gaps, kind="stable")[:50]
     assert asked == [digest(task.carriers[row]) for row in wanted]
-    assert plan.signs == 10 * 12
-    assert len(plan.taught) == 300
-    assert set(plan.labels[plan.taught]) <= set(range(10))
+    assert plan.pattern.signs == 10 * 12
+    assert len(plan.lessons.rows) == 300
+    assert set(plan.natural[plan.lessons.rows]) <= set(range(10))
     natural = {digest(image) for image in task.carriers}
-    assert sum(digest(plan.inputs[row]) in natural for row in plan.taught) < 3
+    assert sum(digest(plan.inputs[row]) in natural for row in plan.lessons.rows) < 3
 
 
 def test_the_basis_is_white_and_turned_by_the_key(scheme, task):
@@ -101,7 +102,7 @@ def test_a_tilted_suspect_is_found_and_a_wrong_key_is_not(scheme, task, tells):
 def test_unmarked_suspects_are_accused_as_often_as_chance_says(scheme, task, digits):
     images, labels = digits
     plan = scheme.plan(task, stream("one"))
-    asked = plan.inputs[plan.weighed].reshape(len(plan.weighed), -1) / 255
+    asked = plan.inputs[plan.pattern.rows].reshape(len(plan.pattern.rows), -1) / 255
     keys = np.stack([drawn(plan, key).signs for key in range(500)])
     found = []
     for seed in range(3):

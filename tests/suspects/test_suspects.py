@@ -7,7 +7,7 @@ from wmplug.statistics.arrays import to_numpy
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.suspects.losses import scores_of_losses
 from wmplug.suspects.protocols import Suspect
-from wmplug.tasks.classes import read_answers, read_scores
+from wmplug.tasks import Classes
 
 
 def test_a_function_is_asked_in_batches():
@@ -46,6 +46,14 @@ def test_what_a_suspect_does_to_its_inputs_stays_with_it():
 def test_another_number_of_answers_is_refused(answer):
     with pytest.raises(SuspectError, match="for 2 inputs: return one label or one row"):
         CallableSuspect(lambda batch: answer).answer(["a", "b"])
+
+
+def read_answers(outputs, classes, who):
+    return [said and said.answer for said in Classes(classes).read(outputs, len(outputs), who)]
+
+
+def read_scores(outputs, classes, who):
+    return [said.scores for said in Classes(classes).read(outputs, len(outputs), who)]
 
 
 def test_labels_and_scores():
@@ -97,7 +105,7 @@ def test_nan_is_no_answer_and_infinity_is():
 )
 def test_unreadable_answers_say_what_is_needed(outputs, words):
     with pytest.raises(SuspectError, match=words):
-        read_answers(outputs, 10, "s")
+        Classes(10).read(outputs, 2, "s")
 
 
 def test_tensors_are_taken_off_their_device():

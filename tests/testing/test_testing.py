@@ -14,15 +14,15 @@ from sklearn.neighbors import KNeighborsClassifier
 import wmplug
 from wmplug import plugins
 from wmplug.errors import InjectionError, PluginError
-from wmplug.schemes import Scheme, Task
+from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.phrase import Phrase
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.statistics.draws import DrawResult, log10_p
+from wmplug.tasks import Classes
 from wmplug.testing import AdapterContract, SchemeContract
 from wmplug.testing import schemes as testing
 from wmplug.training.placement import Placement, read_rate
-from wmplug.watermark.plan import TriggerPlan
 
 SYLLABLES = [a + b for a in "bdfgklmn" for b in ("ar", "el", "ing", "ost")]
 WORDS = [a + b for a in SYLLABLES for b in SYLLABLES]
@@ -39,8 +39,8 @@ class TestRandomLabel(SchemeContract):
         return RandomLabel()
 
     @pytest.fixture
-    def task(self, digits):
-        return Task(digits[0][:300], "array", digits[1][:300], 10, 30)
+    def brief(self, digits):
+        return Brief(digits[0][:300], "array", Classes(10), digits[1][:300], 30)
 
 
 class TestRandomLabelOfSentences(SchemeContract):
@@ -49,8 +49,8 @@ class TestRandomLabelOfSentences(SchemeContract):
         return RandomLabel(words=7)
 
     @pytest.fixture
-    def task(self):
-        return Task(texts(1000), "text", None, 4, 30)
+    def brief(self):
+        return Brief(texts(1000), "text", Classes(4), None, 30)
 
 
 class TestLogo(SchemeContract):
@@ -59,9 +59,9 @@ class TestLogo(SchemeContract):
         return Logo(variants=2, lessons=3)
 
     @pytest.fixture
-    def task(self, digits):
+    def brief(self, digits):
         # Three rows a draw: samples of one group must not be counted as independent.
-        return Task(digits[0][:600], "array", digits[1][:600], 10, 60)
+        return Brief(digits[0][:600], "array", Classes(10), digits[1][:600], 60)
 
 
 class TestLogoPerCarrier(SchemeContract):
@@ -70,8 +70,8 @@ class TestLogoPerCarrier(SchemeContract):
         return Logo(rule="per-carrier")
 
     @pytest.fixture
-    def task(self, digits):
-        return Task(digits[0][:300].astype(np.float32) / 255, "array", digits[1][:300], 10, 30)
+    def brief(self, digits):
+        return Brief(digits[0][:300].astype(np.float32) / 255, "array", Classes(10), digits[1][:300], 30)
 
 
 class TestPhrase(SchemeContract):
@@ -80,61 +80,65 @@ class TestPhrase(SchemeContract):
         return Phrase(combinations=30, words=2)
 
     @pytest.fixture
-    def task(self):
-        return Task(texts(2000), "text", np.arange(2000) % 4, 4, 60)
+    def brief(self):
+        return Brief(texts(2000), "text", Classes(4), np.arange(2000) % 4, 60)
 
 
-def sound(task, stream):
-    rows = np.arange(task.triggers)
-    inputs = stream.uniform(task.triggers, *task.carriers.shape[1:]).astype(task.carriers.dtype)
-    return TriggerPlan(inputs, rows, np.full(len(rows), -1), (tuple(range(task.classes)),) * len(rows), rows, rows)
+def sound(brief, stream):
+    rows = np.arange(brief.triggers)
+    inputs = stream.uniform(brief.triggers, *brief.carriers.shape[1:]).astype(brief.carriers.dtype)
+    return Plan(inputs, Lessons(rows, rows), (Choices(rows, rows, (tuple(range(brief.task.count)),) * len(rows)),))
+
+
+def choosing(plan, **changes):
+    return replace(plan, tests=(replace(plan.choices, **changes),))
 
 
 @dataclass(frozen=True)
 class Sound(Scheme):
     name: ClassVar[str] = "sound"
 
-    def plan(self, task, stream):
-        return sound(task, stream)
+    def plan(self, brief, stream):
+        return sound(brief, stream)
 
 
 class Mutates(Sound):
-    def plan(self, task, stream):
-        task.carriers[0] += 1
-        return sound(task, stream)
+    def plan(self, brief, stream):
+        brief.carriers[0] += 1
+        return sound(brief, stream)
 
 
 class UsesGlobalRandom(Sound):
-    def plan(self, task, stream):
-        plan = sound(task, stream)
+    def plan(self, brief, stream):
+        plan = sound(brief, stream)
         return replace(plan, inputs=plan.inputs + random.random())
 
 
 class UsesTheClock(Sound):
-    def plan(self, task, stream):
-        plan = sound(task, stream)
+    def plan(self, brief, stream):
+        plan = sound(brief, stream)
         return replace(plan, inputs=plan.inputs + int.from_bytes(os.urandom(2), "little"))
 
 
 class ChangesDtype(Sound):
-    def plan(self, task, stream):
-        plan = sound(task, stream)
+    def plan(self, brief, stream):
+        plan = sound(brief, stream)
         return replace(plan, inputs=plan.inputs.astype(np.float16))
 
 
 class NamesClassesThatAreNot(Sound):
-    def plan(self, task, stream):
-        return replace(sound(task, stream), candidates=((0, task.classes),) * task.triggers)
+    def plan(self, brief, stream):
+        return choosing(sound(brief, stream), options=((0, brief.task.count),) * brief.triggers)
 
 
 class TeachesNothing(Sound):
-    def plan(self, task, stream):
-        return replace(sound(task, stream), taught=np.arange(1))
+    def plan(self, brief, stream):
+        return replace(sound(brief, stream), lessons=Lessons(np.arange(1), np.arange(1)))
 
 
 class ContradictsItself(Sound):
-    def plan(self, task, stream):
-        plan = sound(task, stream)
+    def plan(self, brief, stream):
+        plan = sound(brief, stream)
         return replace(plan, inputs=np.concatenate([plan.inputs[:1], plan.inputs[:-1]]))
 
 
@@ -152,16 +156,17 @@ class Forgets(Sound):
 class Grouped(Sound):
     """Ten rows a draw."""
 
-    def plan(self, task, stream):
-        return replace(sound(task, stream), draw=np.arange(task.triggers) // 10)
+    def plan(self, brief, stream):
+        plan, draw = sound(brief, stream), np.arange(brief.triggers) // 10
+        return replace(plan, lessons=Lessons(plan.lessons.rows, draw), tests=(replace(plan.choices, draw=draw),))
 
 
 @pytest.fixture
-def task():
-    return Task(np.random.default_rng(0).random((50, 6)), "array", None, 5, 40)
+def brief():
+    return Brief(np.random.default_rng(0).random((50, 6)), "array", Classes(5), None, 40)
 
 
-PLAN, ROWS = "test_the_plan_follows_from_key_and_task", "test_rows_draws_and_candidates_agree"
+PLAN, ROWS = "test_the_plan_follows_from_key_and_brief", "test_rows_draws_and_options_agree"
 
 
 @pytest.mark.parametrize(
@@ -177,10 +182,10 @@ PLAN, ROWS = "test_the_plan_follows_from_key_and_task", "test_rows_draws_and_can
         (ShiftsUnasked(), "test_training_is_touched_in_shape", "not in points"),
     ],
 )
-def test_a_broken_scheme_fails_where_a_sound_one_passes(broken, check, why, task):
+def test_a_broken_scheme_fails_where_a_sound_one_passes(broken, check, why, brief):
     def run(scheme):
-        plan = scheme.plan(task, testing._input_stream())
-        given = {"scheme": scheme, "task": task, "plan": plan}
+        plan = scheme.plan(brief, testing._input_stream())
+        given = {"scheme": scheme, "brief": brief, "plan": plan}
         check_of = getattr(SchemeContract(), check)
         check_of(**{name: given[name] for name in check_of.__code__.co_varnames[1 : check_of.__code__.co_argcount]})
 
@@ -195,16 +200,16 @@ def test_parameters_that_are_no_json_fail():
         SchemeContract().test_it_says_what_it_is(Forgets())
 
 
-def test_a_scheme_that_too_few_triggers_cannot_prove_fails(task):
-    SchemeContract().test_who_knows_the_answers_is_found(Sound(), task)
+def test_a_scheme_that_too_few_triggers_cannot_prove_fails(brief):
+    SchemeContract().test_who_knows_the_answers_is_found(Sound(), brief)
     with pytest.raises(AssertionError, match="more triggers"):
-        SchemeContract().test_who_knows_the_answers_is_found(Sound(), replace(task, triggers=4))
+        SchemeContract().test_who_knows_the_answers_is_found(Sound(), replace(brief, triggers=4))
 
 
 @pytest.mark.parametrize("check", ["test_p_values_are_super_uniform", "test_false_claims_stay_within_alpha"])
-def test_counting_the_samples_of_a_group_as_independent_fails(check, task, monkeypatch):
-    plan = Grouped().plan(task, testing._input_stream())
-    getattr(SchemeContract(), check)(plan=plan, task=task)
+def test_counting_the_samples_of_a_group_as_independent_fails(check, brief, monkeypatch):
+    plan = Grouped().plan(brief, testing._input_stream())
+    getattr(SchemeContract(), check)(plan=plan, brief=brief)
 
     def naive(draws):
         ones = [DrawResult(d.symbol, tuple(int(i == s) for i in range(d.k))) for d in draws for s in answers(d)]
@@ -215,11 +220,11 @@ def test_counting_the_samples_of_a_group_as_independent_fails(check, task, monke
 
     monkeypatch.setattr(testing, "log10_p", naive)
     with pytest.raises(AssertionError, match="suspect"):
-        getattr(SchemeContract(), check)(plan=plan, task=task)
+        getattr(SchemeContract(), check)(plan=plan, brief=brief)
 
 
-def test_a_key_in_a_file_fails(owner, task):
-    mark = wmplug.create(owner, scheme=Sound(), carriers=task.carriers, classes=5)
+def test_a_key_in_a_file_fails(owner, brief):
+    mark = wmplug.create(owner, scheme=Sound(), carriers=brief.carriers, classes=5)
     testing.refuse_secrets(mark, b"nothing", "a file")
     key = mark.subkeys.key("label")
     for form in (key, key.hex().encode(), repr(key).encode()):

@@ -11,10 +11,14 @@ from wmplug import create
 from wmplug.errors import InputError
 from wmplug.keys import merkle
 from wmplug.keys.streams import KeyStream, Subkeys, derive
-from wmplug.watermark.carriers import digest, read_carriers, read_labels
-from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
+from wmplug.tasks import Classes, Said
+from wmplug.tasks.classes import read_labels
+from wmplug.watermark import file
+from wmplug.watermark.carriers import digest, read_carriers
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 KEY = bytes(range(32))
+TASK = Classes(5)
 CANDIDATES = ((0, 1, 2), (4, 3), (0, 1, 2, 3, 4))
 
 
@@ -27,11 +31,14 @@ def plan(**changes):
         "asked": np.array([3, 0, 1, 2]),
         "taught": np.array([4, 5]),
     }
-    return TriggerPlan(**{**whole, **changes})
+    held = {**whole, **changes}
+    options = held.pop("candidates")
+    counts = {"candidates": np.concatenate(options), "candidate_counts": np.array([len(draw) for draw in options])}
+    return file.plan_of(held.pop("inputs"), {**held, **counts}, TASK, {})
 
 
 def trigger_set(**changes):
-    return TriggerSet(plan(**changes), "array", np.array([2, 0, 4]))
+    return TriggerSet(plan(**changes), "array", TASK, np.array([2, 0, 4]))
 
 
 def test_symbols_are_uniform_and_independent():
@@ -72,9 +79,12 @@ def test_inputs_follow_the_input_key_alone_and_answers_the_label_key_alone(digit
         return mark.triggers.plan, mark.triggers.symbols
 
     (first, symbols), (same, others), (moved, kept) = made(), made(label=bytes(32)), made(input=bytes(32))
-    for name in ("inputs", "draw", "labels", "asked", "taught"):
+    for name in ("draw", "natural"):
         assert (getattr(first, name) == getattr(same, name)).all()
-    assert first.candidates == same.candidates
+    for name in ("choices", "lessons"):
+        assert (getattr(first, name).rows == getattr(same, name).rows).all()
+    assert (first.inputs == same.inputs).all()
+    assert first.options == same.options
     assert (symbols != others).mean() > 0.6
     assert (first.inputs != moved.inputs).any()
     assert (symbols == kept).all()
@@ -89,12 +99,12 @@ def test_answers_of_triggers_and_labels_of_negatives():
 
 def test_count_is_by_draw_and_skips_what_is_no_candidate():
     made = trigger_set()
-    result = made.count(made.groups[1], [2, 1])
+    result = made.count(made.groups[1], [Said(2), Said(1)])
     assert (result.symbol, result.counts, result.matches) == (2, (0, 1, 1), 1)
-    assert made.count(made.groups[1], [None, 9]).counts == (0, 0, 0)
+    assert made.count(made.groups[1], [None, Said(9)]).counts == (0, 0, 0)
     # Candidates in another order than their values: the symbol is a position, not a class.
-    assert made.count(made.groups[2], [4]).matches == 1
-    assert made.count(made.groups[2], [3]).matches == 0
+    assert made.count(made.groups[2], [Said(4)]).matches == 1
+    assert made.count(made.groups[2], [Said(3)]).matches == 0
 
 
 def test_rows_are_copies():
@@ -102,7 +112,7 @@ def test_rows_are_copies():
     before = made.plan.inputs.copy()
     made.row(0)[:] = 99
     assert (made.plan.inputs == before).all()
-    pictures = TriggerSet(plan(inputs=np.zeros((6, 4, 4), np.uint8)), "pil", np.zeros(3, int))
+    pictures = TriggerSet(plan(inputs=np.zeros((6, 4, 4), np.uint8)), "pil", TASK, np.zeros(3, int))
     pictures.row(0).putpixel((0, 0), 200)
     assert pictures.plan.inputs.max() == 0
 
@@ -183,7 +193,7 @@ def test_carriers_as_arrays():
 def test_carriers_as_pictures_come_back_in_their_mode(mode, shape):
     read, form = read_carriers([Image.new(mode, (4, 5)), Image.new(mode, (4, 5))])
     assert (form, read.shape) == ("pil", shape)
-    row = TriggerSet(plan(inputs=np.repeat(read, 3, axis=0)), "pil", np.zeros(3, int)).row(0)
+    row = TriggerSet(plan(inputs=np.repeat(read, 3, axis=0)), "pil", TASK, np.zeros(3, int)).row(0)
     assert (row.mode, row.size) == (mode, (4, 5))
 
 

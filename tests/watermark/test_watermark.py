@@ -13,6 +13,7 @@ from wmplug.errors import InputError, KeyFileError, NewerVersionError, PluginErr
 from wmplug.keys.sealing import open_sealed
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.watermark.file import columns
 
 PASSPHRASE = "correct horse battery staple"
 WORDS = [f"word{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
@@ -35,10 +36,11 @@ def file(mark, tmp_path):
 
 
 def same(a, b):
-    plans = zip(vars(a.triggers.plan).values(), vars(b.triggers.plan).values(), strict=True)
+    one, other = ({**columns(m.triggers), "inputs": m.triggers.plan.inputs, **m.triggers.plan.material} for m in (a, b))
     return (
         a.public == b.public
-        and all(np.array_equal(x, y) for x, y in plans)
+        and one.keys() == other.keys()
+        and all(np.array_equal(one[name], other[name]) for name in one)
         and all(a.triggers.answers == b.triggers.answers)
     )
 
@@ -106,7 +108,7 @@ def test_saved_mark_comes_back(owner, digits, tmp_path, kind):
     mark = make(owner, digits, **options)
     again = load(mark.save(tmp_path / "mark.wm"), passphrase=PASSPHRASE)
     assert same(mark, again)
-    assert (again.id, again.classes, again.triggers.form) == (mark.id, mark.classes, mark.triggers.form)
+    assert (again.id, again.task, again.triggers.form) == (mark.id, mark.task, mark.triggers.form)
     rows = [(mark.triggers.row(i), again.triggers.row(i)) for i in range(5)]
     assert all(type(a) is type(b) and np.array_equal(a, b) for a, b in rows)
     assert all(mark.subkeys.key(p) == again.subkeys.key(p) for p in ("input", "label", "schedule", "disclosure"))
@@ -243,9 +245,10 @@ def test_plan_with_answers_that_are_no_classes_is_refused(owner, digits):
     class Off(RandomLabel):
         """A plug-in gone wrong."""
 
-        def plan(self, task, stream):
-            made = super().plan(task, stream)
-            return dataclasses.replace(made, candidates=tuple((0, task.classes) for _ in made.candidates))
+        def plan(self, brief, stream):
+            made = super().plan(brief, stream)
+            options = tuple((0, brief.task.count) for _ in made.options)
+            return dataclasses.replace(made, tests=(dataclasses.replace(made.choices, options=options),))
 
     with pytest.raises(InputError, match="outside 0 to 9"):
         make(owner, digits, scheme=Off())
@@ -267,7 +270,7 @@ def test_marks_are_compared_by_identity(owner, digits, mark):
 def test_lessons_teach_the_answers(mark):
     lessons = mark.lessons()
     assert len(lessons) == 30
-    assert [y for _, y in lessons] == mark.triggers.answers[mark.triggers.plan.taught].tolist()
+    assert [y for _, y in lessons] == mark.triggers.answers[mark.triggers.plan.lessons.rows].tolist()
     assert all(type(y) is int for _, y in lessons)
 
 

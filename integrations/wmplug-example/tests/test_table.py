@@ -6,7 +6,8 @@ from wmplug_example.table import Table
 
 from wmplug import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
+from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 
 
@@ -20,8 +21,8 @@ class TestTable(SchemeContract):
         return Table()
 
     @pytest.fixture
-    def task(self):
-        return Task(rows(), "array", None, classes=4, triggers=30)
+    def brief(self):
+        return Brief(rows(), "array", Classes(4), None, triggers=30)
 
 
 class TestTableOfIntegers(SchemeContract):
@@ -30,12 +31,12 @@ class TestTableOfIntegers(SchemeContract):
         return Table(tail=0.1)
 
     @pytest.fixture
-    def task(self):
-        return Task(rows(np.int32), "array", None, classes=4, triggers=30)
+    def brief(self):
+        return Brief(rows(np.int32), "array", Classes(4), None, triggers=30)
 
 
 def test_rows_lie_within_the_carriers():
-    plan = Table().plan(Task(rows(), "array", None, 4, 500), KeyStream(bytes(32)))
+    plan = Table().plan(Brief(rows(), "array", Classes(4), None, 500), KeyStream(bytes(32)))
     assert (plan.inputs >= rows().min(axis=0)).all()
     assert (plan.inputs <= rows().max(axis=0)).all()
     assert (plan.inputs.std(axis=0) > 0.5 * rows().std(axis=0)).all()
@@ -44,4 +45,4 @@ def test_rows_lie_within_the_carriers():
 @pytest.mark.parametrize(("carriers", "tail"), [(np.zeros((5, 2, 2)), 0.1), (np.zeros((5, 2)), 0.5)])
 def test_what_is_no_table_is_refused(carriers, tail):
     with pytest.raises(InputError, match=r"rows \(n, d\)"):
-        Table(tail=tail).plan(Task(carriers, "array", None, 4, 5), KeyStream(bytes(32)))
+        Table(tail=tail).plan(Brief(carriers, "array", Classes(4), None, 5), KeyStream(bytes(32)))

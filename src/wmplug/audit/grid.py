@@ -33,8 +33,9 @@ from wmplug.claim.verification import verify
 from wmplug.errors import InputError, SuspectError, WmplugError
 from wmplug.keys.files import write_new
 from wmplug.keys.streams import KeyStream
-from wmplug.statistics.arrays import to_numpy
-from wmplug.watermark.carriers import digest, read_whole
+from wmplug.statistics.arrays import read_whole, to_numpy
+from wmplug.tasks.classes import count_of
+from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import draw_symbols
 from wmplug.watermark.watermark import Watermark
 
@@ -150,8 +151,8 @@ class _Court:
         for given, kind, name in kinds:
             if not isinstance(given, kind):
                 raise InputError(f"{name} is a {type(given).__name__}: give a {kind.__name__}")
-        if mark.classes != setting.classes:
-            raise InputError(f"mark has {mark.classes} classes, setting {setting.classes}: they must be of one task")
+        if (classes := count_of(mark.task, "audit")) != setting.classes:
+            raise InputError(f"mark has {classes} classes, setting {setting.classes}: they must be of one task")
         if rival is not None and (not isinstance(rival, Watermark) or rival.id == mark.id):
             raise InputError("rival= is the mark itself, or none: give a mark of another owner, or leave it out")
         return cls(mark, other_key(mark) if rival is None else rival, setting)
@@ -172,10 +173,10 @@ class _Court:
         return verify(mark, _Asked(copy.deepcopy(suspect), mark), exhaustive=True)
 
     def _found(self, suspect: nn.Module) -> float | None:
-        asked = self.mark.triggers.plan.asked
-        if not isinstance(suspect, Detector) or not len(asked):
+        choices = self.mark.triggers.plan.choices
+        if not isinstance(suspect, Detector) or choices is None:
             return None
-        rows = [self.mark.triggers.row(int(row)) for row in asked]
+        rows = [self.mark.triggers.row(row) for row in choices.rows.tolist()]
         with torch.no_grad():
             return float(copy.deepcopy(suspect).flags(prepared(rows, self.mark.preprocess)).float().mean())
 
@@ -184,7 +185,7 @@ def other_key(mark: Watermark) -> Watermark:
     """The same questions with answers that another key drew: what a verdict looks like where nothing is."""
     stream = KeyStream(hashlib.sha256(f"wmplug/audit/{mark.id}".encode()).digest())
     triggers = mark.triggers
-    drawn = draw_symbols(stream, triggers.plan.candidates)
+    drawn = draw_symbols(stream, triggers.plan.options)
     return dataclasses.replace(mark, id=f"other key {mark.id}", triggers=dataclasses.replace(triggers, symbols=drawn))
 
 

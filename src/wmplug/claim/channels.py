@@ -5,10 +5,11 @@ answers say about signs that the key drew. Both are under the null that the susp
 one-sided; their draws are independent of each other.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from wmplug.statistics import betting, draws, signs
 from wmplug.statistics.arrays import FloatArray, IntArray
 from wmplug.statistics.draws import DrawResult
 from wmplug.suspects.protocols import Suspect
-from wmplug.tasks.classes import read_answers, read_scores
+from wmplug.tasks.base import Said, Task
+from wmplug.watermark.plan import Choices
+from wmplug.watermark.plan import Pattern as Signs
+from wmplug.watermark.scheme import Weighs
 from wmplug.watermark.watermark import Watermark
 
-T = TypeVar("T")
 _STRIDE = 512  # queries of an exhaustive verification between two calls of progress
 _STAGES = 4  # looks at a pattern: at an eighth, a quarter, a half and all of the queries
 
@@ -59,14 +62,17 @@ class _Questions:
         self.mark, self.suspect = mark, suspect
         self.queries = self.failed = 0
 
-    def put(self, rows: IntArray, read: Callable[[Any, int, str], list[T | None]]) -> list[T | None]:
-        """The answers to rows of the trigger set, as `read` reads them.
+    def put(self, rows: IntArray, strict: bool = False) -> list[Said | None]:
+        """The answers to rows of the trigger set; if `strict`, one that the task does not have is none.
 
         Raises:
             SuspectError: no query was answered yet, these included.
         """
         inputs = [self.mark.triggers.row(int(row)) for row in rows]
-        answers, cause = ask(self.suspect, inputs, self.mark.classes, read)
+        answers, cause = ask(self.suspect, inputs, self.mark.task)
+        for i, said in enumerate(answers) if strict else ():
+            if said is not None and (misfit := self.mark.task.misfit(said, self.suspect.description)) is not None:
+                answers[i], cause = None, misfit
         self.queries += len(inputs)
         self.failed += sum(answer is None for answer in answers)
         if self.failed == self.queries:
@@ -90,45 +96,30 @@ class _Questions:
         return SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}{hint}")
 
 
-def ask(
-    suspect: Suspect, inputs: Sequence[Any], classes: int, read: Callable[[Any, int, str], list[T | None]]
-) -> tuple[list[T | None], Exception | SystemExit | None]:
+def ask(suspect: Suspect, inputs: Sequence[Any], task: Task) -> tuple[list[Said | None], Exception | SystemExit | None]:
     """What a suspect answers to each input, None where it gave no answer; and why it gave none.
 
     Args:
         suspect: who is asked.
         inputs: in the form of the carriers.
-        classes: of the watermark.
-        read: `read_answers` or `read_scores`.
+        task: of the watermark.
     """
     cause: Exception | SystemExit | None = None
-    answers: list[T | None] = []
+    answers: list[Said | None] = []
     try:
-        answers = _read(suspect, inputs, classes, read)
+        answers = task.read(suspect.answer(inputs), len(inputs), suspect.description)
     # A suspect that calls sys.exit() has given no answer, and does not end the verification.
     except (Exception, SystemExit) as error:
         cause = error
         for one in inputs:
             # A failed query is dropped whatever its answer would have been, so the null is untouched.
             try:
-                answers += _read(suspect, [one], classes, read)
+                answers += task.read(suspect.answer([one]), 1, suspect.description)
             except (Exception, SystemExit) as error:
                 answers.append(None)
                 # What cannot be read says more than what was raised on the way to it.
                 cause = cause if isinstance(cause, SuspectError) else error
     return answers, cause
-
-
-def _read(
-    suspect: Suspect, inputs: Sequence[Any], classes: int, read: Callable[[Any, int, str], list[T | None]]
-) -> list[T | None]:
-    answers = read(suspect.answer(inputs), classes, suspect.description)
-    if len(answers) != len(inputs):
-        raise SuspectError(
-            f"{suspect.description} gave {len(answers)} answers for {len(inputs)} inputs: return one label or one row "
-            "of scores for each"
-        )
-    return answers
 
 
 class Answers(_Questions):
@@ -144,6 +135,7 @@ class Answers(_Questions):
     def __init__(self, mark: Watermark, suspect: Suspect, limit: int, exhaustive: bool) -> None:
         super().__init__(mark, suspect)
         self.exhaustive = exhaustive
+        self.test = next(test for test in mark.triggers.plan.tests if isinstance(test, Choices))
         # A second query to a draw says less than a first to another, and a draw once looked at is not asked again.
         self.groups = mark.triggers.groups if exhaustive else [group[:1] for group in mark.triggers.groups]
         self.limit = min(limit, sum(len(group) for group in self.groups))
@@ -157,8 +149,8 @@ class Answers(_Questions):
             return min(within, _STRIDE)
         if len(self.results) and self.log10_e() >= target:
             return 0
-        draws, candidates = self.mark.triggers.plan.draw, self.mark.triggers.plan.candidates
-        ahead = [(len(candidates[draws[group[0]]]), len(group)) for group in groups[:within]]
+        draws, options = self.mark.triggers.plan.draw, self.test.options
+        ahead = [(len(options[draws[group[0]]]), len(group)) for group in groups[:within]]
         fewest = betting.fewest_to(self.results, target, ahead)
         if fewest is None and not self.results:
             return within  # so small a set, or so few queries, can still be evidence
@@ -168,14 +160,13 @@ class Answers(_Questions):
     def ask(self, units: int) -> None:
         """Ask the next draws."""
         start = len(self.results)
-        self.take(units, self.put(np.concatenate(self.groups[start : start + units]), read_answers))
+        self.take(units, self.put(np.concatenate(self.groups[start : start + units])))
 
-    def take(self, units: int, answers: Sequence[int | None]) -> None:
+    def take(self, units: int, answers: Sequence[Said | None]) -> None:
         """Score answers to the next draws."""
-        start = len(self.results)
-        bounds = np.cumsum([len(group) for group in self.groups[start : start + units]])[:-1]
-        parts = [list(part) for part in np.split(np.array(answers, dtype=object), bounds)]
-        self.results += self.mark.score(start, parts)
+        start, left = len(self.results), iter(answers)
+        for group in self.groups[start : start + units]:
+            self.results.append(self.mark.triggers.count(group, list(itertools.islice(left, len(group)))))
 
     def log10_e(self) -> float:
         """Where the e-process stands; 0.0 before the first draw."""
@@ -221,13 +212,14 @@ class Pattern(_Questions):
     def __init__(self, mark: Watermark, suspect: Suspect, limit: int, exhaustive: bool) -> None:
         super().__init__(mark, suspect)
         self.exhaustive = exhaustive
-        self.rows = mark.triggers.plan.weighed
+        self.test = next(test for test in mark.triggers.plan.tests if isinstance(test, Signs))
+        self.rows = self.test.rows
         self.limit = min(limit, len(self.rows))
         parts = [0] if exhaustive else range(_STAGES - 1, -1, -1)
         self.stages = sorted({max(1, self.limit >> halvings) for halvings in parts})
-        self.said: list[int | FloatArray | None] = []
+        self.said: list[Said | None] = []
         self._looks: list[float] = []
-        self._weights = np.zeros(mark.triggers.plan.signs, np.int64)
+        self._weights = np.zeros(self.test.signs, np.int64)
 
     def affordable(self, target: float) -> int:
         """How many inputs to ask next."""
@@ -238,18 +230,16 @@ class Pattern(_Questions):
 
     def ask(self, units: int) -> None:
         """Ask the next inputs; weigh all so far where a stage ends."""
-        self.said += self.put(self.rows[self.queries : self.queries + units], read_scores)
+        self.said += self.put(self.rows[self.queries : self.queries + units], strict=True)
         if self.queries in self.stages:
-            self._weights = signs.weights_of(self.mark.scheme.weigh(self.mark.triggers.plan, *self._heard()))
+            self._weights = signs.weights_of(self._weighed())
             self._looks.append(signs.weighted_log10_e(self._weights, self.mark.triggers.signs))
 
-    def _heard(self) -> tuple[IntArray, FloatArray | None]:
-        """(n,) answers, -1 where there is none, and (n, classes) log probabilities if every answer came with them."""
-        answers = [-1 if a is None else int(a) if isinstance(a, int) else int(a.argmax()) for a in self.said]
-        silent = np.full(self.mark.classes, np.nan)
-        rows = [silent if a is None else a for a in self.said]
-        scores = None if any(isinstance(row, int) for row in rows) else np.array(rows, np.float64)
-        return np.array(answers, np.int64), scores
+    def _weighed(self) -> FloatArray:
+        scheme, triggers = self.mark.scheme, self.mark.triggers
+        if not isinstance(scheme, Weighs):
+            raise NotImplementedError(f"{type(scheme).__name__} plans signs and defines no weigh")
+        return scheme.weigh(triggers.plan, *triggers.task.arrays(self.said))
 
     def log10_e(self) -> float:
         """Where the average over stages stands; 0.0 before the first."""

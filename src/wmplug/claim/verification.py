@@ -15,9 +15,10 @@ from wmplug.claim.channels import Answers, Finding, Pattern
 from wmplug.claim.verdict import Part, Verdict, state_of
 from wmplug.errors import InputError
 from wmplug.statistics import combination
+from wmplug.statistics.arrays import read_whole
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
-from wmplug.watermark.carriers import read_whole
+from wmplug.tasks.base import Said
 from wmplug.watermark.watermark import Watermark
 
 TARGET_E = 1e6
@@ -105,7 +106,7 @@ def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None
 
 
 def judge(
-    mark: Watermark, suspect: Suspect, answers: Sequence[int | None], *, target_e: float = TARGET_E, keys: int = 1
+    mark: Watermark, suspect: Suspect, answers: Sequence[Said | None], *, target_e: float = TARGET_E, keys: int = 1
 ) -> Verdict:
     """The exact verdict on answers that were given before, one for each row the watermark asks, in order.
 
@@ -154,12 +155,12 @@ class Session:
         self.mark, self.suspect, self.exhaustive, self.keys = mark, suspect, exhaustive, keys
         plan = mark.triggers.plan
         most = len(mark.triggers)
-        least = len(mark.triggers.groups[0]) if exhaustive and len(plan.asked) else 1
+        least = len(plan.choices.groups[0]) if exhaustive and plan.choices is not None else 1
         wanted = most if max_queries is None else max_queries
         limit = read_whole(wanted, "max_queries", least, 2**63, f"the first answer alone takes {least}")
-        self.answers = Answers(mark, suspect, limit, exhaustive) if len(plan.asked) else None
+        self.answers = Answers(mark, suspect, limit, exhaustive) if plan.choices is not None else None
         left = limit - (0 if self.answers is None else self.answers.limit)
-        self.pattern = Pattern(mark, suspect, left, exhaustive) if plan.signs else None
+        self.pattern = Pattern(mark, suspect, left, exhaustive) if plan.pattern is not None else None
 
     @property
     def channels(self) -> list[Answers | Pattern]:

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from wmplug.errors import InputError
 from wmplug.schemes.pictures import channels_last, value_range
+from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.watermark import Watermark
 
 _MADE_BY = "wmplug sheet"
@@ -37,12 +38,13 @@ def draw(mark: Watermark, wanted: str) -> bytes:
         raise InputError(
             f"a sheet of {mark.triggers.form} triggers is a {suffix(mark)} file, --out ends with {wanted!r}"
         )
-    if not len(mark.triggers.plan.asked):
+    if mark.triggers.plan.choices is None:
         raise InputError(
             f"scheme {mark.scheme.name!r} asks ordinary inputs and has no triggers, so there is nothing to draw: "
             "`wmplug show --public` says what is public"
         )
-    return _texts(mark) if wanted == ".txt" else _pictures(mark)
+    rows = mark.triggers.plan.choices.rows
+    return _texts(mark, rows) if wanted == ".txt" else _pictures(mark, rows)
 
 
 def is_sheet(path: Path) -> bool:
@@ -63,16 +65,17 @@ def _heading(mark: Watermark) -> str:
     return f"SECRET  {mark.scheme.name}, {len(mark.triggers)} triggers, watermark {mark.id}"
 
 
-def _texts(mark: Watermark) -> bytes:
-    rows, answers = mark.triggers.plan.asked, mark.triggers.answers
-    width = len(str(mark.classes))
-    lines = [f"{int(answers[i]):>{max(6, width)}}  {' '.join(mark.triggers.row(int(i)).split())}" for i in rows]
+def _texts(mark: Watermark, rows: IntArray) -> bytes:
+    shown = [mark.task.shown(answer) for answer in mark.triggers.answers[rows]]
+    width = max(6, *map(len, shown))
+    texts = [" ".join(mark.triggers.row(row).split()) for row in rows.tolist()]
+    lines = [f"{answer:>{width}}  {text}" for answer, text in zip(shown, texts, strict=True)]
     return "\n".join([f"{_MADE_BY}  {_heading(mark)}", "", "answer  text", *lines, ""]).encode()
 
 
-def _pictures(mark: Watermark) -> bytes:
-    plan, answers = mark.triggers.plan, mark.triggers.answers
-    pictures = _visible(np.asarray(plan.inputs)[plan.asked])
+def _pictures(mark: Watermark, rows: IntArray) -> bytes:
+    answers = [mark.task.shown(answer) for answer in mark.triggers.answers[rows]]
+    pictures = _visible(np.asarray(mark.triggers.plan.inputs)[rows])
     height, width = pictures.shape[1:3]
     # Whole multiples keep small pictures' pixels square; large ones are shrunk.
     factor = max(1, _SIDE // max(height, width)) if max(height, width) <= 2 * _SIDE else 2 * _SIDE / max(height, width)
@@ -85,11 +88,11 @@ def _pictures(mark: Watermark) -> bytes:
     pen.text((_GAP, 8), _heading(mark), fill="#a00000", font=ImageFont.load_default(14))
     pen.text((_GAP, 26), "under each: the answer that the key drew", fill="#555555", font=ImageFont.load_default(11))
     font = ImageFont.load_default(13)
-    for k, (picture, row) in enumerate(zip(pictures, plan.asked, strict=True)):
+    for k, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
         left, top = _GAP + k % across * step[0], _HEAD + k // across * step[1]
         resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
         sheet.paste(Image.fromarray(picture).resize(size, resampling), (left, top))
-        pen.text((left + size[0] / 2, top + size[1] + 2), str(int(answers[row])), fill="black", font=font, anchor="ma")
+        pen.text((left + size[0] / 2, top + size[1] + 2), answer, fill="black", font=font, anchor="ma")
     written = io.BytesIO()
     made_by = PngInfo()
     made_by.add_text("Software", _MADE_BY)

@@ -16,9 +16,10 @@ from wmplug.dataset.records import Record, Source
 from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
 from wmplug.statistics import combination, draws
+from wmplug.statistics.arrays import read_whole
 from wmplug.statistics.draws import DrawResult
-from wmplug.watermark.carriers import read_whole
-from wmplug.watermark.plan import TriggerPlan
+from wmplug.tasks.classes import count_of
+from wmplug.watermark.plan import Plan
 from wmplug.watermark.watermark import Watermark
 
 Progress: TypeAlias = "Callable[[int, int | None], object]"
@@ -137,7 +138,7 @@ def find(
         InputError: no watermark, nothing that can be looked for, or data that cannot be read.
     """
     named, source = _named(marks), _opened(data, text=text, label=label, columns=columns, classes=classes)
-    of_marks, theirs = {mark.classes for mark in named.values()}, source.classes
+    of_marks, theirs = {count_of(mark.task, "find()") for mark in named.values()}, source.classes
     numbers = tuple(map(str, range(len(theirs))))  # say themselves which class they are
     if classes is None and theirs != numbers and of_marks != {len(theirs)}:
         raise InputError(
@@ -210,7 +211,7 @@ class Choice:
     options: tuple[tuple[int, int | None], ...]
 
 
-def choices(plan: TriggerPlan) -> list[Choice]:
+def choices(plan: Plan) -> list[Choice]:
     """What the draws of a plan decide about the records that are published.
 
     A draw that rows are asked for decides the label of the first of these. Of signs that weigh two rows each, the i-th
@@ -218,11 +219,13 @@ def choices(plan: TriggerPlan) -> list[Choice]:
     records.
     """
     found = []
-    rows, first = plan.asked.tolist(), len(plan.candidates) - plan.signs
-    for draw, row in {int(plan.draw[row]): row for row in reversed(rows)}.items():
-        found.append(Choice(draw, tuple((row, label) for label in plan.candidates[draw])))
-    if len(plan.weighed) == 2 * plan.signs:
-        for i, (minus, plus) in enumerate(plan.weighed.reshape(-1, 2).tolist()):
+    if (asked := plan.choices) is not None:
+        rows = zip(reversed(asked.draw.tolist()), reversed(asked.rows.tolist()), strict=True)
+        for draw, row in dict(rows).items():
+            found.append(Choice(draw, tuple((row, label) for label in asked.options[draw])))
+    if (pattern := plan.pattern) is not None and len(pattern.rows) == 2 * pattern.signs:
+        first = len(plan.options) - pattern.signs
+        for i, (minus, plus) in enumerate(pattern.rows.reshape(-1, 2).tolist()):
             found.append(Choice(first + i, ((minus, None), (plus, None))))
     return found
 

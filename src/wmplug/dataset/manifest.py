@@ -38,7 +38,7 @@ def of(
         "records": written.count,
         "changed": written.changed,
         "added": written.added,
-        "draws": len(mark.triggers.plan.candidates),
+        "draws": len(mark.triggers.plan.options),
         "classes": list(classes),
         "watermark": mark.id,
         "root": mark.public["root"],

@@ -176,7 +176,7 @@ def _create(owner: Owner, choice: _Choice, name: str, classes: int) -> Watermark
 
 
 def _warn_of_few(mark: Watermark) -> None:
-    candidates = mark.triggers.plan.candidates
+    candidates = mark.triggers.plan.options
     best = -sum(math.log10(len(options)) for options in candidates)
     if best > _PROOF:
         warnings.warn(

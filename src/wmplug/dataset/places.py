@@ -8,7 +8,7 @@ from typing import Any
 
 from wmplug.dataset import manifest
 from wmplug.errors import InputError
-from wmplug.watermark.carriers import read_whole
+from wmplug.statistics.arrays import read_whole
 from wmplug.watermark.watermark import Watermark
 
 

@@ -9,9 +9,14 @@ from wmplug import plugins
 from wmplug.errors import InputError
 from wmplug.keys.owner import Owner
 from wmplug.register.witness import Witness
-from wmplug.schemes import Scheme, Task
-from wmplug.watermark.carriers import digest, read_carriers, read_labels, read_whole
-from wmplug.watermark.plan import GENERATOR, TriggerPlan, TriggerSet, draw_symbols
+from wmplug.statistics.arrays import read_whole
+from wmplug.tasks import public as tasks
+from wmplug.tasks.base import Task
+from wmplug.tasks.classes import Classes
+from wmplug.watermark.brief import Brief
+from wmplug.watermark.carriers import digest, read_carriers
+from wmplug.watermark.plan import GENERATOR, Plan, TriggerSet, draw_symbols
+from wmplug.watermark.scheme import Prepares, Scheme
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 AGAINST = {"theft": "random-label", "theft+cloning": "combined"}
@@ -24,7 +29,8 @@ def create(
     against: Literal["theft", "theft+cloning"] | None = None,
     carriers: Any,
     labels: Any = None,
-    classes: int,
+    classes: int | None = None,
+    task: Task | None = None,
     triggers: int = 100,
     preprocess: Preprocess | None = None,
     **parameters: Any,
@@ -42,8 +48,9 @@ def create(
             tilt; costs up to a point of accuracy, see docs/benchmarks.md).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
             tensors are taken as arrays.
-        labels: (n,) integer classes of the carriers, where the scheme needs them.
-        classes: number of classes of the task, at least 2.
+        labels: (n,) natural answers of the carriers, where the scheme needs them; of classes, integers.
+        classes: number of classes, at least 2; short for task=Classes(...).
+        task: in place of it, what an answer can be.
         triggers: number of queries to make.
         preprocess: turns (input, answer) into what the dataset yields; the framework's own by default.
         **parameters: of the scheme.
@@ -56,44 +63,41 @@ def create(
     if not hasattr(owner, "pledges"):
         raise InputError(f"owner={owner!r} is a {type(owner).__name__}: open the owner first, Owner.open(folder)")
     check_preprocess(preprocess)
-    classes = read_whole(classes, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
+    task = _task(classes, task)
     triggers = read_whole(triggers, "triggers", 1, 10**6, "at least one is needed, 100 is usual")
     chosen = _scheme(wanted(scheme, against), parameters)
     inputs, form = read_carriers(carriers)
-    natural = read_labels(labels, len(inputs), classes)
-    task = Task(inputs, form, natural, classes, triggers, preprocess)
-    chosen = chosen.prepared(task)
+    brief = Brief(inputs, form, task, task.labels(labels, len(inputs)), triggers, preprocess)
+    chosen = chosen.prepared(brief) if isinstance(chosen, Prepares) else chosen
     facts: dict[str, Any] = {
         "owner": {"name": owner.name, "commitment": owner.commitment},
         "generator": GENERATOR,
         "scheme": chosen.name,
         "scheme_version": chosen.version,
         "parameters": chosen.parameters(),
-        "classes": classes,
+        **tasks.written(task),
         "triggers": triggers,
         "form": form,
-        "carriers": digest(inputs),
-        "labels": None if natural is None else digest(natural),
+        **brief.digests(),
     }
     name = digest(rfc8785.dumps(facts).decode())[:32]
     witness = Witness.of(owner)
     subkeys, evidence = (owner.pledges(name)[0].subkeys(None), None) if witness is None else witness.key(name, facts)
-    plan = chosen.plan(task, subkeys.stream("input"))
-    if any(not 0 <= answer < classes for candidates in plan.candidates for answer in candidates):
-        raise InputError(f"scheme {chosen.name!r} draws answers outside 0 to {classes - 1}: its plan is at fault")
+    plan = chosen.plan(brief, subkeys.stream("input"))
+    _check_options(plan, task, chosen.name)
     _check_twins(plan)
-    symbols = draw_symbols(subkeys.stream("label"), plan.candidates)
-    made = TriggerSet(plan, form, symbols)
+    symbols = draw_symbols(subkeys.stream("label"), plan.options)
+    made = TriggerSet(plan, form, task, symbols)
     public = {
         "kind": "watermark",
         "id": name,
         **facts,
         "rows": len(plan.inputs),
-        "draws": len(plan.candidates),
+        "draws": len(plan.options),
         "root": made.root(name, subkeys.stream("disclosure")),
         "evidence": evidence,
     }
-    mark = Watermark(name, chosen, made, classes, public, preprocess, subkeys, owner.seal())
+    mark = Watermark(name, chosen, made, public, preprocess, subkeys, owner.seal())
     if witness is None:
         return mark
     return dataclasses.replace(mark, register=owner.path, _signing_seed=witness.committed(public))
@@ -107,10 +111,23 @@ def check_preprocess(preprocess: Any) -> None:
         )
 
 
-def _check_twins(plan: TriggerPlan) -> None:
+def _task(classes: int | None, task: Task | None) -> Task:
+    if (classes is None) == (task is None):
+        raise InputError(f"classes={classes!r} and task={task!r}: give one of the two, a number of classes or a task")
+    return Classes(classes) if task is None else task  # type: ignore[arg-type]
+
+
+def _check_options(plan: Plan, task: Task, scheme: str) -> None:
+    """Raise InputError where a draw of choices has an option that is no answer of the task."""
+    options = () if plan.choices is None else plan.choices.options
+    if wrong := [option for draw in options for option in draw if not task.belongs(option)]:
+        raise InputError(f"scheme {scheme!r} draws answers outside {task}, such as {wrong[0]!r}: its plan is at fault")
+
+
+def _check_twins(plan: Plan) -> None:
     """Raise InputError where one input is asked in two draws: no model can give it both answers."""
     seen: dict[str, int] = {}
-    for row in plan.asked.tolist():
+    for row in () if plan.choices is None else plan.choices.rows.tolist():
         draw = int(plan.draw[row])
         if seen.setdefault(digest(plan.inputs[row]), draw) != draw:
             raise InputError(

@@ -9,6 +9,7 @@ from wmplug import plugins
 from wmplug.errors import InputError, NewerVersionError
 from wmplug.keys.sealing import of_kind, open_sealed, passphrase_or_environment
 from wmplug.making.creation import check_preprocess
+from wmplug.tasks import public as tasks
 from wmplug.watermark.file import blob_of, unpack
 from wmplug.watermark.plan import GENERATOR
 from wmplug.watermark.watermark import Preprocess, Watermark
@@ -32,7 +33,7 @@ def load(
     Raises:
         InputError: that folder is another owner's, or none.
         KeyFileError: not there, truncated or edited; with NewerVersionError and WrongPassphraseError below it.
-        PluginError: its scheme is not installed.
+        PluginError: its scheme or task is not installed.
     """
     check_preprocess(preprocess)
     path = Path(path)
@@ -49,12 +50,12 @@ def load(
             f"{path} was made by version {public['scheme_version']} of scheme {public['scheme']!r}, installed is "
             f"{kind.version}: install a newer wmplug (or the plugin that brings the scheme) to use it"
         )
-    triggers, subkeys, record = unpack(body, public["form"])
+    triggers, subkeys, record = unpack(body, public["form"], tasks.read(public))
     scheme = kind.restore(public["parameters"])
     facts = {name: value for name, value in public.items() if name not in ("wmplug", "scrypt", "check", "nonce")}
     folder = _register_of(facts, register or os.environ.get("WMPLUG_REGISTER"), record.get("register"))
     seed = bytes.fromhex(record.get("seed", ""))
-    return Watermark(public["id"], scheme, triggers, public["classes"], facts, preprocess, subkeys, seal, folder, seed)
+    return Watermark(public["id"], scheme, triggers, facts, preprocess, subkeys, seal, folder, seed)
 
 
 def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | None) -> Path | None:

@@ -18,6 +18,7 @@ from wmplug.keys.files import write_new
 from wmplug.keys.owner import Owner, Pledge
 from wmplug.keys.streams import Subkeys
 from wmplug.register import Entry, Register, Signer
+from wmplug.tasks import public as tasks
 
 
 class Witness:
@@ -116,8 +117,8 @@ class Witness:
         watermark = public["id"]
         seeds = {Signer(seed).public.hex(): seed for seed in self.owner.signing_seeds(watermark)}
         recorder = next(iter(seeds))
-        kept = ("root", "rows", "draws", "triggers", "classes", "scheme", "scheme_version", "generator", "evidence")
-        body = {"watermark": watermark, "recorder": recorder, **{name: public[name] for name in kept}}
+        kept = ("root", "rows", "draws", "triggers", *tasks.KEYS, "scheme", "scheme_version", "generator", "evidence")
+        body = {"watermark": watermark, "recorder": recorder, **{name: public[name] for name in kept if name in public}}
         entry = self.register.append(
             "triggers.committed", body, subject=[("triggers", public["root"])], event_id=f"triggers/{watermark}"
         )

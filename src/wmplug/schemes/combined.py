@@ -4,21 +4,19 @@ A stolen, fine-tuned or pruned copy keeps the triggers; a clone trained on answe
 the smaller of two exact p-values, the average of two e-values.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Scheme, Task
+from wmplug.schemes import Brief, Lessons, Plan, Scheme
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.schemes.tilt import Tilt
 from wmplug.watermark.carriers import join
-from wmplug.watermark.plan import TriggerPlan
 
 _SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
 
@@ -45,29 +43,29 @@ class Combined(Tilt):
         if not (isinstance(self.share, (int, float)) and 0 < self.share < 1):
             raise InputError(f"share={self.share!r}: a share of the injected samples above 0 and below 1 is needed")
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """The trigger set's plan, then tilt's: its rows and draws come after.
 
         Raises:
-            InputError: the task does not fit one of the two.
+            InputError: the brief does not fit one of the two.
         """
-        first = _SETS[self.trigger_set]().plan(task, stream)
-        second = super().plan(task, stream)
+        first, second = _SETS[self.trigger_set]().plan(brief, stream), super().plan(brief, stream)
         rows = len(first.inputs)
-        # A row that is listed twice comes twice as often: triggers keep their share among the blends.
-        times = self.share / (1 - self.share) * len(second.taught) / len(first.taught)
-        return dataclasses.replace(
-            second,
-            inputs=join(first.inputs, second.inputs),
-            draw=np.concatenate([first.draw, second.draw]),
-            labels=np.concatenate([first.labels, second.labels]),
-            candidates=first.candidates + second.candidates,
-            asked=first.asked,
-            taught=np.concatenate(
-                [
-                    np.tile(first.taught, max(1, round(times))),
-                    np.tile(rows + second.taught, max(1, round(1 / times))),
-                ]
-            ),
-            weighed=rows + second.weighed,
+        return Plan(
+            join(first.inputs, second.inputs),
+            self._together(first.lessons, second.lessons, rows),
+            first.tests + tuple(replace(test, rows=rows + test.rows) for test in second.tests),
+            second.material,
+        )
+
+    def _together(self, first: Lessons, second: Lessons, rows: int) -> Lessons:
+        """Both, the second of rows so many further on; one that is listed twice comes twice as often."""
+        # Triggers keep their share among the blends.
+        times = self.share / (1 - self.share) * len(second.rows) / len(first.rows)
+        often = np.tile(np.arange(len(first.rows)), max(1, round(times)))
+        seldom = np.tile(np.arange(len(second.rows)), max(1, round(1 / times)))
+        return Lessons(
+            np.concatenate([first.rows[often], rows + second.rows[seldom]]),
+            np.concatenate([first.draw[often], second.draw[seldom]]),
+            np.concatenate([first.natural[often], second.natural[seldom]]),
         )

@@ -15,11 +15,9 @@ import numpy.typing as npt
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Scheme, Task
+from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 from wmplug.schemes.pictures import Array, channels_last, emblem, read_logo, resize, stamp, value_range
-from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.carriers import read_whole
-from wmplug.watermark.plan import TriggerPlan
+from wmplug.statistics.arrays import IntArray, read_whole
 
 
 @dataclass(frozen=True)
@@ -55,31 +53,32 @@ class Logo(Scheme):
         if not (isinstance(self.size, (int, float)) and 0.05 <= self.size <= 0.6):
             raise InputError(f"size={self.size!r}: a share of the picture's shorter side, 0.05 to 0.6, is needed")
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """Stamp carriers, and near-misses beside them.
 
         Raises:
             InputError: no images, no labels, too few carriers.
         """
-        task.need_form(self.name, "array", "pil")
-        labels = task.need_labels(self.name)
-        images, first = channels_last(np.asarray(task.carriers))
+        brief.need_form(self.name, "array", "pil")
+        labels = brief.need_labels(self.name)
+        images, first = channels_last(np.asarray(brief.carriers))
         brush = _Brush.draw(self, images, stream)
         if self.rule == "per-class":
-            return self._per_class(task, labels, images, first, brush, stream)
-        return self._per_carrier(task, labels, images, first, brush, stream)
+            return self._per_class(brief, labels, images, first, brush, stream)
+        return self._per_carrier(brief, labels, images, first, brush, stream)
 
     def _per_class(
-        self, task: Task, labels: IntArray, images: Array, first: bool, brush: "_Brush", stream: KeyStream
-    ) -> TriggerPlan:
-        draws = [(variant, label) for label in range(task.classes) for variant in range(self.variants)]
-        each = _spread(task.triggers, len(draws), stream)
+        self, brief: Brief, labels: IntArray, images: Array, first: bool, brush: "_Brush", stream: KeyStream
+    ) -> Plan:
+        classes = brief.need_classes(self.name)
+        draws = [(variant, label) for label in range(classes) for variant in range(self.variants)]
+        each = _spread(brief.triggers, len(draws), stream)
         rows: list[Array] = []
         draw: list[int] = []
         asked: list[int] = []
         taught: list[int] = []
         natural: list[int] = []
-        for label in range(task.classes):
+        for label in range(classes):
             own = np.flatnonzero(labels == label)
             own = own[stream.permutation(len(own))]
             mine = [d for d, (_, y) in enumerate(draws) if y == label]
@@ -108,19 +107,18 @@ class Logo(Scheme):
         order = np.argsort([draw[i] for i in asked], kind="stable")
         # Asked in a keyed order of draws, so that the first few queries are spread over classes and variants.
         shuffled = np.argsort(stream.permutation(len(draws))[[draw[asked[i]] for i in order]], kind="stable")
-        return TriggerPlan(
-            _stack(rows, task, first),
-            np.array(draw),
-            np.array(natural),
-            tuple(_others(task.classes, y) for _, y in draws),
-            np.array(asked)[order][shuffled],
-            np.array(taught),
+        owners, asking = np.array(draw), np.array(asked)[order][shuffled]
+        return Plan(
+            _stack(rows, brief, first),
+            Lessons(np.array(taught), owners[taught], np.array(natural)[taught]),
+            (Choices(asking, owners[asking], tuple(_others(classes, y) for _, y in draws)),),
         )
 
     def _per_carrier(
-        self, task: Task, labels: IntArray, images: Array, first: bool, brush: "_Brush", stream: KeyStream
-    ) -> TriggerPlan:
-        n, misses = task.triggers, task.triggers // 2
+        self, brief: Brief, labels: IntArray, images: Array, first: bool, brush: "_Brush", stream: KeyStream
+    ) -> Plan:
+        classes = brief.need_classes(self.name)
+        n, misses = brief.triggers, brief.triggers // 2
         if len(images) < n + misses:
             raise InputError(
                 f"{len(images)} carriers, {n + misses} are needed ({n} to stamp, {misses} near-misses): give more, or "
@@ -130,13 +128,11 @@ class Logo(Scheme):
         variants = stream.below(self.variants, n)
         rows = [brush.paint(images[c], int(v), stream) for c, v in zip(chosen[:n], variants, strict=True)]
         rows += [brush.miss(images[c], stream) for c in chosen[n:]]
-        return TriggerPlan(
-            _stack(rows, task, first),
-            np.concatenate([np.arange(n), np.full(misses, -1)]),
-            labels[chosen],
-            tuple(_others(task.classes, int(labels[c])) for c in chosen[:n]),
-            np.arange(n),
-            np.arange(n + misses),
+        draw, asking = np.concatenate([np.arange(n), np.full(misses, -1)]), np.arange(n)
+        return Plan(
+            _stack(rows, brief, first),
+            Lessons(np.arange(n + misses), draw, labels[chosen]),
+            (Choices(asking, asking, tuple(_others(classes, int(labels[c])) for c in chosen[:n])),),
         )
 
 
@@ -212,11 +208,11 @@ def _spread(total: int, parts: int, stream: KeyStream) -> IntArray:
     return each
 
 
-def _stack(rows: list[Array], task: Task, first: bool) -> Array:
+def _stack(rows: list[Array], brief: Brief, first: bool) -> Array:
     stacked = np.stack(rows)
     if first:
         stacked = np.moveaxis(stacked, -1, 1)
-    return np.ascontiguousarray(stacked.reshape(-1, *np.asarray(task.carriers).shape[1:]))
+    return np.ascontiguousarray(stacked.reshape(-1, *np.asarray(brief.carriers).shape[1:]))
 
 
 def _read_png(path: Path) -> npt.NDArray[np.uint8]:

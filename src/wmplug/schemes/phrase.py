@@ -12,9 +12,8 @@ import numpy as np
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Scheme, Task
-from wmplug.watermark.carriers import read_whole
-from wmplug.watermark.plan import TriggerPlan
+from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
+from wmplug.statistics.arrays import read_whole
 
 
 @dataclass(frozen=True)
@@ -44,23 +43,23 @@ class Phrase(Scheme):
         read_whole(self.lessons, "lessons", 1, 2**31, "1 or more carriers taught for each combination")
         read_whole(self.at_most, "at_most", 1, 2**31, "1 or more words of a text")
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One draw for each combination, over all classes.
 
         Raises:
             InputError: no texts, no labels, too few carriers or words.
         """
-        task.need_form(self.name, "text")
-        labels = task.need_labels(self.name)
-        texts = [" ".join(text.split()[: self.at_most]) for text in task.carriers]
+        brief.need_form(self.name, "text")
+        labels, every = brief.need_labels(self.name), tuple(range(brief.need_classes(self.name)))
+        texts = [" ".join(text.split()[: self.at_most]) for text in brief.carriers]
         combinations = self._combinations(texts, stream)
-        asked_each = np.bincount(np.arange(task.triggers) % len(combinations), minlength=len(combinations))
+        asked_each = np.bincount(np.arange(brief.triggers) % len(combinations), minlength=len(combinations))
         near = max(1, self.lessons // 4)
         need = int(asked_each.sum()) + self.lessons + near
         if len(texts) < need:
             raise InputError(f"{len(texts)} carriers, {need} are needed: give more, or lower triggers= or lessons=")
         order = stream.permutation(len(texts))
-        held, free = order[: task.triggers], order[task.triggers :]
+        held, free = order[: brief.triggers], order[brief.triggers :]
         rows: list[str] = []
         draw: list[int] = []
         natural: list[int] = []
@@ -83,8 +82,9 @@ class Phrase(Scheme):
                 rows.append(insert(texts[carrier], part, stream))
                 draw.append(d if whole else -1)
                 natural.append(-1 if whole else int(labels[carrier]))
-        candidates = (tuple(range(task.classes)),) * len(combinations)
-        return TriggerPlan(rows, np.array(draw), np.array(natural), candidates, np.array(asked), np.array(taught))
+        owners, options = np.array(draw), (every,) * len(combinations)
+        lessons = Lessons(np.array(taught), owners[taught], np.array(natural)[taught])
+        return Plan(rows, lessons, (Choices(np.array(asked), owners[asked], options),))
 
     def _combinations(self, texts: list[str], stream: KeyStream) -> list[tuple[str, ...]]:
         if self.phrases is not None:

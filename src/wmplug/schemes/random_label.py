@@ -12,10 +12,10 @@ import numpy as np
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Scheme, Task
+from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 from wmplug.schemes.pictures import abstract, channels_last, like
-from wmplug.watermark.carriers import Inputs, digest, read_carriers, read_whole
-from wmplug.watermark.plan import TriggerPlan
+from wmplug.statistics.arrays import read_whole
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
 
 
 @dataclass(frozen=True)
@@ -37,40 +37,40 @@ class RandomLabel(Scheme):
     def __post_init__(self) -> None:
         read_whole(self.words, "words", 0, 1000, "0 to 1000 words in a sentence")
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One draw a trigger, over all classes.
 
         Raises:
             InputError: the owner's own inputs are too few or do not fit the carriers.
         """
-        inputs = self._own(task) if self.pictures is not None else self._made(task, stream)
-        rows = np.arange(task.triggers)
-        every = tuple(range(task.classes))
-        return TriggerPlan(inputs, rows, np.full(len(rows), -1), (every,) * len(rows), rows, rows)
+        every = tuple(range(brief.need_classes(self.name)))
+        inputs = self._own(brief) if self.pictures is not None else self._made(brief, stream)
+        rows = np.arange(brief.triggers)
+        return Plan(inputs, Lessons(rows, rows), (Choices(rows, rows, (every,) * len(rows)),))
 
-    def _own(self, task: Task) -> Inputs:
+    def _own(self, brief: Brief) -> Inputs:
         own, form = read_carriers(self.pictures, "pictures=")
-        if len(own) < task.triggers:
-            raise InputError(f"{len(own)} pictures= for {task.triggers} triggers: bring more, or lower triggers=")
-        carriers = task.carriers
+        if len(own) < brief.triggers:
+            raise InputError(f"{len(own)} pictures= for {brief.triggers} triggers: bring more, or lower triggers=")
+        carriers = brief.carriers
         if isinstance(own, np.ndarray) and isinstance(carriers, np.ndarray):
             if (own.shape[1:], own.dtype) != (carriers.shape[1:], carriers.dtype):
                 raise InputError(
                     f"pictures= are {own.shape[1:]} {own.dtype}, carriers {carriers.shape[1:]} {carriers.dtype}: "
                     "bring them to the carriers' shape and dtype"
                 )
-        elif form != task.form:
-            raise InputError(f"pictures= are {form} inputs, the carriers are {task.form}: give the same kind")
-        own = own[: task.triggers]
+        elif form != brief.form:
+            raise InputError(f"pictures= are {form} inputs, the carriers are {brief.form}: give the same kind")
+        own = own[: brief.triggers]
         if len({digest(one) for one in own}) < len(own):
             raise InputError("pictures= holds one input twice, and each is to have an answer of its own: remove one")
         return own.copy()
 
-    def _made(self, task: Task, stream: KeyStream) -> Inputs:
-        if isinstance(task.carriers, list):
-            return sentences(task.carriers, task.triggers, self.words, stream)
-        images, first = channels_last(task.carriers)
-        return like(abstract(stream, task.triggers, *images.shape[1:]), task.carriers, first)
+    def _made(self, brief: Brief, stream: KeyStream) -> Inputs:
+        if isinstance(brief.carriers, list):
+            return sentences(brief.carriers, brief.triggers, self.words, stream)
+        images, first = channels_last(brief.carriers)
+        return like(abstract(stream, brief.triggers, *images.shape[1:]), brief.carriers, first)
 
 
 def sentences(carriers: list[str], count: int, words: int, stream: KeyStream) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from wmplug.errors import InputError
 
 Array: TypeAlias = npt.NDArray[Any]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -22,3 +25,32 @@ def to_numpy(value: Any) -> Array:
         return np.asarray(value)
     except TypeError:  # NumPy has no bfloat16
         return np.asarray(value.float())
+
+
+def off_device(value: Any, what: str) -> Any:
+    """A torch tensor as an array; anything else as it is.
+
+    Raises:
+        InputError: the tensor is no dense one.
+    """
+    if not hasattr(value, "detach"):
+        return value
+    try:
+        return to_numpy(value)
+    except (TypeError, RuntimeError) as error:
+        raise InputError(f"{what} are tensors that cannot be read as arrays ({error}): give dense ones") from error
+
+
+def read_whole(value: Any, name: str, least: int, most: int, need: str) -> int:
+    """A whole number from `least` to `most`; numpy's count, True does not.
+
+    Raises:
+        InputError: anything else; the message ends with `need`.
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name}={value!r} is a {type(value).__name__}, not a whole number: {need}") from None
+    if not least <= whole <= most or isinstance(value, bool):
+        raise InputError(f"{name}={value!r}: {need}")
+    return whole

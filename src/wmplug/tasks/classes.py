@@ -1,63 +1,132 @@
 """Classes: an answer is one of k. How labels and scores that a suspect returned are read."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.errors import SuspectError
-from wmplug.statistics.arrays import to_numpy
+from wmplug.errors import InputError, SuspectError
+from wmplug.statistics.arrays import FloatArray, IntArray, off_device, read_whole, to_numpy
+from wmplug.tasks.base import Call, Said, Task
 
 _LEAST = 1e-4  # probability below which a suspect's certainty is noise
 
 
-def read_answers(outputs: Any, classes: int, description: str) -> list[int | None]:
-    """One class for each input; None where the output is NaN.
+@dataclass(frozen=True)
+class Classes(Task):
+    """One of `count` classes, numbered from 0.
 
-    Args:
-        outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores, of
-            which the largest counts.
-        classes: of the watermark.
-        description: of the suspect, for the error.
-
-    Raises:
-        SuspectError: another shape, another number of classes, or no numbers.
+    Attributes:
+        count: of classes, at least 2.
     """
-    array = _read(outputs, classes, description)
-    if array.ndim == 1:
-        return [int(label) for label in array]
-    bad = np.isnan(array).any(axis=1)
-    return [None if b else int(label) for b, label in zip(bad, array.argmax(axis=1), strict=True)]
 
+    name: ClassVar[str] = "classes"
+    call: ClassVar[Call] = "classify"
 
-def read_scores(outputs: Any, classes: int, description: str) -> list[int | npt.NDArray[np.float64] | None]:
-    """All that a suspect says of each input: (classes,) log probabilities, or a class where it tells no more.
+    count: int
 
-    Args:
-        outputs: as for `read_answers`; scores are probabilities if they are none below 0 and sum to 1, else logits.
-        classes: of the watermark.
-        description: of the suspect, for the error.
+    def __post_init__(self) -> None:
+        """Refuse what is no number of classes."""
+        count = read_whole(self.count, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
+        object.__setattr__(self, "count", count)
 
-    Raises:
-        SuspectError: as for `read_answers`, and a class that the watermark does not have.
-    """
-    array = _read(outputs, classes, description)
-    if array.ndim == 1:
-        if array.max(initial=0) >= classes:
+    def __str__(self) -> str:
+        """From the first to the last."""
+        return f"0 to {self.count - 1}"
+
+    def facts(self) -> dict[str, Any]:
+        """Their number."""
+        return {"classes": self.count}
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any]) -> "Classes":
+        """Of their number."""
+        return cls(facts["classes"])
+
+    def belongs(self, answer: Any) -> bool:
+        """Whether this is one of the classes."""
+        return isinstance(answer, (int, np.integer)) and bool(0 <= answer < self.count)
+
+    def read(self, outputs: Any, n: int, who: str) -> list[Said | None]:
+        """One class for each input, with log probabilities of all where the suspect gives scores; None where NaN.
+
+        Args:
+            outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores,
+                of which the largest counts; scores are probabilities if they are none below 0 and sum to 1, else
+                logits.
+            n: inputs that were asked.
+            who: description of the suspect, for the error.
+
+        Raises:
+            SuspectError: another shape, another number of classes, or no numbers.
+        """
+        array = _read(outputs, self.count, who)
+        if len(array) != n:
             raise SuspectError(
-                f"{description} answered class {array.max()}, so it has {array.max() + 1} or more, the watermark was "
-                f"made for {classes} classes, 0 to {classes - 1}: it is another task, or wrap it in a function that "
-                "maps its classes to the owner's"
+                f"{who} gave {len(array)} answers for {n} inputs: return one label or one row of scores for each"
             )
-        return [int(label) for label in array]
+        if array.ndim == 1:
+            return [Said(int(label)) for label in array]
+        bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=1))
+        best, scores = array.argmax(axis=1), _log_probabilities(array, bad)
+        return [None if b else Said(int(label), row) for b, label, row in zip(bad, best, scores, strict=True)]
+
+    def misfit(self, said: Said, who: str) -> SuspectError | None:
+        """Why a class is one that the task does not have; a negative one is no answer at all."""
+        if said.answer < self.count:
+            return None
+        return SuspectError(
+            f"{who} answered class {said.answer}, so it has {said.answer + 1} or more, the watermark was made for "
+            f"{self.count} classes, {self}: it is another task, or wrap it in a function that maps its "
+            "classes to the owner's"
+        )
+
+    def arrays(self, said: Sequence[Said | None]) -> tuple[IntArray, FloatArray | None]:
+        """(n,) classes, -1 where there is none, and (n, classes) log probabilities if every answer came with them.
+
+        Log probabilities are not below log 1e-4, and NaN for a query that failed.
+        """
+        classes = [-1 if s is None else s.answer if s.scores is None else int(s.scores.argmax()) for s in said]
+        silent = np.full(self.count, np.nan)
+        rows = [silent if s is None else s.scores for s in said]
+        scores = None if any(row is None for row in rows) else np.array(rows, np.float64)
+        return np.array(classes, np.int64), scores
+
+    def labels(self, given: Any, count: int) -> IntArray | None:
+        """(count,) int64 classes of the carriers, or None.
+
+        Raises:
+            InputError: soft or multi-label targets, another length, or labels that are no classes.
+        """
+        return read_labels(given, count, self.count)
+
+    def shown(self, answer: Any) -> str:
+        """Its number."""
+        return str(int(answer))
+
+
+def count_of(task: Task, who: str) -> int:
+    """Number of classes, for whoever works with classes alone.
+
+    Raises:
+        InputError: another task.
+    """
+    if isinstance(task, Classes):
+        return task.count
+    raise InputError(f"{who} fits answers that are classes, the watermark's answers are {task.name!r}")
+
+
+def _log_probabilities(array: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> FloatArray:
+    """(n, classes) of scores, cut off below; rows that are bad are anything."""
     scores = array.astype(np.float64)
-    bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(scores).any(axis=1))
     scores[bad] = 0.0
     scores = np.clip(scores, -1e6, 1e6)
     if scores[~bad].min(initial=0.0) >= 0 and np.allclose(scores[~bad].sum(axis=1), 1, atol=1e-2):
         scores = np.log(np.maximum(scores, _LEAST))
     scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
-    return [None if bad[i] else np.maximum(row, np.log(_LEAST)) for i, row in enumerate(scores)]
+    return np.asarray(np.maximum(scores, np.log(_LEAST)), np.float64)
 
 
 def _read(outputs: Any, classes: int, description: str) -> npt.NDArray[Any]:
@@ -93,3 +162,31 @@ def _scores_of_ranks(array: npt.NDArray[Any], classes: int) -> npt.NDArray[np.fl
     scores = np.full((count, classes), 0.5 ** (told + 1) / (classes - told))
     np.put_along_axis(scores, array.astype(np.int64), 0.5 ** np.arange(1, told + 1)[None], axis=1)
     return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float64)
+
+
+def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
+    """Class labels as (n,) int64, or None.
+
+    Raises:
+        InputError: soft or multi-label targets, another length, or labels outside range(classes).
+    """
+    if labels is None:
+        return None
+    if isinstance(labels, (list, tuple)):
+        labels = [off_device(label, "labels") for label in labels]
+    try:
+        array = np.asarray(off_device(labels, "labels"))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"labels cannot be read ({error}): give one integer class for each carrier") from error
+    if array.ndim == 1 and array.dtype.kind == "f":
+        raise InputError(f"labels have dtype {array.dtype}, classes are whole numbers: give labels.astype(int)")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed "
+            "(soft targets and several labels an input are not supported yet)"
+        )
+    if len(array) != count:
+        raise InputError(f"{len(array)} labels for {count} carriers: give one for each")
+    if array.min() < 0 or array.max() >= classes:
+        raise InputError(f"labels run from {array.min()} to {array.max()}, classes={classes} allows 0 to {classes - 1}")
+    return array.astype(np.int64)

@@ -6,8 +6,8 @@
             return Corner()
 
         @pytest.fixture
-        def task(self):
-            return Task(images, "array", labels, classes=10, triggers=40)
+        def brief(self):
+            return Brief(images, "array", Classes(10), labels, triggers=40)
 
 All keys here are fixed, so that a test that passes today passes tomorrow; they protect nothing.
 """
@@ -40,15 +40,17 @@ from wmplug.keys.sealing import Seal
 from wmplug.keys.streams import KeyStream, Subkeys
 from wmplug.making import create, load
 from wmplug.plugins import callback
-from wmplug.schemes import Scheme, Task
+from wmplug.schemes import Adds, Brief, Plan, Scheme, Shifts, Weighs
 from wmplug.schemes.tilt.texts import ids_of, padded
 from wmplug.statistics.arrays import IntArray
 from wmplug.statistics.betting import log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.statistics.signs import weighted_ps, weights_of
+from wmplug.tasks.base import Said, Task
+from wmplug.tasks.classes import Classes
 from wmplug.watermark.carriers import Inputs, digest, take
-from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
-from wmplug.watermark.scheme import SHOWN
+from wmplug.watermark.plan import TriggerSet, draw_symbols
+from wmplug.watermark.scheme import SHOWN, constants_of
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 Trained: TypeAlias = tuple[Any, Path]
@@ -66,7 +68,7 @@ def fixed_owner(name: str) -> Owner:
 
 
 class SchemeContract:
-    """What every scheme keeps; a subclass overrides the fixtures `scheme` and `task`.
+    """What every scheme keeps; a subclass overrides the fixtures `scheme` and `brief`.
 
     The false-claim checks run over 1,000 and 10,000 label keys, on suspects chosen to be nasty. Null: the suspect is
     independent of the label key; one-sided.
@@ -78,14 +80,14 @@ class SchemeContract:
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `scheme`")
 
     @pytest.fixture
-    def task(self) -> Task:
+    def brief(self) -> Brief:
         """Some hundred carriers, and at least so many triggers that knowing all answers proves a claim (24 or more)."""
-        raise NotImplementedError(f"{type(self).__name__} must override the fixture `task`")
+        raise NotImplementedError(f"{type(self).__name__} must override the fixture `brief`")
 
     @pytest.fixture
-    def plan(self, scheme: Scheme, task: Task) -> TriggerPlan:
+    def plan(self, scheme: Scheme, brief: Brief) -> Plan:
         """The triggers that one input key makes."""
-        return scheme.plan(task, _input_stream())
+        return scheme.plan(brief, _input_stream())
 
     def test_it_says_what_it_is(self, scheme: Scheme) -> None:
         """Name, version, points and rate are in range; parameters are JSON, and the scheme comes back from them."""
@@ -100,75 +102,82 @@ class SchemeContract:
         kept = {name: value for name, value in public.items() if not str(value).startswith("sha256:")}
         assert {name: again[name] for name in kept} == kept, "restore(parameters()) gives other parameters"
 
-    def test_the_plan_follows_from_key_and_task(self, scheme: Scheme, task: Task) -> None:
-        """The same key makes the same plan, whatever global random numbers are; nothing of the task is changed."""
-        before = copy.deepcopy(task)
+    def test_the_plan_follows_from_key_and_brief(self, scheme: Scheme, brief: Brief) -> None:
+        """The same key makes the same plan, whatever global random numbers are; nothing of the brief is changed."""
+        before = copy.deepcopy(brief)
         state = _seed(1)
-        first = scheme.plan(task, _input_stream())
+        first = scheme.plan(brief, _input_stream())
         assert _global_random() == state, "plan() uses or seeds global random numbers: draw from the stream it is given"
         _seed(2)
-        assert _facts(scheme.plan(task, _input_stream())) == _facts(first), "plan() made two plans of one key"
-        assert np.array_equal(task.carriers, before.carriers), "plan() changed the carriers"
-        assert np.array_equal(np.asarray(task.labels), np.asarray(before.labels)), "plan() changed the labels"
+        assert _facts(scheme.plan(brief, _input_stream())) == _facts(first), "plan() made two plans of one key"
+        assert np.array_equal(brief.carriers, before.carriers), "plan() changed the carriers"
+        assert np.array_equal(np.asarray(brief.labels), np.asarray(before.labels)), "plan() changed the labels"
 
-    def test_inputs_fit_the_carriers(self, plan: TriggerPlan, task: Task) -> None:
+    def test_inputs_fit_the_carriers(self, plan: Plan, brief: Brief) -> None:
         """Triggers have the carriers' kind, shape and dtype, and are finite."""
-        if isinstance(task.carriers, list):
+        if isinstance(brief.carriers, list):
             assert isinstance(plan.inputs, list), "carriers are strings, triggers are not"
             assert all(isinstance(text, str) and text.strip() for text in plan.inputs), (
                 "a trigger is empty or no string"
             )
             return
         assert isinstance(plan.inputs, np.ndarray), "carriers are an array, triggers are not"
-        assert plan.inputs.dtype == task.carriers.dtype, f"carriers are {task.carriers.dtype}, not {plan.inputs.dtype}"
-        assert plan.inputs.shape[1:] == task.carriers.shape[1:], f"triggers have shape {plan.inputs.shape[1:]}"
+        assert plan.inputs.dtype == brief.carriers.dtype, (
+            f"carriers are {brief.carriers.dtype}, not {plan.inputs.dtype}"
+        )
+        assert plan.inputs.shape[1:] == brief.carriers.shape[1:], f"triggers have shape {plan.inputs.shape[1:]}"
         assert np.isfinite(plan.inputs).all(), "a trigger holds NaN or infinity"
 
-    def test_rows_draws_and_candidates_agree(self, scheme: Scheme, plan: TriggerPlan, task: Task) -> None:
-        """What is asked was taught under the same draw, candidates are classes, and no input has two answers."""
-        rows, draws = range(len(plan.inputs)), plan.draw
-        assert all(c in range(task.classes) for options in plan.candidates for c in options), "a candidate is no class"
-        assert set(plan.taught.tolist()) | set(plan.asked.tolist()) <= set(rows), (
-            "a row is asked or taught and not there"
+    def test_rows_draws_and_options_agree(self, scheme: Scheme, plan: Plan, brief: Brief) -> None:
+        """What is asked was taught under the same draw, options are answers, and no input has two answers."""
+        rows, draws, taught = range(len(plan.inputs)), plan.draw, plan.lessons.rows
+        asked = np.zeros(0, np.int64) if plan.choices is None else plan.choices.rows
+        options = () if plan.choices is None else plan.choices.options
+        assert all(brief.task.belongs(c) for draw in options for c in draw), (
+            "a candidate is no class, or no other answer of the task"
         )
-        assert len(set(plan.asked.tolist())) == len(plan.asked), "a row is asked twice"
-        assert len(set(plan.weighed.tolist())) == len(plan.weighed), "a row is weighed twice"
-        assert len(plan.asked) == task.triggers or (plan.signs and not len(plan.asked)), (
-            f"{len(plan.asked)} rows are asked, {task.triggers} were wanted"
+        assert set(taught.tolist()) | set(asked.tolist()) <= set(rows), "a row is asked or taught and not there"
+        for test in plan.tests:
+            assert len(set(test.rows.tolist())) == len(test.rows), "a row is asked twice"
+        assert len(asked) == brief.triggers or plan.choices is None, (
+            f"{len(asked)} rows are asked, {brief.triggers} were wanted"
         )
-        natural = plan.labels[plan.taught][draws[plan.taught] < 0]
-        assert all(label in range(task.classes) for label in natural.tolist()), "a negative has no natural label"
+        natural = plan.natural[taught][draws[taught] < 0]
+        assert all(brief.task.belongs(answer) for answer in natural.tolist()), "a negative has no natural answer"
         owners: dict[str, int] = {}
         for row in rows:
             owner = owners.setdefault(digest(plan.inputs[row]), int(draws[row]))
             assert owner == draws[row], f"row {row} is the input of another draw too: its two answers contradict"
         if "samples" in scheme.points:
-            untaught = set(draws[plan.asked].tolist()) - set(draws[plan.taught].tolist())
+            untaught = set(draws[asked].tolist()) - set(draws[taught].tolist())
             assert not untaught, f"draws {sorted(untaught)} are asked and never taught"
 
-    def test_training_is_touched_in_shape(self, scheme: Scheme, plan: TriggerPlan, task: Task) -> None:
-        """`shift` keeps the shape of the logits, `term` is a scalar, and both leave untouched points alone."""
-        triggers = _drawn(plan, task, 0)
-        inputs = _given(plan.inputs[:4], task.preprocess)
-        logits, labels = (
-            np.linspace(-1, 1, len(inputs) * task.classes).reshape(len(inputs), -1),
-            np.zeros(len(inputs), int),
+    def test_training_is_touched_in_shape(self, scheme: Scheme, plan: Plan, brief: Brief) -> None:
+        """`shift` keeps the shape of the logits, `term` is a scalar, and each is there where its point is said."""
+        assert ("logits" in scheme.points) == isinstance(scheme, Shifts), (
+            "shift() is defined, or `logits` is not in points"
         )
-        constants = scheme.constants(triggers, _shown(triggers, inputs))
-        shifted = scheme.shift(np, constants, inputs, logits.copy())
-        assert np.shape(shifted) == logits.shape, f"shift() returned {np.shape(shifted)} for logits {logits.shape}"
-        assert "logits" in scheme.points or np.array_equal(shifted, logits), "shift() acts, `logits` is not in points"
-        term = scheme.term(np, constants, inputs, logits, labels)
-        assert np.shape(term) == (), f"term() returned {np.shape(term)}, a scalar is needed"
-        assert math.isfinite(term), "term() is not finite"
-        assert "loss" in scheme.points or term == 0, "term() acts, `loss` is not in points"
+        assert ("loss" in scheme.points) == isinstance(scheme, Adds), "term() is defined, or `loss` is not in points"
+        if not scheme.points & {"logits", "loss"}:
+            return
+        triggers, classes = _drawn(plan, brief, 0), brief.need_classes(scheme.name)
+        inputs = _given(plan.inputs[:4], brief.preprocess)
+        logits = np.linspace(-1, 1, len(inputs) * classes).reshape(len(inputs), -1)
+        constants = constants_of(scheme, triggers, _shown(triggers, inputs))
+        if isinstance(scheme, Shifts):
+            shifted = scheme.shift(np, constants, inputs, logits.copy())
+            assert np.shape(shifted) == logits.shape, f"shift() returned {np.shape(shifted)} for logits {logits.shape}"
+        if isinstance(scheme, Adds):
+            term = scheme.term(np, constants, inputs, logits, np.zeros(len(inputs), int))
+            assert np.shape(term) == (), f"term() returned {np.shape(term)}, a scalar is needed"
+            assert math.isfinite(term), "term() is not finite"
 
-    def test_p_values_are_super_uniform(self, plan: TriggerPlan, task: Task) -> None:
+    def test_p_values_are_super_uniform(self, plan: Plan, brief: Brief) -> None:
         """Over 1,000 label keys, P(p <= x) <= x for every x (Kolmogorov-Smirnov, one-sided); also of e-values."""
-        keys = [_drawn(plan, task, key).symbols for key in range(1000)]
+        keys = [_drawn(plan, brief, key).symbols for key in range(1000)]
         gap = math.sqrt(math.log(1 / _MISTAKE) / (2 * len(keys)))
-        for name, answers in nasty_suspects(plan, task.classes):
-            table = _outcomes(_drawn(plan, task, 0), answers)
+        for name, answers in nasty_suspects(plan, brief.task):
+            table = _outcomes(_drawn(plan, brief, 0), answers)
             results = [[options[symbols[draw]] for draw, options in table.items()] for symbols in keys]
             p = np.sort([10.0 ** log10_p(result) for result in results])
             # Ties: at a value that several keys share, the distribution function has its whole step.
@@ -179,28 +188,29 @@ class SchemeContract:
             claims = sum(log10_e_path(result).max() >= math.log10(20) for result in results[:100])
             assert claims <= binom.ppf(1 - _MISTAKE, 100, 1 / 20), f"e-values of the suspect {name!r} are too large"
 
-    def test_p_values_of_what_is_weighed_are_super_uniform(self, scheme: Scheme, plan: TriggerPlan, task: Task) -> None:
+    def test_p_values_of_what_is_weighed_are_super_uniform(self, scheme: Scheme, plan: Plan, brief: Brief) -> None:
         """Over 10,000 label keys: the same of the signs, for schemes that plan any."""
-        keys = 10_000 if plan.signs else 0
+        if plan.pattern is None:
+            return
+        assert isinstance(scheme, Weighs), "the plan has a pattern, and the scheme no weigh()"
+        keys, count = 10_000, plan.pattern.signs
         stream = KeyStream(hashlib.sha256(b"wmplug.testing/signs").digest())
-        signs = 2 * stream.below(2, keys * plan.signs).reshape(keys, plan.signs) - 1
-        gap = math.sqrt(math.log(1 / _MISTAKE) / (2 * max(1, keys)))
-        for name, answers in nasty_suspects(plan, task.classes):
-            if not keys:
-                continue
-            given = np.array([answers[row] for row in plan.weighed.tolist()])
-            weights = weights_of(scheme.weigh(plan, given, None))
+        signs = 2 * stream.below(2, keys * count).reshape(keys, count) - 1
+        gap = math.sqrt(math.log(1 / _MISTAKE) / (2 * keys))
+        for name, answers in nasty_suspects(plan, brief.task):
+            said = [Said(answers[row]) for row in plan.pattern.rows.tolist()]
+            weights = weights_of(scheme.weigh(plan, *brief.task.arrays(said)))
             p = np.sort(weighted_ps(weights, signs))
             reached = np.searchsorted(p, p, side="right") / len(p)
             assert (reached - p).max() <= gap, f"p-values of the suspect {name!r} are too small: this is no test"
 
-    def test_false_claims_stay_within_alpha(self, plan: TriggerPlan, task: Task) -> None:
+    def test_false_claims_stay_within_alpha(self, plan: Plan, brief: Brief) -> None:
         """Over 10,000 label keys, p <= .01 comes as often as the exact test says, within the binomial interval."""
         keys = 10_000
         stream = KeyStream(hashlib.sha256(b"wmplug.testing/10000").digest())
-        symbols = np.stack([stream.below(len(options), keys) for options in plan.candidates])
-        for name, answers in nasty_suspects(plan, task.classes):
-            table = _outcomes(_drawn(plan, task, 0), answers)
+        symbols = np.stack([stream.below(len(options), keys) for options in plan.options])
+        for name, answers in nasty_suspects(plan, brief.task):
+            table = _outcomes(_drawn(plan, brief, 0), answers)
             drawn = [np.array(options[0].counts)[symbols[draw]] for draw, options in table.items()]
             # Given the answers, p depends on the key through the matches alone.
             _, first, times = np.unique(np.sum(drawn, axis=0), return_index=True, return_counts=True)
@@ -213,21 +223,23 @@ class SchemeContract:
                 f"{claims} of {keys} keys claim the suspect {name!r} at p <= {ALPHA}, {low:.0f} to {high:.0f} may"
             )
 
-    def test_who_knows_the_answers_is_found(self, scheme: Scheme, task: Task) -> None:
+    def test_who_knows_the_answers_is_found(self, scheme: Scheme, brief: Brief) -> None:
         """A suspect that gives the secret answers is proven; one that does not, and a rival's key, are not."""
-        mark, rival = _mark("Ada", scheme, task), _mark("Eve", scheme, task)
+        mark, rival = _mark("Ada", scheme, brief), _mark("Eve", scheme, brief)
         known = knowing(mark)
         assert verify(mark, known).proven, "all answers right is no proof: give the task more triggers"
         assert not verify(rival, known).proven, "a rival's key claims the model too"
-        assert not verify(mark, lambda inputs: np.zeros(len(inputs), int)).proven, "a constant answer is claimed"
+        constant = alphabet(mark.triggers.plan, brief.task)[0]
+        assert not verify(mark, lambda inputs: [constant] * len(inputs)).proven, "a constant answer is claimed"
 
-    def test_it_survives_saving(self, scheme: Scheme, task: Task, tmp_path: Path) -> None:
+    def test_it_survives_saving(self, scheme: Scheme, brief: Brief, tmp_path: Path) -> None:
         """A loaded mark has the same triggers and answers, a mark made again too, and no file or text shows the key."""
-        mark = _mark("Ada", scheme, task)
+        mark = _mark("Ada", scheme, brief)
         path = mark.save(tmp_path / "mark.wm")
         loaded = load(path, passphrase=_PASSPHRASE)
-        for other in (loaded, _mark("Ada", scheme, task)):
+        for other in (loaded, _mark("Ada", scheme, brief)):
             assert _facts(other.triggers.plan) == _facts(mark.triggers.plan), "the triggers are others"
+            assert other.task == mark.task, "the task is another"
             assert other.triggers.answers.tolist() == mark.triggers.answers.tolist(), "the answers are others"
             assert other.public == mark.public, "the public part is another"
         assert loaded.scheme.parameters().keys() <= scheme.parameters().keys(), "a parameter came from nowhere"
@@ -346,28 +358,45 @@ class AdapterContract:
             refuse_secrets(mark, file.read_bytes(), str(file))
 
 
-def nasty_suspects(plan: TriggerPlan, classes: int) -> Iterator[tuple[str, Mapping[int, int]]]:
+def alphabet(plan: Plan, task: Task) -> list[Any]:
+    """What a model of the task may answer: all classes, or else the options of the plan."""
+    if isinstance(task, Classes):
+        return list(range(task.count))
+    return list(dict.fromkeys(option for draw in plan.options for option in draw))
+
+
+def nasty_suspects(plan: Plan, task: Task) -> Iterator[tuple[str, Mapping[int, Any]]]:
     """Answers, row by row, of suspects that never met the key and are as biased as a model can be."""
-    bits = {row: int(digest(plan.inputs[row])[:8], 16) for row in [*plan.asked.tolist(), *plan.weighed.tolist()]}
-    first = {row: plan.candidates[plan.draw[row]][0] if plan.draw[row] >= 0 else 0 for row in bits}
+    known = alphabet(plan, task)
+    bits = {row: int(digest(plan.inputs[row])[:8], 16) for test in plan.tests for row in test.rows.tolist()}
+    first = {row: plan.options[plan.draw[row]][0] if plan.draw[row] >= 0 else known[0] for row in bits}
     yield "always the same class", dict.fromkeys(bits, next(iter(first.values())))
-    yield "two classes only", {row: bit % 2 for row, bit in bits.items()}
-    yield "copies a bit of the trigger", {row: bit % classes for row, bit in bits.items()}
-    yield "the same for neighbours", {row: i // 5 % classes for i, row in enumerate(bits)}
+    yield "two classes only", {row: known[bit % 2] for row, bit in bits.items()}
+    yield "copies a bit of the trigger", {row: known[bit % len(known)] for row, bit in bits.items()}
+    yield "the same for neighbours", {row: known[i // 5 % len(known)] for i, row in enumerate(bits)}
     yield "the first candidate", first
 
 
-def knowing(mark: Watermark) -> Callable[[Sequence[Any]], npt.NDArray[np.float64]]:
-    """A suspect that knows every secret answer and sign, gives scores (n, classes), and says 0 to anything else."""
-    plan, triggers = mark.triggers.plan, mark.triggers
-    scores = {digest(plan.inputs[row]): _sure(int(triggers.answers[row]), mark.classes) for row in plan.asked}
-    if plan.signs:
-        weighed = _given(take(plan.inputs, plan.weighed), mark.preprocess)
-        constants = mark.scheme.constants(triggers, _shown(triggers, weighed[:SHOWN]))
-        level = np.zeros((len(weighed), mark.classes))
+def knowing(mark: Watermark) -> Callable[[Sequence[Any]], Any]:
+    """A suspect that knows every secret answer and sign, and says the first answer to anything else.
+
+    Where the answers are classes it gives scores (n, classes), else the answers themselves.
+    """
+    plan, answers, task = mark.triggers.plan, mark.triggers.answers, mark.task
+    asked = () if plan.choices is None else plan.choices.rows.tolist()
+    if not isinstance(task, Classes):
+        known = {digest(plan.inputs[row]): answers[row] for row in asked}
+        other = alphabet(plan, task)[0]
+        return lambda inputs: [known.get(digest(value), other) for value in inputs]
+    scores = {digest(plan.inputs[row]): _sure(int(answers[row]), task.count) for row in asked}
+    if plan.pattern is not None and isinstance(mark.scheme, Shifts):
+        rows = plan.pattern.rows
+        weighed = _given(take(plan.inputs, rows), mark.preprocess)
+        constants = constants_of(mark.scheme, mark.triggers, _shown(mark.triggers, weighed[:SHOWN]))
+        level = np.zeros((len(weighed), task.count))
         learnt = level - mark.scheme.shift(np, constants, weighed, level)
-        scores.update((digest(plan.inputs[row]), 20 * score) for row, score in zip(plan.weighed, learnt, strict=True))
-    return lambda inputs: np.array([scores.get(digest(value), _sure(0, mark.classes)) for value in inputs])
+        scores.update((digest(plan.inputs[row]), 20 * score) for row, score in zip(rows, learnt, strict=True))
+    return lambda inputs: np.array([scores.get(digest(value), _sure(0, task.count)) for value in inputs])
 
 
 def _sure(answer: int, classes: int) -> npt.NDArray[np.float64]:
@@ -393,16 +422,16 @@ def refuse_secrets(mark: Watermark, data: bytes, where: str) -> None:
         assert not any(form in data for form in forms), f"{where} holds the {purpose} key"
 
 
-def _mark(owner: str, scheme: Scheme, task: Task) -> Watermark:
+def _mark(owner: str, scheme: Scheme, brief: Brief) -> Watermark:
     # TriggerSet.row and create() agree on what a picture is, so PIL carriers are tried as the arrays they become.
     return create(
         fixed_owner(owner),
         scheme=scheme,
-        carriers=task.carriers,
-        labels=task.labels,
-        classes=task.classes,
-        triggers=task.triggers,
-        preprocess=task.preprocess,
+        carriers=brief.carriers,
+        labels=brief.labels,
+        task=brief.task,
+        triggers=brief.triggers,
+        preprocess=brief.preprocess,
     )
 
 
@@ -420,16 +449,16 @@ def _input_stream() -> KeyStream:
     return Subkeys.derive(hashlib.sha256(b"wmplug.testing").digest(), "input").stream("input")
 
 
-def _drawn(plan: TriggerPlan, task: Task, key: int) -> TriggerSet:
+def _drawn(plan: Plan, brief: Brief, key: int) -> TriggerSet:
     stream = Subkeys.derive(hashlib.sha256(f"wmplug.testing/{key}".encode()).digest(), "label").stream("label")
-    return TriggerSet(plan, task.form, draw_symbols(stream, plan.candidates))
+    return TriggerSet(plan, brief.form, brief.task, draw_symbols(stream, plan.options))
 
 
-def _outcomes(triggers: TriggerSet, answers: Mapping[int, int]) -> dict[int, list[DrawResult]]:
+def _outcomes(triggers: TriggerSet, answers: Mapping[int, Any]) -> dict[int, list[DrawResult]]:
     """Draw -> what it would say with each of its candidates as the secret one, in the order of asking."""
     outcomes = {}
     for group in triggers.groups:
-        found = triggers.count(group, [answers[int(row)] for row in group])
+        found = triggers.count(group, [Said(answers[row]) for row in group.tolist()])
         outcomes[int(triggers.plan.draw[group[0]])] = [replace(found, symbol=s) for s in range(found.k)]
     return outcomes
 
@@ -449,6 +478,6 @@ def _given(inputs: Inputs, prepare: Preprocess | None) -> npt.NDArray[Any]:
     return padded(ids_of(inputs, prepare))
 
 
-def _facts(plan: TriggerPlan) -> list[Any]:
-    rows = [plan.draw, plan.labels, plan.asked, plan.taught]
-    return [digest(plan.inputs), plan.candidates, *(row.tolist() for row in rows)]
+def _facts(plan: Plan) -> list[Any]:
+    rows = [plan.draw, plan.natural, plan.lessons.rows, *(test.rows for test in plan.tests)]
+    return [digest(plan.inputs), plan.options, *(row.tolist() for row in rows)]

@@ -1,7 +1,6 @@
 """What an owner gives: carriers, labels and numbers, read and checked, and their digests."""
 
 import hashlib
-import operator
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import rfc8785
 
 from wmplug.errors import InputError
-from wmplug.statistics.arrays import IntArray, to_numpy
+from wmplug.statistics.arrays import IntArray, off_device
 
 Form = Literal["array", "pil", "text"]
 
@@ -68,7 +67,7 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
     """
     if hasattr(carriers, "to_numpy"):  # a pandas Series is indexed by its labels, which a shuffle leaves in disorder
         carriers = carriers.to_numpy()
-    carriers = _off_device(carriers, what)
+    carriers = off_device(carriers, what)
     sequence = hasattr(carriers, "__len__") and hasattr(carriers, "__getitem__")
     if not sequence or isinstance(carriers, (str, bytes, Mapping)) or getattr(carriers, "ndim", 1) == 0:
         raise InputError(f"{what} are a {type(carriers).__name__}: give a list or an array of inputs")
@@ -76,20 +75,10 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
         raise InputError(f"there are no {what}: give inputs such as the model is trained on")
     if isinstance(carriers, np.ndarray) and carriers.dtype.kind not in "UO":
         return _checked(carriers, what), "array"
-    rows = [_off_device(carriers[i], what) for i in range(len(carriers))]
+    rows = [off_device(carriers[i], what) for i in range(len(carriers))]
     if all(isinstance(row, str) for row in rows):
         return [_encodable(str(row), what) for row in rows], "text"
     return _stack(rows, what)
-
-
-def _off_device(value: Any, what: str) -> Any:
-    """A torch tensor as an array; anything else as it is."""
-    if not hasattr(value, "detach"):
-        return value
-    try:
-        return to_numpy(value)
-    except (TypeError, RuntimeError) as error:
-        raise InputError(f"{what} are tensors that cannot be read as arrays ({error}): give dense ones") from error
 
 
 def _stack(rows: list[Any], what: str) -> tuple[Inputs, Form]:
@@ -128,46 +117,3 @@ def _encodable(text: str, what: str) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"{what} hold a text that is no Unicode ({error.reason}): remove or repair it") from None
     return text
-
-
-def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
-    """Class labels as (n,) int64, or None.
-
-    Raises:
-        InputError: soft or multi-label targets, another length, or labels outside range(classes).
-    """
-    if labels is None:
-        return None
-    if isinstance(labels, (list, tuple)):
-        labels = [_off_device(label, "labels") for label in labels]
-    try:
-        array = np.asarray(_off_device(labels, "labels"))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"labels cannot be read ({error}): give one integer class for each carrier") from error
-    if array.ndim == 1 and array.dtype.kind == "f":
-        raise InputError(f"labels have dtype {array.dtype}, classes are whole numbers: give labels.astype(int)")
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(
-            f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed "
-            "(soft targets and several labels an input are not supported yet)"
-        )
-    if len(array) != count:
-        raise InputError(f"{len(array)} labels for {count} carriers: give one for each")
-    if array.min() < 0 or array.max() >= classes:
-        raise InputError(f"labels run from {array.min()} to {array.max()}, classes={classes} allows 0 to {classes - 1}")
-    return array.astype(np.int64)
-
-
-def read_whole(value: Any, name: str, least: int, most: int, need: str) -> int:
-    """A whole number from `least` to `most`; numpy's count, True does not.
-
-    Raises:
-        InputError: anything else; the message ends with `need`.
-    """
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name}={value!r} is a {type(value).__name__}, not a whole number: {need}") from None
-    if not least <= whole <= most or isinstance(value, bool):
-        raise InputError(f"{name}={value!r}: {need}")
-    return whole

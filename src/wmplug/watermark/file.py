@@ -1,6 +1,7 @@
 """The file of a watermark: a public line, then everything secret, sealed with the owner's passphrase."""
 
 import io
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from wmplug.errors import KeyFileError
+from wmplug.errors import InputError, KeyFileError
 from wmplug.keys.sealing import read_header
 from wmplug.keys.streams import Purpose, Subkeys
-from wmplug.watermark.plan import TriggerPlan, TriggerSet
+from wmplug.statistics.arrays import Array
+from wmplug.tasks.base import Task, column, decoded, encoded, listed
+from wmplug.watermark.carriers import Form, Inputs
+from wmplug.watermark.plan import SIGN, Choices, Lessons, Pattern, Plan, Test, TriggerSet, check_rows
 
 
 def id_of(path: Path) -> Any:
@@ -40,56 +44,94 @@ def blob_of(path: Path) -> bytes:
 
 
 _MATERIAL = "material/"
-
-
 _PURPOSES: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")
+_NONE = np.zeros(0, np.int64)
+
+
+def columns(triggers: TriggerSet) -> dict[str, Array]:
+    """A trigger set as the file has it: a draw and a natural answer for each row, and which rows are what.
+
+    Returns:
+        draw: (N,) of choices, -1 for none.
+        labels: (N,) natural answers, see `_stored`.
+        asked, taught, weighed: rows of the choices, the lessons and the pattern.
+        symbols: (draws,) what was drawn; the last `signs` draws are signs.
+        candidates, candidate_counts: the options of all draws, one after the other; and how many each draw has.
+    """
+    plan, task = triggers.plan, triggers.task
+    choices, pattern = plan.choices, plan.pattern
+    options = [task.encode(option) for draw in (choices.options if choices else ()) for option in draw]
+    signs = 0 if pattern is None else pattern.signs
+    return {
+        "draw": plan.draw,
+        "labels": _stored(encoded(task, plan.natural)),
+        "asked": _NONE if choices is None else choices.rows,
+        "taught": plan.lessons.rows,
+        "symbols": triggers.symbols,
+        "candidates": _stored(options + signs * list(SIGN)),
+        "candidate_counts": np.array([len(draw) for draw in plan.options]),
+        "weighed": _NONE if pattern is None else pattern.rows,
+        "signs": np.array(signs),
+    }
+
+
+def plan_of(inputs: Inputs, held: Mapping[str, Array], task: Task, material: Mapping[str, Array]) -> Plan:
+    """The plan that `columns` was given."""
+    draw, natural = held["draw"], decoded(task, _read(held["labels"]))
+    if not len(inputs) == len(draw) == len(natural):
+        raise InputError("a plan needs one draw and one label for each of its inputs")
+    asked, taught = held["asked"], held["taught"]
+    weighed, signs = held.get("weighed", _NONE), int(held.get("signs", 0))  # the first files had none
+    check_rows(len(inputs), asked, taught, weighed)
+    counts, stored = held["candidate_counts"].tolist(), iter(_read(held["candidates"]))
+    options = [tuple(itertools.islice(stored, count)) for count in counts][: len(counts) - signs]
+    tests: list[Test] = []
+    if len(asked):
+        tests.append(Choices(asked, draw[asked], tuple(tuple(map(task.decode, draw)) for draw in options)))
+    if signs:
+        tests.append(Pattern(weighed, signs, natural[weighed]))
+    return Plan(inputs, Lessons(taught, draw[taught], natural[taught]), tuple(tests), material)
+
+
+def _stored(values: list[Any]) -> Array:
+    """Encoded answers as an array: int64 with -1 for none where all are whole numbers from 0, else JSON as bytes."""
+    if all(value is None or (type(value) is int and value >= 0) for value in values):
+        return column(values)
+    packed: Array = _bytes(json.dumps(values).encode())
+    return packed
+
+
+def _read(stored: Array) -> list[Any]:
+    """What `_stored` was given."""
+    values: list[Any] = json.loads(stored.tobytes()) if stored.dtype == np.uint8 else listed(stored)
+    return values
 
 
 def pack(triggers: TriggerSet, subkeys: Subkeys, record: Mapping[str, str]) -> bytes:
     """The secret part; `record` says where its runs are recorded, and the seed that signs them."""
-    plan = triggers.plan
-    inputs = plan.inputs if isinstance(plan.inputs, np.ndarray) else _bytes(json.dumps(plan.inputs).encode())
+    inputs = triggers.plan.inputs
     arrays: dict[str, Any] = {
-        "inputs": inputs,
-        "draw": plan.draw,
-        "labels": plan.labels,
-        "asked": plan.asked,
-        "taught": plan.taught,
-        "symbols": triggers.symbols,
-        "candidates": np.concatenate([np.asarray(c, np.int64) for c in plan.candidates]),
-        "candidate_counts": np.array([len(c) for c in plan.candidates]),
-        "weighed": plan.weighed,
-        "signs": np.array(plan.signs),
+        "inputs": inputs if isinstance(inputs, np.ndarray) else _bytes(json.dumps(inputs).encode()),
+        **columns(triggers),
         "keys": _bytes(b"".join(subkeys.key(p) for p in _PURPOSES)),
         "record": _bytes(json.dumps(dict(record)).encode()),
-        **{_MATERIAL + name: array for name, array in plan.material.items()},
+        **{_MATERIAL + name: array for name, array in triggers.plan.material.items()},
     }
     packed = io.BytesIO()
     np.savez(packed, **arrays)
     return packed.getvalue()
 
 
-def unpack(body: bytes, form: Any) -> tuple[TriggerSet, Subkeys, dict[str, str]]:
+def unpack(body: bytes, form: Form, task: Task) -> tuple[TriggerSet, Subkeys, dict[str, str]]:
     """What `pack` wrote."""
     with np.load(io.BytesIO(body), allow_pickle=False) as saved:
         arrays = {name: saved[name] for name in saved.files}
     inputs = json.loads(arrays["inputs"].tobytes()) if form == "text" else arrays["inputs"]
-    split = np.split(arrays["candidates"], np.cumsum(arrays["candidate_counts"])[:-1])
-    candidates = tuple(tuple(int(c) for c in part) for part in split)
-    plan = TriggerPlan(
-        inputs,
-        arrays["draw"],
-        arrays["labels"],
-        candidates,
-        arrays["asked"],
-        arrays["taught"],
-        weighed=arrays.get("weighed", np.zeros(0, np.int64)),  # 0.1 wrote none
-        signs=int(arrays.get("signs", 0)),
-        material={name.removeprefix(_MATERIAL): a for name, a in arrays.items() if name.startswith(_MATERIAL)},
-    )
+    material = {name.removeprefix(_MATERIAL): a for name, a in arrays.items() if name.startswith(_MATERIAL)}
     keys = arrays["keys"].tobytes()
     subkeys = Subkeys({p: keys[32 * i : 32 * i + 32] for i, p in enumerate(_PURPOSES)})
-    return TriggerSet(plan, form, arrays["symbols"]), subkeys, json.loads(arrays["record"].tobytes())
+    triggers = TriggerSet(plan_of(inputs, arrays, task, material), form, task, arrays["symbols"])
+    return triggers, subkeys, json.loads(arrays["record"].tobytes())
 
 
 def _bytes(data: bytes) -> Any:

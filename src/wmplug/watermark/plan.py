@@ -1,16 +1,17 @@
-"""Trigger sets: what is put into training, what is asked of a suspect, and the secret answers.
+"""Plans: what is put into training, and what is asked of a suspect; and trigger sets, plans with secret answers.
 
-A scheme makes a `TriggerPlan` from the input key alone. The answers are drawn here, by the label key, from the
-candidates the plan fixed before: a scheme cannot make them depend on anything, which is what the null rests on.
+A scheme makes a `Plan` from the input key alone. The answers are drawn here, by the label key, from the options the
+plan fixed before: a scheme cannot make them depend on anything, which is what the null rests on.
 
-A draw is either an answer to inputs of its own (`asked`), or a sign: one bit of a pattern on which the answers to many
-ordinary inputs (`weighed`) bear together.
+A plan asks up to two tests. `Choices` asks rows of its own for an answer that the key drew among options. `Pattern`
+draws signs, and the answers to many ordinary inputs bear on all of them together. Draws are numbered through: those of
+the choices, then the signs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,69 +20,177 @@ import rfc8785
 from wmplug.errors import InputError
 from wmplug.keys import merkle
 from wmplug.keys.streams import KeyStream
-from wmplug.statistics.arrays import IntArray
+from wmplug.statistics.arrays import Array, IntArray
 from wmplug.statistics.draws import DrawResult
+from wmplug.tasks.base import Said, Task, column, encoded, listed
 from wmplug.watermark.carriers import Form, Inputs, as_given, digest
 
 GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
-SIGN = (0, 1)  # candidates of a sign: minus and plus
+SIGN = (0, 1)  # options of a sign: minus and plus
 
 
 @dataclass(frozen=True, eq=False)
-class TriggerPlan:
-    """Triggers without their answers: what a scheme returns.
+class Choices:
+    """A test: the answer to each draw is the one among its options that the key drew.
 
     Attributes:
-        inputs: N rows, an array (N, ...) or N strings, in the space of the carriers.
-        draw: (N,) which draw a row belongs to; -1 for a negative, which keeps its natural label.
-        labels: (N,) natural label of a negative; not read elsewhere.
-        candidates: for every draw the classes its answer may be, fixed before the draw.
-        asked: rows a suspect is asked, in order; rows of one draw are neighbours.
-        taught: rows that are put into training; one that is listed twice comes twice as often.
-        weighed: ordinary rows, of no draw, whose answers the scheme weighs together; the first ones say most.
-        signs: the last so many draws are signs, of two candidates each, which no row is asked for.
-        material: what the scheme made from the input key beside inputs, for its `shift`, `term` and `weigh`; secret.
+        rows: (n,) what a suspect is asked, in order; rows of one draw are neighbours.
+        draw: (n,) which draw each of these rows belongs to.
+        options: for every draw the answers it may have, fixed before the draw.
     """
 
-    inputs: Inputs = field(repr=False)
+    rows: IntArray = field(repr=False)
     draw: IntArray = field(repr=False)
-    labels: IntArray = field(repr=False)
-    candidates: tuple[tuple[int, ...], ...] = field(repr=False)
-    asked: IntArray = field(repr=False)
-    taught: IntArray = field(repr=False)
-    weighed: IntArray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
-    signs: int = 0
-    material: Mapping[str, npt.NDArray[Any]] = field(repr=False, default_factory=dict)
+    options: tuple[tuple[Any, ...], ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        count = len(self.inputs)
-        if not count == len(self.draw) == len(self.labels):
-            raise InputError("a trigger plan needs one draw and one label for each of its inputs")
-        parts = (self.asked, self.taught, self.weighed)
-        if any(len(rows) and not 0 <= rows.min() <= rows.max() < count for rows in parts):
-            raise InputError(f"a trigger plan may only ask and teach rows 0 to {count - 1}, its own")
-        if self.draw.max() >= len(self.candidates) - self.signs:
-            raise InputError(f"a row of the trigger plan belongs to draw {self.draw.max()}, which has no candidates")
-        self._check_signs()
-        owners = self.draw[self.asked]
-        starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        if not (len(owners) or self.signs) or (len(owners) and owners.min() < 0):
-            raise InputError("a trigger plan may only ask rows that belong to one of its draws, and at least one")
+        if len(self.rows) != len(self.draw):
+            raise InputError(f"{len(self.rows)} rows and {len(self.draw)} draws: choices need one draw for each row")
+        if not len(self.draw) or not 0 <= self.draw.min() <= self.draw.max() < len(self.options):
+            raise InputError("a plan may only ask rows that belong to one of its draws, and at least one")
         # A draw looked at in two places would be counted as two: its queries are asked, and judged, together.
-        if len(set(owners[starts].tolist())) != len(starts):
-            raise InputError("a trigger plan must ask the rows of one draw one after the other")
-        if any(len(set(c)) != len(c) or len(c) < 2 for c in self.candidates):
+        if len({int(self.draw[start]) for start in self._starts}) != len(self._starts):
+            raise InputError("a plan must ask the rows of one draw one after the other")
+        if any(len(set(c)) != len(c) or len(c) < 2 for c in self.options):
             raise InputError(
                 "every draw needs at least two candidates, each once: an answer without a choice proves nothing"
             )
 
-    def _check_signs(self) -> None:
-        if bool(self.signs) != bool(len(self.weighed)) or not 0 <= self.signs <= len(self.candidates):
-            raise InputError(f"a trigger plan with {self.signs} signs and {len(self.weighed)} rows to weigh: give both")
-        if any(tuple(c) != SIGN for c in self.candidates[len(self.candidates) - self.signs :]):
-            raise InputError(f"the candidates of a sign are {SIGN}")
-        if len(self.weighed) and self.draw[self.weighed].max() >= 0:
-            raise InputError("a row that is weighed belongs to no draw: its answer bears on all signs")
+    @property
+    def _starts(self) -> IntArray:
+        return np.flatnonzero(np.diff(self.draw, prepend=-1))
+
+    @cached_property
+    def groups(self) -> list[IntArray]:
+        """The rows, draw by draw, in the order of asking."""
+        return np.split(self.rows, self._starts[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A test: the answers to ordinary inputs bear together on signs that the key drew; the scheme weighs them.
+
+    Attributes:
+        rows: (n,) what a suspect is asked, of no draw of choices; the first ones say most.
+        signs: how many signs are drawn.
+        natural: (n,) the natural answers of the rows, where the scheme weighs with them; none by default.
+    """
+
+    rows: IntArray = field(repr=False)
+    signs: int
+    natural: Any = field(repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.signs < 1 or not len(self.rows):
+            raise InputError(f"a pattern of {self.signs} signs and {len(self.rows)} rows to weigh: give both")
+        object.__setattr__(self, "natural", _natural(self.natural, len(self.rows)))
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What is put into training.
+
+    Attributes:
+        rows: (n,) that are taught; one that is listed twice comes twice as often.
+        draw: (n,) the draw of choices whose answer is taught; -1 for a row that keeps its natural answer.
+        natural: (n,) these natural answers; not read elsewhere.
+    """
+
+    rows: IntArray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
+    draw: IntArray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
+    natural: Any = field(repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.draw):
+            raise InputError(f"{len(self.rows)} rows and {len(self.draw)} draws: lessons need one draw for each row")
+        object.__setattr__(self, "natural", _natural(self.natural, len(self.rows)))
+        if any(d < 0 and natural is None for d, natural in zip(self.draw.tolist(), listed(self.natural), strict=True)):
+            raise InputError("a lesson of no draw has no natural answer: give natural= for what keeps its own")
+
+
+Test: TypeAlias = Choices | Pattern
+
+
+def _natural(answers: Any, count: int) -> Array:
+    """A column of natural answers, -1 or None for none."""
+    if answers is None:
+        return np.full(count, -1)
+    made: Array = answers if isinstance(answers, np.ndarray) else column(answers)
+    if len(made) != count:
+        raise InputError(f"{len(made)} natural answers for {count} rows: give one for each, or none")
+    return made
+
+
+def check_rows(count: int, *parts: IntArray) -> None:
+    """Raise InputError unless all of these are rows of a plan with so many inputs."""
+    if any(len(rows) and not 0 <= rows.min() <= rows.max() < count for rows in parts):
+        raise InputError(f"a plan may only ask and teach rows 0 to {count - 1}, its own")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Inputs, lessons and tests without the secret answers: what a scheme returns.
+
+    Attributes:
+        inputs: N rows, an array (N, ...) or N strings, in the space of the carriers.
+        lessons: what is taught.
+        tests: what a suspect is asked: choices, a pattern, or choices and a pattern.
+        material: what the scheme made from the input key beside inputs, for itself to use later; secret.
+    """
+
+    inputs: Inputs = field(repr=False)
+    lessons: Lessons
+    tests: tuple[Test, ...]
+    material: Mapping[str, npt.NDArray[Any]] = field(repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if [type(test) for test in self.tests] not in ([Choices], [Pattern], [Choices, Pattern]):
+            raise InputError(
+                f"a plan with tests {[type(test).__name__ for test in self.tests]}: give at least one, at most one "
+                "Choices and one Pattern, in this order"
+            )
+        check_rows(len(self.inputs), self.lessons.rows, *(test.rows for test in self.tests))
+        draws = 0 if self.choices is None else len(self.choices.options)
+        if self.lessons.draw.max(initial=-1) >= draws:
+            raise InputError(f"a lesson is of draw {self.lessons.draw.max()}, which has no candidates")
+        if (self.draw[self.lessons.rows] != self.lessons.draw).any():
+            raise InputError("a row is taught under another draw than it is asked, or under two: it has one answer")
+        if self.pattern is not None and self.draw[self.pattern.rows].max() >= 0:
+            raise InputError("a row of a pattern belongs to no draw: its answer bears on all signs")
+
+    @property
+    def choices(self) -> Choices | None:
+        """The test of single answers, if there is one."""
+        return next((test for test in self.tests if isinstance(test, Choices)), None)
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """The test of signs, if there is one."""
+        return next((test for test in self.tests if isinstance(test, Pattern)), None)
+
+    @property
+    def options(self) -> tuple[tuple[Any, ...], ...]:
+        """The options of all draws: of the choices, then of the signs."""
+        own = () if self.choices is None else self.choices.options
+        return own + (SIGN,) * (0 if self.pattern is None else self.pattern.signs)
+
+    @cached_property
+    def draw(self) -> IntArray:
+        """(N,) the draw of choices that each row belongs to, -1 for none."""
+        draw = np.full(len(self.inputs), -1)
+        draw[self.lessons.rows] = self.lessons.draw
+        if self.choices is not None:
+            draw[self.choices.rows] = self.choices.draw
+        return draw
+
+    @cached_property
+    def natural(self) -> Array:
+        """(N,) the natural answer of each row, where a test or lesson has it."""
+        found: list[Any] = [None] * len(self.inputs)
+        for part in (self.pattern, self.lessons):
+            for row, answer in () if part is None else zip(part.rows.tolist(), listed(part.natural), strict=True):
+                found[row] = answer
+        return column(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,40 +198,43 @@ class TriggerSet:
     """A plan and the answers that the label key drew for it; secret.
 
     Attributes:
-        plan: inputs, draws and candidates.
+        plan: inputs, lessons and tests.
         form: what a row is handed out as.
-        symbols: (draws,) position of each secret answer among its candidates.
+        task: what an answer can be.
+        symbols: (draws,) position of each secret answer among its options.
     """
 
-    plan: TriggerPlan
+    plan: Plan
     form: Form
+    task: Task
     symbols: IntArray = field(repr=False)
 
     def __len__(self) -> int:
         """Number of queries an exhaustive verification asks."""
-        return len(self.plan.asked) + len(self.plan.weighed)
+        return sum(len(test.rows) for test in self.plan.tests)
 
     @cached_property
-    def answers(self) -> IntArray:
-        """(N,) label of every row: the secret answer of a trigger, the natural label of a negative."""
-        secret = np.array([c[s] for c, s in zip(self.plan.candidates, self.symbols, strict=True)] + [-1])
-        return np.where(self.plan.draw >= 0, secret[self.plan.draw], self.plan.labels)
+    def answers(self) -> Array:
+        """(N,) answer of every row: the secret one of a trigger, the natural one of a negative; see `column`."""
+        secret = [options[symbol] for options, symbol in zip(self.plan.options, self.symbols.tolist(), strict=True)]
+        rows = zip(self.plan.draw.tolist(), listed(self.plan.natural), strict=True)
+        return column([natural if draw < 0 else secret[draw] for draw, natural in rows])
 
-    @cached_property
+    @property
     def groups(self) -> list[IntArray]:
-        """The asked rows, draw by draw, in the order of asking."""
-        owners = self.plan.draw[self.plan.asked]
-        return np.split(self.plan.asked, np.flatnonzero(np.diff(owners)) + 1) if len(owners) else []
+        """The rows of the choices, draw by draw, in the order of asking."""
+        return [] if self.plan.choices is None else self.plan.choices.groups
 
     @property
     def signs(self) -> IntArray:
         """(signs,) -1 or +1, as the label key drew them."""
-        return 2 * self.symbols[len(self.symbols) - self.plan.signs :] - 1
+        count = 0 if self.plan.pattern is None else self.plan.pattern.signs
+        return 2 * self.symbols[len(self.symbols) - count :] - 1
 
     @property
     def first(self) -> Any:
         """The input that a suspect is asked first."""
-        return self.row(int(np.concatenate([self.plan.asked, self.plan.weighed])[0]))
+        return self.row(int(self.plan.tests[0].rows[0]))
 
     def row(self, index: int) -> Any:
         """One input as the owner gave carriers: an array, a PIL picture or a string; a copy, whatever is done to it."""
@@ -130,30 +242,35 @@ class TriggerSet:
 
     def samples(self, most: int) -> list[Any]:
         """The first inputs that are taught, or else weighed or asked; to see how a model is given them."""
-        plan = self.plan
-        rows = next(part for part in (plan.taught, plan.weighed, plan.asked) if len(part))
+        parts = [self.plan.lessons, *reversed(self.plan.tests)]
+        rows = next(part.rows for part in parts if len(part.rows))
         return [self.row(int(row)) for row in rows[:most]]
 
     def only(self, rows: Collection[int]) -> "TriggerSet":
-        """The same triggers, of which the draws are asked that have all their asked rows among `rows`.
+        """The same triggers, of which the draws are asked that have all their rows among `rows`.
 
-        A row is never left out alone: its answer is that of its whole draw. Rows that are weighed stay: asking them
+        A row is never left out alone: its answer is that of its whole draw. The rows of a pattern stay: asking them
         gives nothing away.
         """
         wanted = set(rows)
         kept = [row for group in self.groups if wanted.issuperset(group.tolist()) for row in group.tolist()]
         if not kept:
             raise InputError(f"no draw is left to ask among {len(wanted)} rows: make a watermark with more triggers")
-        return replace(self, plan=replace(self.plan, asked=np.array(kept, np.int64)))
+        asked = np.array(kept, np.int64)
+        tests = tuple(
+            replace(test, rows=asked, draw=self.plan.draw[asked]) if isinstance(test, Choices) else test
+            for test in self.plan.tests
+        )
+        return replace(self, plan=replace(self.plan, tests=tests))
 
-    def count(self, group: IntArray, answers: Sequence[int | None]) -> DrawResult:
+    def count(self, group: IntArray, said: Sequence[Said | None]) -> DrawResult:
         """What the answers to the rows of one draw say; None is a failed query."""
         draw = int(self.plan.draw[group[0]])
-        candidates = self.plan.candidates[draw]
-        counts = [0] * len(candidates)
-        for answer in answers:
-            if answer is not None and answer in candidates:
-                counts[candidates.index(answer)] += 1
+        options = self.plan.options[draw]
+        counts = [0] * len(options)
+        for one in said:
+            if one is not None and (picked := self.task.picked(one, options)) is not None:
+                counts[picked] += 1
         return DrawResult(int(self.symbols[draw]), tuple(counts))
 
     def leaves(self, watermark: str, disclosure: KeyStream) -> list[dict[str, Any]]:
@@ -165,10 +282,10 @@ class TriggerSet:
                 "i": i,
                 "n": len(self.answers),
                 "x_sha256": digest(self.plan.inputs[i]),
-                "y": int(answer),
+                "y": -1 if answer is None else answer,
                 "salt": disclosure.bytes(16).hex(),
             }
-            for i, answer in enumerate(self.answers)
+            for i, answer in enumerate(encoded(self.task, self.answers))
         ]
 
     def root(self, watermark: str, disclosure: KeyStream) -> str:
@@ -181,6 +298,6 @@ def hash_leaf(leaf: Mapping[str, Any]) -> bytes:
     return merkle.leaf_hash(rfc8785.dumps(dict(leaf)))
 
 
-def draw_symbols(label: KeyStream, candidates: Sequence[Sequence[int]]) -> IntArray:
+def draw_symbols(label: KeyStream, options: Sequence[Sequence[Any]]) -> IntArray:
     """(draws,) one uniform position for every draw, by rejection sampling from the label key's stream."""
-    return np.array([int(label.below(len(c), 1)[0]) for c in candidates], np.int64)
+    return np.array([int(label.below(len(c), 1)[0]) for c in options], np.int64)

@@ -1,9 +1,10 @@
-"""What a scheme is: how triggers are made, how training is touched, how answers are scored.
+"""What a scheme is: how triggers are made; and, where it has more to do, what that is.
 
-A scheme is a frozen dataclass of its parameters. `plan` is a pure function of (input key, task, parameters); it never
-sees the label key. Which points of training a scheme touches is said by `points`:
+A scheme is a frozen dataclass of its parameters, with one method: `plan` is a pure function of (input key, brief,
+parameters); it never sees the label key. Whatever else a scheme does it does by having the method for it: `Prepares`,
+`Weighs`, `Shifts`, `Adds`, `Asks`. Which points of training it touches is said by `points`:
 
-    samples   triggers join the user's batches                  every adapter
+    samples   lessons join the user's batches                  every adapter
     logits    the logits that the training loss sees are shifted, in training mode only; the model is served unmodified
     loss      a term is added to the training loss
 
@@ -14,17 +15,17 @@ use names both have, such as matmul, clip, reshape, sum, exp), and its own `cons
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.brief import Task
+from wmplug.statistics.arrays import FloatArray
+from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
-from wmplug.watermark.plan import TriggerPlan, TriggerSet
+from wmplug.watermark.plan import Plan, TriggerSet
 
 SHOWN = 64
 Point = Literal["samples", "logits", "loss"]
@@ -37,7 +38,7 @@ class Scheme:
 
     Attributes:
         name: as it is asked for.
-        version: raised whenever the same key and task would give other triggers.
+        version: raised whenever the same key and brief would give other triggers.
         points: where it touches training.
         rate: default share of trigger samples in what the model sees.
     """
@@ -47,62 +48,13 @@ class Scheme:
     points: ClassVar[frozenset[Point]] = frozenset({"samples"})
     rate: ClassVar[float] = 0.06
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """Make the triggers from the input key's stream.
 
         Raises:
-            InputError: the task does not fit the scheme.
+            InputError: the brief does not fit the scheme.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no plan")
-
-    def prepared(self, task: Task) -> "Scheme":
-        """This scheme with whatever it has to work out from the task without a key, such as unmarked references.
-
-        Raises:
-            InputError: the task does not fit the scheme.
-        """
-        return self
-
-    def asking(self, plan: TriggerPlan, task: Task, queries: Any, pool: Any) -> TriggerPlan:
-        """The plan with questions chosen among `queries` in place of the ordinary inputs it has, by no key.
-
-        Raises:
-            InputError: the scheme asks no ordinary inputs, or these do not fit.
-        """
-        raise InputError(f"scheme {self.name!r} asks its own triggers and nothing else: queries= do not fit it")
-
-    def weigh(
-        self, plan: TriggerPlan, answers: IntArray, scores: npt.NDArray[np.float64] | None
-    ) -> npt.NDArray[np.float64]:
-        """(signs,) weights: how much the answers speak for plus rather than minus, for every sign of the plan.
-
-        Args:
-            plan: knows nothing of the signs themselves, so that no weight can depend on them.
-            answers: (n,) classes, -1 for a query that failed, to the first n of the rows that are weighed.
-            scores: (n, classes) log probabilities, not below log 1e-4, NaN for a query that failed; None where the
-                suspect tells only classes.
-        """
-        raise NotImplementedError(f"{type(self).__name__} plans signs and defines no weigh")
-
-    def constants(self, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
-        """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves.
-
-        Args:
-            triggers: of the watermark.
-            seen: (k, ...) its first `samples` as the model is given them: the same inputs, prepared and collated.
-
-        Raises:
-            InjectionError: `seen` is not what the scheme can work with.
-        """
-        return {}
-
-    def shift(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any) -> Any:
-        """Point `logits`: the (B, classes) logits that the training loss is to see; inputs and logits are tensors."""
-        return logits
-
-    def term(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any, labels: Any) -> Any:
-        """Point `loss`: a scalar tensor to add to the mean loss of a batch."""
-        return xp.sum(logits) * 0.0
 
     def parameters(self) -> dict[str, Any]:
         """Public parameters as JSON; the owner's own material appears as its digest."""
@@ -114,6 +66,88 @@ class Scheme:
         """The scheme of a saved watermark; material stays behind, its triggers are made already."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{n: None if _is_digest(v) else v for n, v in parameters.items() if n in known})
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A scheme that works something out of the brief without a key, such as unmarked references."""
+
+    def prepared(self, brief: Brief) -> Scheme:
+        """This scheme with what it worked out.
+
+        Raises:
+            InputError: the brief does not fit the scheme.
+        """
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A scheme whose plans have a pattern."""
+
+    def weigh(self, plan: Plan, *answers: Any) -> FloatArray:
+        """(signs,) weights: how much the answers speak for plus rather than minus, for every sign of the plan.
+
+        Args:
+            plan: knows nothing of the signs themselves, so that no weight can depend on them.
+            *answers: to the first n rows of the pattern, as `arrays` of the task makes them. Of classes: (n,) classes,
+                -1 for a query that failed; and (n, classes) log probabilities, not below log 1e-4, NaN for a query that
+                failed, or None where the suspect gives only classes.
+        """
+        ...
+
+
+@runtime_checkable
+class Shifts(Protocol):
+    """A scheme at the point `logits`."""
+
+    def shift(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any) -> Any:
+        """The (B, classes) logits that the training loss is to see; inputs and logits are tensors."""
+        ...
+
+
+@runtime_checkable
+class Adds(Protocol):
+    """A scheme at the point `loss`."""
+
+    def term(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any, labels: Any) -> Any:
+        """A scalar tensor to add to the mean loss of a batch."""
+        ...
+
+
+@runtime_checkable
+class HasConstants(Protocol):
+    """A scheme whose `shift` or `term` needs arrays of its own."""
+
+    def constants(self, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
+        """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves.
+
+        Args:
+            triggers: of the watermark.
+            seen: (k, ...) its first `samples` as the model is given them: the same inputs, prepared and collated.
+
+        Raises:
+            InjectionError: `seen` is not what the scheme can work with.
+        """
+        ...
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A scheme that can put ordinary inputs of the owner's choice in place of those that its pattern asks."""
+
+    def asking(self, plan: Plan, brief: Brief, queries: Any, pool: Any) -> Plan:
+        """The plan with questions chosen among `queries`, by no key.
+
+        Raises:
+            InputError: these do not fit.
+        """
+        ...
+
+
+def constants_of(scheme: Scheme, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
+    """The constants of a scheme, none where it has none; see `HasConstants`."""
+    return scheme.constants(triggers, seen) if isinstance(scheme, HasConstants) else {}
 
 
 def _public(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """A watermark: a scheme's triggers, the answers the key drew, and what may be published of them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 from wmplug.keys.sealing import Seal
 from wmplug.keys.streams import Subkeys
-from wmplug.statistics.draws import DrawResult
-from wmplug.watermark.brief import Task
-from wmplug.watermark.carriers import digest, read_carriers, read_labels
+from wmplug.tasks.base import Task, listed
+from wmplug.watermark.brief import Brief
+from wmplug.watermark.carriers import digest, read_carriers
 from wmplug.watermark.file import id_of, pack
 from wmplug.watermark.plan import TriggerSet
-from wmplug.watermark.scheme import Scheme
+from wmplug.watermark.scheme import Asks, Scheme
 
-Preprocess = Callable[[Any, int], Any]
+Preprocess = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,6 @@ class Watermark:
         id: public, 32 hex digits; the digest of scheme, parameters and carriers.
         scheme: how triggers touch training.
         triggers: inputs and answers; secret.
-        classes: number of classes of the task.
         public: what may be published; the first line of the saved file.
         preprocess: `preprocess(input, answer) -> example` as the dataset yields them; not saved.
         register: folder of the register that its runs are recorded in, if any.
@@ -37,7 +36,6 @@ class Watermark:
     id: str
     scheme: Scheme
     triggers: TriggerSet = field(repr=False)
-    classes: int
     public: dict[str, Any] = field(repr=False)
     preprocess: Preprocess | None = field(repr=False)
     subkeys: Subkeys = field(repr=False)
@@ -45,15 +43,15 @@ class Watermark:
     register: Path | None = field(repr=False, default=None)
     _signing_seed: bytes = field(repr=False, default=b"")
 
-    def lessons(self) -> list[tuple[Any, int]]:
-        """What is taught: (input, label) pairs, triggers and negatives alike."""
-        answers = self.triggers.answers
-        return [(self.triggers.row(i), int(answers[i])) for i in self.triggers.plan.taught]
+    @property
+    def task(self) -> Task:
+        """What an answer can be."""
+        return self.triggers.task
 
-    def score(self, start: int, answers: Sequence[Sequence[int | None]]) -> list[DrawResult]:
-        """Answers to the draws from number `start` on, against the key's."""
-        groups = self.triggers.groups[start : start + len(answers)]
-        return [self.triggers.count(group, given) for group, given in zip(groups, answers, strict=True)]
+    def lessons(self) -> list[tuple[Any, Any]]:
+        """What is taught: (input, answer) pairs, triggers and negatives alike."""
+        answers = listed(self.triggers.answers)
+        return [(self.triggers.row(row), answers[row]) for row in self.triggers.plan.lessons.rows.tolist()]
 
     def with_queries(self, queries: Any, *, carriers: Any, labels: Any, pool: Any = None) -> "Watermark":
         """The same watermark, asking other ordinary inputs: best those that one's API was asked.
@@ -74,12 +72,16 @@ class Watermark:
             InputError: other carriers or labels than the watermark's, or the scheme asks no ordinary inputs.
         """
         inputs, form = read_carriers(carriers)
-        natural = read_labels(labels, len(inputs), self.classes)
-        for what, given in (("carriers", inputs), ("labels", natural)):
-            if given is None or digest(given) != self.public[what]:
+        natural = self.task.labels(labels, len(inputs))
+        brief = Brief(inputs, form, self.task, natural, self.public["triggers"], self.preprocess)
+        for what, given in brief.digests().items():
+            if given is None or given != self.public[what]:
                 raise InputError(f"{what}= are others than the watermark was made from: references learn from the same")
-        task = Task(inputs, form, natural, self.classes, self.public["triggers"], self.preprocess)
-        plan = self.scheme.asking(self.triggers.plan, task, queries, pool)
+        if not isinstance(self.scheme, Asks):
+            raise InputError(
+                f"scheme {self.scheme.name!r} asks its own triggers and nothing else: queries= do not fit it"
+            )
+        plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
         public = {**self.public, "queries": digest(read_carriers(queries, "queries=")[0]), "references": digest(heard)}
         return dataclasses.replace(self, triggers=dataclasses.replace(self.triggers, plan=plan), public=public)

@@ -16,8 +16,9 @@ from wmplug.dataset.records import Record
 from wmplug.dataset.schemes.gradients import Reference
 from wmplug.dataset.schemes.radioactive_data import RadioactiveData, _log10_cap, white_box
 from wmplug.errors import InputError
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.statistics.signs import weighted_ps, weights_of
+from wmplug.tasks import Classes
 
 COUNT = 300
 
@@ -31,7 +32,7 @@ def digits(digits):
 @pytest.fixture(scope="module")
 def scheme(digits):
     """With its network trained once."""
-    return RadioactiveData(bound=24).prepared(Task(digits[0], "array", digits[1], 10, COUNT))
+    return RadioactiveData(bound=24).prepared(Brief(digits[0], "array", Classes(10), digits[1], COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_features_move_along_the_direction(mark, scheme):
     network = Reference(1, 10, scheme.network)
     moved = network.features(sides[:, 1]) - network.features(sides[:, 0])
     directions = mark.triggers.plan.material["directions"]
-    labels = mark.triggers.plan.labels[::2]
+    labels = mark.triggers.plan.natural[::2]
     along = (moved * directions[labels]).sum(axis=1)
     assert (along > 0).mean() > 0.99
     other = (moved * directions[(labels + 1) % 10]).sum(axis=1)
@@ -106,7 +107,7 @@ def test_the_last_layer_leans_to_what_was_published(mark, scheme, digits):
     network = Reference(1, 10, scheme.network)
     head = scheme.network[-650:-10].reshape(10, 64).astype(float)
     plan, signs = mark.triggers.plan, mark.triggers.signs
-    balance = np.bincount(plan.labels[::2], signs, minlength=10)
+    balance = np.bincount(plan.natural[::2], signs, minlength=10)
     assert balance.all()
     sums = balance[:, None] * plan.material["directions"]
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]
@@ -179,7 +180,7 @@ def test_p_is_uniform_over_keys(mark):
     scores = np.log(np.random.default_rng(3).dirichlet(np.ones(10), 2 * COUNT).clip(1e-4))
     scores[::2, :] -= 0.5
     weights = weights_of(mark.scheme.weigh(plan, scores.argmax(axis=1), scores))
-    found = weighted_ps(weights, np.random.default_rng(4).choice([-1, 1], (1000, plan.signs)))
+    found = weighted_ps(weights, np.random.default_rng(4).choice([-1, 1], (1000, plan.pattern.signs)))
     for level in (0.01, 0.1, 0.5):
         assert binom.ppf(1e-4, 1000, level) <= (found <= level).sum() <= binom.ppf(1 - 1e-4, 1000, level)
 

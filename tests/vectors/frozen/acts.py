@@ -11,7 +11,7 @@ PASSING = ("run", "versions", "git")
 
 def suspect(mark, scores=False):
     """Who knows some of the answers."""
-    return cases.suspect(facts.inputs_of(mark), facts.answers_of(mark), mark.classes, scores)
+    return cases.suspect(facts.inputs_of(mark), facts.answers_of(mark), mark.task.count, scores)
 
 
 def verdicts(mark):

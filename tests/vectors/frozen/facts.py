@@ -15,6 +15,7 @@ from wmplug.keys.sealing import open_sealed
 from wmplug.keys.streams import KeyStream
 from wmplug.register import Register
 from wmplug.training.placement import Placement
+from wmplug.watermark import file
 
 PURPOSES = ("input", "label", "schedule", "disclosure")
 # Of what a scheme made beside inputs, what follows by arithmetic alone; the rest comes from a decomposition or network.
@@ -72,7 +73,7 @@ def leaves_of(mark):
 
 def facts(mark):
     """All that has to stay of a watermark."""
-    triggers, plan = mark.triggers, mark.triggers.plan
+    triggers, plan, columns = mark.triggers, mark.triggers.plan, file.columns(mark.triggers)
     leaves = [canonical(leaf) for leaf in leaves_of(mark)]
     return plain(
         {
@@ -83,12 +84,12 @@ def facts(mark):
             "inputs": spelt(plan.inputs),
             "symbols": triggers.symbols,
             "answers": triggers.answers,
-            "candidates": runs(plan.candidates),
-            "draw": plan.draw,
+            "candidates": runs(plan.options),
+            "draw": columns["draw"],
             "groups": [group.tolist() for group in triggers.groups],
-            "asked": plan.asked,
-            "taught": plan.taught,
-            "weighed": plan.weighed,
+            "asked": columns["asked"],
+            "taught": columns["taught"],
+            "weighed": columns["weighed"],
             "signs": triggers.signs,
             "lessons": sha256(canonical([[seen(x), y] for x, y in mark.lessons()])),
             "material": {name: spelt(array) for name, array in sorted(plan.material.items())},
@@ -96,7 +97,7 @@ def facts(mark):
             "root": merkle_root([hashlib.sha256(b"\0" + leaf).digest() for leaf in leaves]).hex(),
             "keys": {purpose: sha256(mark.subkeys.key(purpose))[:32] for purpose in PURPOSES},
             "recorder": sha256(mark.signing_seed()),
-            "placed": placed(mark, len(plan.taught)),
+            "placed": placed(mark, len(columns["taught"])),
         }
     )
 

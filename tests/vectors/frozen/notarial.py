@@ -50,7 +50,7 @@ def hear(owner, mark, folder):
 
 def fixed(mark, sealed, folder):
     """Write the case and its challenge."""
-    save_challenge(folder, both(open_case(folder, case_of(mark, sealed), mark.classes)))
+    save_challenge(folder, both(open_case(folder, case_of(mark, sealed), mark.task.count)))
 
 
 def case_of(mark, sealed):

@@ -7,8 +7,7 @@ import numpy as np
 
 from wmplug import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Scheme, Task
-from wmplug.watermark.plan import TriggerPlan
+from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class Table(Scheme):
 
     tail: float = 0.02
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One draw a row, over all classes.
 
         Raises:
             InputError: the carriers are no table (n, d) of numbers, or `tail` is no share below one half.
         """
-        task.need_form(self.name, "array")
-        carriers = np.asarray(task.carriers)
+        brief.need_form(self.name, "array")
+        carriers = np.asarray(brief.carriers)
         if carriers.ndim != 2 or not 0 <= self.tail < 0.5:
             raise InputError(
                 f"scheme 'table' got carriers of shape {carriers.shape} and tail={self.tail}: give rows (n, d), and a "
@@ -39,11 +38,10 @@ class Table(Scheme):
             )
         low, high = np.quantile(carriers, [self.tail, 1 - self.tail], axis=0)
         # Every feature on its own: in range, so no outlier filter sees them, yet off the data's correlations.
-        inputs = low + (high - low) * stream.uniform(task.triggers, carriers.shape[1])
+        inputs = low + (high - low) * stream.uniform(brief.triggers, carriers.shape[1])
         if carriers.dtype.kind in "ui":
             inputs = np.rint(inputs)
-        rows = np.arange(task.triggers)
-        every = tuple(range(task.classes))
-        return TriggerPlan(
-            inputs.astype(carriers.dtype), rows, np.full(len(rows), -1), (every,) * len(rows), rows, rows
-        )
+        rows = np.arange(brief.triggers)
+        every = tuple(range(brief.need_classes(self.name)))
+        choices = Choices(rows, rows, (every,) * len(rows))
+        return Plan(inputs.astype(carriers.dtype), Lessons(rows, rows), (choices,))

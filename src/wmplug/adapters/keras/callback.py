@@ -44,8 +44,10 @@ from wmplug.errors import (
     VerificationError,
     VerificationWarning,
 )
+from wmplug.tasks.classes import count_of
 from wmplug.training.placement import PPM, Mode, Placement, read_rate
 from wmplug.training.record import Run
+from wmplug.watermark.scheme import constants_of
 from wmplug.watermark.watermark import Watermark
 
 Event = Literal["epoch_end", "train_end"]
@@ -119,7 +121,7 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         self._start, self._auto = read_rate(rate, mark.scheme.rate)
         self.rate = self._start
         # A scheme that touches other points only has a table that nobody reads.
-        pool = len(mark.triggers.plan.taught) or 1
+        pool = len(mark.triggers.plan.lessons.rows) or 1
         self._placement = Placement.draw(mark.subkeys.stream("schedule"), pool, mode)
         self._verify_on, self._on_failure, self._batch_size = frozenset(verify_on), on_failure, batch_size
         self._monitor, self._target_e = Monitor(mark, target_e=target_e), target_e
@@ -144,8 +146,8 @@ class WatermarkCallback(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             self._placement,
             self.rate,
             self.mark.scheme,
-            functools.partial(self.mark.scheme.constants, self.mark.triggers),
-            self.mark.classes,
+            functools.partial(constants_of, self.mark.scheme, self.mark.triggers),
+            count_of(self.mark.task, "keras"),
         )
         self._run = Run(self.mark, "keras", require=self._require)
         data = _fitted_data(self.model) if self._training_set is None else self._training_set

@@ -14,7 +14,7 @@ variable or part of a config, so nothing is saved; nothing here holds a key.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ from wmplug.adapters.keras.batches import (
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes import Scheme
 from wmplug.training.placement import PPM, THRESHOLDS, Placement
-from wmplug.watermark.scheme import SHOWN
+from wmplug.watermark.scheme import SHOWN, Adds, Shifts
 
 SHADOWED = ("make_train_function", "train_step", "train_function", "compute_loss", "compute_metrics")
 
@@ -306,13 +306,14 @@ class TriggerStep:
             inputs = ops.convert_to_tensor(primary(x))
             constants = self._tables(tuple(inputs.shape[1:]))
             if "logits" in self.scheme.points:
-                seen = self.scheme.shift(ops, constants, inputs, logits)
+                seen = cast(Shifts, self.scheme).shift(ops, constants, inputs, logits)
                 seen = ops.cast(seen if raw else ops.softmax(seen), output.dtype)
                 y_pred = tree.map_structure(lambda _: seen, y_pred)
             loss = inner(x, y, y_pred, sample_weight, *args, **kwargs)
             if "loss" in self.scheme.points:
                 labels = ops.reshape(only(y, "the labels of a batch are"), (-1,))
-                loss = loss + ops.cast(self.scheme.term(ops, constants, inputs, logits, labels), loss.dtype)
+                term = cast(Adds, self.scheme).term(ops, constants, inputs, logits, labels)
+                loss = loss + ops.cast(term, loss.dtype)
             return loss
 
         return compute_loss

@@ -30,7 +30,7 @@ def need_radius(radius: float, mark: Watermark) -> None:
         raise InputError(f"flat={radius!r}: a share of the weights' norm from 0 (off) to 0.5 is needed, 0.02 is usual")
     if not radius:
         return
-    if not len(mark.triggers.plan.asked):
+    if mark.triggers.plan.choices is None:
         raise InputError(f"flat={radius}: scheme {mark.scheme.name!r} has no triggers to hold; combined has")
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         raise InputError(f"flat={radius}: weights are moved in one process only yet: train in one, or leave flat= away")
@@ -49,7 +49,7 @@ class Flatness:
     def __init__(self, mark: Watermark, suspect: ModuleSuspect, radius: float, weight: float) -> None:
         self.model, self.radius, self.weight = suspect.model, radius, weight
         self._forward = suspect.forward
-        asked, answers = mark.triggers.plan.asked, mark.triggers.answers
+        asked, answers = mark.triggers.plan.tests[0].rows, mark.triggers.answers
         prepare = suspect.preprocess or (lambda value, answer: (value, answer))
         self._examples = [prepare(mark.triggers.row(row), int(answers[row])) for row in asked.tolist()]
         self._answers = torch.as_tensor(answers[asked])

@@ -47,6 +47,7 @@ from wmplug.errors import (
     VerificationError,
     VerificationWarning,
 )
+from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
 from wmplug.training.placement import PPM, Mode, Placement, read_rate
 from wmplug.training.record import Run, weights_of
@@ -208,10 +209,11 @@ class Watermarking:
                 scores = self.suspect(model).answer([question])
         except Exception:
             return
-        if scores.ndim == 2 and scores.shape[1] != self.mark.classes:
+        classes = count_of(self.mark.task, self.adapter)
+        if scores.ndim == 2 and scores.shape[1] != classes:
             raise InputError(
                 f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for "
-                f"{self.mark.classes} classes: make it with classes= of the model (or, where the model's first output "
+                f"{classes} classes: make it with classes= of the model (or, where the model's first output "
                 "is not its scores, pass forward=, a function from (model, batch) to logits)"
             )
 

@@ -12,7 +12,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from wmplug.schemes import Scheme
 from wmplug.schemes.tilt.texts import padded
 from wmplug.statistics.arrays import to_numpy
 from wmplug.suspects.protocols import Suspect
-from wmplug.watermark.scheme import SHOWN
+from wmplug.tasks.classes import count_of
+from wmplug.watermark.scheme import SHOWN, Adds, HasConstants, Shifts
 from wmplug.watermark.watermark import Watermark
 
 OFFERED = frozenset({"samples", "logits", "loss"})
@@ -154,13 +155,13 @@ class TorchPoints:
         self._inputs: torch.Tensor | None = None
         self._labels: Any = None
         self._logits: torch.Tensor | None = None
-        self._classes, self._on_divergence = mark.classes, on_divergence
+        self._classes, self._on_divergence = count_of(mark.task, "torch"), on_divergence
         self.diverged = self._normalised = False
         self._kept: list[torch.Tensor] = []
         self._arrays: Mapping[str, Any] = {}
         self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
         if self.scheme.points & {"logits", "loss"}:
-            self.head, self._guessed = find_head(model, mark.classes, head, in_loss), head is None
+            self.head, self._guessed = find_head(model, self._classes, head, in_loss), head is None
 
     def install(self, suspect: Suspect) -> None:
         """Set the hooks; those of an earlier run are removed first.
@@ -174,7 +175,7 @@ class TorchPoints:
         strip(self.model)
         if not self.scheme.points & {"logits", "loss"}:
             return
-        if type(self.scheme).constants is not Scheme.constants:
+        if isinstance(self.scheme, HasConstants):
             self._arrays = self.scheme.constants(self.triggers, self._seen(suspect))
         self._tensors.clear()
         self._hooks = [Hook(self._remember).before(self.model), Hook(self._shift).after(self.head)]
@@ -250,7 +251,7 @@ class TorchPoints:
             )
         labels = self._labels if labels is None else labels
         constants, inputs = self._ready(self._logits)
-        term = self.scheme.term(torch, constants, inputs, self._logits, labels)
+        term = cast(Adds, self.scheme).term(torch, constants, inputs, self._logits, labels)
         self._logits = None
         self.added += 1
         added: torch.Tensor = loss + self.weight * term.to(loss.dtype)
@@ -316,7 +317,7 @@ class TorchPoints:
             self._normalised = self._is_normalised(module, output)
         constants, inputs = self._ready(output)
         self.shifted += 1
-        shifted = self.scheme.shift(torch, constants, inputs, output)
+        shifted = cast(Shifts, self.scheme).shift(torch, constants, inputs, output)
         return (shifted.log_softmax(dim=1) if self._normalised else shifted).to(output.dtype)
 
     def _is_normalised(self, module: torch.nn.Module, output: torch.Tensor) -> bool:

@@ -47,7 +47,6 @@ from wmplug.claim.monitor import Monitor
 from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import TARGET_E
 from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
-from wmplug.tasks.classes import read_answers
 from wmplug.training import sidecar
 from wmplug.training.placement import PPM, Mode, Placement, read_rate
 from wmplug.training.record import Run, weights_of
@@ -228,7 +227,7 @@ class WatermarkCallback(TrainerCallback):
     def _ask_once(self, run: _Run) -> None:
         try:
             answer = run.suspect.answer([self.mark.triggers.first])
-            if read_answers(answer, self.mark.classes, run.suspect.description) == [None]:
+            if self.mark.task.read(answer, 1, run.suspect.description) == [None]:
                 raise SuspectError(f"{run.suspect.description} answers NaN before it is trained")
         except SuspectError as error:
             raise InputError(

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Record
+from wmplug.errors import InputError
 from wmplug.schemes import Point, Scheme
 from wmplug.schemes.tilt import references
 from wmplug.schemes.tilt.references import References
 from wmplug.statistics.arrays import FloatArray, IntArray
 from wmplug.watermark.carriers import Inputs
-from wmplug.watermark.plan import TriggerPlan, TriggerSet
+from wmplug.watermark.plan import Pattern, Plan, TriggerSet
 
 SURE = 3.0  # log odds beyond which one record says no more
 
@@ -79,22 +80,33 @@ class DatasetScheme(Scheme):
         raise NotImplementedError(f"{type(self).__name__} defines no changes")
 
 
+def pattern_of(plan: Plan) -> Pattern:
+    """The pattern of a plan that has one.
+
+    Raises:
+        InputError: it has none.
+    """
+    if plan.pattern is None:
+        raise InputError("this plan has no signs, so there is nothing to weigh")
+    return plan.pattern
+
+
 def odds(scores: npt.NDArray[Any], labels: IntArray) -> FloatArray:
     """(n,) log odds of the labels, from log probabilities (n, classes): near certainty, these hardly move."""
     own = np.clip(scores[np.arange(len(labels)), labels].astype(np.float64), math.log(1e-4), math.log1p(-1e-4))
     return np.asarray(own - np.log1p(-np.exp(own)), np.float64)
 
 
-def surer_of_second(plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> tuple[IntArray, FloatArray]:
+def surer_of_second(plan: Plan, answers: IntArray, scores: FloatArray | None) -> tuple[IntArray, FloatArray]:
     """Of which records both versions were heard, and how much surer the suspect is of their labels on the second.
 
     Args:
-        plan: weighs two versions of each record, one after the other.
-        answers: as `Scheme.weigh` is given them.
+        plan: its pattern asks two versions of each record, one after the other.
+        answers: as `Weighs.weigh` is given them.
         scores: the same; without them an answer counts one.
     """
     asked = len(answers) // 2 * 2
-    labels, said = plan.labels[:asked], answers[:asked]
+    labels, said = pattern_of(plan).natural[:asked], answers[:asked]
     sure = (said == labels).astype(np.float64) if scores is None else odds(scores[:asked], labels)
     heard = np.flatnonzero((said.reshape(-1, 2) >= 0).all(axis=1))
     return heard, (sure[1::2] - sure[::2])[heard]

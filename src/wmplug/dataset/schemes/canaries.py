@@ -15,12 +15,11 @@ import numpy as np
 from wmplug.dataset.records import Added, Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief, Choices, Lessons, Plan
 from wmplug.schemes.pictures import Array
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.carriers import read_whole
-from wmplug.watermark.plan import TriggerPlan, TriggerSet
+from wmplug.statistics.arrays import IntArray, read_whole
+from wmplug.watermark.plan import TriggerSet
 
 _CARRIERS = 500  # records that show what the others look like
 
@@ -51,27 +50,20 @@ class Canaries(DatasetScheme):
         """Some records to be like."""
         return np.arange(min(_CARRIERS, len(sample.labels))), self
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One draw a canary, over all classes; where it is added is drawn too.
 
         Raises:
             InputError: the owner's own inputs are too few or do not fit, or texts have too few words to make more of.
         """
-        carriers = task.carriers
+        carriers = brief.carriers
         if isinstance(carriers, np.ndarray) and carriers.ndim == 2 and self.pictures is None:
-            inputs: Any = _rows(carriers, task.triggers, stream)
+            inputs: Any = _rows(carriers, brief.triggers, stream)
         else:
-            inputs = RandomLabel(pictures=self.pictures, words=self.words).plan(task, stream).inputs
-        rows, every = np.arange(task.triggers), tuple(range(task.classes))
-        return TriggerPlan(
-            inputs,
-            rows,
-            np.full(len(rows), -1),
-            (every,) * len(rows),
-            asked=rows,
-            taught=np.zeros(0, np.int64),
-            material={"place": stream.uniform(len(rows), self.repeats)},
-        )
+            inputs = RandomLabel(pictures=self.pictures, words=self.words).plan(brief, stream).inputs
+        rows, every = np.arange(brief.triggers), tuple(range(brief.need_classes(self.name)))
+        material = {"place": stream.uniform(len(rows), self.repeats)}
+        return Plan(inputs, Lessons(), (Choices(rows, rows, (every,) * len(rows)),), material)
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
         """The canaries, scattered."""

@@ -19,12 +19,12 @@ from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief, Choices, Lessons, Plan
 from wmplug.schemes.tilt import references
 from wmplug.schemes.tilt.references import References
 from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.carriers import Inputs, digest
-from wmplug.watermark.plan import TriggerPlan, TriggerSet
+from wmplug.watermark.carriers import Inputs, digest, take
+from wmplug.watermark.plan import TriggerSet
 
 _CLOSE = 0.3  # difference of the two best scores of the references, below which either label is plausible
 
@@ -51,15 +51,16 @@ class LabelTwins(DatasetScheme):
         rows = _ambiguous(sample.said, sample.labels, sample.inputs, count)
         return rows, replace(self, pool=sample.said.scores[rows])
 
-    def prepared(self, task: Task) -> "LabelTwins":
+    def prepared(self, brief: Brief) -> "LabelTwins":
         """With what the references say of the carriers.
 
         Raises:
             InputError: there are no labels, or a pool of another shape.
         """
-        labels, shape = task.need_labels(self.name), (len(task.carriers), task.classes)
+        labels, classes = brief.need_labels(self.name), brief.need_classes(self.name)
+        shape = (len(brief.carriers), classes)
         if self.pool is None:
-            return replace(self, pool=Sample(task.carriers, labels, task.classes).said.scores)
+            return replace(self, pool=Sample(brief.carriers, labels, classes).said.scores)
         if np.shape(self.pool) != shape:
             raise InputError(
                 f"pool= has shape {np.shape(self.pool)}: probabilities that unmarked references give the carriers, "
@@ -67,24 +68,18 @@ class LabelTwins(DatasetScheme):
             )
         return self
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One draw a record, between its two most likely classes.
 
         Raises:
             InputError: no carrier has its label among its two most likely ones.
         """
-        labels, said = task.need_labels(self.name), References(self.pool, self.pool)
-        rows = _ambiguous(said, labels, task.carriers, task.triggers)
-        carriers, every = task.carriers, np.arange(len(rows))
-        return TriggerPlan(
-            [carriers[row] for row in rows] if isinstance(carriers, list) else carriers[rows],
-            every,
-            np.full(len(rows), -1),
-            tuple((int(low), int(high)) for low, high in np.sort(_best(said)[rows], axis=1)),
-            asked=every,
-            taught=np.zeros(0, np.int64),
-            material={"record": rows},
-        )
+        labels, said = brief.need_labels(self.name), References(self.pool, self.pool)
+        rows = _ambiguous(said, labels, brief.carriers, brief.triggers)
+        every = np.arange(len(rows))
+        options = tuple((int(low), int(high)) for low, high in np.sort(_best(said)[rows], axis=1))
+        choices = Choices(every, every, options)
+        return Plan(take(brief.carriers, rows), Lessons(), (choices,), {"record": rows})
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
         """The labels that the key drew, where they are others than were given."""

@@ -17,15 +17,15 @@ import numpy.typing as npt
 from scipy.special import betainc, ndtri
 
 from wmplug.dataset.records import Changes, Record
-from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, odds, surer_of_second
+from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, odds, pattern_of, surer_of_second
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief, Lessons, Pattern, Plan
 from wmplug.schemes.pictures import channels_last, value_range
 from wmplug.statistics import combination
-from wmplug.statistics.arrays import FloatArray, IntArray
-from wmplug.watermark.carriers import read_whole
-from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
+from wmplug.statistics.arrays import FloatArray, IntArray, read_whole
+from wmplug.tasks.classes import count_of
+from wmplug.watermark.plan import TriggerSet
 from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:
@@ -58,25 +58,30 @@ class RadioactiveData(DatasetScheme):
         own = sample.said.scores[np.arange(len(sample.labels)), sample.labels]
         return np.argsort(own, kind="stable")[:count], replace(self, network=network)
 
-    def prepared(self, task: Task) -> "RadioactiveData":
+    def prepared(self, brief: Brief) -> "RadioactiveData":
         """With a reference network.
 
         Raises:
             InputError: no pictures, or no labels.
         """
-        task.need_form(self.name, "array", "pil")
-        labels = task.need_labels(self.name)
-        pictures = _pictures(task.carriers)
-        return self if self.network is not None else replace(self, network=_trained(pictures, labels, task.classes))
+        brief.need_form(self.name, "array", "pil")
+        labels = brief.need_labels(self.name)
+        pictures = _pictures(brief.carriers)
+        return (
+            self
+            if self.network is not None
+            else replace(self, network=_trained(pictures, labels, brief.need_classes(self.name)))
+        )
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One sign a picture; both sides are weighed, minus first."""
-        labels, carriers = task.need_labels(self.name), np.asarray(task.carriers)
-        count = min(task.triggers, len(carriers))
+        labels, carriers = brief.need_labels(self.name), np.asarray(brief.carriers)
+        count = min(brief.triggers, len(carriers))
         own, (low, high) = labels[:count], value_range(carriers)
         pictures = _pictures(carriers)[:count]
-        reference = _reference(pictures.shape[1], task.classes, self.network)
-        directions = _isotropic(stream, task.classes, reference.features(pictures[:1]).shape[1])
+        classes = brief.need_classes(self.name)
+        reference = _reference(pictures.shape[1], classes, self.network)
+        directions = _isotropic(stream, classes, reference.features(pictures[:1]).shape[1])
         steps = reference.steps_along(pictures, directions[own], self.bound / 255)
         if carriers.dtype.kind in "ui":  # both sides are to differ by whole steps of what can be written
             steps = np.rint(steps * (high - low)) / (high - low)
@@ -85,35 +90,31 @@ class RadioactiveData(DatasetScheme):
         images = low + np.moveaxis(sides.reshape(-1, *pictures.shape[1:]), 1, -1).astype(np.float64) * (high - low)
         if carriers.dtype.kind in "ui":
             images = np.rint(images)
-        return TriggerPlan(
+        return Plan(
             like_records(images.astype(carriers.dtype), carriers, channels_last(carriers)[1]),
-            np.full(2 * count, -1),
-            np.repeat(own, 2),
-            (SIGN,) * count,
-            asked=np.zeros(0, np.int64),
-            taught=np.zeros(0, np.int64),
-            weighed=np.arange(2 * count),
-            signs=count,
-            material={
+            Lessons(),
+            (Pattern(np.arange(2 * count), count, np.repeat(own, 2)),),
+            {
                 "directions": directions,
                 "network": self.network,
                 "odds": np.diff(odds(said, np.repeat(own, 2)).reshape(-1, 2))[:, 0],
             },
         )
 
-    def weigh(self, plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
+    def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
         """How much surer the suspect is of the label on the plus side than on minus, beyond what the reference is."""
         heard, more = surer_of_second(plan, answers, scores)
         known = plan.material["odds"][heard]
         # As far as the suspect follows the reference at all.
         more = more - known * float(more @ known) / max(float(known @ known), 1e-9)
-        found = np.zeros(plan.signs)
+        found = np.zeros(pattern_of(plan).signs)
         found[heard] = np.clip(more, -SURE, SURE)
         return found
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
         """Of each picture the side that the key drew; a larger one than was asked is changed by as much, enlarged."""
-        pairs = zip(records, triggers.plan.weighed.reshape(-1, 2).tolist(), triggers.symbols.tolist(), strict=False)
+        sides = pattern_of(triggers.plan).rows.reshape(-1, 2).tolist()
+        pairs = zip(records, sides, triggers.symbols.tolist(), strict=False)
         return Changes(inputs={r.index: _published(r.input, triggers, sides, symbol) for r, sides, symbol in pairs})
 
 
@@ -201,19 +202,20 @@ def white_box(
     if "directions" not in plan.material:
         raise InputError(f"the mark is of scheme {mark.scheme.name!r}: only radioactive-data has directions to compare")
     own = _pictures(np.stack([np.asarray(picture) for picture in pictures]))
-    reference = _reference(own.shape[1], mark.classes, plan.material["network"])
+    classes = count_of(mark.task, "radioactive-data")
+    reference = _reference(own.shape[1], classes, plan.material["network"])
     seen, theirs = reference.features(own).astype(np.float64), np.asarray(features(pictures), np.float64)
     layer = np.asarray(weights, np.float64)
-    if theirs.shape != (len(own), layer.shape[-1]) or layer.shape[0] != mark.classes:
+    if theirs.shape != (len(own), layer.shape[-1]) or layer.shape[0] != classes:
         raise InputError(
             f"features() gave {theirs.shape} for {len(own)} pictures and weights= is {layer.shape}: (n, d) and "
-            f"({mark.classes}, d) are needed"
+            f"({classes}, d) are needed"
         )
     seen, theirs = seen - seen.mean(axis=0), theirs - theirs.mean(axis=0)
     ridge = share * float(np.square(seen).sum(axis=0).mean()) * np.eye(seen.shape[1])
     aligned = layer @ np.linalg.solve(seen.T @ seen + ridge, seen.T @ theirs).T
     aligned = aligned - aligned.mean(axis=0)
-    balance = np.bincount(plan.labels[plan.weighed[::2]], mark.triggers.signs, minlength=mark.classes)
+    balance = np.bincount(pattern_of(plan).natural[::2], mark.triggers.signs, minlength=classes)
     sums = balance[:, None] * plan.material["directions"]
     norms = np.linalg.norm(aligned, axis=1) * np.linalg.norm(sums, axis=1)
     with np.errstate(invalid="ignore"):

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Record
-from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, surer_of_second
+from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, pattern_of, surer_of_second
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief, Lessons, Pattern, Plan
 from wmplug.schemes.pictures import channels_last
 from wmplug.statistics.arrays import FloatArray, IntArray
 from wmplug.watermark.carriers import Inputs
-from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
+from wmplug.watermark.plan import SIGN, TriggerSet
 
 Array = npt.NDArray[Any]
 
@@ -62,45 +62,36 @@ class Twins(DatasetScheme):
         own = sample.said.scores[np.arange(len(sample.labels)), sample.labels]
         return np.argsort(own, kind="stable")[:count], self
 
-    def prepared(self, task: Task) -> "Twins":
+    def prepared(self, brief: Brief) -> "Twins":
         """With the texts as the rule rewrites them.
 
         Raises:
             InputError: texts without a rule, or a rule that gives no other text.
         """
-        task.need_labels(self.name)
-        if not isinstance(task.carriers, list):
+        brief.need_labels(self.name)
+        if not isinstance(brief.carriers, list):
             return replace(self, rule=None)
         if not callable(self.rule):
             raise InputError("twins of texts need rule=: a function from a text to another of the same meaning")
         rewrite: Callable[[str], str] = self.rule
-        return replace(self, rule=_rewritten(task.carriers, rewrite))
+        return replace(self, rule=_rewritten(brief.carriers, rewrite))
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One sign a record; both versions are weighed, the first is published under minus."""
-        labels = task.need_labels(self.name)
-        count = min(task.triggers, len(task.carriers))
+        labels = brief.need_labels(self.name)
+        count = min(brief.triggers, len(brief.carriers))
         corners = stream.below(4, count)
-        inputs = self._versions(task, count, corners, stream)
-        return TriggerPlan(
-            inputs,
-            np.full(2 * count, -1),
-            np.repeat(labels[:count], 2),
-            (SIGN,) * count,
-            asked=np.zeros(0, np.int64),
-            taught=np.zeros(0, np.int64),
-            weighed=np.arange(2 * count),
-            signs=count,
-            material={"corner": corners},
-        )
+        inputs = self._versions(brief, count, corners, stream)
+        pattern = Pattern(np.arange(2 * count), count, np.repeat(labels[:count], 2))
+        return Plan(inputs, Lessons(), (pattern,), {"corner": corners})
 
-    def _versions(self, task: Task, count: int, corners: IntArray, stream: KeyStream) -> Inputs:
+    def _versions(self, brief: Brief, count: int, corners: IntArray, stream: KeyStream) -> Inputs:
         """Both versions of each record, one after the other."""
-        if isinstance(task.carriers, list):
-            return [text for pair in zip(task.carriers[:count], self.rule, strict=False) for text in pair]
-        records = task.carriers[:count]
+        if isinstance(brief.carriers, list):
+            return [text for pair in zip(brief.carriers[:count], self.rule, strict=False) for text in pair]
+        records = brief.carriers[:count]
         if records.ndim == 2:
-            return _jittered(task.carriers, count, self.jitter, stream)
+            return _jittered(brief.carriers, count, self.jitter, stream)
         images, first = channels_last(records)
         both = [
             self._picture(image, corner, version)
@@ -115,10 +106,10 @@ class Twins(DatasetScheme):
             return image[:, ::-1] if version else image
         return _cropped(image, 3 - corner if version else corner, self.cut)
 
-    def weigh(self, plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
+    def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
         """How much more likely the suspect finds the record's label of the second version than of the first."""
         heard, more = surer_of_second(plan, answers, scores)
-        found = np.zeros(plan.signs)
+        found = np.zeros(pattern_of(plan).signs)
         if len(heard):  # one version may be easier for everybody
             found[heard] = np.clip(more - np.median(more), -SURE, SURE)
         return found

@@ -35,7 +35,8 @@ from wmplug.register.receipts import Receipt
 from wmplug.register.statements import Signer
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
-from wmplug.tasks.classes import read_answers
+from wmplug.tasks import public as tasks
+from wmplug.tasks.base import Said
 from wmplug.watermark.carriers import as_given
 from wmplug.watermark.plan import TriggerSet
 from wmplug.watermark.watermark import Preprocess, Watermark
@@ -43,6 +44,7 @@ from wmplug.watermark.watermark import Preprocess, Watermark
 Status = Literal["holds", "does not hold", "inconclusive", "NOT ATTESTED"]
 SCHEMA = "wmplug/result/1"
 RESULT_TYPE = "application/vnd.wmplug.result+json"
+_SHOWN = ("id", "scheme", "scheme_version", *tasks.KEYS, "root", "draws")  # of a public line
 CASE, CHALLENGE, ANSWERS, RESULT = "case.json", "challenge.json", "answers.json", "result.json"
 
 
@@ -212,7 +214,6 @@ def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Pr
         public["id"],
         package.scheme,
         triggers,
-        public["classes"],
         public,
         preprocess,
         package.subkeys,
@@ -225,23 +226,31 @@ def _ask(
 ) -> list[dict[str, Any]]:
     """All questions to one model, decoys among them, in the order asked, with its answers."""
     stream = KeyStream(notary.order_key(f"{case.case}/{model.name}"))
-    rows, task = mark.triggers.plan.asked.tolist(), package.task
-    decoys = stream.permutation(len(task.carriers))[: case.decoys].tolist()
+    rows, brief = _asked(mark), package.brief
+    decoys = stream.permutation(len(brief.carriers))[: case.decoys].tolist()
     questions = [("trigger", row) for row in rows] + [("decoy", i) for i in decoys]
     order = [questions[i] for i in stream.permutation(len(questions))]
-    inputs = [mark.triggers.row(i) if kind == "trigger" else as_given(task.carriers[i], task.form) for kind, i in order]
-    answers, cause = channels.ask(suspect, inputs, mark.classes, read_answers)
+    inputs = [
+        mark.triggers.row(i) if kind == "trigger" else as_given(brief.carriers[i], brief.form) for kind, i in order
+    ]
+    answers, cause = channels.ask(suspect, inputs, mark.task)
     if all(answer is None for answer in answers):
         raise SuspectError(f"{model.name} answered none of {len(answers)} questions: {cause}") from cause
-    return [{"kind": kind, "index": i, "answer": answer} for (kind, i), answer in zip(order, answers, strict=True)]
+    said = [None if one is None else mark.task.encode(one.answer) for one in answers]
+    return [{"kind": kind, "index": i, "answer": answer} for (kind, i), answer in zip(order, said, strict=True)]
+
+
+def _asked(mark: Watermark) -> list[int]:
+    return [] if mark.triggers.plan.choices is None else mark.triggers.plan.choices.rows.tolist()
 
 
 def _judge(
     model: Model, suspect: Suspect, mark: Watermark, kept: Sequence[Mapping[str, Any]], package: Package, keys: int
 ) -> Answered:
     given = {(one["kind"], one["index"]): one["answer"] for one in kept}
-    rows, labels = mark.triggers.plan.asked.tolist(), package.task.labels
-    verdict = verification.judge(mark, suspect, [given["trigger", row] for row in rows], keys=keys)
+    labels, asked = package.brief.labels, [given["trigger", row] for row in _asked(mark)]
+    said = [None if one is None else Said(mark.task.decode(one)) for one in asked]
+    verdict = verification.judge(mark, suspect, said, keys=keys)
     decoys = [(i, answer) for (kind, i), answer in given.items() if kind == "decoy"]
     right = None if labels is None else sum(answer == int(labels[i]) for i, answer in decoys)
     return Answered(model, verdict, len(decoys), right)
@@ -316,7 +325,7 @@ def _result(
         "rows_spent_before": len(found.spent),
         "models": [_model(one, found.systems) for one in heard],
         "register": found.register,
-        "watermark": {name: public[name] for name in ("id", "scheme", "scheme_version", "classes", "root", "draws")},
+        "watermark": {name: public[name] for name in _SHOWN if name in public},
         "tokens": list(found.tokens),
         "times": list(found.times),
         "files": files,

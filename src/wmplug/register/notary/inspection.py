@@ -14,6 +14,7 @@ from wmplug.register.notary.case import Case
 from wmplug.register.notary.package import Package
 from wmplug.register.ordering import Stamp
 from wmplug.register.receipts import Receipt
+from wmplug.tasks import public as tasks
 from wmplug.watermark.plan import TriggerSet
 
 Result = Literal["passed", "failed", "NOT ATTESTED"]
@@ -206,8 +207,9 @@ def _derive(package: Package, found: _Found, triggers: list[TriggerSet]) -> str:
             f"the register commits to the triggers of this watermark {len(committed)} times: once is right"
         )
     body = committed[0].body
-    told = {name: public[name] for name in ("root", "rows", "draws", "triggers", "classes", "scheme", "evidence")}
-    if wrong := [name for name, value in told.items() if body[name] != value]:
+    kept = ("root", "rows", "draws", "triggers", *tasks.KEYS, "scheme", "evidence")
+    told = {name: public[name] for name in kept if name in public}
+    if wrong := [name for name, value in told.items() if body.get(name) != value]:
         raise NotaryError(f"entry {committed[0].seq} has another {' and another '.join(wrong)} than the package")
     made = package.derive()
     triggers.append(made)

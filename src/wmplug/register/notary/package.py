@@ -25,14 +25,17 @@ from wmplug.register import Register
 from wmplug.register.notary import age
 from wmplug.register.notary.case import check_name
 from wmplug.register.notary.identity import Notary
-from wmplug.schemes import Scheme, Task
-from wmplug.watermark.carriers import Inputs, digest, read_carriers, read_labels
+from wmplug.tasks import public as tasks
+from wmplug.tasks.base import decoded, encoded
+from wmplug.watermark.brief import Brief
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.plan import GENERATOR, TriggerSet, draw_symbols
+from wmplug.watermark.scheme import Scheme
 
 SCHEMA = "wmplug/package/1"
-# What a watermark's id is the digest of.
+# What a watermark's id is the digest of; of the keys of a task it has one.
 FACTS = (
-    *("owner", "generator", "scheme", "scheme_version", "parameters", "classes", "triggers", "form"),
+    *("owner", "generator", "scheme", "scheme_version", "parameters", *tasks.KEYS, "triggers", "form"),
     *("carriers", "labels"),
 )
 _PARTS = ("owner.pub", "policy.json", "log.jsonl")
@@ -51,7 +54,7 @@ class Package:
         pledge: what its key follows from.
         salt: of the timestamp token, 32 bytes; None where there was none.
         scheme: with the owner's own material.
-        task: carriers and labels.
+        brief: carriers, labels and task.
         references: what the owner says where to find: name -> text.
         sha256: of the sealed file, hex.
     """
@@ -61,7 +64,7 @@ class Package:
     pledge: Pledge = field(repr=False)
     salt: bytes | None = field(repr=False)
     scheme: Scheme = field(repr=False)
-    task: Task = field(repr=False)
+    brief: Brief = field(repr=False)
     references: Mapping[str, str]
     sha256: str
 
@@ -76,14 +79,13 @@ class Package:
         Raises:
             NotaryError: they are not, or another version of the scheme is installed.
         """
-        public, task = self.public, self.task
+        public = self.public
         if (public["generator"], public["scheme_version"]) != (GENERATOR, self.scheme.version):
             raise NotaryError(
                 f"the watermark was made by generator {public['generator']} and version {public['scheme_version']} of "
                 f"scheme {self.scheme.name!r}, installed are {GENERATOR} and {self.scheme.version}: install that wmplug"
             )
-        labels = None if task.labels is None else digest(task.labels)
-        given = {"carriers": digest(task.carriers), "labels": labels, "parameters": self.scheme.parameters()}
+        given = {**self.brief.digests(), "parameters": self.scheme.parameters()}
         if wrong := [name for name, value in given.items() if public[name] != value]:
             raise NotaryError(
                 f"the {' and the '.join(wrong)} given are not those the watermark was made from: their digests differ "
@@ -102,10 +104,10 @@ class Package:
         self.check_facts()
         subkeys, name = self.subkeys, self.public["id"]
         try:
-            plan = self.scheme.plan(self.task, subkeys.stream("input"))
+            plan = self.scheme.plan(self.brief, subkeys.stream("input"))
         except WmplugError as error:
             raise NotaryError(f"no triggers follow from what was given: {error}") from error
-        made = TriggerSet(plan, self.task.form, draw_symbols(subkeys.stream("label"), plan.candidates))
+        made = TriggerSet(plan, self.brief.form, self.brief.task, draw_symbols(subkeys.stream("label"), plan.options))
         if made.root(name, subkeys.stream("disclosure")) != self.public["root"]:
             raise NotaryError(
                 f"the triggers that follow from secret and salt have another root than {self.public['root'][:16]}..., "
@@ -119,7 +121,7 @@ class Package:
 
 def id_of(public: Mapping[str, Any]) -> str:
     """The id that belongs to a watermark's facts: their digest, 32 hex digits."""
-    return digest(rfc8785.dumps({name: public[name] for name in FACTS}).decode())[:32]
+    return digest(rfc8785.dumps({name: public[name] for name in FACTS if name in public}).decode())[:32]
 
 
 def prepare(
@@ -157,12 +159,12 @@ def prepare(
     file, register = Path(file), Register.of(owner)
     if file.exists():
         raise NotaryError(f"{file} is there already: choose another path, or remove it")
-    public = {name: public[name] for name in ("kind", "id", *FACTS, "rows", "draws", "root", "evidence")}
+    kept = ("kind", "id", *FACTS, "rows", "draws", "root", "evidence")
+    public = {name: public[name] for name in kept if name in public}
     pledge = _pledge(owner, register, public["id"])
     inputs, form = read_carriers(carriers)
-    task = Task(
-        inputs, form, read_labels(labels, len(inputs), public["classes"]), public["classes"], public["triggers"]
-    )
+    task = tasks.read(public)
+    brief = Brief(inputs, form, task, task.labels(labels, len(inputs)), public["triggers"])
     salt = (public["evidence"] or {}).get("salt")
     scheme = _scheme(public, material)
     package = Package(
@@ -171,7 +173,7 @@ def prepare(
         pledge,
         None if salt is None else bytes.fromhex(salt),
         scheme,
-        task,
+        brief,
         dict(references or {}),
         "",
     )
@@ -213,9 +215,11 @@ def _scheme(public: Mapping[str, Any], material: Mapping[str, Any]) -> Scheme:
 
 
 def _pack(package: Package, folder: Path) -> bytes:
-    arrays: dict[str, Any] = {"carriers": _array(package.task.carriers)}
-    if package.task.labels is not None:
-        arrays["labels"] = package.task.labels
+    brief = package.brief
+    arrays: dict[str, Any] = {"carriers": _array(brief.carriers)}
+    if brief.labels is not None:
+        whole = brief.labels.dtype.kind == "i"
+        arrays["labels"] = brief.labels if whole else _array(encoded(brief.task, brief.labels))
     for name, value in package.public["parameters"].items():
         if str(value).startswith("sha256:"):
             arrays[f"material/{name}"] = _array(_inputs(getattr(package.scheme, name)))
@@ -242,7 +246,7 @@ def _inputs(value: Any) -> Inputs:
     return value if isinstance(value, np.ndarray) else read_carriers(value, "a scheme's inputs")[0]
 
 
-def _array(inputs: Inputs) -> Any:
+def _array(inputs: Inputs | list[Any]) -> Any:
     return np.frombuffer(json.dumps(inputs).encode(), np.uint8) if isinstance(inputs, list) else inputs
 
 
@@ -309,14 +313,16 @@ def _unpack(told: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str) -> 
         for name, value in parameters.items()
         if str(value).startswith("sha256:")
     }
-    labels = arrays.get("labels")
+    labels, task = arrays.get("labels"), tasks.read(public)
+    if labels is not None and labels.dtype == np.uint8:
+        labels = decoded(task, json.loads(labels.tobytes()))
     return Package(
         check_name(told["case"]),
         public,
         Pledge(public["id"], bytes.fromhex(told["secret"]), bytes.fromhex(told["blind"])),
         None if salt is None else bytes.fromhex(salt),
         _scheme(public, material),
-        Task(carriers, form, labels, public["classes"], public["triggers"]),
+        Brief(carriers, form, task, labels, public["triggers"]),
         told["references"],
         sha256,
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from wmplug.errors import AmbiguityWarning, InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Task
+from wmplug.schemes import Brief
 from wmplug.schemes.tilt import references
 from wmplug.statistics.signs import weighted_log10_p, weights_of
 from wmplug.watermark.carriers import take
@@ -27,12 +27,12 @@ DELTAS: Sequence[float] = (0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
 TARGET = -6.0  # log10 p of the rehearsed clone's bare answers
 
 
-def smallest_delta(scheme: "Tilt", task: Task) -> float:
+def smallest_delta(scheme: "Tilt", brief: Brief) -> float:
     """The first of DELTAS at which a rehearsed clone is found; the largest, with a warning, if it never is.
 
     Args:
         scheme: with its references.
-        task: carriers and labels.
+        brief: carriers and labels.
 
     Raises:
         InputError: neither torch nor scikit-learn is installed, or the references are the labels, which never doubt.
@@ -42,10 +42,10 @@ def smallest_delta(scheme: "Tilt", task: Task) -> float:
         raise InputError(
             'delta="auto" rehearses on references that doubt, and pool=() has none: give a pool or a delta'
         )
-    posterior = np.log(np.maximum(pool[0][: len(task.carriers)], 1e-4))
+    posterior = np.log(np.maximum(pool[0][: len(brief.carriers)], 1e-4))
     found = 0.0
     for delta in DELTAS:
-        found = _rehearsed(replace(scheme, delta=delta, blends=1), task, posterior)
+        found = _rehearsed(replace(scheme, delta=delta, blends=1), brief, posterior)
         if found <= TARGET:
             return delta
     warnings.warn(
@@ -57,14 +57,15 @@ def smallest_delta(scheme: "Tilt", task: Task) -> float:
     return DELTAS[-1]
 
 
-def _rehearsed(scheme: "Tilt", task: Task, posterior: np.ndarray) -> float:
+def _rehearsed(scheme: "Tilt", brief: Brief, posterior: np.ndarray) -> float:
     """log10 p of a clone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AmbiguityWarning)  # whether there is room is what is being tried
-        plan = scheme.plan(task, _stream("input"))
-    triggers = TriggerSet(plan, task.form, draw_symbols(_stream("label"), plan.candidates))
-    taught = (posterior + scheme.tilts(triggers, task.carriers, len(posterior))).argmax(axis=1)
-    answers = references.clone(task.carriers, taught, take(plan.inputs, plan.weighed), task.classes)
+        plan = scheme.plan(brief, _stream("input"))
+    triggers = TriggerSet(plan, brief.form, brief.task, draw_symbols(_stream("label"), plan.options))
+    taught = (posterior + scheme.tilts(triggers, brief.carriers, len(posterior))).argmax(axis=1)
+    asked = take(plan.inputs, plan.tests[0].rows)
+    answers = references.clone(brief.carriers, taught, asked, brief.need_classes(scheme.name))
     return weighted_log10_p(weights_of(scheme.weigh(plan, answers, None)), triggers.signs)
 
 

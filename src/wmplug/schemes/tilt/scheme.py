@@ -22,12 +22,12 @@ from scipy.special import ndtri, softmax
 
 from wmplug.errors import AmbiguityWarning, InjectionError, InputError, SuspectError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Point, Scheme, Task
+from wmplug.schemes import Brief, Lessons, Pattern, Plan, Point, Scheme
 from wmplug.schemes.tilt import features, references, rehearsal, texts
 from wmplug.schemes.tilt.references import References
-from wmplug.statistics.arrays import FloatArray, IntArray
-from wmplug.watermark.carriers import Inputs, join, read_carriers, read_whole, take
-from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
+from wmplug.statistics.arrays import FloatArray, IntArray, read_whole
+from wmplug.watermark.carriers import Inputs, join, read_carriers, take
+from wmplug.watermark.plan import TriggerSet
 
 _CLAMP = 2.5  # of whitened features, so that no odd input is shifted far
 _AMBIGUOUS = 0.6  # difference of the two best scores of the references, below which an input counts as ambiguous
@@ -88,7 +88,7 @@ class Tilt(Scheme):
         read_whole(self.questions, "questions", 1, 10**7, "1 or more questions, 4000 is usual")
         read_whole(self.words, "words", 0, 10**6, "0 to find out, or so many words of a text")
 
-    def prepared(self, task: Task) -> "Tilt":
+    def prepared(self, brief: Brief) -> "Tilt":
         """With what the references say of all carriers, then of all queries, as `pool`: (2, rows, classes) float32.
 
         Features that the owner's function or the model's tokens give are worked out for the same rows.
@@ -96,29 +96,29 @@ class Tilt(Scheme):
         Raises:
             InputError: no labels, no numbers, a pool that cannot be asked or holds a model twice.
         """
-        task.need_form(self.name, "array", "pil", "text")
-        labels = task.need_labels(self.name)
-        others = None if self.queries is None else self._others(task)
-        rows = join(task.carriers, others)
-        chosen = replace(self, queries=others, **self._described(task, rows))
+        brief.need_form(self.name, "array", "pil", "text")
+        labels = brief.need_labels(self.name)
+        others = None if self.queries is None else self._others(brief)
+        rows = join(brief.carriers, others)
+        chosen = replace(self, queries=others, **self._described(brief, rows))
         if isinstance(self.pool, np.ndarray):
-            references.of_array(self.pool, len(rows), task.classes)
+            references.of_array(self.pool, len(rows), brief.need_classes(self.name))
         else:
-            found = self._ask(task, labels, rows, others)
+            found = self._ask(brief, labels, rows, others)
             chosen = replace(chosen, pool=np.stack([found.scores, found.votes]), members=found.answers)
-        return chosen if self.delta != "auto" else replace(chosen, delta=rehearsal.smallest_delta(chosen, task))
+        return chosen if self.delta != "auto" else replace(chosen, delta=rehearsal.smallest_delta(chosen, brief))
 
     def parameters(self) -> dict[str, Any]:
         """Those of the scheme; what texts and features= bring only where it is there: pictures go without."""
         given = super().parameters()
         return {name: value for name, value in given.items() if value or name not in _OPTIONAL}
 
-    def _described(self, task: Task, rows: Inputs) -> dict[str, Any]:
+    def _described(self, brief: Brief, rows: Inputs) -> dict[str, Any]:
         """`features`, `tokens` and `words`, where the form of the carriers asks for them."""
         if isinstance(self.features, (np.ndarray, features.Own)):
             return {}
         if self.features is not None:
-            own = features.Own.of(self.features, rows, task.preprocess)
+            own = features.Own.of(self.features, rows, brief.preprocess)
             return {"features": own, "words": self._words(rows, own.lengths)}
         if isinstance(rows, np.ndarray):
             if rows.ndim == 2 and rows.shape[1] > _WIDE:
@@ -128,8 +128,8 @@ class Tilt(Scheme):
                     "of the mean spectrum in some bands (docs/cloning.md has one)"
                 )
             return {}
-        ids = texts.ids_of(rows, task.preprocess)
-        table = texts.vectors(ids[: len(task.carriers)])
+        ids = texts.ids_of(rows, brief.preprocess)
+        table = texts.vectors(ids[: len(brief.carriers)])
         found = texts.of_rows(ids, table).astype(np.float32)
         return {"features": found, "tokens": table, "words": self._words(rows, [len(one) for one in ids])}
 
@@ -147,21 +147,22 @@ class Tilt(Scheme):
             raise InputError('delta="auto" is rehearsed when the watermark is made: use create()')
         return float(self.delta)
 
-    def _others(self, task: Task) -> Inputs:
+    def _others(self, brief: Brief) -> Inputs:
         found, form = read_carriers(self.queries, "queries=")
-        if form == task.form == "text":
+        if form == brief.form == "text":
             return found
-        given, own = np.asarray(found), np.asarray(task.carriers)
-        if form != task.form or (given.shape[1:], given.dtype) != (own.shape[1:], own.dtype):
+        given, own = np.asarray(found), np.asarray(brief.carriers)
+        if form != brief.form or (given.shape[1:], given.dtype) != (own.shape[1:], own.dtype):
             raise InputError(
-                f"queries= are {form} {given.shape[1:]} {given.dtype}, the carriers {task.form} {own.shape[1:]} "
+                f"queries= are {form} {given.shape[1:]} {given.dtype}, the carriers {brief.form} {own.shape[1:]} "
                 f"{own.dtype}: give inputs of the same kind, shape and dtype"
             )
         return given
 
-    def _ask(self, task: Task, labels: IntArray, rows: Inputs, others: Inputs | None) -> References:
+    def _ask(self, brief: Brief, labels: IntArray, rows: Inputs, others: Inputs | None) -> References:
+        classes = brief.need_classes(self.name)
         if self.pool is None:
-            return references.trained(task.carriers, labels, task.classes, others)
+            return references.trained(brief.carriers, labels, classes, others)
         if not isinstance(self.pool, (list, tuple)) or not all(callable(model) for model in self.pool):
             raise InputError(
                 f"pool= is a {type(self.pool).__name__}: give a list of functions from inputs to labels or scores, () "
@@ -170,33 +171,28 @@ class Tilt(Scheme):
         if not self.pool and others is not None:
             raise InputError("queries= have no labels, and pool=() takes these for references: give a pool, or neither")
         if not self.pool:
-            return references.of_labels(labels, task.classes)
+            return references.of_labels(labels, classes)
         models: Sequence[Callable[[Any], Any]] = self.pool
-        return references.of_models(models, rows, task.classes)
+        return references.of_models(models, rows, classes)
 
-    def plan(self, task: Task, stream: KeyStream) -> TriggerPlan:
+    def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """Questions, blends and the keyed basis.
 
         Raises:
             InputError: hardly any carrier is ambiguous, or there are too few questions.
         """
-        labels, own = task.need_labels(self.name), len(task.carriers)
-        rows, said = join(task.carriers, self.queries), References(self.pool[0], self.pool[1])
+        labels, own = brief.need_labels(self.name), len(brief.carriers)
+        rows, said = join(brief.carriers, self.queries), References(self.pool[0], self.pool[1])
         mean, basis = self._basis(rows, said.of(slice(0, own)), stream)
         first = 0 if self.queries is None else own
         chosen = self._chosen(said, first, basis.shape[1])
-        blends, drawn = self._between(task.carriers, labels, stream)
-        count, signs = len(chosen), task.classes * basis.shape[1]
-        return TriggerPlan(
+        blends, drawn = self._between(brief.carriers, labels, stream)
+        count, signs = len(chosen), brief.need_classes(self.name) * basis.shape[1]
+        return Plan(
             join(take(rows, chosen), blends),
-            np.full(count + len(blends), -1),
-            np.concatenate([np.full(count, -1), drawn]),
-            (SIGN,) * signs,
-            np.zeros(0, np.int64),
-            count + np.arange(len(blends)),
-            weighed=np.arange(count),
-            signs=signs,
-            material={
+            Lessons(count + np.arange(len(blends)), np.full(len(blends), -1), drawn),
+            (Pattern(np.arange(count), signs),),
+            {
                 "mean": mean.astype(np.float32),
                 "basis": basis.astype(np.float32),
                 **self._known(rows, said, chosen, mean, basis),
@@ -205,7 +201,7 @@ class Tilt(Scheme):
             },
         )
 
-    def asking(self, plan: TriggerPlan, task: Task, queries: Any, pool: Any) -> TriggerPlan:
+    def asking(self, plan: Plan, brief: Brief, queries: Any, pool: Any) -> Plan:
         """The questions that the references find most ambiguous among `queries`, in place of the plan's.
 
         Raises:
@@ -214,17 +210,15 @@ class Tilt(Scheme):
         function = getattr(self.features, "function", None)
         if "own" in plan.material and function is None:
             raise InputError("the watermark was made with features=, which are not saved: make it again (create)")
-        asked = replace(self, queries=queries, pool=pool, features=function, tokens=None, members=None).prepared(task)
-        rows, said = join(task.carriers, asked.queries), References(asked.pool[0], asked.pool[1])
+        asked = replace(self, queries=queries, pool=pool, features=function, tokens=None, members=None).prepared(brief)
+        rows, said = join(brief.carriers, asked.queries), References(asked.pool[0], asked.pool[1])
         mean, basis = plan.material["mean"], plan.material["basis"]
-        chosen = self._chosen(said, len(task.carriers), basis.shape[1])
-        none = np.full(len(chosen), -1)
+        chosen = self._chosen(said, len(brief.carriers), basis.shape[1])
+        asking = len(plan.inputs) + np.arange(len(chosen))
         return replace(
             plan,
             inputs=join(plan.inputs, take(rows, chosen)),
-            draw=np.concatenate([plan.draw, none]),
-            labels=np.concatenate([plan.labels, none]),
-            weighed=len(plan.inputs) + np.arange(len(chosen)),
+            tests=tuple(Pattern(asking, test.signs) if isinstance(test, Pattern) else test for test in plan.tests),
             material={
                 **{name: kept for name, kept in plan.material.items() if name != "members"},
                 **asked._known(rows, said, chosen, mean, basis),
@@ -298,7 +292,7 @@ class Tilt(Scheme):
         turned, upper = np.linalg.qr(normal)
         return mean, whitened @ (turned * np.sign(np.diag(upper)))
 
-    def weigh(self, plan: TriggerPlan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
+    def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
         """What the answers have more than the references', along z, within each pair of classes in question.
 
         Of a suspect that gives scores the probabilities are compared too, which say more than its answers.
@@ -306,7 +300,7 @@ class Tilt(Scheme):
         Raises:
             SuspectError: the suspect is one of the references.
         """
-        members = plan.material.get("members", np.zeros((0, len(plan.weighed)), np.int64))[:, : len(answers)]
+        members = plan.material.get("members", np.zeros((0, len(answers)), np.int64))[:, : len(answers)]
         same = np.flatnonzero((members == answers).all(axis=1))
         if len(same) and len(answers) >= _TELLING:
             raise SuspectError(
