@@ -114,6 +114,7 @@ class Marking:
         """A run begins: looks and rate are new, unless a state was loaded."""
         if not self._resumed:
             self._renew()
+        self._resumed = False
         self.loop.set_rate(self.rate)
 
     def start(self, *, data: Any, arguments: Any, model: Any) -> None:
@@ -264,3 +265,33 @@ class Marking:
         if self.options.on_failure == "stop":
             self.loop.stop()
         warnings.warn(why, VerificationWarning, stacklevel=4)
+
+
+class Results:
+    """What every adapter offers of its run; it sets `mark` and `_marking`."""
+
+    mark: Watermark
+    _marking: Marking
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The last one."""
+        return self._marking.verdict
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Of all looks in this run."""
+        return self._marking.verdicts
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict for each look: `step`, `epoch`, and what was logged."""
+        return self._marking.history
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on as this one would have: rate and looks; JSON, nothing secret."""
+        return self._marking.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`, in this run or the next; a state of another watermark is left alone."""
+        self._marking.load_state_dict(state)
