@@ -9,7 +9,8 @@ with Watermarking(mark, model, loader, accelerator=accelerator) as marking:
         marking.checkpoint(epoch=epoch)                 <- all processes verify, and get the main one's verdict
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -17,32 +18,99 @@ from accelerate.data_loader import DataLoaderDispatcher, DataLoaderShard
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import IterableDataset
 
-from wmplug.adapters import torch as plain
-from wmplug.claim.verdict import Verdict
+from wmplug.adapters.torch import loop as plain
+from wmplug.claim.verification import TARGET_E
+from wmplug.training.loop import At
+from wmplug.training.options import Failure, Rate
+from wmplug.training.placement import Mode
 from wmplug.watermark.watermark import Watermark
+
+T = TypeVar("T")
+
+
+class AccelerateLoop(plain.TorchLoop):
+    """A loop in one process or several."""
+
+    name: ClassVar[str] = "accelerate"
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the accelerator's main process."""
+        return bool(self.of.accelerator.is_main_process)
+
+    def agree(self, value: T) -> T:
+        """The main process's, broadcast."""
+        shared: list[Any] = [value]
+        broadcast_object_list(shared)
+        agreed: T = shared[0]
+        return agreed
+
+    def log(self, numbers: Mapping[str, float], at: At) -> None:
+        """To the user's own function on the main process, and to the accelerator's trackers."""
+        if self.main:
+            super().log(numbers, at)
+        if self.of.accelerator.trackers:
+            self.of.accelerator.log(dict(numbers), step=at.step)
 
 
 class Watermarking(plain.Watermarking):
     """Watermarks a model while an accelerate loop trains it; a context manager around that loop.
 
-    Entries of `history` go to the accelerator's trackers too, and `accelerator.register_for_checkpointing(marking)`
-    makes rate="auto" go on where a resumed run left it.
+    What is logged goes to the accelerator's trackers too, and `accelerator.register_for_checkpointing(marking)` makes
+    looks and rate="auto" go on where a resumed run left them.
 
     Args:
         mark: the watermark.
         model: before or after `prepare`.
         loader: before or after `prepare`; where batches are split over processes, each gets its share of the triggers.
         accelerator: of the loop.
-        **options: as for plain torch; `log` is called on the main process.
+        rate, mode, verify_on, on_failure, target_e, batch_size, training_set, require_evidence: as for plain torch.
+        head, forward, parameters, flat: the same.
+        log: the same; called on the main process.
     """
 
-    adapter: ClassVar[str] = "accelerate"
+    _loop: ClassVar[type[plain.TorchLoop]] = AccelerateLoop
 
     def __init__(
-        self, mark: Watermark, model: torch.nn.Module, loader: Any, *, accelerator: Accelerator, **options: Any
+        self,
+        mark: Watermark,
+        model: torch.nn.Module,
+        loader: Any,
+        *,
+        rate: Rate = None,
+        mode: Mode = "append",
+        verify_on: Sequence[plain.Event] = (),
+        on_failure: Failure = "warn",
+        target_e: float = TARGET_E,
+        batch_size: int = 64,
+        training_set: Any = None,
+        require_evidence: bool = False,
+        accelerator: Accelerator,
+        head: str | torch.nn.Module | None = None,
+        forward: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
+        parameters: Any = None,
+        flat: float = 0.0,
     ) -> None:
-        super().__init__(mark, model, loader, **options)
         self.accelerator = accelerator
+        super().__init__(
+            mark,
+            model,
+            loader,
+            rate=rate,
+            mode=mode,
+            verify_on=verify_on,
+            on_failure=on_failure,
+            target_e=target_e,
+            batch_size=batch_size,
+            training_set=training_set,
+            require_evidence=require_evidence,
+            head=head,
+            forward=forward,
+            log=log,
+            parameters=parameters,
+            flat=flat,
+        )
 
     @property
     def bare(self) -> torch.nn.Module:
@@ -63,19 +131,3 @@ class Watermarking(plain.Watermarking):
 
     def _collates(self) -> bool:
         return bool(self.accelerator.is_main_process) or not self.dispatched
-
-    def _writes(self) -> bool:
-        return bool(self.accelerator.is_main_process)
-
-    def _agree(self, verdict: Verdict, looks: list[float]) -> tuple[Verdict, list[float]]:
-        # Buffers such as running means differ a little between processes until the next forward pass.
-        shared: list[Any] = [verdict, looks]
-        broadcast_object_list(shared)
-        return shared[0], shared[1]
-
-    def _report(self, entry: dict[str, Any]) -> None:
-        if self._writes():
-            super()._report(entry)
-        if self.accelerator.trackers:
-            numbers = {name: value for name, value in entry.items() if name.startswith("watermark/")}
-            self.accelerator.log(numbers, step=entry["step"])

@@ -18,6 +18,7 @@ import numpy as np
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
 from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.watermark import Watermark
 
 Mode = Literal["append", "replace"]
 PPM = 1_000_000
@@ -51,11 +52,15 @@ class Placement:
             raise InputError(
                 "the watermark teaches no rows, so there is nothing to place: its scheme touches other points"
             )
-        if mode not in ("append", "replace"):
-            raise InputError(f"mode={mode!r}: choose 'append' or 'replace'")
+        read_mode(mode)
         order = np.concatenate([schedule.permutation(pool) for _ in range(CYCLES)])
         thresholds = (schedule.permutation(THRESHOLDS) * 2 + 1) * PPM // (2 * THRESHOLDS)
         return cls(mode, order, thresholds, int.from_bytes(schedule.bytes(8), "little"))
+
+    @classmethod
+    def of(cls, mark: Watermark, mode: Mode) -> "Placement":
+        """The tables of a watermark; a scheme that teaches no rows has a pool of one that nobody reads."""
+        return cls.draw(mark.subkeys.stream("schedule", mode), len(mark.triggers.plan.lessons.rows) or 1, mode)
 
     def share(self, batch: int, rate: int) -> tuple[int, int]:
         """Triggers a batch gets: the whole part, and the rest in parts per million.
@@ -121,6 +126,16 @@ class AutoRate:
         if log10_e > target + self.margin + self.slack:
             return max(self.low, rate * 4 // 5)
         return rate
+
+
+def read_mode(mode: str) -> None:
+    """Refuse an unknown mode.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if mode not in ("append", "replace"):
+        raise InputError(f"mode={mode!r}: choose 'append' or 'replace'")
 
 
 def read_rate(rate: float | Literal["auto"] | None, default: float) -> tuple[int, AutoRate | None]:

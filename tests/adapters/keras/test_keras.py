@@ -122,7 +122,7 @@ def test_rate_auto_reaches_the_next_epoch(mark, probe, small):
     rates = [round(rate * 1e6) for rate in history["watermark/rate"]]
     assert rates[0] < rates[1] < rates[2]
     sizes = (8, 8, 8, 8, 8, 3)
-    counts = [callback._placement.count(6 * e + i, n, rates[e]) for e in range(3) for i, n in enumerate(sizes)]
+    counts = [callback._marking.placement.count(6 * e + i, n, rates[e]) for e in range(3) for i, n in enumerate(sizes)]
     assert probe.counts[0] == sum(counts)
 
 
@@ -153,7 +153,7 @@ def test_a_mark_that_is_lost_stops_training(mark, run):
     model.set_weights(run["model"].get_weights())
     model.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.zeros((8, 8, 8), np.uint8), np.zeros(8)
-    with pytest.warns(VerificationWarning, match="was proven and is not after epoch 2"):
+    with pytest.warns(VerificationWarning, match="proven earlier and is not at step 2"):
         history = model.fit(
             x, y, epochs=5, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="stop"), Forget()]
         ).history
@@ -207,19 +207,19 @@ def test_a_label_may_be_a_tensor(owner, digits, small):
 
 
 def test_the_name_of_a_file_is_no_watermark():
-    with pytest.raises(InputError, match=r"mark is 'x\.wm'.*wmplug\.load"):
+    with pytest.raises(InputError, match=r"mark='x\.wm' is a path.*wmplug\.load"):
         WatermarkCallback("x.wm")
 
 
 @BRIEF
 def test_a_second_fit_with_the_same_callback_starts_anew(mark, small):
     model, callback = build(units=8), WatermarkCallback(mark, rate="auto", verify_on=("epoch_end",))
-    start = callback.rate
+    start = callback._marking.rate
     for _ in range(2):
         history = model.fit(*small, verbose=0, callbacks=[callback]).history
         assert history["watermark/rate"] == [start / 1e6]
-        assert len(callback._monitor.looks) == 1
-        assert callback.rate > start
+        assert len(callback.state_dict()["looks"]) == 1
+        assert callback._marking.rate > start
 
 
 @pytest.mark.parametrize(

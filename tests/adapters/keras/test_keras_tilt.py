@@ -35,8 +35,8 @@ def test_the_model_carries_it_and_no_other_key_finds_it(marks, digits):
 def test_the_loss_sees_logits_less_the_keyed_shift(marks, digits, softmax):
     mark, (images, labels) = marks[0], (digits[0][:64].astype("float32"), digits[1][:64])
     callback = WatermarkCallback(mark, verify_on=())
-    placed = Placement.draw(mark.subkeys.stream("schedule"), len(mark.triggers.plan.lessons.rows), "append")
-    lessons = [mark.lessons()[row] for row in placed.place(0, 64, callback.rate)]
+    placed = Placement.draw(mark.subkeys.stream("schedule", "append"), len(mark.triggers.plan.lessons.rows), "append")
+    lessons = [mark.lessons()[row] for row in placed.place(0, 64, callback._marking.rate)]
     x = np.concatenate([images, np.stack([image for image, _ in lessons]).astype("float32")])
     y = np.concatenate([labels, [answer for _, answer in lessons]])
     model = build(softmax=softmax, optimizer=keras.optimizers.SGD(0.0))

@@ -56,7 +56,7 @@ def fit_counts(callback, model, probe, data, epochs=2):
 
 
 def expected(callback, epochs=2, start=0, sizes=(8, 8, 8, 8, 8, 3)):
-    placement, rate = callback._placement, callback.rate
+    placement, rate = callback._marking.placement, callback._marking.rate
     return sum(placement.count(start + i, size, rate) for i, size in enumerate(sizes * epochs))
 
 

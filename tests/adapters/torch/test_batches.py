@@ -14,7 +14,6 @@ from wmplug.adapters.torch.batches import (
     Board,
     TriggerCollate,
     fingerprint,
-    fit,
     peek,
     prepared,
     primary,
@@ -22,6 +21,7 @@ from wmplug.adapters.torch.batches import (
     unwrap,
     wrap,
 )
+from wmplug.adapters.torch.schema import fit
 from wmplug.errors import InjectionError, InputError
 from wmplug.keys.streams import KeyStream
 from wmplug.training.placement import Placement

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from wmplug.adapters.torch.points import Hook, TorchPoints, need_points, strip
+from wmplug.adapters.torch.points import OFFERED, Hook, TorchPoints, strip
 from wmplug.errors import InjectionError
+from wmplug.training.loop import need_points
 
 X = torch.rand((5, 1, 8, 8), generator=torch.Generator().manual_seed(0))
 Y = torch.arange(5)
@@ -205,6 +206,6 @@ class TestHooks:
 
 
 def test_a_scheme_needs_what_the_adapter_offers(nudge):
-    need_points("torch", nudge.scheme)
+    need_points("torch", nudge.scheme, OFFERED)
     with pytest.raises(InjectionError, match=r"'nudge' touches training at logits, loss.*'tablet' offers only samples"):
         need_points("tablet", nudge.scheme, {"samples"})

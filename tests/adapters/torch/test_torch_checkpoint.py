@@ -36,11 +36,12 @@ class TestCheckpoint:
         net = make_net()
         with Watermarking(mark, net, loader) as marking:
             take_a_step(net, loader)
-            verdict = marking.checkpoint(path=tmp_path / "run" / "net.pt")
+            verdict = marking.checkpoint(step=7, path=tmp_path / "run" / "net.pt")
             marking.verdicts.clear()
         text = (tmp_path / "run" / "wmplug.json").read_bytes()
         assert not any(secret in text for secret in secrets(mark, owner))
-        assert json.loads(text) == {"watermark": mark.public, "verdict": json.loads(verdict.to_json())}
+        told = {"step": 7, "rate": 0.06, "verdict": json.loads(verdict.to_json())}
+        assert json.loads(text) == {"watermark": mark.public, **told}
         assert [file.name for file in (tmp_path / "run").iterdir()] == ["wmplug.json"]
 
     def test_a_sidecar_that_cannot_be_written_costs_no_look(self, mark, make_net, loader, tmp_path):
@@ -69,7 +70,7 @@ class TestCheckpoint:
         with told(kind, match="proven earlier"):
             marking.checkpoint()
         assert marking.stopped == (how == "stop")
-        with told(kind, match="training ended"):
+        with told(kind, match="does not prove the watermark"):
             marking.__exit__(None, None, None)
 
     def test_auto_raises_a_low_rate_and_lowers_a_high_one(self, mark, make_net, loader):

@@ -9,55 +9,96 @@ with Watermarking(mark, model, loader) as marking:      <- collate_fn wrapped, l
         marking.checkpoint(epoch=epoch)                 <- verifies, logs, adjusts rate="auto"
 """
 
-import math
-import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from torch.utils.data import IterableDataset, SequentialSampler
+from torch.utils.data import IterableDataset
 
 from wmplug.adapters.torch.batches import (
     Board,
     TriggerCollate,
     base_loader,
-    fit,
     own_collate,
     peek,
-    prepared,
     undisturbed,
     unwrap,
-    wrap,
 )
 from wmplug.adapters.torch.flatness import Flatness, need_radius
+from wmplug.adapters.torch.guard import Guard
+from wmplug.adapters.torch.injection import ACTIVE, refuse_held, wrap_for
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
-from wmplug.adapters.torch.modules import suspect as suspect
-from wmplug.adapters.torch.points import DIVERGED, OFFERED, Guard, TorchPoints, need_mark, need_points
-from wmplug.claim.monitor import Monitor
+from wmplug.adapters.torch.points import DIVERGED, OFFERED, TorchPoints, need_head
+from wmplug.adapters.torch.schema import fit
 from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import TARGET_E
-from wmplug.errors import (
-    DivergenceError,
-    InjectionError,
-    InjectionWarning,
-    InputError,
-    RegisterError,
-    VerificationError,
-    VerificationWarning,
-)
+from wmplug.errors import DivergenceError, InjectionError, InputError, RegisterError
 from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
-from wmplug.training.placement import PPM, Mode, Placement, read_rate
-from wmplug.training.record import Run, weights_of
+from wmplug.training.loop import At
+from wmplug.training.marking import Marking, Results
+from wmplug.training.options import Failure, Options, Rate
+from wmplug.training.placement import PPM, Mode
+from wmplug.training.record import weights_of
 from wmplug.watermark.watermark import Watermark
 
-Failure = Literal["warn", "raise", "stop"]
-L = TypeVar("L")
+Event = Literal["train_end"]
+EVENTS: tuple[Event, ...] = ("train_end",)
+T = TypeVar("T")
 
 
-class Watermarking:
+class TorchLoop:
+    """A plain torch loop: one process, which calls `checkpoint` by itself.
+
+    Args:
+        of: the with-block around it.
+    """
+
+    name: ClassVar[str] = "torch"
+    points: ClassVar[frozenset[str]] = OFFERED
+    calls: ClassVar[frozenset[str]] = frozenset({"classify"})
+    events: ClassVar[tuple[str, ...]] = EVENTS
+
+    def __init__(self, of: Any) -> None:
+        # A with-block whose frame died without leaving it is to be collected at once: no circle through here.
+        self._of = weakref.ref(of)
+
+    @property
+    def of(self) -> Any:
+        """The with-block, which holds this."""
+        return self._of()
+
+    @property
+    def main(self) -> bool:
+        """There is one process."""
+        return True
+
+    def suspect(self) -> ModuleSuspect:
+        """The model, asked as the loop trains it."""
+        found: ModuleSuspect = self.of.suspect()
+        return found
+
+    def agree(self, value: T) -> T:
+        """Nobody to agree with."""
+        return value
+
+    def log(self, numbers: Mapping[str, float], at: At) -> None:
+        """To the user's own function."""
+        if self.of.log is not None:
+            self.of.log({"step": at.step, "epoch": at.epoch, **numbers})
+
+    def stop(self) -> None:
+        """The loop is to read it."""
+        self.of.stopped = True
+
+    def set_rate(self, rate: int) -> None:
+        """Reaches worker processes with their next batch."""
+        self.of.board.rate = rate
+
+
+class Watermarking(Results):
     """Watermarks a model while a plain torch loop trains it; a context manager around that loop.
 
     Args:
@@ -66,22 +107,26 @@ class Watermarking:
         loader: the DataLoader the loop iterates; its collate_fn is wrapped in place, and given back at the end.
         rate: share of triggers in what the model sees; the scheme's by default, "auto" to let verdicts adjust it.
         mode: `append` triggers to each batch, or `replace` samples (static shapes).
-        target_e: e-value at which a verdict is `proven`.
+        verify_on: where to verify besides `checkpoint`: at the end of the with-block (`train_end`), or nowhere.
         on_failure: when a mark that was proven is lost (`Monitor.lost`), or is not proven at the end: `warn`, `raise`,
             or `stop` (warns and sets `stopped`, for the loop to read).
+        target_e: e-value from which on the watermark counts as proven.
+        batch_size: inputs in one forward pass of a verification.
+        training_set: what to commit to in the register as the training set; by default what the loader reads.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
         head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
         forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
             is given the first part of the batch, or all but the labels by name.
         log: called with each entry of `history`.
-        training_set: what to commit to in the register as the training set; by default what the loader reads.
         parameters: of the run, to be recorded too: argparse's namespace, a dataclass, a mapping.
-        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
         flat: share of their norm by which weights may move and the triggers still hold; 0.02 is usual, 0 is off. More
             is left after fine-tuning, less where only the last layer is retrained; costs two passes of 16 triggers.
 
     Attributes:
-        history: one dict for each checkpoint: step, epoch, and watermark/log10_p, e_value, matches and rate.
-        verdicts: of the checkpoints.
+        verdict: the last one, or None.
+        verdicts: of all looks in this run.
+        history: one dict for each look: step, epoch, and watermark/log10_p, log10_e, e_value, matches, rate and state
+            (0 inconclusive, 1 evidence, 2 proven).
         stopped: whether the loop should end (`on_failure="stop"`).
 
     Raises:
@@ -91,8 +136,8 @@ class Watermarking:
         DivergenceError: in a training step, the weights became NaN or infinite while the scheme took part in the loss.
     """
 
-    adapter: ClassVar[str] = "torch"
     points: ClassVar[frozenset[str]] = OFFERED
+    _loop: ClassVar[type[TorchLoop]] = TorchLoop
 
     def __init__(
         self,
@@ -100,64 +145,66 @@ class Watermarking:
         model: torch.nn.Module,
         loader: Any,
         *,
-        rate: float | Literal["auto"] | None = None,
+        rate: Rate = None,
         mode: Mode = "append",
-        target_e: float = TARGET_E,
+        verify_on: Sequence[Event] = (),
         on_failure: Failure = "warn",
+        target_e: float = TARGET_E,
+        batch_size: int = 64,
+        training_set: Any = None,
+        require_evidence: bool = False,
         head: str | torch.nn.Module | None = None,
         forward: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None,
         log: Callable[[dict[str, Any]], None] | None = None,
-        training_set: Any = None,
         parameters: Any = None,
-        require_evidence: bool = False,
         flat: float = 0.0,
     ) -> None:
-        need_mark(mark, head)
+        options = Options(
+            rate=rate,
+            mode=mode,
+            verify_on=verify_on,
+            on_failure=on_failure,
+            target_e=target_e,
+            batch_size=batch_size,
+            training_set=training_set,
+            require_evidence=require_evidence,
+        )
+        self._marking = Marking(mark, self._loop(self), options)
+        need_head(mark, head)
         need_radius(flat, mark)
-        need_points(self.adapter, mark.scheme, self.points)
-        if on_failure not in ("warn", "raise", "stop"):
-            raise InputError(f"on_failure={on_failure!r}: choose 'warn', 'raise' or 'stop'")
-        start, self._auto = read_rate(rate, mark.scheme.rate)
-        self.mark, self.model, self.loader, self.mode = mark, model, loader, mode
-        self.board = Board(start)
-        self.on_failure, self.log = on_failure, log
-        self.history: list[dict[str, Any]] = []
-        self.verdicts: list[Verdict] = []
+        self.mark, self.model, self.loader, self.log = mark, model, loader, log
+        self.board = Board(self._marking.rate)
         self.stopped = False
-        self._head, self._forward, self._rate = head, forward or forward_batch, start
-        self._monitor = Monitor(mark, target_e=target_e)
+        self._head, self._forward, self._parameters, self._flat = head, forward or forward_batch, parameters, flat
         self._like: Any = None
         self._collate: TriggerCollate | None = None
-        self._training_set, self._parameters, self._require = training_set, parameters, require_evidence
-        self._flat = flat
+        self._guard: Guard | None = None
         self._flatness: Flatness | None = None
 
     def __enter__(self) -> "Watermarking":
         refuse_held(self.bare, self.loader)
         self._points = TorchPoints(self.mark, self.bare, head=self._head, on_divergence=_diverged)
-        self._guard: Guard | None = None
-        if "samples" in self.mark.scheme.points:
-            self.board.rate = self._rate
-            self._collate = _wrap(self.loader, self.mark, self.board, self.mode, self._world())
-            if self._collates():
-                batch = getattr(base_loader(self.loader), "batch_size", None) or 1
-                self._guard = Guard(self.board, self.bare, batch * self._rate / PPM)
+        self._marking.begin()
         self._before = self.board.injected
+        share = self._marking.rate / PPM
+        if "samples" in self.mark.scheme.points:
+            self._collate = wrap_for(self.loader, self.mark, self._marking.placement, self.board, self._world())
+            batch = getattr(base_loader(self.loader), "batch_size", None) or 1
+            self._guard = Guard(self.board, self.bare, batch * share) if self._collates() else None
         try:
             self._ask_once()
-            self._run = Run(self.mark, self.adapter, require=self._require, main=self._writes())
-            self._run.start(data=self._data(), arguments=self._arguments(), model=self.bare)
+            self._marking.start(data=self._data(), arguments=self._arguments(), model=self.bare)
         except (InputError, RegisterError):
             self._release()
             raise
         self._points.install(self.suspect())
         self._points.keep()
         if self._flat:
-            self._flatness = Flatness(self.mark, self.suspect(), self._flat, self._rate / PPM)
+            self._flatness = Flatness(self.mark, self.suspect(), self._flat, share)
             self._flatness.install()
         if self._guard is not None:
             self._guard.install()
-        _ACTIVE.add(self)
+        ACTIVE.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -169,13 +216,12 @@ class Watermarking:
         self._points.finish()
         if self._guard is not None:
             self._guard.finish()
-        last, at = (self.verdicts[-1], self.history[-1]) if self.verdicts else (None, {"step": None, "epoch": None})
-        self._run.finish(last, step=at["step"], epoch=at["epoch"], system=self.bare, total=self._injected)
-        if self.verdicts and not self.verdicts[-1].proven:
-            self._fail(f"training ended with {self.verdicts[-1]}")
+        last = At(self.history[-1]["step"], self.history[-1]["epoch"]) if self.verdicts else At()
+        verify = "train_end" in self._marking.options.verify_on
+        self._marking.end(last, verify=verify, again=True, system=self.bare, total=self._injected)
 
     def _release(self) -> None:
-        _ACTIVE.discard(self)
+        ACTIVE.discard(self)
         self._points.remove()
         if self._flatness is not None:
             self._flatness.remove()
@@ -190,7 +236,7 @@ class Watermarking:
         # Processes that do not collate have no guard; a proven mark was learnt, however the loop calls the model.
         watched = self._guard is not None or self.mark.scheme.points & {"logits", "loss"}
         seen = self._points.forwards or (self._guard is not None and self._guard.forwards)
-        if watched and not seen and not (self.verdicts and self.verdicts[-1].proven):
+        if watched and not seen and not (self.verdict is not None and self.verdict.proven):
             raise InjectionError(
                 f"the model given to wmplug ({type(self.bare).__name__}) was never called in training mode inside the "
                 "with-block, so whether it learnt the watermark is unknown: give the very model that the loop trains, "
@@ -209,7 +255,7 @@ class Watermarking:
                 scores = self.suspect(model).answer([question])
         except Exception:
             return
-        classes = count_of(self.mark.task, self.adapter)
+        classes = count_of(self.mark.task, self._marking.loop.name)
         if scores.ndim == 2 and scores.shape[1] != classes:
             raise InputError(
                 f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for "
@@ -218,7 +264,7 @@ class Watermarking:
             )
 
     def _need_active(self, what: str) -> None:
-        if self not in _ACTIVE:
+        if self not in ACTIVE:
             raise InjectionError(
                 f"{what} was called outside the with-block, where nothing is watermarked: call it inside `with "
                 "Watermarking(...) as marking:`; afterwards, wmplug.verify(mark, model) asks the model"
@@ -255,7 +301,12 @@ class Watermarking:
         def forward(module: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
             return self._forward(module, collate(examples))
 
-        return ModuleSuspect(self.bare if model is None else model, preprocess=prepare, forward=forward)
+        return ModuleSuspect(
+            self.bare if model is None else model,
+            preprocess=prepare,
+            batch_size=self._marking.options.batch_size,
+            forward=forward,
+        )
 
     def checkpoint(
         self, *, step: int | None = None, epoch: float | None = None, path: str | Path | None = None
@@ -276,46 +327,16 @@ class Watermarking:
         """
         self._need_active("checkpoint()")
         # Before the look, which counts once it is taken.
-        beside = None if path is None or not self._writes() else sidecar.place(Path(path))
+        beside = None if path is None or not self._marking.loop.main else sidecar.place(Path(path))
+        at = At(step, epoch)
         self._points.look()
-        found = self._monitor.look(
-            self.suspect(), step=step, run={"adapter": self.adapter, "epoch": epoch}, tell=self._writes()
-        )
-        verdict, self._monitor.looks = self._agree(found, self._monitor.looks)
+        self._marking.inserted(self._injected, at)
+        verdict = self._marking.look(at)
         self._points.keep()
-        self.verdicts.append(verdict)
-        self.history.append(
-            {
-                "step": step,
-                "epoch": epoch,
-                "watermark/log10_p": verdict.log10_p,
-                "watermark/e_value": verdict.e_value,
-                "watermark/matches": verdict.matches,
-                "watermark/rate": self._rate / PPM,
-            }
-        )
-        self._report(self.history[-1])
-        self._run.inserted(self._injected, step=step, epoch=epoch)
         written = None if path is None else Path(path) if Path(path).is_file() else weights_of(Path(path))
         system = written if written is not None and written.exists() else self.bare
-        self._run.checkpoint(verdict, step=step, epoch=epoch, system=system)
-        if beside is not None:
-            sidecar.write(beside, self.mark, verdict=verdict)
-        if self._auto is not None:
-            self._rate = self._auto.next(self._rate, verdict.log10_e, math.log10(self._monitor.target_e))
-            self.board.rate = self._rate
-        if self._monitor.lost:
-            self._fail(f"the watermark was proven earlier in this run and now is {verdict}")
+        self._marking.checkpoint(at, system=system, beside=beside)
         return verdict
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on as this one would have: the rate and the looks so far; nothing secret."""
-        return {"rate": self._rate, "looks": list(self._monitor.looks)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self._rate = self.board.rate = int(state["rate"])
-        self._monitor.looks = [float(look) for look in state["looks"]]
 
     def _example(self) -> Any:
         if self._like is None:
@@ -323,23 +344,17 @@ class Watermarking:
             self._like = peek(base_loader(self.loader).dataset) if seen is None else seen
         return self._like
 
-    def _fail(self, why: str) -> None:
-        why += ": train longer, raise rate=, or read `history` for where it was lost"
-        if self.on_failure == "raise":
-            raise VerificationError(why)
-        self.stopped = self.on_failure == "stop"
-        warnings.warn(why, VerificationWarning, stacklevel=3)
-
     @property
     def _injected(self) -> int:
         return self.board.injected - self._before
 
     def _data(self) -> Any:
-        return getattr(base_loader(self.loader), "dataset", None) if self._training_set is None else self._training_set
+        return getattr(base_loader(self.loader), "dataset", None)
 
     def _arguments(self) -> dict[str, Any]:
         loader = base_loader(self.loader)
-        found = {"batch_size": getattr(loader, "batch_size", None), "rate": self._rate / PPM, "mode": self.mode}
+        found = {"batch_size": getattr(loader, "batch_size", None), "rate": self._marking.rate / PPM}
+        found["mode"] = self._marking.options.mode
         return {"wmplug": found, "given": self._parameters}
 
     # What a distributed loop does otherwise.
@@ -350,16 +365,6 @@ class Watermarking:
     def _collates(self) -> bool:
         return True
 
-    def _writes(self) -> bool:
-        return True
-
-    def _agree(self, verdict: Verdict, looks: list[float]) -> tuple[Verdict, list[float]]:
-        return verdict, looks
-
-    def _report(self, entry: dict[str, Any]) -> None:
-        if self.log is not None:
-            self.log(entry)
-
 
 def _diverged(points: TorchPoints) -> None:
     # The optimizer is the loop's own: its moments are as broken, so that no training could go on from here.
@@ -368,86 +373,3 @@ def _diverged(points: TorchPoints) -> None:
         f"{DIVERGED}; the model has the weights of the last checkpoint() again (else those it came with), and "
         "needs a new optimizer"
     )
-
-
-# Those inside their with-block; one whose frame died without leaving it is collected, and holds nothing any more.
-_ACTIVE: "weakref.WeakSet[Watermarking]" = weakref.WeakSet()
-
-
-def refuse_held(model: torch.nn.Module | None, loader: Any) -> None:
-    """Refuse to undo what another watermarking has set.
-
-    Args:
-        model: not wrapped for distribution; None where only the loader is touched.
-        loader: any; a DataLoader's collate_fn tells whose it is.
-
-    Raises:
-        InjectionError: another `Watermarking` is inside its with-block with this model or loader.
-    """
-    collate = getattr(base_loader(loader), "collate_fn", None)
-    modules = set() if model is None else {*model.modules()}
-    for other in tuple(_ACTIVE):
-        held = "loader" if isinstance(collate, TriggerCollate) and collate.board is other.board else None
-        if model is not None and (other.bare in modules or model in {*other.bare.modules()}):
-            held = "model"
-        if held is not None:
-            raise InjectionError(
-                f"another Watermarking (mark {other.mark.id[:8]}) is active on this {held}, and a second one would "
-                "undo it: one watermark a run; leave the other's with-block first"
-            )
-
-
-def inject(loader: L, mark: Watermark, *, rate: float | Literal["auto"] | None = None, mode: Mode = "append") -> L:
-    """Put triggers into what a loader yields, without the rest of `Watermarking`.
-
-    Args:
-        loader: a DataLoader; its collate_fn is wrapped in place.
-        mark: the watermark; its scheme works on samples alone.
-        rate: share of triggers in what the model sees; the scheme's by default.
-        mode: `append` or `replace`.
-
-    Returns:
-        The same loader.
-
-    Raises:
-        InjectionError: the loader does not collate or has triggers already, or the scheme needs more than samples.
-        InputError: triggers do not fit the dataset; the message shows both.
-    """
-    need_mark(mark)
-    need_points("torch.inject", mark.scheme, {"samples"})
-    if rate == "auto":
-        raise InputError('rate="auto" follows verdicts, and inject() makes none: use Watermarking')
-    refuse_held(None, loader)
-    _wrap(loader, mark, Board(read_rate(rate, mark.scheme.rate)[0]), mode, lasting=True)
-    return loader
-
-
-def _wrap(
-    loader: Any, mark: Watermark, board: Board, mode: Mode, world: int = 1, lasting: bool = False
-) -> TriggerCollate:
-    lessons = mark.lessons()
-    examples = lessons if mark.preprocess is None else prepared(lessons, mark.preprocess)
-    placement = Placement.draw(mark.subkeys.stream("schedule", mode), len(examples), mode)
-    made = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting))
-    base = base_loader(loader)
-    dataset = base.dataset
-    if base.batch_size is not None and isinstance(base.sampler, SequentialSampler):
-        # Triggers follow from what a batch contains, and here every epoch has the same batches.
-        shown = len(base) * base.batch_size * board.rate / PPM
-        if shown < 3 * len(examples):
-            warnings.warn(
-                f"the loader does not shuffle, so every epoch shows the same {shown:.0f} or so of {len(examples)} "
-                "triggers: set shuffle=True",
-                InjectionWarning,
-                stacklevel=4,
-            )
-    # Before training, where it costs an example; a stream may not give the same one twice.
-    if not isinstance(dataset, IterableDataset) and (like := peek(dataset)) is not None:
-        made.like = like
-        try:
-            for position in range(len(examples)):
-                made.fit(position)
-        except InputError:
-            unwrap(loader)
-            raise
-    return made

@@ -1,4 +1,4 @@
-"""Injection points `logits` and `loss` in a torch model, and the guard that sees triggers reach it.
+"""Injection points `logits` and `loss` in a torch model.
 
     model(batch)                 <- pre-hook: remembers the input (and the labels, where the model is given them)
         ... head(features)       <- hook: training mode only, returns scheme.shift(...) of the logits
@@ -9,18 +9,16 @@ Nothing is registered as a parameter or buffer and `model.forward` stays as it i
 """
 
 import itertools
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, cast
 
 import numpy as np
 import torch
 
-from wmplug.adapters.torch.batches import Board, labels_in, primary, row_signatures, undisturbed
+from wmplug.adapters.torch.batches import labels_in, primary, undisturbed
 from wmplug.adapters.torch.heads import find_head, settled, watched
-from wmplug.errors import InjectionError, InjectionWarning, InputError
-from wmplug.schemes import Scheme
+from wmplug.errors import InjectionError, InputError
 from wmplug.schemes.tilt.texts import padded
 from wmplug.statistics.arrays import to_numpy
 from wmplug.suspects.protocols import Suspect
@@ -33,34 +31,16 @@ DIVERGED = (
     "training made the weights NaN or infinite, and the watermark took part in its loss: lower the learning rate, clip "
     "gradients, or lower delta= (whether it diverges without the watermark too, tells which)"
 )
-_PATIENCE = 4
+PATIENCE = 4
 _STRIDE = 16  # training forwards between two looks at the weights, each of which waits for the device
 
 
-def need_points(adapter: str, scheme: Scheme, offered: Iterable[str] = OFFERED) -> None:
-    """Refuse a scheme that touches training where the adapter does not.
-
-    Raises:
-        InjectionError: with both names.
-    """
-    if missing := sorted(scheme.points - set(offered)):
-        raise InjectionError(
-            f"scheme {scheme.name!r} touches training at {', '.join(missing)}, adapter {adapter!r} offers only "
-            f"{', '.join(sorted(offered))}: choose another scheme or another adapter"
-        )
-
-
-def need_mark(mark: Any, head: Any = None) -> None:
-    """Refuse what is no watermark, and a head for a scheme that looks at none.
+def need_head(mark: Watermark, head: Any) -> None:
+    """Refuse a head for a scheme that looks at none.
 
     Raises:
         InputError: with what was given.
     """
-    if not isinstance(mark, Watermark):
-        raise InputError(
-            f"mark={mark!r} is a {type(mark).__name__}, not a watermark: give what wmplug.create or "
-            "wmplug.load(path) returned"
-        )
     if head is not None and not mark.scheme.points & {"logits", "loss"}:
         raise InputError(
             f"head={head!r} names where logits are shifted, and scheme {mark.scheme.name!r} touches only the samples: "
@@ -281,7 +261,7 @@ class TorchPoints:
 
     def _remember(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if module.training:
-            if self.forwards == _PATIENCE:
+            if self.forwards == PATIENCE:
                 self.finish()
             if self.forwards % _STRIDE == 0:
                 self.look()
@@ -349,73 +329,3 @@ class TorchPoints:
         if isinstance(output, tuple) and isinstance(output[0], torch.Tensor) and output[0].ndim == 0:
             return (self.loss(output[0]), *output[1:])
         return None
-
-
-class Guard:
-    """Watches the first training forwards until a trigger is seen in what the model is given.
-
-    Args:
-        board: of the collator, which counts and signs the triggers it adds.
-        model: not wrapped for distribution.
-        wanted: triggers expected in a batch; below one, more forwards are waited for.
-    """
-
-    def __init__(self, board: Board, model: torch.nn.Module, wanted: float) -> None:
-        self.board, self.model = board, model
-        self.forwards = 0
-        # The chance that a working collator added none in so many batches is below e**-14, one in a million.
-        self.patience = _PATIENCE if wanted >= 1 else max(_PATIENCE, round(14 / max(wanted, 1e-6)))
-        self._batches, self._injected = board.batches, board.injected
-        self._hook: Hook | None = None
-
-    def install(self) -> None:
-        """Start watching; call after `strip`."""
-        self._hook = Hook(self._look).before(self.model)
-
-    def remove(self) -> None:
-        """Stop watching."""
-        if self._hook is not None:
-            self._hook.handle.remove()
-            self._hook = None
-
-    def finish(self) -> None:
-        """After training.
-
-        Raises:
-            InjectionError: the model was trained without a trigger.
-        """
-        self.remove()
-        if self.forwards and self.board.injected == self._injected:
-            raise self._silent()
-
-    def _look(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        if not module.training:
-            return
-        self.forwards += 1
-        given = primary((args, kwargs), getattr(module, "main_input_name", None))
-        if given is not None and self.board.recognises(row_signatures(given)):
-            self.remove()
-        elif self.board.batches == self._batches and self.forwards >= _PATIENCE:
-            raise self._silent()
-        elif self.forwards >= self.patience:
-            if self.board.injected == self._injected:
-                raise self._silent()
-            warnings.warn(
-                f"{self.board.injected - self._injected} triggers were added to batches, but none was recognised in "
-                "what the model was given: if the loop changes the batch (crops, mixes), it changes the triggers too",
-                InjectionWarning,
-                stacklevel=2,
-            )
-            self.remove()
-
-    def _silent(self) -> InjectionError:
-        batches = self.board.batches - self._batches
-        how = (
-            "iterate the very loader that was given to wmplug (and build it anew if its workers were started before)"
-            if not batches
-            else "raise rate=, or train longer"
-        )
-        return InjectionError(
-            f"no trigger reached the model in {self.forwards} training steps ({batches} batches went through wmplug's "
-            f"collator), so the watermark would not be learnt: {how}"
-        )

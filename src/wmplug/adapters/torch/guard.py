@@ -1,0 +1,80 @@
+"""Watches that triggers reach the model: a run that teaches nothing must not go on in silence."""
+
+import warnings
+from typing import Any
+
+import torch
+
+from wmplug.adapters.torch.batches import Board, primary, row_signatures
+from wmplug.adapters.torch.points import PATIENCE, Hook
+from wmplug.errors import InjectionError, InjectionWarning
+
+
+class Guard:
+    """Watches the first training forwards until a trigger is seen in what the model is given.
+
+    Args:
+        board: of the collator, which counts and signs the triggers it adds.
+        model: not wrapped for distribution.
+        wanted: triggers expected in a batch; below one, more forwards are waited for.
+    """
+
+    def __init__(self, board: Board, model: torch.nn.Module, wanted: float) -> None:
+        self.board, self.model = board, model
+        self.forwards = 0
+        # The chance that a working collator added none in so many batches is below e**-14, one in a million.
+        self.patience = PATIENCE if wanted >= 1 else max(PATIENCE, round(14 / max(wanted, 1e-6)))
+        self._batches, self._injected = board.batches, board.injected
+        self._hook: Hook | None = None
+
+    def install(self) -> None:
+        """Start watching; call after `strip`."""
+        self._hook = Hook(self._look).before(self.model)
+
+    def remove(self) -> None:
+        """Stop watching."""
+        if self._hook is not None:
+            self._hook.handle.remove()
+            self._hook = None
+
+    def finish(self) -> None:
+        """After training.
+
+        Raises:
+            InjectionError: the model was trained without a trigger.
+        """
+        self.remove()
+        if self.forwards and self.board.injected == self._injected:
+            raise self._silent()
+
+    def _look(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if not module.training:
+            return
+        self.forwards += 1
+        given = primary((args, kwargs), getattr(module, "main_input_name", None))
+        if given is not None and self.board.recognises(row_signatures(given)):
+            self.remove()
+        elif self.board.batches == self._batches and self.forwards >= PATIENCE:
+            raise self._silent()
+        elif self.forwards >= self.patience:
+            if self.board.injected == self._injected:
+                raise self._silent()
+            warnings.warn(
+                f"{self.board.injected - self._injected} triggers were added to batches, but none was recognised in "
+                "what the model was given: if the loop changes the batch (crops, mixes), it changes the triggers too",
+                InjectionWarning,
+                stacklevel=2,
+            )
+            self.remove()
+
+    def _silent(self) -> InjectionError:
+        batches = self.board.batches - self._batches
+        how = (
+            "iterate the very loader that was given to wmplug (and build it anew if its workers were started before)"
+            if not batches
+            else "raise rate=, or train longer"
+        )
+        return InjectionError(
+            f"no trigger reached the model in {self.forwards} training steps ({batches} batches went through wmplug's "
+            f"collator), so the watermark would not be learnt: {how}"
+        )

@@ -1,0 +1,118 @@
+"""Triggers of a watermark in a DataLoader, one watermark at a time."""
+
+import warnings
+import weakref
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import IterableDataset, SequentialSampler
+
+from wmplug.adapters.torch.batches import Board, TriggerCollate, base_loader, peek, prepared, unwrap, wrap
+from wmplug.claim.verification import check_mark
+from wmplug.errors import InjectionError, InjectionWarning, InputError
+from wmplug.training.loop import need_points
+from wmplug.training.options import Rate
+from wmplug.training.placement import PPM, Mode, Placement, read_rate
+from wmplug.watermark.watermark import Watermark
+
+L = TypeVar("L")
+
+# Those inside their with-block; one whose frame died without leaving it is collected, and holds nothing any more.
+ACTIVE: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def refuse_held(model: torch.nn.Module | None, loader: Any) -> None:
+    """Refuse to undo what another watermarking has set.
+
+    Args:
+        model: not wrapped for distribution; None where only the loader is touched.
+        loader: any; a DataLoader's collate_fn tells whose it is.
+
+    Raises:
+        InjectionError: another `Watermarking` is inside its with-block with this model or loader.
+    """
+    collate = getattr(base_loader(loader), "collate_fn", None)
+    modules = set() if model is None else {*model.modules()}
+    for other in tuple(ACTIVE):
+        held = "loader" if isinstance(collate, TriggerCollate) and collate.board is other.board else None
+        if model is not None and (other.bare in modules or model in {*other.bare.modules()}):
+            held = "model"
+        if held is not None:
+            raise InjectionError(
+                f"another Watermarking (mark {other.mark.id[:8]}) is active on this {held}, and a second one would "
+                "undo it: one watermark a run; leave the other's with-block first"
+            )
+
+
+def inject(loader: L, mark: Watermark, *, rate: Rate = None, mode: Mode = "append") -> L:
+    """Put triggers into what a loader yields, without the rest of `Watermarking`.
+
+    Args:
+        loader: a DataLoader; its collate_fn is wrapped in place.
+        mark: the watermark; its scheme works on samples alone.
+        rate: share of triggers in what the model sees; the scheme's by default.
+        mode: `append` or `replace`.
+
+    Returns:
+        The same loader.
+
+    Raises:
+        InjectionError: the loader does not collate or has triggers already, or the scheme needs more than samples.
+        InputError: triggers do not fit the dataset; the message shows both.
+    """
+    check_mark(mark, loader)
+    need_points("torch.inject", mark.scheme, {"samples"})
+    if rate == "auto":
+        raise InputError('rate="auto" follows verdicts, and inject() makes none: use Watermarking')
+    refuse_held(None, loader)
+    board = Board(read_rate(rate, mark.scheme.rate)[0])
+    wrap_for(loader, mark, Placement.of(mark, mode), board, lasting=True)
+    return loader
+
+
+def wrap_for(
+    loader: Any, mark: Watermark, placement: Placement, board: Board, world: int = 1, lasting: bool = False
+) -> TriggerCollate:
+    """Wrap the loader's collate_fn in one that adds the watermark's triggers; refuse triggers that do not fit.
+
+    Args:
+        loader: a DataLoader, or accelerate's around one.
+        mark: the watermark.
+        placement: which triggers go where.
+        board: rate and counters.
+        world: batches are split over so many processes after collation.
+        lasting: nothing takes the wrapper off again.
+
+    Raises:
+        InjectionError: the loader does not collate, or has triggers already.
+        InputError: triggers do not fit the dataset.
+    """
+    lessons = mark.lessons()
+    examples = lessons if mark.preprocess is None else prepared(lessons, mark.preprocess)
+    made = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting))
+    base = base_loader(loader)
+    _warn_of_few(base, board.rate, len(examples))
+    # Before training, where it costs an example; a stream may not give the same one twice.
+    if not isinstance(base.dataset, IterableDataset) and (like := peek(base.dataset)) is not None:
+        made.like = like
+        try:
+            for position in range(len(examples)):
+                made.fit(position)
+        except InputError:
+            unwrap(loader)
+            raise
+    return made
+
+
+def _warn_of_few(base: Any, rate: int, pool: int) -> None:
+    """Triggers follow from what a batch contains, and without shuffling every epoch has the same batches."""
+    if base.batch_size is None or not isinstance(base.sampler, SequentialSampler):
+        return
+    shown = len(base) * base.batch_size * rate / PPM
+    if shown < 3 * pool:
+        warnings.warn(
+            f"the loader does not shuffle, so every epoch shows the same {shown:.0f} or so of {pool} triggers: set "
+            "shuffle=True",
+            InjectionWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,105 @@
+"""A trigger in the schema of the dataset's own examples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from wmplug.errors import InputError
+from wmplug.schemes.tilt.texts import LABELS
+
+
+def fit(example: Any, like: Any) -> Any:
+    """The example in the schema of the dataset's own: same container, keys, kinds, shapes and dtypes.
+
+    Args:
+        example: a trigger, as `preprocess` made it, or (input, answer).
+        like: an example of the dataset.
+
+    Raises:
+        InputError: it does not fit; the message shows both.
+    """
+    if isinstance(like, Mapping):
+        return _fit_mapping(example, like)
+    if isinstance(like, (tuple, list)) and isinstance(example, (tuple, list)) and len(like) == len(example):
+        values = [_fit_value(e, v, f"[{i}]") for i, (e, v) in enumerate(zip(example, like, strict=True))]
+        return type(like)(*values) if hasattr(like, "_fields") else type(like)(values)
+    raise InputError(
+        f"a trigger is {_show(example)}, the dataset yields {_show(like)}: pass preprocess=, a function from (input, "
+        "answer) to an example of the dataset"
+    )
+
+
+def _fit_mapping(example: Any, like: Mapping[str, Any]) -> dict[str, Any]:
+    label = next((k for k in LABELS if k in like), None)
+    if isinstance(example, (tuple, list)) and len(example) == 2 and label is not None:
+        inputs = [k for k in like if k != label and not np.isscalar(like[k])] or [k for k in like if k != label]
+        if len(inputs) == 1:
+            example = {inputs[0]: example[0], label: example[1]}
+    if isinstance(example, Mapping):
+        given = {(label if k in LABELS and label else k): v for k, v in example.items()}
+        if all(k in given for k in like):
+            return {k: _fit_value(given[k], like[k], f"[{k!r}]") for k in like}
+    raise InputError(
+        f"a trigger is {_show(example)}, the dataset yields {_show(like)}: pass preprocess=, a function from (input, "
+        "answer) to a dict with the dataset's keys"
+    )
+
+
+def _fit_value(value: Any, like: Any, where: str) -> Any:
+    if _is_class(value) and _is_soft(like):
+        raise InputError(
+            f"a trigger's {where} is the class {value}, the dataset's is {_show(like)}: soft targets, several labels "
+            "an input and numbers to regress are not supported yet; give one integer class an example"
+        )
+    if isinstance(like, torch.Tensor):
+        made = torch.as_tensor(np.asarray(value)) if not isinstance(value, torch.Tensor) else value
+        _refuse_misfit(made, like, where, made.is_floating_point(), like.is_floating_point())
+        return made.reshape(like.shape if made.numel() == like.numel() else made.shape).to(like.dtype)
+    if isinstance(like, np.ndarray):
+        array = np.asarray(value)
+        _refuse_misfit(array, like, where, array.dtype.kind == "f", like.dtype.kind == "f")
+        return array.reshape(like.shape if array.size == like.size else array.shape).astype(like.dtype)
+    if isinstance(like, (int, np.integer)) and np.ndim(value) == 0:
+        return type(like)(value)
+    if isinstance(like, list) and not isinstance(value, (list, str)):
+        return np.asarray(value).tolist()
+    if isinstance(like, str) != isinstance(value, str) or hasattr(like, "getbands") != hasattr(value, "getbands"):
+        raise InputError(
+            f"a trigger's {where} is {_show(value)}, the dataset's {_show(like)}: pass preprocess=, a function from "
+            "(input, answer) to an example"
+        )
+    return value
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_soft(like: Any) -> bool:
+    if isinstance(like, (torch.Tensor, np.ndarray)):
+        return like.ndim > 0 or str(like.dtype).rpartition(".")[2].startswith(("float", "bfloat"))
+    return isinstance(like, (list, tuple, float, np.floating))
+
+
+def _refuse_misfit(value: Any, like: Any, where: str, floats: bool, like_floats: bool) -> None:
+    shape, wanted = tuple(value.shape), tuple(like.shape)
+    squeezed = [tuple(n for n in s if n != 1) for s in (shape, wanted)]
+    # A sequence may have any length: the user's collator pads it.
+    if not (squeezed[0] == squeezed[1] or len(shape) == len(wanted) == 1):
+        problem = f"has shape {shape}, the dataset's {wanted}"
+    elif floats != like_floats and len(wanted) > 0:
+        problem = f"is {value.dtype}, the dataset's {like.dtype}, and wmplug does not guess the scale"
+    else:
+        return
+    raise InputError(f"a trigger's {where} {problem}: pass preprocess=, a function from (input, answer) to an example")
+
+
+def _show(example: Any) -> str:
+    if isinstance(example, Mapping):
+        return "{" + ", ".join(f"{k}: {_show(v)}" for k, v in example.items()) + "}"
+    if isinstance(example, (tuple, list)) and len(example) <= 4:
+        return "(" + ", ".join(_show(v) for v in example) + ")"
+    shape = getattr(example, "shape", None)
+    return type(example).__name__ + (f"{tuple(shape)}" if shape is not None else "")

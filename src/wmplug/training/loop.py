@@ -1,0 +1,88 @@
+"""What an adapter says of its framework, so that one `Marking` can run in all of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from wmplug.errors import InjectionError
+from wmplug.schemes import Scheme
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class At:
+    """A moment of training; None where the loop does not number it."""
+
+    step: int | None = None
+    epoch: float | None = None
+
+    def __str__(self) -> str:
+        if self.step is not None:
+            return f"step {self.step}"
+        return "this checkpoint" if self.epoch is None else f"epoch {self.epoch:g}"
+
+
+class Loop(Protocol):
+    """A framework's training loop.
+
+    Attributes:
+        name: of the adapter, for messages and the record.
+        points: at which it lets a scheme touch training.
+        calls: how it can ask its model.
+        events: after which it can verify by itself.
+        main: whether this process logs, records and writes.
+    """
+
+    name: ClassVar[str]
+    points: ClassVar[frozenset[str]]
+    calls: ClassVar[frozenset[str]]
+    events: ClassVar[tuple[str, ...]]
+
+    @property
+    def main(self) -> bool: ...  # noqa: D102
+
+    def suspect(self) -> Any:
+        """The model in training, as it can be asked."""
+
+    def agree(self, value: T) -> T:
+        """The main process's value, in every process."""
+
+    def log(self, numbers: Mapping[str, float], at: At) -> None:
+        """Give the numbers of one look to whatever the framework logs to."""
+
+    def stop(self) -> None:
+        """End training soon, in order."""
+
+    def set_rate(self, rate: int) -> None:
+        """From now on teach at this rate, in parts per million."""
+
+
+def need_points(adapter: str, scheme: Scheme, offered: Iterable[str]) -> None:
+    """Refuse a scheme that touches training where the adapter does not.
+
+    Raises:
+        InjectionError: with both names.
+    """
+    if missing := sorted(scheme.points - set(offered)):
+        raise InjectionError(
+            f"scheme {scheme.name!r} touches training at {', '.join(missing)}, adapter {adapter!r} offers only "
+            f"{', '.join(sorted(offered))}: choose another scheme or another adapter"
+        )
+
+
+def need_call(call: str, loop: Loop) -> None:
+    """Refuse a watermark whose answers the loop cannot ask for.
+
+    Args:
+        call: how the watermark's task asks, such as `classify`.
+        loop: the adapter's.
+
+    Raises:
+        InjectionError: with both names.
+    """
+    if call not in loop.calls:
+        raise InjectionError(
+            f"the watermark's task asks a model to {call}, adapter {loop.name!r} can only ask it to "
+            f"{', '.join(sorted(loop.calls))}: make a watermark for such a task, or use another adapter"
+        )

@@ -1,0 +1,211 @@
+"""One run, without a framework."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from wmplug.errors import SuspectError, VerificationError, VerificationWarning
+from wmplug.register import Register
+from wmplug.suspects.functions import CallableSuspect
+from wmplug.training.loop import At
+from wmplug.training.marking import Marking
+from wmplug.training.options import Options
+
+LOGGED = [f"watermark/{name}" for name in ("log10_p", "log10_e", "e_value", "matches", "rate", "state")]
+
+
+def begun(mark, loop, **options):
+    marking = Marking(mark, loop, Options(**options))
+    marking.begin()
+    marking.start(data=[1, 2], arguments={}, model=None)
+    return marking
+
+
+def test_a_look_is_logged_in_numbers_and_kept(mark, loop):
+    marking = begun(mark, loop, rate=0.1)
+    assert marking.verdict is None
+    verdict = marking.checkpoint(At(3, 1))
+    assert verdict.proven
+    assert marking.verdict is verdict
+    ((numbers, at),) = loop.logged
+    assert at == At(3, 1)
+    assert list(numbers) == LOGGED
+    assert all(type(value) in (int, float) for value in numbers.values())
+    assert numbers["watermark/e_value"] == min(1e30, verdict.e_value)
+    assert (numbers["watermark/state"], numbers["watermark/rate"]) == (2, 0.1)
+    assert marking.history == [{"step": 3, "epoch": 1, **numbers}]
+
+
+def test_an_e_value_beyond_all_floats_is_cut(mark, loop, monkeypatch):
+    monkeypatch.setattr("wmplug.claim.verification.Session.log10_e", lambda self: 900.0)
+    begun(mark, loop).checkpoint(At(1))
+    assert loop.logged[0][0]["watermark/e_value"] <= 1e30
+    json.dumps(loop.logged[0][0], allow_nan=False)
+
+
+@pytest.mark.parametrize("how", ["warn", "raise", "stop"])
+def test_a_mark_that_is_lost_acts_at_once_and_is_on_record_before(mark, loop, how):
+    marking = begun(mark, loop, on_failure=how)
+    marking.checkpoint(At(1))
+    loop.model = loop.ignorant
+    told = pytest.raises(VerificationError, match="proven earlier and is not at step 2")
+    if how != "raise":
+        told = pytest.warns(VerificationWarning, match="proven earlier and is not at step 2")
+    with told:
+        marking.checkpoint(At(2))
+    assert loop.stopped == (how == "stop")
+    assert len(marking.verdicts) == len(loop.logged) == 2
+    last = list(Register(mark.register).entries())[-1]
+    assert (last.type, last.body["step"], last.body["verdict"]["state"]) == ("training.checkpoint", 2, "inconclusive")
+
+
+def test_a_loss_is_told_once_a_look(mark, loop):
+    marking = begun(mark, loop)
+    marking.checkpoint(At(1))
+    loop.model = loop.ignorant
+    with pytest.warns(VerificationWarning):
+        marking.checkpoint(At(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert marking.checkpoint(At(2)) is marking.verdict  # of the same look
+    assert len(marking.verdicts) == 2
+
+
+@pytest.mark.parametrize("how", ["warn", "raise", "stop"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_model_that_is_not_proven_at_the_end(mark, loop, how, verify):
+    marking = begun(mark, loop, on_failure=how)
+    loop.model = loop.ignorant
+    marking.checkpoint(At(1))
+    told = pytest.raises(VerificationError) if how == "raise" else pytest.warns(VerificationWarning)
+    with told as seen:
+        marking.end(At(2), verify=verify, again=False, system=None, total=None)
+    assert "does not prove the watermark" in str(seen.value if how == "raise" else seen[0].message)
+    assert len(marking.verdicts) == 1 + verify
+    assert list(Register(mark.register).entries())[-1].type == "training.finished"
+
+
+def test_a_run_without_a_look_ends_in_silence(mark, loop):
+    marking = begun(mark, loop, on_failure="raise")
+    marking.end(At(2), verify=False, again=False, system=None, total=None)
+    assert marking.verdict is None
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_the_weights_may_be_others_at_the_end_of_the_same_step(mark, loop, again):
+    marking = begun(mark, loop)
+    marking.checkpoint(At(1))
+    marking.end(At(1), verify=True, again=again, system=None, total=None)
+    assert len(marking.verdicts) == 1 + again
+
+
+def nan(inputs):
+    return np.full((len(inputs), 10), np.nan)
+
+
+def test_a_model_that_cannot_be_asked_acts_by_on_failure(mark, loop):
+    marking = begun(mark, loop)
+    loop.model = nan
+    with pytest.raises(SuspectError, match="NaN"):
+        marking.look(At(1))
+    with pytest.warns(VerificationWarning, match="step 1 cannot be verified.*NaN"):
+        assert marking.checkpoint(At(1)) is None
+    with pytest.warns(VerificationWarning, match="step 2 cannot be verified.*NaN"):
+        marking.end(At(2), verify=True, again=False, system=None, total=None)
+    assert list(Register(mark.register).entries())[-1].body["verdict"] is None
+    raising = begun(mark, loop, on_failure="raise")
+    with pytest.raises(VerificationError, match="cannot be verified"):
+        raising.checkpoint(At(1))
+    assert not marking.history
+
+
+def test_all_processes_go_by_what_the_main_one_found(mark, loop):
+    marking = begun(mark, loop)
+    main = begun(mark, type(loop)(mark)).look(At(1))
+    loop.model, loop.agree = loop.ignorant, lambda found: (main, [30.0])
+    assert marking.look(At(1)) is main
+    assert marking.state_dict()["looks"] == [30.0]
+    loop.agree = lambda found: (SuspectError("elsewhere"), [30.0])
+    with pytest.raises(SuspectError, match="elsewhere"):
+        marking.look(At(2))
+
+
+def test_auto_follows_the_verdicts_and_logs_the_rate_up_to_each(mark, loop):
+    marking = begun(mark, loop, rate="auto")
+    loop.model = loop.ignorant
+    for step in range(3):
+        marking.look(At(step))
+    assert [numbers["watermark/rate"] for numbers, _ in loop.logged] == [0.06, 0.09, 0.135]
+    assert loop.rates == [60_000, 90_000, 135_000, 202_500]
+    assert marking.rate == 202_500
+
+
+class TestResume:
+    def test_looks_and_rate_go_on(self, mark, loop):
+        first = begun(mark, loop, rate="auto")
+        first.look(At(1))
+        state = json.loads(json.dumps(first.state_dict()))
+        again = Marking(mark, loop, Options(rate="auto"))
+        again.load_state_dict(state)
+        again.begin()
+        assert again.rate == first.rate == loop.rates[-1]
+        assert again.look(At(2)).looks == 2
+        assert not any(key.hex() in str(state) for key in (mark.subkeys.key("label"), mark.subkeys.key("schedule")))
+
+    def test_a_fixed_rate_stays_as_given(self, mark, loop):
+        state = {**begun(mark, loop, rate="auto").state_dict(), "rate": 400_000}
+        again = begun(mark, loop, rate=0.1)
+        again.load_state_dict(state)
+        assert again.rate == 100_000
+
+    def test_a_state_of_another_watermark_is_left_alone(self, mark, foreign, loop):
+        first = begun(mark, loop, rate="auto")
+        first.look(At(1))
+        other = begun(foreign, loop, rate="auto")
+        other.load_state_dict(first.state_dict())
+        assert other.state_dict()["looks"] == []
+        assert other.rate == 60_000
+
+    def test_a_second_run_starts_anew(self, mark, loop):
+        marking = begun(mark, loop, rate="auto")
+        marking.load_state_dict({**marking.state_dict(), "looks": [1.0]})
+        assert marking.look(At(1)).looks == 2
+        marking.end(At(1), verify=False, again=False, system=None, total=None)
+        marking.begin()
+        assert (marking.rate, marking.verdict, marking.history) == (60_000, None, [])
+        assert marking.look(At(1)).looks == 1
+
+
+class TestFiles:
+    def test_they_are_logged_beside_and_in_the_sidecar(self, mark, loop, tmp_path):
+        marking = begun(mark, loop)
+        marking.checkpoint(At(5), beside=tmp_path / "wmplug.json", files=lambda: CallableSuspect(loop.knows))
+        told = json.loads((tmp_path / "wmplug.json").read_text())
+        assert told["watermark"] == mark.public
+        assert told["verdict"]["state"] == told["saved"]["state"] == "proven"
+        assert (told["step"], told["rate"]) == (5, 0.06)
+        assert loop.logged[1][0].keys() == {name.replace("watermark/", "watermark/saved/") for name in LOGGED}
+
+    def test_those_that_lost_the_mark_act_by_on_failure(self, mark, loop, tmp_path):
+        marking = begun(mark, loop)
+        with pytest.warns(VerificationWarning, match="the files in .* do not"):
+            marking.checkpoint(At(5), files=lambda: CallableSuspect(loop.ignorant))
+        with pytest.warns(VerificationWarning, match="the files of step 6 cannot be verified"):
+            marking.checkpoint(At(6), files=lambda: CallableSuspect(nan))
+
+
+def test_the_schedule_follows_from_mark_and_mode_alone(mark, foreign, loop):
+    orders = [
+        Marking(one, loop, Options(mode=mode, rate=rate)).placement.order.tolist()
+        for one, mode, rate in (
+            (mark, "append", 0.1),
+            (mark, "append", 0.2),
+            (mark, "replace", 0.1),
+            (foreign, "append", 0.1),
+        )
+    ]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
