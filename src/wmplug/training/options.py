@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from wmplug.claim.verification import TARGET_E, check_target
 from wmplug.errors import InputError
+from wmplug.statistics.arrays import read_whole
 from wmplug.training.loop import Loop
 from wmplug.training.placement import Mode, read_mode, read_rate
-from wmplug.statistics.arrays import read_whole
 
 Failure = Literal["warn", "raise", "stop"]
 Rate: TypeAlias = float | Literal["auto"] | None
