@@ -10,7 +10,7 @@ from PIL import Image
 
 import wmplug
 from wmplug.cli import sheet
-from wmplug.cli.create import read_parameters
+from wmplug.cli.parameters import read_parameters
 from wmplug.errors import InputError
 
 PASSPHRASE = "correct horse battery staple"

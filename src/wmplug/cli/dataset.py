@@ -9,7 +9,7 @@ import typer
 import wmplug
 from wmplug import dataset as sets
 from wmplug.cli import verify as verdicts
-from wmplug.cli.create import read_parameters
+from wmplug.cli.parameters import read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve

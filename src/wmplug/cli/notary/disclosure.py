@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import wmplug
+from wmplug.cli.inputs import read_json
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys.files import write_new
@@ -109,18 +110,3 @@ def leaves(
         f"{len(shown)} of {document['n']} triggers, committed to in entry {committed[0].seq}, drawn by both nonces"
     )
     out.print(f"If a model gives all {len(shown)} answers, at least {least} match at 95 % confidence.")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read ({error}): check the path") from None
-    if not isinstance(document, dict):
-        raise InputError(f"{file} holds no JSON object: check the path")
-    return document
