@@ -31,7 +31,7 @@ def read(path: Path, labels: Path | None = None) -> tuple[Any, Any, list[str]]:
         InputError: not there, unreadable, or of an unknown kind.
     """
     if not path.exists():
-        raise InputError(f"{path} is not there: give {_KINDS}")
+        raise InputError(f"{path} does not exist: give {_KINDS}")
     try:
         inputs, own = _read(path)
         found = own if labels is None else read_labels(labels)
@@ -129,12 +129,12 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        InputError: there is none.
+        InputError: the file cannot be read, or holds something else.
     """
     try:
         document = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read ({error}): check the path") from None
     if not isinstance(document, dict):
-        raise InputError(f"{file} holds no JSON object: check the path")
+        raise InputError(f"{file} does not hold a JSON object: check the path")
     return document

@@ -31,7 +31,7 @@ def draw(mark: Watermark, wanted: str) -> bytes:
         wanted: suffix of that file.
 
     Raises:
-        InputError: the suffix does not fit, there are no triggers, or they are neither pictures nor texts.
+        InputError: the suffix does not fit, there are no triggers, or they are something else than pictures and texts.
     """
     if wanted != suffix(mark):
         raise InputError(
@@ -40,13 +40,13 @@ def draw(mark: Watermark, wanted: str) -> bytes:
     if not len(mark.triggers.plan.asked):
         raise InputError(
             f"scheme {mark.scheme.name!r} asks ordinary inputs and has no triggers, so there is nothing to draw: "
-            "`wmplug show --public` says what is public"
+            "`wmplug show --public` shows the public facts"
         )
     return _texts(mark) if wanted == ".txt" else _pictures(mark)
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether the file says of itself that it is a sheet, and so can be drawn again."""
+    """Whether the file is marked as a sheet, and so may be replaced."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -26,7 +26,7 @@ def show(
     public: Annotated[bool, typer.Option("--public", help="Only what needs no passphrase.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a watermark file says to anyone, and draw its triggers for its owner."""
+    """Show the public facts of a watermark file, and draw its triggers for its owner."""
     facts = {name: value for name, value in wmplug.read_public(file).items() if name not in _SEALING}
     of_kind(facts, "watermark", file)
     secret = not public and (can_ask() or sheet_file is not None)
@@ -38,7 +38,9 @@ def show(
             path = sheet_file or file.with_suffix(f".sheet{sheet.suffix(mark)}")
             drawn = sheet.draw(mark, path.suffix)
             if os.path.lexists(path) and not sheet.is_sheet(path):
-                raise InputError(f"{path} is there and is no sheet of triggers: choose another path with --out")
+                raise InputError(
+                    f"{path} already exists and is not a sheet of triggers: choose another path with --out"
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(path, drawn, 0o600)
     if as_json:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def challenge(
     folder: CaseFolder,
-    open_: Annotated[bool, typer.Option("--open", help="Notary: fix a case in writing; asks nobody yet.")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Notary: fix a case in writing; no model is asked yet.")
+    ] = False,
     package: Annotated[Path | None, typer.Option("--package", help="--open: the sealed package.")] = None,
     suspect: Annotated[str | None, typer.Option("--suspect", help="--open: path, URL or module:name.")] = None,
     suspect_how: Annotated[str, typer.Option("--suspect-how", help="--open: how it was acquired.")] = "",
@@ -64,7 +66,7 @@ def challenge(
         facts = {"draws": draws, "decoys": decoys, "attempts": attempts, "authorities": tuple(authorities or ())}
         for name, text in _open_case(folder, package, keys, tuple(models), facts).items():
             if not as_json:
-                err.print(f"the owner says where to find {name}: {text}")
+                err.print(f"by the owner's account, {name} is at: {text}")
     if nonce is not None:
         return _commit_to_nonce(folder, *pair(nonce, "--nonce"), as_json)
     current = _noted(folder, commit or [], reveal or [])
@@ -108,7 +110,9 @@ def _noted(folder: Path, commitments: list[str], nonces: list[str]) -> "Challeng
 
 def _controls(references: list[str], how: list[str]) -> "list[Model]":
     if len(how) != len(references):
-        raise InputError(f"{len(references)} --control and {len(how)} --control-how: one for each is needed")
+        raise InputError(
+            f"{len(references)} --control and {len(how)} --control-how: give one --control-how for each --control"
+        )
     pairs = zip(references, how, strict=True)
     return [_model(f"control {i}", "control", *each) for i, each in enumerate(pairs, 1)]
 
@@ -122,7 +126,7 @@ def _model(name: str, role: Any, reference: str, how: str) -> "Model":
 def _open_case(
     folder: Path, package: Path, keys: Path, models: "tuple[Model, ...]", facts: dict[str, Any]
 ) -> Mapping[str, str]:
-    """Fix a case; what the owner says where to find."""
+    """Fix a case; returns where the owner says each model can be found."""
     from wmplug.register.notary import hearing
     from wmplug.register.notary.case import Case
     from wmplug.register.notary.identity import Notary
@@ -138,7 +142,7 @@ def _open_case(
 
 def _write_secret(file: Path, text: str) -> None:
     if file.exists():
-        raise InputError(f"{file} is there already: choose another path")
+        raise InputError(f"{file} already exists: choose another path")
     write_new(file, (text + "\n").encode(), 0o600)
 
 
@@ -146,7 +150,9 @@ def _nonce(file: Path) -> bytes:
     try:
         return bytes.fromhex(file.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} holds no nonce ({type(error).__name__}): hexadecimal digits are needed") from None
+        raise InputError(
+            f"{file} does not hold a nonce ({type(error).__name__}): give a file of hexadecimal digits"
+        ) from None
 
 
 def _show(current: "Challenge") -> None:

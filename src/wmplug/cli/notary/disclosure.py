@@ -43,7 +43,7 @@ def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
         result = certificate.verify(signed, public)["result"]
         watermark, case, rows = result["watermark"]["id"], result["case"], list(result["rows_asked"])
     except (NotaryError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} is no certificate ({error}): give certificate.json") from None
+        raise InputError(f"{file} is not a certificate ({error}): give certificate.json") from None
     told = (
         entry.body
         for entry in log.entries()
@@ -52,8 +52,8 @@ def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
     sealed = next((body for body in told if body.get("revealed") is None), None)
     if sealed is None:
         raise NotaryError(
-            f"{log.path} has sealed nothing to a notary for case {case} and watermark {watermark}: this certificate is "
-            "of another register, or nobody's"
+            f"{log.path} has no package sealed to a notary for case {case} and watermark {watermark}: this certificate "
+            "belongs to another register"
         )
     disclosed = set(sealed["rows"])
     if wrong := [row for row in rows if type(row) is not int or row not in disclosed]:
@@ -76,7 +76,7 @@ def reveal(
 
     current = Challenge.read(drawn_by)
     if document.exists():
-        raise InputError(f"{document} is there already: choose another path")
+        raise InputError(f"{document} already exists: choose another path")
     words = passphrase()
     owner = wmplug.Owner.open(register, passphrase=words)
     mark = wmplug.load(file, passphrase=words, register=register)

@@ -22,5 +22,7 @@ def key(
     public = {"name": name, "recipient": made.recipient, "public": made.signer().public.hex()}
     if as_json:
         return print_json({"keys": str(keys), **public})
-    out.print(f"{name}'s keys are in {keys}; give {keys / 'notary.pub'} to owners and to whom you certify")
+    out.print(
+        f"{name}'s keys are in {keys}; give {keys / 'notary.pub'} to owners, and to the readers of your certificates"
+    )
     out.print(f"to seal to  {made.recipient}\nsigns as    {public['public']}")

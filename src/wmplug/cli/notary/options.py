@@ -20,7 +20,7 @@ def pair(text: str, option: str) -> tuple[str, str]:
     """
     name, equals, value = text.partition("=")
     if not (equals and name and value):
-        raise InputError(f"{option} {text!r}: NAME=VALUE is needed")
+        raise InputError(f"{option} {text!r}: give NAME=VALUE")
     return name, value
 
 

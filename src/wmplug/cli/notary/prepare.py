@@ -17,7 +17,7 @@ from wmplug.errors import InputError
 
 def prepare(
     file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file, or its commit/ID.json.")],
-    to: Annotated[str, typer.Option("--to", help="The notary's notary.pub, or his age1... key.")],
+    to: Annotated[str, typer.Option("--to", help="The notary's notary.pub, or age1... key.")],
     case: Annotated[str, typer.Option("--case", help="Id of the case, agreed with the notary.")],
     carriers: Annotated[Path, typer.Option("--carriers", help="As given to `wmplug create`.")],
     package: Annotated[Path, typer.Option("--out", help="The sealed package to write, usually NAME.age.")],
@@ -51,7 +51,7 @@ def prepare(
         packages.prepare(owner, public, package, recipient=recipient, case=case, **options)
     if as_json:
         return print_json({"package": str(package), "watermark": public["id"], "case": case, "to": recipient})
-    out.print(f"{package}: give it to the notary; only he can open it")
+    out.print(f"{package}: give it to the notary; only the notary can open it")
     out.print("It holds the secret of this one watermark, its carriers and the register's public parts.")
 
 
@@ -62,5 +62,5 @@ def _public_line(file: Path) -> dict[str, Any]:
 def _recipient(file: Path) -> str:
     recipient = read_json(file).get("recipient")
     if not isinstance(recipient, str):
-        raise InputError(f"{file} names nobody to seal to: give the notary.pub that the notary handed out")
+        raise InputError(f"{file} names no recipient: give the notary.pub that the notary published")
     return recipient
