@@ -78,7 +78,7 @@ def test_the_vectors_are_what_make_writes(tmp_path):
 
 def test_there_is_a_vector_for_every_code():
     assert len(CASES) >= 60
-    names = ("statements", "ledger", "reading", "timeline", "checking")
+    names = ("statements", "ledger", "reading", "ordering", "checking")
     sources = "".join((SOURCES / f"{name}.py").read_text() for name in names)
     where = r'refuse\(|_corrupt\(entry, |code(?:, why)? ?= ?|code = .* else |(?:find|Finding)\(\s*"\w+", '
     codes = set(re.findall(f'(?:{where})"([a-z-]+)"', sources)) - {"anchors-unchecked"}  # without the extra
