@@ -106,6 +106,16 @@ def test_the_scheme_of_the_contributing_page_keeps_its_contract(tmp_path, monkey
         check(**{argument: given[argument] for argument in inspect.signature(check).parameters})
 
 
+def test_the_suspect_of_the_contributing_page_answers(tmp_path):
+    page = run("\n".join(blocks(CONTRIBUTING)))
+    file = tmp_path / "shop.answers.json"
+    file.write_text('{"good": 1}')
+    point = SimpleNamespace(name="page", value="CONTRIBUTING.md", dist=None, load=lambda: page)
+    registry = plugins.Registry([point])
+    assert registry.suspect(file, None, 64).answer(["good", "unheard of"]) == [1, -1]
+    assert registry.suspect("else.json", None, 64) is None
+
+
 def test_the_contracts_on_the_contributing_page_override_what_must_be():
     page = run("\n".join(blocks(CONTRIBUTING)))
     for name in ("train", "train_beside"):

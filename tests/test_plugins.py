@@ -95,7 +95,7 @@ GOOD = point("good", Good, "good-dist")
         (stop(ImportError("no module of mine")), "ImportError: no module of mine"),
         (stop(SystemExit("needs a newer Python")), "SystemExit: needs a newer Python"),
         (Misspelt, "unknown hook 'wmplug_scheme'"),
-        (Unmarked, "wmplug_adapters would never be called: put @wmplug.hookimpl"),
+        (Unmarked, "wmplug_adapters is never called: put @wmplug.hookimpl"),
         (WrongArgument, "colour"),
         (Empty, "implements no hook"),
         (Wrapper, "hook wrapper"),
@@ -116,7 +116,7 @@ def test_a_plugin_that_does_not_load_is_left_out_and_an_error_if_asked_for(load,
         registry.scheme("other")
 
 
-@pytest.mark.parametrize(("load", "cause"), [(Raises, "ZeroDivisionError"), (NoMapping, "a mapping from names")])
+@pytest.mark.parametrize(("load", "cause"), [(Raises, "ZeroDivisionError"), (NoMapping, "return a mapping from names")])
 def test_a_hook_that_raises_or_returns_nonsense_leaves_the_others_alone(load, cause):
     registry = Registry([point("bad", load, "bad-dist"), GOOD])
     with pytest.warns(PluginWarning, match=f"'bad' of bad-dist 1.0, wmplug_schemes: .*{cause}"):
@@ -154,7 +154,9 @@ def test_a_name_offered_twice_names_both():
 
 
 def test_two_plugins_of_one_name_keep_the_first():
-    with pytest.warns(PluginWarning, match="'good' of rival-dist 1.0: .*good-dist 1.0 has a plugin of that name"):
+    with pytest.warns(
+        PluginWarning, match="'good' of rival-dist 1.0: .*good-dist 1.0 already has a plugin of that name"
+    ):
         registry = Registry([GOOD, point("good", Again, "rival-dist")])
     assert registry.scheme("mine") is Mine
 

@@ -85,7 +85,7 @@ class Registry:
         source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         try:
             if point.name in self._sources:
-                raise PluginError(f"{self._sources[point.name]} has a plugin of that name already: uninstall one")
+                raise PluginError(f"{self._sources[point.name]} already has a plugin of that name: uninstall one")
             self._register(point.load(), point.name)
         # A module that calls sys.exit() is as broken as one that raises.
         except (Exception, SystemExit) as error:
@@ -97,7 +97,7 @@ class Registry:
         hooks = [n for n in dir(plugin) if n.startswith("wmplug_") and callable(getattr(plugin, n))]
         marks = {hook: self.manager.parse_hookimpl_opts(plugin, hook) for hook in hooks}
         if unmarked := [hook for hook, mark in marks.items() if mark is None]:
-            raise PluginError(f"{', '.join(unmarked)} would never be called: put @wmplug.hookimpl above it")
+            raise PluginError(f"{', '.join(unmarked)} is never called: put @wmplug.hookimpl above it")
         if wrapping := [hook for hook, mark in marks.items() if mark and (mark["wrapper"] or mark["hookwrapper"])]:
             raise PluginError(
                 f"{', '.join(wrapping)} is a hook wrapper, and plugins are called one by one: return a value"
@@ -106,7 +106,7 @@ class Registry:
             self.manager.register(plugin, name)
             self.manager.check_pending()
             if not self.manager.get_hookcallers(plugin):
-                raise PluginError("it implements no hook: docs/plugins.md lists them")
+                raise PluginError("it implements no hook: see the list in docs/plugins.md")
         except Exception:
             # pluggy keeps what it registered up to the fault.
             if self.manager.is_registered(plugin):
@@ -162,7 +162,7 @@ class Registry:
         for plugin, offered in self._each(hook):
             source = self._sources[plugin]
             if not isinstance(offered, Mapping) or not all(isinstance(f, str) or callable(f) for f in offered.values()):
-                wrong = PluginError(f"returned {offered!r}: a mapping from names to classes or 'module:name' is needed")
+                wrong = PluginError(f"returned {offered!r}: return a mapping from names to classes or 'module:name'")
                 self._leave_out(plugin, f"{source}, {hook}", wrong)
                 continue
             for name, factory in offered.items():
@@ -178,7 +178,7 @@ class Registry:
         """A scheme class by name.
 
         Raises:
-            PluginError: there is none, or its plugin or its module cannot be loaded.
+            PluginError: no scheme has this name, or its plugin or module cannot be loaded.
         """
         found: type[Scheme] = self._named("scheme", name, self.schemes)
         return found
@@ -196,7 +196,7 @@ class Registry:
         """An adapter's factory by name.
 
         Raises:
-            PluginError: there is none, or its framework is not installed.
+            PluginError: no adapter has this name, or its framework is not installed.
         """
         found: Callable[..., Any] = self._find("adapter", name, self.adapters)
         return found
@@ -289,7 +289,7 @@ def load(path: str) -> Any:
         raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
 
 
-_FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to whoever offers it"
+_FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to the author"
 
 
 @functools.cache
@@ -302,6 +302,6 @@ def callback(name: str, mark: Any, **options: Any) -> Any:
     """The adapter `name` for a watermark: `callback("transformers", mark)` is `WatermarkCallback(mark)`.
 
     Raises:
-        PluginError: there is no such adapter, or its framework is not installed.
+        PluginError: no adapter has this name, or its framework is not installed.
     """
     return registry().adapter(name)(mark, **options)

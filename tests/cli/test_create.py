@@ -10,7 +10,7 @@ from PIL import Image
 
 import wmplug
 from wmplug.cli import sheet
-from wmplug.cli.create import read_parameters
+from wmplug.cli.parameters import read_parameters
 from wmplug.errors import InputError
 
 PASSPHRASE = "correct horse battery staple"
@@ -90,7 +90,7 @@ def test_a_folder_of_pictures_is_labelled_by_its_sub_folders(terminal, owner, di
     assert told["class_names"] == [f"class-{i}" for i in range(10)]
     assert told["form"] == "pil"
     again = ["create", "--scheme", "random-label", *words, "--out", tmp_path / "b.wm", "--set"]
-    assert "none is not there" in terminal.error(*again, f"pictures=@{tmp_path}/none")
+    assert "none does not exist" in terminal.error(*again, f"pictures=@{tmp_path}/none")
     own = terminal.json(*again, f"pictures=@{tmp_path}/art")
     assert own["parameters"]["pictures"] != told["parameters"]["pictures"]
 
@@ -109,7 +109,7 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"--carriers": "nowhere.npy"}, "is not there"),
+        ({"--carriers": "nowhere.npy"}, "does not exist"),
         ({"--carriers": "broken.npy"}, "cannot be read"),
         ({"--carriers": "pickled.npy"}, "cannot be read"),
         ({"--carriers": "empty"}, "holds no pictures"),
@@ -242,7 +242,7 @@ def test_show_replaces_sheets_and_nothing_else(terminal, owner, file, mark, tmp_
     (tmp_path / "folder.png").mkdir()
     before = (tmp_path / "precious.png").read_bytes(), (tmp_path / "mark.png").read_bytes()
     for taken in ("precious.png", "folder.png"):
-        assert "is no sheet of triggers" in terminal.error("show", file, "--out", tmp_path / taken)
+        assert "is not a sheet of triggers" in terminal.error("show", file, "--out", tmp_path / taken)
     for _ in range(2):
         terminal("show", file)
         terminal("show", file, "--out", tmp_path / "new" / "s.png")
@@ -252,7 +252,7 @@ def test_show_replaces_sheets_and_nothing_else(terminal, owner, file, mark, tmp_
     (tmp_path / "own.txt").write_text("mine")
     for _ in range(2):
         terminal("show", texts)
-    assert "is no sheet of triggers" in terminal.error("show", texts, "--out", tmp_path / "own.txt")
+    assert "is not a sheet of triggers" in terminal.error("show", texts, "--out", tmp_path / "own.txt")
     assert (tmp_path / "own.txt").read_text() == "mine"
 
 

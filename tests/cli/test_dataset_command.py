@@ -53,7 +53,7 @@ def test_mark_verify_trace_find(terminal, files):
     assert "inconclusive" in terminal("dataset", "verify", "out.csv.wm", "suspects:twin", code=1).stdout
 
     said = terminal("dataset", "mark", "set.csv", "copies", *MARK, "--copies", "Anna,Ben,Carla").stdout
-    assert said.count("630 records of 10 classes, 0 changed, 30 added; 30 draws tell") == 3
+    assert said.count("630 records of 10 classes, 0 changed, 30 added; 30 draws carry the mark") == 3
     marks = [f"copies/{name}.csv.wm" for name in ("Anna", "Ben", "Carla")]
     traced = terminal.json("dataset", "trace", *marks, "split:leaked")
     assert traced["accused"] == ["Ben"]
@@ -81,9 +81,9 @@ def test_nothing_secret_is_printed(terminal, files):
 
 
 def test_what_cannot_be_done_is_one_line(terminal, files):
-    assert "is not there" in terminal.error("dataset", "mark", "nowhere.csv", "out.csv")
+    assert "does not exist" in terminal.error("dataset", "mark", "nowhere.csv", "out.csv")
     assert "marks a model in training" in terminal.error("dataset", "mark", "set.csv", "out.csv", "--scheme", "phrase")
     assert "'colour=1'" in terminal.error("dataset", "mark", "set.csv", "out.csv", *MARK, "--set", "colour=1")
     terminal("dataset", "mark", "set.csv", "out.csv", *MARK)
     assert "there already" in terminal.error("dataset", "mark", "set.csv", "out.csv", *MARK)
-    assert "second watermark of" in terminal.error("dataset", "trace", "out.csv.wm", "out.csv.wm", "suspects:twin")
+    assert "second watermark named" in terminal.error("dataset", "trace", "out.csv.wm", "out.csv.wm", "suspects:twin")

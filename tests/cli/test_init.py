@@ -24,7 +24,7 @@ def test_init_makes_an_owner_that_the_passphrase_opens(terminal, tmp_path):
 
 def test_init_twice_is_refused_and_changes_nothing(terminal, owner):
     before = (owner.path / "secret" / "owner.enc").read_bytes()
-    assert "holds an owner already" in terminal.error("init", "--register", owner.path, "--name", "Eve")
+    assert "already holds an owner" in terminal.error("init", "--register", owner.path, "--name", "Eve")
     assert (owner.path / "secret" / "owner.enc").read_bytes() == before
 
 

@@ -122,12 +122,12 @@ def spent_by_certificate(terminal, tmp_path, file):
         return said
 
     assert "signature does not fit" in refusal(sign=False, rows_asked=list(range(100)))
-    assert "sealed nothing" in refusal(case="2026-18")
-    assert "sealed nothing" in refusal(watermark={"id": "0" * 32})
+    assert "no package sealed to a notary" in refusal(case="2026-18")
+    assert "no package sealed to a notary" in refusal(watermark={"id": "0" * 32})
     for rows in ([100], [-1], [1.5], [True], ["3"], [[]], [0, 10**9]):
         assert "rows that the watermark does not have" in refusal(rows_asked=rows)
     for wrong in ({"rows_asked": 7}, {"notary": {"public": 5}}, {"notary": {"public": "ab"}}):
-        assert "no certificate" in refusal(**wrong)
+        assert "not a certificate" in refusal(**wrong)
     (tmp_path / "deep.json").write_text("[" * 200_000)
     assert "cannot be read" in terminal.error("notary", "spend", "deep.json", "--register", "register")
     assert terminal.json("notary", "spend", file, "--register", "register")["rows"] == 60
@@ -146,9 +146,9 @@ def test_told_to_people(terminal, marked, key, tmp_path):
     ]
     line = f"register/commit/{marked.id}.json"
     said = terminal("notary", "prepare", line, "--to", key["recipient"], "--case", "c", *options)
-    assert "only he can open it" in said.stdout
+    assert "only the notary can open it" in said.stdout
     challenged(terminal)
-    assert "where to find suspect: shop" in terminal.printed
+    assert "suspect is at: shop" in terminal.printed
     assert "The questions are drawn" in terminal("notary", "challenge", "case").stdout
     said = terminal("notary", "check", "case", "--package", "claim.age", "--keys", "nora", code=1).stdout
     assert "the claim: NOT ATTESTED" in said
@@ -167,7 +167,7 @@ def test_shown_triggers(terminal, marked, key):
     assert terminal.json("notary", "leaves", "shown.json", "--register", "register")["if_all_match_at_least"] == 88
     assert "at least 88 match" in terminal("notary", "leaves", "shown.json", "--register", "register").stdout
     again = ["reveal", "mark.wm", *options, "--leaves", 20, "--out"]
-    assert "is there already" in terminal.error("notary", *again, "shown.json")
+    assert "already exists" in terminal.error("notary", *again, "shown.json")
     assert "20 of 100" in terminal("notary", *again, "again.json").stdout
 
 
@@ -208,15 +208,15 @@ def test_refusals(terminal, marked, key, tmp_path):
     assert "fixed once" in terminal.error(*opening, *OPEN)
     assert "NAME=VALUE" in terminal.error(*challenge, "--commit", "notary")
     assert "bound by it" in terminal.error(*challenge, "--commit", f"notary={'0' * 64}")
-    assert "is there already" in terminal.error(*challenge, "--nonce", "notary=notary.nonce")
+    assert "already exists" in terminal.error(*challenge, "--nonce", "notary=notary.nonce")
     (tmp_path / "bad.nonce").write_text("hello")
-    assert "no nonce" in terminal.error(*challenge, "--reveal", "notary=bad.nonce")
+    assert "does not hold a nonce" in terminal.error(*challenge, "--reveal", "notary=bad.nonce")
     assert "does not fit" in terminal.error(*challenge, "--reveal", "notary=opponent.nonce")
-    assert "no certificate" in terminal.error("notary", "spend", "case/case.json", "--register", "register")
+    assert "not a certificate" in terminal.error("notary", "spend", "case/case.json", "--register", "register")
     assert "cannot be read" in terminal.error("notary", "leaves", "nothing.json", "--register", "register")
     assert "hear the case first" in terminal.error("notary", "certify", "case", "--keys", "nora")
     again = ["--case", "2", "--carriers", "carriers.npy", "--register", "register"]
-    assert "is there already" in terminal.error(
+    assert "already exists" in terminal.error(
         "notary", "prepare", "mark.wm", "--to", key["recipient"], *again, "--out", "claim.age"
     )
     assert "names nobody to seal to" in terminal.error(

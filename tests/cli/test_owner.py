@@ -85,7 +85,7 @@ def test_split_and_combine_over_files(terminal, ada, monkeypatch, tmp_path):
     assert all(len(sheet.split()) == 33 for sheet in words)
     assert "any 2 of 3 shares; this is share 2" in files[1].read_text()
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-    assert "is there already" in terminal.error("owner", "split", "--out", folder, "--register", ada.path)
+    assert "already exists" in terminal.error("owner", "split", "--out", folder, "--register", ada.path)
     (ada.path / "secret" / "owner.enc").unlink()
     monkeypatch.setenv("WMPLUG_NEW_PASSPHRASE", NEW)
     given = ["--share", files[2], "--share", files[0], "--register", ada.path]

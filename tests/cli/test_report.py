@@ -76,11 +76,11 @@ def test_a_receipt_is_checked(trained, terminal):
     [
         (["--verdict", "README.md"], "holds no verdict"),
         (["--certificate", "README.md"], "no notary's certificate"),
-        (["--receipt", "README.md"], "no receipt"),
-        (["--trust", "README.md"], "no trust file"),
+        (["--receipt", "README.md"], "not a receipt"),
+        (["--trust", "README.md"], "not a trust file"),
         (["--card", "none.md"], "existing README.md"),
         (["--json-out", "dossier.html"], "one name"),
-        (["--register", "nowhere"], "is no register"),
+        (["--register", "nowhere"], "is not a register"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(trained, terminal, options, said):

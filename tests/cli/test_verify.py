@@ -110,7 +110,7 @@ def test_other_inputs_than_the_marks_own_may_be_asked(terminal, suspects, owner,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["mark.wm", "nothing"], "is no existing file or folder, no installed plugin knows it"),
+        (["mark.wm", "nothing"], "is not an existing file or folder, no installed plugin knows it"),
         (["mark.wm", "nothing:here"], "cannot be found"),
         (["mark.wm", "suspects:here"], "cannot be found"),
         (["mark.wm", "suspects:Model"], "not its class"),

@@ -230,7 +230,7 @@ def test_a_recorder_gives_no_receipts(tmp_path):
 
 
 def test_there_is_no_register(tmp_path):
-    with pytest.raises(RegisterError, match="no register"):
+    with pytest.raises(RegisterError, match="not a register"):
         check(tmp_path)
     (tmp_path / "owner.pub").write_bytes(b"junk")
     with pytest.raises(RegisterError, match="JSONDecodeError"):

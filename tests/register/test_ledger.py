@@ -169,7 +169,7 @@ def test_a_read_only_register_says_so(tmp_path, monkeypatch):
 
 def test_a_body_that_is_no_json_is_refused(ledger):
     for body in ({"p": float("nan")}, {"p": object()}, {"p": 2**60}):
-        with pytest.raises(RegisterError, match="no JSON"):
+        with pytest.raises(RegisterError, match="not JSON"):
             ledger.append("training.checkpoint", body)
     with pytest.raises(RegisterError, match="no event type"):
         ledger.append("training.paused", {})

@@ -80,7 +80,7 @@ def test_a_receipt_that_lacks_a_field(given_out, name):
 def test_a_file_that_is_no_receipt(tmp_path):
     (tmp_path / "junk").write_bytes(b"junk")
     for file in ("junk", "none"):
-        with pytest.raises(RegisterError, match=f"{file} is no receipt"):
+        with pytest.raises(RegisterError, match=f"{file} is not a receipt"):
             read(tmp_path / file)
 
 

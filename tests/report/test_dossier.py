@@ -14,7 +14,7 @@ from wmplug.register.checking import Report
 from wmplug.register.ordering import Stamp
 from wmplug.register.statements import Signer
 from wmplug.register.witness import Witness
-from wmplug.report import checks, dossier, facts, words
+from wmplug.report import assets, checks, dossier, facts, words
 
 
 def test_a_labs_stamps_attest_nothing_and_the_page_says_so_first(document, page):
@@ -79,9 +79,9 @@ def test_a_key_without_a_stamp_is_named_though_others_have_one(copy, digits, mon
 
 
 def test_the_four_assets_and_the_artwork_are_there_with_their_digests(story, document, page):
-    bodies = {entry.type: entry.body for entry in Register(story.path).entries() if entry.type in facts.ASSETS}
+    bodies = {entry.type: entry.body for entry in Register(story.path).entries() if entry.type in assets.ASSETS}
     shown = {asset["asset"]: asset["digests"] for asset in document["assets"]}
-    assert set(shown) == set(facts.ASSETS.values())
+    assert set(shown) == set(assets.ASSETS.values())
     assert shown["training set"]["Merkle root"] == bodies["dataset.committed"]["root"]
     assert shown["training parameters"]["SHA-256"] == bodies["parameters.committed"]["sha256"]
     assert shown["architecture"]["SHA-256"] == bodies["architecture.committed"]["sha256"]

@@ -111,70 +111,12 @@ def test_weights_do_not_depend_on_the_unit_of_the_scores(scores: np.ndarray, uni
     assert np.abs(weights).sum() <= 2**17 + len(scores)
 
 
-# Signs alone
-
-
-def test_sign_test_is_exact_on_all_sign_vectors() -> None:
-    scores = np.array([0.1, 0.2, 0.3, 0.7])
-    worlds = [np.array(w, dtype=np.float64) for w in itertools.product((-1, 1), repeat=4)]
-    signs = np.array([1.0, 1.0, -1.0, 1.0])
-    # 0.1 + 0.2 - 0.3 is a tie with -0.1 - 0.2 + 0.3 up to rounding, and must count.
-    exact = np.mean([w @ scores >= signs @ scores - 1e-9 for w in worlds])
-    got = ws.sign_test(scores, signs, resamples=100_000, rng=np.random.default_rng(1))
-    assert exact == 5 / 16
-    assert got == pytest.approx(exact, abs=0.008)
-
-
-def test_sign_tests_are_honest_and_have_power() -> None:
-    rng = np.random.default_rng(2)
-    null, binomial = [], []
-    for _ in range(KEYS):
-        scores = rng.standard_cauchy(20)
-        scores[rng.random(20) < 0.2] = 0.0
-        signs = rng.choice([-1.0, 1.0], size=20)
-        null.append(math.log10(ws.sign_test(scores, signs, resamples=199, rng=rng)))
-        binomial.append(ws.sign_binomial_log10(scores, signs))
-    assert superuniform(np.array(null))
-    assert superuniform(np.array(binomial))
-    assert scipy.stats.kstest(10 ** np.array(null), "uniform").pvalue > 1e-4
-    signs = rng.choice([-1.0, 1.0], size=2000)
-    assert ws.sign_binomial_log10(3 * signs, signs) == pytest.approx(-2000 * math.log10(2))
-    assert ws.sign_test(signs + rng.standard_normal(2000), signs, resamples=999, rng=rng) == 1 / 1000
-
-
-def test_sign_test_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, signs = np.arange(1.0, 9.0), np.array([1.0, -1.0] * 4)
-    whole = ws.sign_test(scores, signs, resamples=4000, rng=np.random.default_rng(1))
-    monkeypatch.setattr(ws, "_BLOCK", 100)
-    assert ws.sign_test(scores, signs, resamples=4000, rng=np.random.default_rng(2)) == pytest.approx(whole, abs=0.05)
-    assert ws.sign_test(np.zeros(3), np.ones(3), resamples=9, rng=np.random.default_rng(1)) == 1.0
-
-
-def test_sign_binomial_is_scipys() -> None:
-    rng = np.random.default_rng(9)
-    scores, signs = rng.standard_normal(50) + 0.2, np.ones(50)
-    expected = scipy.stats.binomtest(int((scores > 0).sum()), 50, alternative="greater").pvalue
-    assert 10 ** ws.sign_binomial_log10(scores, signs) == pytest.approx(expected)
-
-
-def test_decoys_count_ties_and_the_owner() -> None:
-    assert ws.decoy_p(2.0, np.array([1.0, 2.0, 3.0])) == 3 / 4
-    assert ws.decoy_p(5.0, np.zeros(9999)) == 1e-4
-    assert ws.decoy_p(0.0, np.zeros(0)) == 1.0
-
-
 # Arguments
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: ws.sign_test(np.ones(2), np.ones(3), rng=np.random.default_rng(1)),
-        lambda: ws.sign_test(np.ones(2), np.array([1.0, 0.5]), rng=np.random.default_rng(1)),
-        lambda: ws.sign_test(np.ones(2), np.ones(2), resamples=0, rng=np.random.default_rng(1)),
-        lambda: ws.sign_binomial_log10(np.array([math.nan]), np.ones(1)),
-        lambda: ws.decoy_p(math.nan, np.ones(3)),
-        lambda: ws.decoy_p(1.0, np.array([math.nan])),
         lambda: ws.weights_of(np.array([1.0, math.inf])),
         lambda: ws.weighted_log10_p(np.ones(2, np.int64), np.ones(3, np.int64)),
         lambda: ws.weighted_log10_p(np.ones(2), np.ones(2, np.int64)),

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from scipy.special import betainc, betaln
 
 from wmplug.errors import StatisticsError
-from wmplug.statistics import draws as ws
 from wmplug.statistics.betting import fewest_to, log10_e, log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_binomial_sf, log10_p
 
@@ -72,24 +71,6 @@ def test_binomial_is_exact_far_outside_floats(h: int, n: int, k: int) -> None:
 def test_binomial_goes_below_1e_minus_5000() -> None:
     assert log10_binomial_sf(6000, 6000, 0.1) == pytest.approx(-6000, rel=1e-12)
     assert log10_p(hits(10, 6000, 6000)) == pytest.approx(-6000, rel=1e-12)
-
-
-def test_poisson_binomial_is_the_binomial_where_chances_are_equal() -> None:
-    for h in (0, 1, 40, 300, 400):
-        assert ws.log10_poisson_binomial_sf(h, [1 / 16] * 400) == pytest.approx(
-            log10_binomial_sf(h, 400, 1 / 16), rel=1e-10, abs=1e-13
-        )
-
-
-def test_poisson_binomial_against_enumeration() -> None:
-    p = [Fraction(1, k) for k in (2, 3, 5, 16, 3, 7)]
-    for h in range(len(p) + 1):
-        exact = Fraction(0)
-        for outcome in itertools.product((0, 1), repeat=len(p)):
-            if sum(outcome) >= h:
-                exact += math.prod(q if x else 1 - q for x, q in zip(outcome, p, strict=True))
-        got = ws.log10_poisson_binomial_sf(h, [float(q) for q in p])
-        assert got == pytest.approx(log10_fraction(exact), rel=1e-12, abs=1e-15)
 
 
 @RELAXED
@@ -354,8 +335,6 @@ def test_seven_answers_of_ten_classes_are_enough() -> None:
         lambda: log10_binomial_sf(0, -1, 0.5),
         lambda: log10_binomial_sf(1, 2, 1.0),
         lambda: log10_binomial_sf(1, 2, math.nan),
-        lambda: ws.log10_poisson_binomial_sf(1, [0.5, 0.0]),
-        lambda: ws.log10_poisson_binomial_sf(3, [0.5, 0.5]),
         lambda: fewest_to([], 6, [(1, 1)]),
         lambda: fewest_to([], 6, [(2, -1)]),
     ],

@@ -81,14 +81,16 @@ def test_a_plugin_that_cannot_ask_what_it_knows_is_heard(toys):
 
 @pytest.mark.parametrize("text", ["https://example.org/model", "nothing", "a:", ":a", "./none.pt"])
 def test_one_wording_for_what_nobody_knows(text):
-    with pytest.raises(InputError, match=r"^MODEL '.*' is no existing .* no installed plugin .* and it is no module:n"):
+    with pytest.raises(
+        InputError, match=r"^MODEL '.*' is not an existing .* no installed plugin .* and it is not a module:n"
+    ):
         resolve(text, what="MODEL")
 
 
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("objects_here", "is no module:name"),
+        ("objects_here", "is not a module:name"),
         ("objects_here:gone", "cannot be found from"),
         ("objects_nowhere:gone", "cannot be found from"),
         ("objects_here:Model", "not its class"),

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from wmplug import __version__
-from wmplug.cli import audit, catalogue, create, dataset, notary, owner, register, report, tsa, verify
+from wmplug.cli import adapters, audit, create, dataset, notary, owner, register, report, schemes, show, tsa, verify
 from wmplug.cli.demo.command import demo
 from wmplug.errors import WmplugError
 
@@ -75,7 +75,7 @@ def _options(
 
 app.command("init")(owner.init)
 app.command("create")(create.create)
-app.command("show")(create.show)
+app.command("show")(show.show)
 app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.add_typer(dataset.dataset, name="dataset")
@@ -84,8 +84,8 @@ app.add_typer(owner.owner, name="owner")
 app.add_typer(notary.notary, name="notary")
 app.command("report")(report.report)
 app.add_typer(tsa.tsa, name="tsa")
-app.command("schemes")(catalogue.schemes)
-app.command("adapters")(catalogue.adapters)
+app.command("schemes")(schemes.schemes)
+app.command("adapters")(adapters.adapters)
 app.command("demo")(demo)
 
 

@@ -9,12 +9,12 @@ import typer
 import wmplug
 from wmplug import dataset as sets
 from wmplug.cli import verify as verdicts
-from wmplug.cli.create import read_parameters
+from wmplug.cli.parameters import read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
 
-dataset = typer.Typer(help="Mark a training set: whoever trains on it is marked.", no_args_is_help=True)
+dataset = typer.Typer(help="Mark a training set: a model trained on it carries the mark.", no_args_is_help=True)
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE.wm...", help="Watermark files, one for each copy.")]
 Text = Annotated[str | None, typer.Option("--text", help="Column of the text, for tables.")]
@@ -74,7 +74,7 @@ def mark(
     if rule is not None:
         given["rule"] = from_module(rule, "--rule")
     if not data.exists():
-        raise InputError(f"{data} is not there: give a folder of class folders, a table, .npz or tar shards")
+        raise InputError(f"{data} does not exist: give a folder of class folders, a table, .npz or tar shards")
     words = passphrase()
     with progress("Marking", 0) as shown:
         made = sets.mark(
@@ -96,7 +96,7 @@ def mark(
     for name, found in made.manifests.items():
         out.print(
             f"{made.written[name].data}: {found['records']} records of {len(found['classes'])} classes, "
-            f"{found['changed']} changed, {found['added']} added; {found['draws']} draws tell"
+            f"{found['changed']} changed, {found['added']} added; {found['draws']} draws carry the mark"
         )
     err.print("The .wm files are secret: keep them with the register, and publish no more than the manifests.")
 
@@ -137,7 +137,7 @@ def trace(
     batch_size: Batch = 64,
     as_json: Json = False,
 ) -> None:
-    """Say whose copy a model was trained on: exit code 0 if one can be named, 1 if none can."""
+    """Name the copy a model was trained on: exit code 0 if one can be named, 1 if none can."""
     function = None if preprocess is None else from_module(preprocess, "--preprocess")
     target = resolve(suspect, preprocess=function, batch_size=batch_size)
     marks = _marks(files, function)
@@ -173,7 +173,7 @@ def find(
 ) -> None:
     """Look for marked records in another data set: exit code 0 if it is proven to come from a copy, 1 if not."""
     if not data.exists():
-        raise InputError(f"{data} is not there: give the data set that is to be looked through")
+        raise InputError(f"{data} does not exist: give the path of the data set to search")
     marks = _marks(files, None)
     with progress("Looking", 0) as shown:
         found = sets.find(
@@ -207,7 +207,7 @@ def compare(
     columns: Columns = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a mark did to a set: labels, cells, words, and how far pictures are from what they were."""
+    """Report what a mark changed in a set: labels, cells, words, and how much pictures differ."""
     named: dict[str, Any] = {"text": text, "label": label, "columns": _names(columns)}
     with progress("Comparing"):
         found = sets.compare(*(sets.open_source(path, **named) for path in (original, copy)))
@@ -233,7 +233,9 @@ def _marks(files: list[Path], preprocess: Any) -> dict[str, wmplug.Watermark]:
             mark = wmplug.load(file, passphrase=words, preprocess=preprocess)
             name = str(getattr(mark.scheme, "copy", "")) or file.stem
             if name in found:
-                raise InputError(f"{file} is the second watermark of {json.dumps(name)}: give each copy's once")
+                raise InputError(
+                    f"{file} is the second watermark named {json.dumps(name)}: give the watermark of each copy once"
+                )
             found[name] = mark
             shown.advance(shown.task_ids[0])
     return found

@@ -1,6 +1,7 @@
-"""Carriers and labels out of files."""
+"""Carriers and labels, and JSON, out of files."""
 
 import csv
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def read(path: Path, labels: Path | None = None) -> tuple[Any, Any, list[str]]:
         InputError: not there, unreadable, or of an unknown kind.
     """
     if not path.exists():
-        raise InputError(f"{path} is not there: give {_KINDS}")
+        raise InputError(f"{path} does not exist: give {_KINDS}")
     try:
         inputs, own = _read(path)
         found = own if labels is None else read_labels(labels)
@@ -122,3 +123,18 @@ def _number(labels: Any) -> tuple[Any, list[str]]:
         return np.array([int(text) for text in texts], np.int64), []
     names = sorted(set(texts))
     return np.array([names.index(text) for text in texts], np.int64), names
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read ({error}): check the path") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{file} does not hold a JSON object: check the path")
+    return document

@@ -1,4 +1,4 @@
-"""`wmplug init` and `wmplug owner rotate | revoke | split | combine`: make an owner, and what becomes of his keys."""
+"""`wmplug init` and `wmplug owner rotate | revoke | split | combine`: make an owner, and manage the keys."""
 
 import os
 import sys
@@ -24,13 +24,13 @@ Renew = Annotated[
 
 
 def init(
-    name: Annotated[str, typer.Option("--name", help="How the owner is called; public.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the owner; public.")],
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
     """Make an owner: a secret key, sealed with a passphrase, and a public commitment to it."""
     if (register / "owner.pub").exists():
-        raise InputError(f"{register} holds an owner already: use it, or choose another folder (--register)")
+        raise InputError(f"{register} already holds an owner: use it, or choose another folder (--register)")
     words = passphrase(twice=True)
     with progress("Sealing the key"):
         made = wmplug.Owner.create(register, name=name, passphrase=words)
@@ -69,7 +69,7 @@ def revoke(
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
-    """Say in the register that a key signs no more."""
+    """Record in the register that a key no longer signs."""
     if compromised and key is not None:
         raise InputError("--compromised revokes all keys of the secret, --key one: give one of the two")
     if renew and not compromised:
@@ -100,7 +100,7 @@ def split(
     """Split the secret into sheets of 33 words (SLIP-39); any THRESHOLD of them and the folder recover it."""
     files = [] if folder is None else [folder / f"share-{number}.txt" for number in range(1, shares + 1)]
     if taken := [file for file in files if os.path.lexists(file)]:
-        raise InputError(f"{taken[0]} is there already: choose another folder (--out), or remove it")
+        raise InputError(f"{taken[0]} already exists: choose another folder (--out), or remove it")
     held = _open(register)
     made = recovery.split(held, shares, threshold)
     title = f"# wmplug owner {held.name!r} {held.commitment[:16]}, any {threshold} of {shares} shares"
@@ -173,7 +173,7 @@ def _words_of(file: Path) -> str:
 
 
 def _ask_shares() -> list[str]:
-    """Shares from hidden prompts, as many as the first says are needed; one with a mistake is asked for again."""
+    """Shares from hidden prompts, as many as the first one requires; a share with a typing error is asked for again."""
     if not sys.stdin.isatty():
         raise InputError(
             "no shares: give a file for each (--share FILE), or run this on a terminal to be asked for them"

@@ -81,7 +81,7 @@ def check(
     else:
         _print(report)
         if report.ok and not given:
-            out.print("Whether entries are missing at the end, only a receipt tells (--receipt) or a later token.")
+            out.print("Only a receipt (--receipt) or a later token shows whether entries are missing at the end.")
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -230,7 +230,7 @@ def _introduce(register: Path, url: str, roots: list[Path]) -> None:
         return
     if not roots:
         raise InputError(
-            f"--tsa {url} is new: give its root certificate too (--root PEM), from the authority's own page"
+            f"--tsa {url} is new: give its root certificate too (--root PEM), from the authority's own web page"
         )
     anchors.trust(register, anchors.pin(url, [file.read_bytes() for file in roots]))
 
@@ -241,7 +241,7 @@ def receipt(
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
-    """Write a receipt for the head: whoever holds it can tell later whether the record was cut or rewritten."""
+    """Write a receipt for the head: its holder can check later whether the record was cut or rewritten."""
     owner = wmplug.Owner.open(register, passphrase=passphrase())
     made = receipts.receipt(Record(register), Signer(owner.signing_seed()))
     write_new(file, (json.dumps(made.to_json(), indent=1) + "\n").encode(), 0o644)

@@ -32,7 +32,7 @@ def draw(mark: Watermark, wanted: str) -> bytes:
         wanted: suffix of that file.
 
     Raises:
-        InputError: the suffix does not fit, there are no triggers, or they are neither pictures nor texts.
+        InputError: the suffix does not fit, there are no triggers, or they are something else than pictures and texts.
     """
     if wanted != suffix(mark):
         raise InputError(
@@ -41,14 +41,14 @@ def draw(mark: Watermark, wanted: str) -> bytes:
     if mark.triggers.plan.choices is None:
         raise InputError(
             f"scheme {mark.scheme.name!r} asks ordinary inputs and has no triggers, so there is nothing to draw: "
-            "`wmplug show --public` says what is public"
+            "`wmplug show --public` shows the public facts"
         )
     rows = mark.triggers.plan.choices.rows
     return _texts(mark, rows) if wanted == ".txt" else _pictures(mark, rows)
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether the file says of itself that it is a sheet, and so can be drawn again."""
+    """Whether the file is marked as a sheet, and so may be replaced."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -12,9 +12,7 @@ from wmplug.cli.terminal import Json, err, out, print_json
 if TYPE_CHECKING:
     from wmplug.register.timestamps import Trust
 
-_WARNING = (
-    "LAB ONLY - NOT ATTESTED: whoever holds this folder can date anything; its timestamps prove nothing to others."
-)
+_WARNING = "LAB ONLY - NOT ATTESTED: anyone with this folder can date anything; its timestamps prove nothing to others."
 
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of the authority; its keys lie open in it.")]
 

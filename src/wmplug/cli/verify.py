@@ -56,7 +56,9 @@ def verify(
     carriers: Annotated[
         Path | None, typer.Option("--carriers", help="What the watermark was made from; with --queries.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="Of the carriers, as for `wmplug create`.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Labels of the carriers, as for `wmplug create`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Test one suspect: exit code 0 if the claim is proven, 1 if it is not."""
@@ -81,7 +83,7 @@ def verify(
     else:
         out.print(str(verdict), style="bold green" if verdict.proven else "bold yellow")
         if not verdict.proven:
-            out.print("That never means 'not ours': it says only that these answers do not prove it.")
+            out.print("This never means 'not ours': these answers do not prove the claim, and no more.")
     raise typer.Exit(0 if verdict.proven else 1)
 
 

@@ -32,7 +32,7 @@ def files_of(path: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(names):
             file = Path(folder, name)
             if not file.is_file():
-                raise InputError(f"{file} is no regular file, or a link that leads nowhere: remove it or repair it")
+                raise InputError(f"{file} is not a regular file, or a link that leads nowhere: remove it or repair it")
             yield file.relative_to(path).as_posix(), file
 
 
@@ -59,7 +59,7 @@ def file_digest(file: Path) -> tuple[str, int]:
 
 
 def shown(name: str) -> str:
-    """A file name as JSON can hold it: bytes that are no UTF-8 are escaped."""
+    """A file name as JSON can hold it: bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -25,7 +25,7 @@ class Register:
         id: the owner's commitment, 64 hex digits.
 
     Raises:
-        RegisterError: there is none.
+        RegisterError: the folder holds no register.
     """
 
     def __init__(self, path: str | Path, signer: Signer | None = None) -> None:
@@ -35,7 +35,7 @@ class Register:
             self.id = str(self.public["commitment"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RegisterError(
-                f"{self.path} is no register ({type(error).__name__} at its owner.pub): make one with `wmplug init "
+                f"{self.path} is not a register ({type(error).__name__} at its owner.pub): make one with `wmplug init "
                 "--register DIR --name NAME`, or check the path"
             ) from error
         self.log = self.path / ledger.LOG
@@ -74,7 +74,7 @@ class Register:
         subject: Sequence[tuple[str, str]] = (),
         event_id: str | None = None,
     ) -> Entry:
-        """Write one entry; when this returns it is on disk, and plugins have been told (`wmplug_event`).
+        """Write one entry; when this returns it is on disk, and plugins have received it (`wmplug_event`).
 
         Args:
             kind: of the event, as in `statements.TYPES`.

@@ -1,7 +1,7 @@
 """Time from outside: the head of the log, stamped by authorities (RFC 3161), and the tokens kept beside it.
 
 What a token covers existed at its time; the `anchor` entry that names the token came after. So every entry lies between
-two times that the owner's own clock has no say in.
+two times that do not depend on the owner's clock.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class Outcome:
     Attributes:
         url: of the authority.
         entry: the anchor that was recorded, or None.
-        error: why there is none.
+        error: the reason where there is none.
     """
 
     url: str
@@ -49,7 +49,7 @@ def policy(folder: Path) -> list[Trust]:
     try:
         return [Trust.from_json(one) for one in json.loads(file.read_bytes())["tsa"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RegisterError(f"{file} cannot be read ({error}): restore it, or name the authority anew") from error
+        raise RegisterError(f"{file} cannot be read ({error}): restore it, or name the authority again") from error
 
 
 def trust(folder: Path, authority: Trust) -> None:
@@ -63,13 +63,13 @@ def read_trust(file: Path) -> Trust:
     """An authority from a file such as `wmplug tsa make` writes.
 
     Raises:
-        RegisterError: it is none.
+        RegisterError: the file is not a trust file.
     """
     try:
         return Trust.from_json(json.loads(file.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise RegisterError(
-            f"{file} is no trust file ({error}): give one with url, roots, pins and policies"
+            f"{file} is not a trust file ({error}): give one with url, roots, pins and policies"
         ) from error
 
 
@@ -96,17 +96,17 @@ def anchor(register: Register, authorities: Sequence[Trust] | None = None, *, ti
         timeout: seconds, for each.
 
     Raises:
-        RegisterError: there is no authority, or nothing to stamp, or an anchor could not be recorded.
+        RegisterError: no authority is named, the log is empty, or an anchor could not be recorded.
     """
     chosen = policy(register.path) if authorities is None else list(authorities)
     if not chosen:
         raise RegisterError(
-            f"{register.path / POLICY} names no timestamp authority: give one, `wmplug register anchor --tsa URL "
+            f"{register.path / POLICY} names no timestamp authority: add one, `wmplug register anchor --tsa URL "
             "--root PEM`; without any the register is NOT ATTESTED"
         )
     head = register.head
     if head is None:
-        raise RegisterError(f"{register.log} has no entry yet: there is nothing to stamp")
+        raise RegisterError(f"{register.log} has no entry yet, so nothing can be stamped")
     return [_stamp(register, head, authority, timeout) for authority in chosen]
 
 
@@ -168,7 +168,7 @@ def pending(folder: Path) -> list[Path]:
 def salt_after(register: Register, seq: int) -> tuple[bytes, bool]:
     """The salt (32 bytes) of the first token that covers entry `seq`, and whether a lab made it.
 
-    A token is had now where there is none yet.
+    If no token covers the entry yet, one is requested now.
 
     Raises:
         TimestampError: no authority gave one.
@@ -182,7 +182,7 @@ def salt_after(register: Register, seq: int) -> tuple[bytes, bool]:
 
 
 def attempt(register: Register) -> None:
-    """Have the head stamped where the policy names authorities; one that does not answer is warned about."""
+    """Have the head stamped where the policy names authorities; one that does not answer causes a warning."""
     for outcome in anchor(register):
         if outcome.error is not None:
             warnings.warn(

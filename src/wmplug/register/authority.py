@@ -1,7 +1,7 @@
 """A timestamp authority for a laboratory (RFC 3161): real tokens, which prove nothing to anybody else.
 
-Its keys lie open in a folder and its clock is the machine's own, so whoever holds the folder can date anything as he
-likes. The subject of each of its certificates says so, and with it every token.
+Its keys lie open in a folder and its clock is the machine's own, so its holder can date anything
+at will. The subject of each of its certificates says so, and with it every token.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class Party:
         except (ValueError, TypeError):
             raise InputError(f"{folder / name} is damaged: make an authority in another folder") from None
         if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
-            raise InputError(f"{folder / name}.key is of another kind than EC and RSA: make an authority anew")
+            raise InputError(f"{folder / name}.key is neither EC nor RSA: make a new authority")
         return cls(certificate, key)
 
 
@@ -137,7 +137,7 @@ class LabAuthority:
         """Read what `create` made.
 
         Raises:
-            InputError: there is none, or it is damaged.
+            InputError: no authority is there, or it is damaged.
         """
         return cls(*(Party.load(Path(folder), name) for name in ("tsa", "intermediate", "root")))
 
@@ -349,7 +349,7 @@ def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterato
 
     Args:
         folder: what `LabAuthority.create` made.
-        host: a loopback address; a lab's timestamps are for nobody else.
+        host: a loopback address; a lab's timestamps are for its own machine.
         port: 0 takes a free one.
 
     Yields:

@@ -1,6 +1,6 @@
 """A second anchor, optional: OpenTimestamps, whose proofs lead from an entry to the header of a Bitcoin block.
 
-Nobody's signature is believed, only the header, and that is brought by whoever checks. These entries are `retimestamp`
+Nobody's signature is believed, only the header, and the checker brings that. These entries are `retimestamp`
 ones of kind "opentimestamps" and not anchors: a watermark's salt comes from tokens of RFC 3161 alone.
 """
 
@@ -186,7 +186,7 @@ def read_headers(file: Path) -> dict[int, bytes]:
     """Block headers by height, from JSON: {"358391": 160 hex digits, ...}.
 
     Raises:
-        InputError: it is none.
+        InputError: the file does not hold block headers.
     """
     try:
         headers = {int(height): bytes.fromhex(header) for height, header in json.loads(file.read_bytes()).items()}
@@ -309,7 +309,7 @@ def _ask(url: str, data: bytes | None, timeout: float) -> bytes:
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise TimestampError(f"{url!r} is no address of a calendar: give http:// or https://", code="bad-url")
+            raise TimestampError(f"{url!r} is not the address of a calendar: give http:// or https://", code="bad-url")
         local = parts.hostname in ("127.0.0.1", "localhost")  # a proxy is for the world outside
         opener = urllib.request.build_opener(_Staying, urllib.request.ProxyHandler({} if local else None))
         request = urllib.request.Request(url, data, {"Accept": "application/vnd.opentimestamps.v1"})
@@ -317,7 +317,7 @@ def _ask(url: str, data: bytes | None, timeout: float) -> bytes:
             while chunk := answer.read1(_MOST + 1):
                 body += chunk
                 if len(body) > _MOST:
-                    raise TimestampError(f"{url} sent more than {_MOST} bytes: that is no proof", code="too-large")
+                    raise TimestampError(f"{url} sent more than {_MOST} bytes, too many for a proof", code="too-large")
                 if time.monotonic() > end:
                     raise TimeoutError(f"not done after {timeout} s")
     except (OSError, http.client.HTTPException, ValueError) as error:

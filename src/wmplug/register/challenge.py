@@ -1,7 +1,7 @@
 """Which draws are asked: chosen by two nonces, each committed to before either is revealed.
 
 The indices follow from Merkle root, case and both nonces. So the owner chooses nothing, and neither notary nor opponent
-can choose alone: each fixed his part before he knew the other's.
+can choose alone: each fixed a part before the other's was known.
 """
 
 import hashlib
@@ -74,28 +74,28 @@ class Challenge:
         if self.nonces and (missing := [party for party in PARTIES if party not in self.commitments]):
             raise NotaryError(
                 f"a nonce was revealed before the {' and the '.join(missing)} had committed to one: open a new case, "
-                "whoever comes last here could choose the questions"
+                "the party that commits last could choose the questions"
             )
         for party, nonce in self.nonces.items():
             if commitment(self.case_sha256, party, _bytes(nonce)) != self.commitments[party]:
                 raise NotaryError(
-                    f"the nonce of the {party} does not fit what he committed to: it is another one, or the case file "
-                    "was edited since; ask him again, or open a new case"
+                    f"the nonce of the {party} does not fit the commitment: it is another nonce, or the case file was "
+                    "edited since; ask that party again, or open a new case"
                 )
 
     def committed(self, party: str, digest: str) -> "Challenge":
         """With one more commitment.
 
         Raises:
-            NotaryError: it is none, or the party is bound by another.
+            NotaryError: it is not a commitment, or the party is bound by another one.
         """
         _check_party(party)
         if len(_bytes(digest)) != 32:
-            raise NotaryError(f"{digest!r} is no commitment: 64 hex digits are needed")
+            raise NotaryError(f"{digest!r} is not a commitment: give 64 hex digits")
         if self.commitments.get(party, digest) != digest:
             raise NotaryError(f"the {party} has committed to a nonce already, and stays bound by it: open a new case")
         if digest in self.commitments.values() and party not in self.commitments:
-            raise NotaryError(f"the {party} gave the other's commitment: he has to make a nonce of his own")
+            raise NotaryError(f"the {party} gave the other's commitment: each party makes a nonce of its own")
         return replace(self, commitments={**self.commitments, party: digest})
 
     def revealed(self, party: str, nonce: bytes) -> "Challenge":
@@ -146,7 +146,7 @@ class Challenge:
         """Read what `to_json` wrote.
 
         Raises:
-            NotaryError: it is none, or was edited.
+            NotaryError: it is not a challenge, or was edited.
         """
         try:
             if document["schema"] != SCHEMA:
@@ -156,14 +156,16 @@ class Challenge:
                 raise TypeError("case, case_sha256 and root are texts")
             return cls(case, case_sha256, root, dict(document["commitments"]), dict(document["nonces"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise NotaryError(f"this is no challenge ({type(error).__name__}: {error}): open the case anew") from None
+            raise NotaryError(
+                f"this is not a challenge ({type(error).__name__}: {error}): open the case again"
+            ) from None
 
     @classmethod
     def read(cls, file: Path) -> "Challenge":
         """Read one from a file.
 
         Raises:
-            NotaryError: it is not there, is none, or was edited.
+            NotaryError: the file does not exist, is not a challenge, or was edited.
         """
         try:
             document = json.loads(file.read_bytes())

@@ -79,7 +79,7 @@ def check(
         path: of its folder.
         receipts: given out earlier; the log must still hold what they name.
         authorities: whose timestamps to believe; by default those that the register's policy.json names, and that is
-            its owner's word: who checks another's register gives his own.
+            its owner's word: give your own to check the register of somebody else.
         now: by whose clock certificates have expired.
         progress: called with the number of entries read.
 

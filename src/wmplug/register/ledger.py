@@ -89,7 +89,7 @@ class Ledger:
 
     def __init__(self, folder: Path, register: str, signer: Signer) -> None:
         if fcntl is None:  # pragma: no cover
-            raise RegisterError("a register is locked with flock, which this system has not: use Linux or macOS")
+            raise RegisterError("a register is locked with flock, which this system lacks: use Linux or macOS")
         self.path, self.register, self.signer = folder / LOG, register, signer
         self._end = 0  # of what was read so far
         self._events: dict[str, tuple[int, int]] = {}  # event_id -> seq and offset of its line
@@ -113,7 +113,7 @@ class Ledger:
 
         Raises:
             RegisterError: the entry could not be written; the log is as it was.
-            CorruptEntryError: the log ends with something that is no entry.
+            CorruptEntryError: the log ends with something that is not an entry.
         """
         if kind not in TYPES:
             raise RegisterError(f"there is no event type {kind!r}; there are: {', '.join(sorted(TYPES))}")
@@ -173,7 +173,7 @@ class Ledger:
             if predicate["type"] in _ENDS:
                 self._ended.add(predicate["body"][_ENDS[predicate["type"]]])
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise self._corrupt(self._seq + 1, self._end, "not-an-envelope", "it is no entry") from None
+            raise self._corrupt(self._seq + 1, self._end, "not-an-envelope", "it is not an entry") from None
         self._seq += 1
         self._events[str(event_id)] = (self._seq, self._end)
         self._end += len(line)
@@ -214,7 +214,7 @@ class Ledger:
             line = encode(predicate, subject, self.signer)
         except rfc8785.CanonicalizationError as error:
             raise RegisterError(
-                f"the body of a {kind} entry is no JSON ({error}): give finite numbers, texts, lists"
+                f"the body of a {kind} entry is not JSON ({error}): give finite numbers, texts, lists"
             ) from error
         entry = decode(line, self._seq + 1, self._end)
         try:
@@ -246,7 +246,7 @@ class Ledger:
     def _corrupt(self, seq: int, offset: int, code: str, why: str) -> CorruptEntryError:
         return CorruptEntryError(
             f"entry {seq} at byte {offset} of {self.path}: {why}. Nothing is appended to a damaged log: `wmplug "
-            "register check` tells more, and a copy of the register restores it",
+            "register check` reports more, and a copy of the register restores it",
             seq=seq,
             offset=offset,
             code=code,

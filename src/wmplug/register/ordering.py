@@ -100,11 +100,11 @@ def _token(
     renewed: datetime,
     now: datetime,
 ) -> "Token":
-    """The token of an anchor; how sure it is, its status tells.
+    """The token of an anchor; its status says how far it can be trusted.
 
     Raises:
-        TimestampError: it does not hold, or is not the one that the entry tells of.
-        OSError: it is not there.
+        TimestampError: it does not hold, or is not the one that the entry names.
+        OSError: the file cannot be read.
     """
     from wmplug.register import anchors, timestamps
 
@@ -116,7 +116,7 @@ def _token(
     if hashlib.sha256(response).hexdigest() != body["token"]:
         raise TimestampError("the token is not the one that was recorded", code="token-replaced")
     if body["tsa"] not in trusted:
-        raise TimestampError(f"nobody here trusts {body['tsa']}", code="authority-not-trusted")
+        raise TimestampError(f"no trusted authority answers at {body['tsa']}", code="authority-not-trusted")
     crls = [(folder / name).read_bytes() for name in body["crls"]]
     latest.setdefault(body["tsa"], crls)
     request = file.with_suffix(".tsq")
@@ -136,7 +136,7 @@ def _token(
         token = verify(now=now)  # a later token of an earlier time renews nothing
     if differing := [name for name, told in anchors.told_by(token).items() if body.get(name) != told]:
         code = "wrong-salt" if "salt" in differing else "wrong-anchor"
-        raise TimestampError(f"the entry tells otherwise of its {', '.join(differing)}", code=code)
+        raise TimestampError(f"the entry and its token differ in {', '.join(differing)}", code=code)
     return token
 
 

@@ -69,7 +69,7 @@ class Reading:
         self.findings.append(Finding(level, code, where, text if where is None else f"entry {where}: {text}"))
 
     def hash(self, seq: int) -> str | None:
-        """Entry hash of entry `seq`, or None where there is none."""
+        """Entry hash of entry `seq`, or None if the log is shorter."""
         return self.hashes[32 * seq : 32 * seq + 32].hex() or None
 
 
@@ -167,7 +167,7 @@ def _check_rotation(reading: Reading, entry: Entry) -> None:
     if body["former"] != entry.keyid or entry.keyid not in reading.owners:
         raise _corrupt(entry, "bad-rotation", "it replaces another key than the one that signs it")
     if not is_proven(entry.register, body):
-        raise _corrupt(entry, "bad-rotation", "whoever wrote it did not hold the new key that it names")
+        raise _corrupt(entry, "bad-rotation", "its writer did not hold the new key that it names")
     if keyid_of(bytes.fromhex(body["public"])) in (reading.owners | reading.recorders):
         raise _corrupt(entry, "bad-rotation", "the new key that it names is one that was used before")
 

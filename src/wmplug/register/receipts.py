@@ -54,7 +54,7 @@ class Receipt:
         """Read one.
 
         Raises:
-            RegisterError: it is none.
+            RegisterError: it is not a receipt.
         """
         try:
             return cls(
@@ -66,7 +66,7 @@ class Receipt:
             )
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise RegisterError(
-                f"this is no receipt ({type(error).__name__}: {error}): give the file that `wmplug "
+                f"this is not a receipt ({type(error).__name__}: {error}): give the file that `wmplug "
                 "register receipt` wrote"
             ) from error
 
@@ -92,13 +92,13 @@ def read(path: Path) -> Receipt:
     """A receipt from a file.
 
     Raises:
-        RegisterError: it is none.
+        RegisterError: it is not a receipt.
     """
     try:
         return Receipt.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise RegisterError(
-            f"{path} is no receipt ({error}): give the file that `wmplug register receipt` wrote"
+            f"{path} is not a receipt ({error}): give the file that `wmplug register receipt` wrote"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """What an owner does when a key is old, in wrong hands, or lost: rotate, revoke, split into shares, combine them again.
 
 A rotation adds a new secret; the former ones stay, since older watermarks follow from them. `secret/owner.enc` is
-written before the log says who signs, so a rotation that was cut off in between is finished by whoever opens the
-register next.
+written before the log says who signs, so the next opening of the register finishes a rotation that was
+cut off in between.
 """
 
 import itertools

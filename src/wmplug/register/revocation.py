@@ -24,7 +24,7 @@ def load(data: bytes) -> x509.CertificateRevocationList:
     """Read a list in DER or PEM.
 
     Raises:
-        TimestampError: it is none ("bad-crl").
+        TimestampError: it is not a list ("bad-crl").
     """
     try:
         pem = data.lstrip().startswith(b"-----BEGIN")

@@ -96,7 +96,7 @@ def is_proven(register: str, body: Mapping[str, Any]) -> bool:
     """Whether the new key of a `key.rotated` entry has signed that it follows the former one in this register.
 
     Raises:
-        KeyError, ValueError, TypeError: it is no such body.
+        KeyError, ValueError, TypeError: the body has another form.
     """
     public, proof = bytes.fromhex(body["public"]), base64.b64decode(body["proof"], validate=True)
     try:

@@ -26,7 +26,7 @@ def split(secret: bytes, shares: int, threshold: int) -> list[str]:
     Args:
         secret: 32 bytes.
         shares: number of sheets to make, up to 16.
-        threshold: how many of them recover the secret, at least 2; fewer tell nothing about it.
+        threshold: how many of them recover the secret, at least 2; fewer reveal nothing about it.
 
     Raises:
         InputError: the numbers do not fit.
@@ -49,7 +49,7 @@ def read(text: str, name: str) -> Share:
         name: of the share, for the error; words are never shown.
 
     Raises:
-        InputError: it is no share that `split` made.
+        InputError: `split` did not make this share.
     """
     words = text.lower().split()
     if len(words) != WORDS:
@@ -78,7 +78,7 @@ def combine(texts: Sequence[str]) -> bytes:
     """The secret (32 bytes) of its shares; more than are needed must agree.
 
     Raises:
-        InputError: one is no share, they are not of one split, or they are too few.
+        InputError: one is not a share, they come from several splits, or they are too few.
     """
     shares = [read(text, f"share {number}") for number, text in enumerate(texts, 1)]
     if not shares:

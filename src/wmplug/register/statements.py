@@ -1,7 +1,7 @@
 """One entry of a register: an in-toto Statement v1 in a DSSE envelope, one JSON line.
 
 The payload is canonical JSON (RFC 8785); what is signed is DSSE's pre-authentication encoding of it, with Ed25519
-(RFC 8032). A reader hashes and checks the bytes that are stored; it never writes them anew first.
+(RFC 8032). A reader hashes and checks the bytes that are stored; it never rewrites them first.
 """
 
 import base64
@@ -46,7 +46,7 @@ class Entry:
         type: one of `TYPES`.
         body: what happened.
         event_id: the same for a retry of the same event.
-        claimed_time: what the writer's clock said (UTC); a claim and no proof.
+        claimed_time: what the writer's clock said (UTC); a claim, not a proof.
         register: the owner's commitment, in hex.
         subject: what the entry is about, as (name, SHA-256 in hex) pairs.
         keyid: SHA-256 of the public key that signed, in hex.
@@ -165,7 +165,7 @@ def decode(line: bytes, seq: int, offset: int) -> Entry:
         keyid = signature["keyid"]
         written = _line(payload, keyid, signed)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise refuse("not-an-envelope", "this is no signed envelope: the log was edited or damaged here") from None
+        raise refuse("not-an-envelope", "this is not a signed envelope: the log was edited or damaged here") from None
     if written != line or len(signed) != 64:
         raise refuse("not-canonical", "the envelope has bytes that its writer never writes: it was edited")
     return _entry(payload, signed, keyid, offset, refuse)
@@ -198,7 +198,7 @@ def _entry(payload: bytes, signature: bytes, keyid: str, offset: int, refuse: An
         subject = tuple((about["name"], about["digest"]["sha256"]) for about in statement["subject"])
         types = (statement["_type"], statement["predicateType"])
     except (ValueError, KeyError, TypeError, RecursionError, rfc8785.CanonicalizationError):
-        raise refuse("not-a-statement", "its payload is no in-toto statement: the log was edited here") from None
+        raise refuse("not-a-statement", "its payload is not an in-toto statement: the log was edited here") from None
     if not canonical:
         raise refuse("not-canonical", "its payload is not canonical JSON (RFC 8785): it was not written by wmplug")
     if types != (STATEMENT_TYPE, PREDICATE_TYPE):
@@ -209,7 +209,7 @@ def _entry(payload: bytes, signature: bytes, keyid: str, offset: int, refuse: An
         raise refuse("unknown-type", f"its type {predicate['type'][:80]!r} is unknown: a newer wmplug may know it")
     hashes = [predicate["prev"], predicate["register"], keyid, *(digest for _, digest in subject)]
     if not all(isinstance(value, str) and _HASH.fullmatch(value) for value in hashes):
-        raise refuse("not-a-statement", "one of its hashes is no SHA-256 in hex")
+        raise refuse("not-a-statement", "one of its hashes is not a SHA-256 in hex")
     if not _TIME.fullmatch(predicate["claimed_time"]):
-        raise refuse("not-a-statement", "its claimed time is no UTC time such as 2026-01-31T12:00:00Z")
+        raise refuse("not-a-statement", "its claimed time is not a UTC time such as 2026-01-31T12:00:00Z")
     return Entry(**predicate, subject=subject, keyid=keyid, payload=payload, signature=signature, offset=offset)

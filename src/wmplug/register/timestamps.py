@@ -181,7 +181,7 @@ def fetch(url: str, request: bytes, *, timeout: float = 20) -> bytes:
     asked = urllib.request.Request(url, request, {"Content-Type": REQUEST, "Accept": REPLY}) if _http(url) else None
     if asked is None:
         raise TimestampError(
-            f"{url!r} is no address of a timestamp authority: give http:// or https://", code="bad-url"
+            f"{url!r} is not the address of a timestamp authority: give http:// or https://", code="bad-url"
         )
     body, kind = _exchange(asked, timeout, _MOST[REPLY])
     if kind != REPLY:
@@ -190,7 +190,7 @@ def fetch(url: str, request: bytes, *, timeout: float = 20) -> bytes:
 
 
 def fetch_crls(certificates: Sequence[bytes], *, timeout: float = 20) -> list[bytes]:
-    """Fetch the revocation lists that certificates name, as far as they can be had.
+    """Fetch the revocation lists that certificates name, as far as they are available.
 
     Args:
         certificates: DER; those of a verified token (`Token.certificates`).
@@ -238,7 +238,9 @@ def _exchange(request: urllib.request.Request, timeout: float, most: int) -> tup
             while chunk := answer.read1(1 << 16):
                 body += chunk
                 if len(body) > most:
-                    raise TimestampError(f"{url} sent more than {most} bytes: that is no timestamp", code="too-large")
+                    raise TimestampError(
+                        f"{url} sent more than {most} bytes, too many for a timestamp", code="too-large"
+                    )
                 if time.monotonic() > end:
                     raise TimeoutError(f"not done after {timeout} s")
             return body, answer.headers.get_content_type()
@@ -314,7 +316,7 @@ def verify_token(
 
 
 def salt_of(response: bytes) -> bytes:
-    """SHA-256(TSTInfo DER || signature value), 32 bytes: what nobody could know before the authority signed.
+    """SHA-256(TSTInfo DER || signature value), 32 bytes: unpredictable before the authority signed.
 
     Not of the whole token: certificates can be added to it, and an ECDSA signature (r, s) verifies as (r, n - s) too,
     so the smaller s is taken. Not of the TSTInfo alone: whoever asks chooses the nonce in it.

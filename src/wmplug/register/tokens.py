@@ -1,4 +1,4 @@
-"""The inside of a timestamp response (RFC 3161, section 2.4.2), and the checks that need nobody's decision."""
+"""The inside of a timestamp response (RFC 3161, section 2.4.2), and the checks that leave no decision open."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ _MOST_CERTIFICATES = 16
 
 @dataclass(frozen=True)
 class Response:
-    """A response taken apart; what it says is not yet to be believed.
+    """A response taken apart; what it says is not verified yet.
 
     Attributes:
         received: all of it, DER.
@@ -171,7 +171,7 @@ class Response:
         return chain
 
     def check_signer(self) -> None:
-        """See that the signer's certificate is for timestamps (RFC 3161, section 2.3) and the one he meant (RFC 5816).
+        """Check that the signer's certificate is for timestamps (RFC 3161, section 2.3), and the one meant (RFC 5816).
 
         Raises:
             TimestampError: "eku-missing", "eku-not-alone", "eku-not-critical", "certificate-not-named",
@@ -181,7 +181,7 @@ class Response:
         try:
             usage = self.leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
         except (x509.ExtensionNotFound, *UNREADABLE):
-            raise refusal("eku-missing", f"{told} says nothing of timestamps: use another authority") from None
+            raise refusal("eku-missing", f"{told} is not for timestamps: use another authority") from None
         if list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
             found = ", ".join(one.dotted_string for one in usage.value)
             raise refusal("eku-not-alone", f"{told} is for {found}, not for timestamps alone: use another authority")

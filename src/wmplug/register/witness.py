@@ -5,7 +5,7 @@
     (derived)           salt from T;  K = HKDF(S, salt, id);  inputs, candidates and answers follow from K alone
     triggers.committed  Merkle root of the triggers, anchored in turn
 
-Whoever wanted a key that happens to fit somebody's model would have to show a commitment and a token for each try.
+A search for a key that happens to fit somebody's model would leave a commitment and a token for each try.
 """
 
 import json
@@ -44,7 +44,7 @@ class Witness:
         return cls(owner) if (owner.path / "owner.pub").is_file() else None
 
     def key(self, watermark: str, facts: Mapping[str, Any]) -> tuple[Subkeys, dict[str, Any]]:
-        """The subkeys of a watermark, and what to say in public of how they came about.
+        """The subkeys of a watermark, and the public record of how they were made.
 
         The same watermark is pledged once: made again, it has the key it had.
 
@@ -89,8 +89,8 @@ class Witness:
                 salt, lab = anchors.salt_after(self.register, entry.seq)
             except TimestampError as error:
                 warnings.warn(
-                    f"watermark {watermark} is NOT ATTESTED: no timestamp could be had before its key was made "
-                    f"({error}), so nobody can tell that the key was not made to fit. For one that is attested, make "
+                    f"watermark {watermark} is NOT ATTESTED: no authority gave a timestamp before its key was made "
+                    f"({error}), so the key might have been made to fit. For one that is attested, make "
                     "another when the authority answers (with other parameters: this one keeps its key)",
                     EvidenceWarning,
                     stacklevel=4,

@@ -15,7 +15,7 @@ from wmplug.errors import RegisterError
 from wmplug.register import Register
 from wmplug.register.checking import check
 from wmplug.register.receipts import Receipt
-from wmplug.report import checks, facts, models, pages, strength, timeline, words
+from wmplug.report import assets, checks, facts, models, pages, strength, timeline, words
 from wmplug.report.facts import Fact, Facts
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _document(
         "who": facts.who(found),
         "watermarks": marks,
         "attempts": len(marks),
-        "assets": facts.assets(found),
+        "assets": assets.assets(found),
         "events": facts.events(found),
         "anchors": facts.anchors(found),
         "checks": checks.checks(found, receipts, marks),

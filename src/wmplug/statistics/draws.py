@@ -106,29 +106,6 @@ def log10_binomial_sf(h: int, n: int, p0: float) -> float:
     return log_sf(np.asarray(log_pmf, dtype=np.float64), h) / _LN10
 
 
-def log10_poisson_binomial_sf(h: int, p: Sequence[float]) -> float:
-    """Upper tail of a Poisson-binomial distribution, log10 P(X >= h), X a sum of independent Bernoulli(p_i).
-
-    Under the null this is the chance of h or more matches where the number of candidates differs (p_i = 1/k_i,
-    one-sided). Follows the direct convolution in Hong 2013, in log space.
-
-    Args:
-        h: matches, at most len(p); zero or less gives 0.0 (p = 1).
-        p: ``(n,)`` chances of a match under the null, each in (0, 1).
-
-    Returns:
-        log10 of the probability, finite and at most 0.
-
-    Raises:
-        StatisticsError: h > n or a chance outside (0, 1).
-    """
-    _check_tail(h, len(p))
-    chances = np.asarray(p, dtype=np.float64)
-    _check_chances(chances)
-    parts = ({0: math.log1p(-chance), 1: math.log(chance)} for chance in chances.tolist())
-    return log_sf(log_convolution(parts), h) / _LN10
-
-
 def log10_p(draws: Sequence[DrawResult]) -> float:
     """Exact in-set test over draws (exact group test where a draw has several queries).
 

@@ -14,10 +14,9 @@ from scipy.special import logsumexp
 
 from wmplug.errors import StatisticsError
 from wmplug.statistics.arrays import FloatArray, IntArray
-from wmplug.statistics.draws import log10_binomial_sf, log_convolution, log_sf
+from wmplug.statistics.draws import log_convolution, log_sf
 
 _LN10 = math.log(10.0)
-_BLOCK = 1 << 22
 _RESOLUTION = 50  # rms of integer weights
 _LARGEST_SUM = 1 << 17  # of absolute weights; beyond it the resolution is lowered, so that the test stays quick
 # Bets relative to the rms of the weights: from one decade in 10,000 signs to certainty in a few.
@@ -123,89 +122,3 @@ def _check_weights(weights: IntArray, signs: IntArray) -> tuple[IntArray, IntArr
     if not (np.abs(signs) == 1).all():
         raise StatisticsError("signs must be -1 or +1: draw them from the label key")
     return weights.astype(np.int64), signs.astype(np.int64)
-
-
-def sign_test(scores: FloatArray, signs: FloatArray, *, resamples: int = 9999, rng: np.random.Generator) -> float:
-    """Randomisation test of continuous scores against signs that the key drew.
-
-    The statistic is ``T = sum_i signs[i] scores[i]``. Under the null the signs are uniform given the scores, so T is
-    one of ``resamples + 1`` exchangeable values; p = (1 + #{T* >= T}) / (resamples + 1), one-sided (Fisher 1935). It
-    cannot go below ``1 / (resamples + 1)``: see `sign_binomial_log10` for small p.
-
-    Args:
-        scores: ``(n,)`` float64, finite; centred by a rule that does not see the signs.
-        signs: ``(n,)`` values -1 or +1.
-        resamples: number of random sign vectors.
-        rng: source of the random signs, independent of the key.
-
-    Returns:
-        p-value in (0, 1].
-
-    Raises:
-        StatisticsError: shapes differ, scores that are not finite, signs other than -1 and +1, or resamples < 1.
-    """
-    scores, signs = _check_signs(scores, signs)
-    if resamples < 1:
-        raise StatisticsError(f"resamples = {resamples} leaves nothing to compare with: give at least 1")
-    rows = max(1, _BLOCK // max(1, scores.size))
-    sums = [
-        (2.0 * rng.integers(0, 2, size=(min(rows, resamples - done), scores.size), dtype=np.int8) - 1.0) @ scores
-        for done in range(0, resamples, rows)
-    ]
-    # Sums of the same numbers differ in their last bits with the order of summation: such a tie must count against us.
-    slack = 1e-12 * float(np.abs(scores).sum())
-    return decoy_p(float(signs @ scores) - slack, np.concatenate(sums))
-
-
-def sign_binomial_log10(scores: FloatArray, signs: FloatArray) -> float:
-    """Sign test of continuous scores against signs that the key drew, log10 P(X >= agreements), X ~ Bin(n, 1/2).
-
-    Under the null each non-zero score agrees with its sign with probability 1/2, independently (one-sided). Zero
-    scores drop out. No floor, so this is the test where a small p is needed.
-
-    Args:
-        scores: ``(n,)`` float64, finite; centred by a rule that does not see the signs.
-        signs: ``(n,)`` values -1 or +1.
-
-    Returns:
-        log10 of the p-value, at most 0.
-
-    Raises:
-        StatisticsError: shapes differ, scores that are not finite or signs other than -1 and +1.
-    """
-    scores, signs = _check_signs(scores, signs)
-    agree = int(np.count_nonzero(np.sign(scores) == signs))
-    return log10_binomial_sf(agree, int(np.count_nonzero(scores)), 0.5)
-
-
-def _check_signs(scores: FloatArray, signs: FloatArray) -> tuple[FloatArray, FloatArray]:
-    scores, signs = np.asarray(scores, dtype=np.float64), np.asarray(signs, dtype=np.float64)
-    if scores.ndim != 1 or scores.shape != signs.shape:
-        raise StatisticsError(f"scores {scores.shape} and signs {signs.shape} must both have one shape (n,)")
-    if not np.isfinite(scores).all():
-        raise StatisticsError("scores must be finite: drop failed queries by a rule that does not see the key")
-    if not (np.abs(signs) == 1.0).all():
-        raise StatisticsError("signs must be -1 or +1: draw them from the label key")
-    return scores, signs
-
-
-def decoy_p(observed: float, decoys: FloatArray) -> float:
-    """P-value of any statistic against the same statistic under decoy label keys.
-
-    Under the null the owner's key and R decoys from the same generator are exchangeable, so
-    p = (1 + #{decoys >= observed}) / (R + 1), one-sided (Barnard 1963; Phipson & Smyth 2010). Never below 1/(R+1).
-
-    Args:
-        observed: the statistic under the owner's key.
-        decoys: ``(R,)`` float64, the statistic under each decoy key.
-
-    Returns:
-        p-value in (0, 1].
-
-    Raises:
-        StatisticsError: a NaN, or decoys that are not one-dimensional.
-    """
-    decoys = np.asarray(decoys, dtype=np.float64)
-    if decoys.ndim != 1 or math.isnan(observed) or bool(np.isnan(decoys).any()):
-        raise StatisticsError(f"decoys of shape {decoys.shape} must be (R,), and no statistic may be NaN")
-    return (1 + int(np.count_nonzero(decoys >= observed))) / (decoys.size + 1)

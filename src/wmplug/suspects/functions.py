@@ -29,7 +29,8 @@ class CallableSuspect:
             if answers.ndim == 0 or len(answers) != len(part):
                 what = f"shape {answers.shape}" if answers.ndim else f"a single {type(answers.item()).__name__}"
                 raise SuspectError(
-                    f"{self.description} gave {what} for {len(part)} input{'s'[: len(part) > 1]}: return one label or "
+                    f"{self.description} returned {what} for {len(part)} input{'s'[: len(part) > 1]}: return "
+                    "one label or "
                     f"one row of scores for each, a list or array of length {len(part)}"
                 )
             parts.append(answers)

@@ -10,7 +10,7 @@ from wmplug.statistics.arrays import to_numpy
 
 
 def scores_of_losses(function: Callable[[Any, npt.NDArray[np.int64]], Any], classes: int) -> Callable[[Any], Any]:
-    """A suspect of which only losses are told, as one that gives scores: it is asked once for each class.
+    """A suspect that returns only losses, as one that returns scores: it is asked once for each class.
 
     Args:
         function: from inputs and labels (n,) int64 to cross-entropy losses (n,), in nats.
@@ -21,7 +21,7 @@ def scores_of_losses(function: Callable[[Any, npt.NDArray[np.int64]], Any], clas
     """
 
     def scores(inputs: Any) -> npt.NDArray[Any]:
-        told = [to_numpy(function(inputs, np.full(len(inputs), label, np.int64))) for label in range(classes)]
-        return -np.stack(told, axis=1).astype(np.float64)
+        losses = [to_numpy(function(inputs, np.full(len(inputs), label, np.int64))) for label in range(classes)]
+        return -np.stack(losses, axis=1).astype(np.float64)
 
     return scores

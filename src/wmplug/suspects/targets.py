@@ -45,7 +45,7 @@ def resolve(
     batch_size: int = 64,
     what: str = "SUSPECT",
 ) -> Any:
-    """What a text names, as `verify` takes it.
+    """The target that a text names, as `verify` takes it.
 
     A path that exists and a text that a plugin knows stay what they are, for `as_suspect` to ask the plugins again
     when there are questions. Anything else is the object at module:name, found from the current folder too.
@@ -54,7 +54,7 @@ def resolve(
         text: a path, a URL or whatever else a plugin knows, or module:name.
         preprocess: for the plugins.
         batch_size: for the plugins.
-        what: the text is called in an error.
+        what: name of the option, for errors.
 
     Raises:
         InputError: it is none of these.
@@ -66,8 +66,8 @@ def resolve(
     if colon and module and name and not name.startswith("//"):
         return from_module(text, what)
     raise InputError(
-        f"{what} {text!r} is no existing file or folder, no installed plugin knows it (wmplug_suspect), and it is no "
-        "module:name: check its spelling, or install the plugin"
+        f"{what} {text!r} is not an existing file or folder, no installed plugin knows it (wmplug_suspect), and it is "
+        "not a module:name: check its spelling, or install the plugin"
     )
 
 
@@ -75,11 +75,11 @@ def from_module(path: str, what: str) -> Any:
     """The function or object at `module:name`, the current folder included.
 
     Raises:
-        InputError: there is none, or it is a class, or nothing that could be called.
+        InputError: nothing is there, or a class, or something that cannot be called.
     """
     module, colon, name = path.partition(":")
     if not (colon and module and name):
-        raise InputError(f"{what} {path!r} is no module:name: give the name of a module, a colon and a name in it")
+        raise InputError(f"{what} {path!r} is not a module:name: give the name of a module, a colon and a name in it")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -94,13 +94,16 @@ def from_module(path: str, what: str) -> Any:
 
 
 def _why_not(path: Path) -> str:
-    own = "load them into your own class and give that model (on the command line: module:name of it)"
+    own = "load them into your own class and pass that model (on the command line: its module:name)"
     if path.is_dir():
         names = sorted(found.name for found in path.iterdir())
         some = ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "nothing"
-        return f"the folder holds {some} but no config.json, so is no transformers checkpoint: for bare weights, {own}"
+        return (
+            f"the folder holds {some} but no config.json, so it is not a transformers checkpoint: for bare "
+            f"weights, {own}"
+        )
     if path.suffix in _WEIGHTS:
-        return f"a {path.suffix} file is bare weights without their model: {own}"
+        return f"a {path.suffix} file holds bare weights without a model: {own}"
     if path.exists():
-        return "it is neither a checkpoint folder nor a .keras file: load the model yourself and give that"
-    return "there is no such file: give a model, a checkpoint folder or .keras file that exists, or a function"
+        return "it is neither a checkpoint folder nor a .keras file: load the model yourself and pass the model"
+    return "the file does not exist: give a model, an existing checkpoint folder or .keras file, or a function"

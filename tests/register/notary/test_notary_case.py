@@ -124,7 +124,7 @@ def test_json_that_is_too_deep(heard, notary, tmp_path):
     with pytest.raises(NotaryError, match="no certificate"):
         certificate.verify(signed, notary.signer().public)
     document = {**CHALLENGED.to_json(), "case": nested}
-    with pytest.raises(NotaryError, match="no challenge"):
+    with pytest.raises(NotaryError, match="not a challenge"):
         Challenge.from_json(document)
 
 

@@ -29,7 +29,7 @@ def test_nonces_are_committed_to_before_they_are_revealed():
         one.committed("opponent", said["notary"])
     with pytest.raises(NotaryError, match="no part"):
         one.committed("owner", said["opponent"])
-    with pytest.raises(NotaryError, match="no commitment"):
+    with pytest.raises(NotaryError, match="not a commitment"):
         one.committed("opponent", "abcd")
     with pytest.raises(NotaryError, match="not hexadecimal"):
         one.committed("opponent", "hello")

@@ -149,7 +149,7 @@ def test_prepare_refuses(story, notary, tmp_path, digits):
     refused("not those the watermark was made from", carriers=digits[0][1:401])
     refused("not those the watermark was made from", labels=None)
     refused("of the owner's own", pictures=digits[0][:100])
-    refused("no public key", recipient="age1nobody")
+    refused("not the public key", recipient="age1nobody")
     refused("case ''", case="")
     refused("no commitment", public={"id": "0" * 32})
     refused("install that wmplug", public={"generator": 99})

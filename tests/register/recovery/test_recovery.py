@@ -84,7 +84,7 @@ def test_shares_of_others_or_of_former_secrets_are_told_apart(ada, tmp_path):
         combine(ada.path, split(eve)[:2], passphrase="new", scrypt_n=CHEAP)
     with pytest.raises(InputError, match="not of one split"):
         combine(ada.path, [old[0], split(eve)[0]], passphrase="new", scrypt_n=CHEAP)
-    with pytest.raises(RegisterError, match="is no register"):
+    with pytest.raises(RegisterError, match="is not a register"):
         combine(tmp_path, old[:2], passphrase="new", scrypt_n=CHEAP)
     assert (ada.path / "secret" / "owner.enc").read_bytes() == kept
 

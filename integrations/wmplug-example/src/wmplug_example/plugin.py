@@ -17,7 +17,11 @@ def wmplug_adapters():
 
 @hookimpl
 def wmplug_suspect(target, preprocess, batch_size):
-    """A skorch net is asked through its module."""
+    """A service at rows+http://..., or a skorch net, which is asked through its module."""
+    if isinstance(target, str) and target.startswith(("rows+http://", "rows+https://")):
+        from wmplug_example.api import Api
+
+        return Api(target, batch_size)
     if not any(base.__module__.startswith("skorch.") for base in type(target).__mro__):
         return None
     from wmplug.adapters.torch.modules import ModuleSuspect

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import wmplug
-from wmplug.cli.demo.findings import judge, table
+from wmplug.cli.demo.findings import Finding, judge, table
 from wmplug.cli.terminal import Json, out, print_json, progress
 from wmplug.errors import InputError
 from wmplug.extras import need
@@ -66,7 +66,7 @@ def demo(
             judge("wrong key", False, rival, model, digits.accuracy(model, test)),
         ]
     plot.draw(folder / "demo.png", digits.curve(history, "loss"), _rising(digits, history), findings)
-    record = {
+    record: dict[str, Any] = {
         "made_by": _MAKER,
         "seed": seed,
         "watermark": mark.public,
@@ -79,16 +79,20 @@ def demo(
     if as_json:
         print_json(record)
     else:
-        out.print()
-        out.print(table(findings), soft_wrap=False)
-        say(
-            "accuracy on test digits; answers and log10 p with all triggers asked; queries until proven or out of reach"
-        )
-        say(f"Plot: {folder / 'demo.png'}. {record['seconds']:.0f} s. Try it yourself:")
-        options = "--preprocess wmplug.cli.demo.models:example"
-        say(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug verify {folder}/mark.wm {folder}/copy {options}")
-        say(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug show {folder}/mark.wm")
+        _show(folder, findings, record["seconds"])
     raise typer.Exit(0 if record["as_expected"] else 1)
+
+
+def _show(folder: Path, findings: list[Finding], seconds: float) -> None:
+    out.print()
+    out.print(table(findings), soft_wrap=False)
+    out.print(
+        "accuracy on test digits; answers and log10 p with all triggers asked; queries until proven or out of reach"
+    )
+    out.print(f"Plot: {folder / 'demo.png'}. {seconds:.0f} s. Try it yourself:")
+    options = "--preprocess wmplug.cli.demo.models:example"
+    out.print(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug verify {folder}/mark.wm {folder}/copy {options}")
+    out.print(f"  WMPLUG_PASSPHRASE={PASSPHRASE} wmplug show {folder}/mark.wm")
 
 
 def _claim(folder: Path) -> bool:

@@ -45,7 +45,7 @@ def artwork(
         author, created, licence.
 
     Raises:
-        InputError: there is no such file, it is empty, or the date is none, or lies in the future.
+        InputError: the file does not exist or is empty, or the date is not a date or lies in the future.
     """
     if isinstance(path_or_bytes, (bytes, bytearray)):
         data, name = bytes(path_or_bytes), ""
@@ -103,7 +103,7 @@ def _checked_date(created: str | date) -> str:
         else:
             moment = datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
     except ValueError:
-        raise InputError(f"created={text!r} is no ISO 8601 date: write it as 2026-03-07") from None
+        raise InputError(f"created={text!r} is not an ISO 8601 date: write it as 2026-03-07") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     if moment > datetime.now(timezone.utc) + timedelta(days=1):  # a day, for time zones
         raise InputError(f"created={text!r} lies in the future: give the day on which the work was made")

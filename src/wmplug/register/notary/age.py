@@ -18,14 +18,14 @@ def seal(data: bytes, recipient: str) -> bytes:
     """Encrypt for one recipient.
 
     Raises:
-        NotaryError: that is no recipient.
+        NotaryError: that is not a recipient.
     """
     try:
         sealed: bytes = pyrage.encrypt(data, [x25519.Recipient.from_str(recipient)])
     except pyrage.RecipientError as error:
         raise NotaryError(
-            f"{recipient!r} is no public key of a notary ({error}): give the age1... text that `wmplug notary key` "
-            "printed for him"
+            f"{recipient!r} is not the public key of a notary ({error}): give the age1... text that `wmplug notary "
+            "key` printed"
         ) from None
     return sealed
 

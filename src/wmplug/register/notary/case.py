@@ -113,15 +113,15 @@ class Case:
         suspect, own = (next(m.reference for m in self.models if m.role == role) for role in ("suspect", "own"))
         if os.path.realpath(suspect) == os.path.realpath(own):
             raise NotaryError(
-                f"suspect and own model are both {own}: one model asked twice says nothing of another; give the "
+                f"suspect and own model are both {own}: the copy and the original cannot be one file; give the "
                 "suspect as it was acquired"
             )
         if vague := [model.name for model in self.models if not model.how.strip()]:
-            raise NotaryError(f"nothing says how {', '.join(vague)} was acquired: write it down")
+            raise NotaryError(f"the case does not say how {', '.join(vague)} was acquired: write it down")
         if self.draws < 1 or self.decoys < 0 or self.attempts < 0 or self.strength < 1:
             raise NotaryError("draws and strength are counted from 1, decoys and attempts from 0")
         if bad := [one for one in self.authorities if not re.fullmatch("[0-9a-f]{64}", one)]:
-            raise NotaryError(f"{', '.join(bad)} is no SHA-256 of a root certificate: 64 hex digits are needed")
+            raise NotaryError(f"{', '.join(bad)} is not the SHA-256 of a root certificate: give 64 hex digits")
 
     @property
     def threshold(self) -> float:
@@ -129,7 +129,7 @@ class Case:
         return -self.strength * math.log10(2)
 
     def check_reach(self, classes: int) -> None:
-        """See that the strength can be had at all.
+        """Check that the strength can be reached at all.
 
         Raises:
             NotaryError: not even if all answers matched.
@@ -168,7 +168,7 @@ class Case:
             sha256: that it must have.
 
         Raises:
-            NotaryError: it is missing, was edited since, or is none.
+            NotaryError: the file is missing, was edited since, or is not a case.
         """
         try:
             data = file.read_bytes()
@@ -186,14 +186,14 @@ class Case:
             models = tuple(Model(**model) for model in document.pop("models"))
             return cls(**{**document, "models": models, "authorities": tuple(document["authorities"])})
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise NotaryError(f"{file} is no case ({type(error).__name__}: {error}): open a new one") from None
+            raise NotaryError(f"{file} is not a case ({type(error).__name__}: {error}): open a new one") from None
 
 
 def check_name(case: Any) -> str:
     """The id of a case.
 
     Raises:
-        NotaryError: it is none.
+        NotaryError: it is not an id.
     """
     if not (isinstance(case, str) and _NAME.fullmatch(case)):
         raise NotaryError(f"case {case!r}: give a short id of letters, digits, blanks, and . _ -")

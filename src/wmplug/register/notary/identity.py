@@ -18,7 +18,7 @@ _SEED = 32
 
 @dataclass(frozen=True)
 class Notary:
-    """A notary, with his secrets.
+    """A notary, with the secrets.
 
     Attributes:
         name: public.
@@ -66,7 +66,7 @@ class Notary:
         """Open the keys in the folder `path`.
 
         Raises:
-            KeyFileError: there are none, or they are damaged; with WrongPassphraseError below it.
+            KeyFileError: the keys are missing or damaged; with WrongPassphraseError below it.
         """
         file = Path(path) / "notary.enc"
         if not file.is_file():
@@ -88,7 +88,7 @@ class Notary:
         return age.unseal(data, self._identity, where)
 
     def order_key(self, what: str) -> bytes:
-        """32 secret bytes for the order in which one model is asked: whoever is asked could tell decoys by it."""
+        """32 secret bytes for the order in which one model is asked; a known order would give decoys away."""
         return derive(self._seed, f"wmplug/1/notary/order/{what}")
 
     def __reduce__(self) -> Any:

@@ -42,7 +42,7 @@ class Inspection:
 
     Attributes:
         checks: in order.
-        triggers: derived anew; None where they are not those that were committed to.
+        triggers: derived again; None where they differ from those that were committed to.
         spent: rows not to be asked.
         keys: that the register committed to, for any watermark.
         systems: finished systems on record: digest of their files or tensors -> entry.
@@ -91,7 +91,7 @@ def inspect(
         now: by whose clock certificates have expired.
 
     Raises:
-        RegisterError: there is no register to check.
+        RegisterError: the folder holds no register.
     """
     found = _read(folder, case, checking.check(folder, receipts=receipts, now=now))
     triggers: list[TriggerSet] = []

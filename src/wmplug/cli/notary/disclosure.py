@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import wmplug
+from wmplug.cli.inputs import read_json
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys.files import write_new
@@ -42,7 +43,7 @@ def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
         result = certificate.verify(signed, public)["result"]
         watermark, case, rows = result["watermark"]["id"], result["case"], list(result["rows_asked"])
     except (NotaryError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} is no certificate ({error}): give certificate.json") from None
+        raise InputError(f"{file} is not a certificate ({error}): give certificate.json") from None
     told = (
         entry.body
         for entry in log.entries()
@@ -51,8 +52,8 @@ def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
     sealed = next((body for body in told if body.get("revealed") is None), None)
     if sealed is None:
         raise NotaryError(
-            f"{log.path} has sealed nothing to a notary for case {case} and watermark {watermark}: this certificate is "
-            "of another register, or nobody's"
+            f"{log.path} has no package sealed to a notary for case {case} and watermark {watermark}: this certificate "
+            "belongs to another register"
         )
     disclosed = set(sealed["rows"])
     if wrong := [row for row in rows if type(row) is not int or row not in disclosed]:
@@ -75,7 +76,7 @@ def reveal(
 
     current = Challenge.read(drawn_by)
     if document.exists():
-        raise InputError(f"{document} is there already: choose another path")
+        raise InputError(f"{document} already exists: choose another path")
     words = passphrase()
     owner = wmplug.Owner.open(register, passphrase=words)
     mark = wmplug.load(file, passphrase=words, register=register)
@@ -109,18 +110,3 @@ def leaves(
         f"{len(shown)} of {document['n']} triggers, committed to in entry {committed[0].seq}, drawn by both nonces"
     )
     out.print(f"If a model gives all {len(shown)} answers, at least {least} match at 95 % confidence.")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read ({error}): check the path") from None
-    if not isinstance(document, dict):
-        raise InputError(f"{file} holds no JSON object: check the path")
-    return document

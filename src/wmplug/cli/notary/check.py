@@ -1,0 +1,78 @@
+"""`wmplug notary check`: a case is heard, once."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wmplug.cli.notary.options import KEYS, CaseFolder, Keys, fixed_digest
+from wmplug.cli.terminal import Json, out, passphrase, print_json, progress
+from wmplug.errors import InputError
+from wmplug.suspects.targets import from_module, resolve
+
+
+def check(
+    folder: CaseFolder,
+    package: Annotated[Path, typer.Option("--package", help="The sealed package.")],
+    preprocess: Annotated[
+        str | None,
+        typer.Option("--preprocess", metavar="MODULE:FUNCTION", help="As in `wmplug verify`; from the owner."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")] = 64,
+    receipts: Annotated[
+        list[Path] | None, typer.Option("--receipt", help="The owner gave it out earlier; again for each.")
+    ] = None,
+    keys: Keys = KEYS,
+    as_json: Json = False,
+) -> None:
+    """Notary: check the register, derive all triggers anew, ask all models; exit code 0 if the claim holds."""
+    from wmplug.register.notary import hearing
+    from wmplug.register.notary.case import Case
+    from wmplug.register.notary.identity import Notary
+    from wmplug.register.receipts import read
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        case = Case.read(folder / hearing.CASE, fixed_digest(folder))
+        function = None if preprocess is None else from_module(preprocess, "--preprocess")
+        targets = {
+            model.name: resolve(model.reference, preprocess=function, batch_size=batch_size, what=model.name)
+            for model in case.models
+        }
+        holder = Notary.open(keys, passphrase=passphrase())
+        with progress("Hearing the case") as bar:
+            result = hearing.check(
+                holder,
+                folder,
+                package,
+                targets,
+                preprocess=function,
+                batch_size=batch_size,
+                receipts=[read(file) for file in receipts or []],
+                progress=lambda what: bar.update(bar.task_ids[0], description=what),
+            )
+    # Exit code 0 is a claim that holds: no code that was given may set it.
+    except (SystemExit, typer.Exit) as error:
+        raise InputError(
+            f"a model or --preprocess ended the program ({type(error).__name__}) before there was a result: let it do "
+            "so under `if __name__ == '__main__':` only"
+        ) from error
+    if as_json:
+        print_json(result)
+    else:
+        _show_result(result)
+    raise typer.Exit(0 if result["status"] == "holds" else 1)
+
+
+def _show_result(result: dict[str, Any]) -> None:
+    for one in result["checks"]:
+        out.print(f"{one['result']:<13} {one['name']}: {one['text']}")
+    for model in result["models"]:
+        if model["verdict"] is not None:
+            verdict = model["verdict"]
+            told = f"{verdict['matches']} of {verdict['in_set']} answers, log10 p = {verdict['log10_p']:.1f}"
+            out.print(f"{verdict['state']:<13} {model['name']}: {told}")
+    out.print(f"the claim: {result['status']}", style="bold green" if result["status"] == "holds" else "bold yellow")
+    for reason in result["reasons"]:
+        out.print(f"  {reason}")

@@ -1,0 +1,33 @@
+"""What the notary's commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wmplug.errors import InputError
+
+Keys = Annotated[Path, typer.Option("--keys", envvar="WMPLUG_NOTARY", help="Folder of the notary's keys.")]
+KEYS = Path("notary")
+CaseFolder = Annotated[Path, typer.Argument(metavar="CASE", help="Folder of the case.")]
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """NAME=VALUE of an option.
+
+    Raises:
+        InputError: it is something else.
+    """
+    name, equals, value = text.partition("=")
+    if not (equals and name and value):
+        raise InputError(f"{option} {text!r}: give NAME=VALUE")
+    return name, value
+
+
+def fixed_digest(folder: Path) -> str | None:
+    """The digest that the case file must have; the opponent has the case file alone."""
+    from wmplug.register.challenge import Challenge
+    from wmplug.register.notary import hearing
+
+    file = folder / hearing.CHALLENGE
+    return Challenge.read(file).case_sha256 if file.exists() else None

@@ -1,0 +1,66 @@
+"""`wmplug notary prepare`: what the owner seals to a notary."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import wmplug
+from wmplug.cli import inputs as files
+from wmplug.cli.inputs import read_json
+from wmplug.cli.notary.options import pair
+from wmplug.cli.parameters import read_parameters
+from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json, progress
+from wmplug.errors import InputError
+
+
+def prepare(
+    file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file, or its commit/ID.json.")],
+    to: Annotated[str, typer.Option("--to", help="The notary's notary.pub, or age1... key.")],
+    case: Annotated[str, typer.Option("--case", help="Id of the case, agreed with the notary.")],
+    carriers: Annotated[Path, typer.Option("--carriers", help="As given to `wmplug create`.")],
+    package: Annotated[Path, typer.Option("--out", help="The sealed package to write, usually NAME.age.")],
+    labels: Annotated[Path | None, typer.Option("--labels", help="As given to `wmplug create`.")] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=@FILE", help="What `wmplug create` was given of the owner's own."),
+    ] = None,
+    logo: Annotated[Path | None, typer.Option("--logo", help="The logo, as given to `wmplug create`.")] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option("--reference", metavar="NAME=TEXT", help="Where the notary finds suspect and own model."),
+    ] = None,
+    register: Register = REGISTER,
+    as_json: Json = False,
+) -> None:
+    """Owner: seal what a notary needs to one watermark's claim; the register notes it."""
+    from wmplug.register.notary import package as packages
+
+    public = _public_line(file)
+    material = read_parameters(str(public.get("scheme")), parameters or [])
+    if logo is not None:
+        material["logo"] = str(logo)
+    pairs = dict(pair(text, "--reference") for text in references or [])
+    recipient = _recipient(Path(to)) if os.path.exists(to) else to
+    inputs, natural, _ = files.read(carriers, labels)
+    words = passphrase()
+    with progress("Sealing"):
+        owner = wmplug.Owner.open(register, passphrase=words)
+        options: dict[str, Any] = {"carriers": inputs, "labels": natural, "references": pairs, **material}
+        packages.prepare(owner, public, package, recipient=recipient, case=case, **options)
+    if as_json:
+        return print_json({"package": str(package), "watermark": public["id"], "case": case, "to": recipient})
+    out.print(f"{package}: give it to the notary; only the notary can open it")
+    out.print("It holds the secret of this one watermark, its carriers and the register's public parts.")
+
+
+def _public_line(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.suffix == ".json" else wmplug.read_public(file)
+
+
+def _recipient(file: Path) -> str:
+    recipient = read_json(file).get("recipient")
+    if not isinstance(recipient, str):
+        raise InputError(f"{file} names no recipient: give the notary.pub that the notary published")
+    return recipient
