@@ -81,15 +81,18 @@ class Placement:
 
     def place(self, slot: int, batch: int, rate: int) -> IntArray:
         """Positions in the pool of taught rows for the batch in this slot; consecutive slots leave no row out."""
-        return self.rows(*self.start(slot, batch, rate))
+        return self._from(*self.start(slot, batch, rate))
 
     def start(self, slot: int, batch: int, rate: int) -> tuple[int, int]:
         """Where in the order the triggers of this slot begin, and how many it gets."""
         whole, rest = self.share(batch, rate)
         return place(slot % 2**40, whole, self.lap(rest), len(self.order))
 
-    def rows(self, first: int, count: int) -> IntArray:
-        """(count,) positions in the pool, from one place in the order on."""
+    def rows(self, slot: int, count: int, width: int) -> IntArray:
+        """(count,) positions in the pool for this slot; `width` is the most any slot gets at this rate."""
+        return self._from(slot * width, count)
+
+    def _from(self, first: int, count: int) -> IntArray:
         return self.order[(first + np.arange(count)) % len(self.order)]
 
     def before(self, slot: int, batch: int, rate: int) -> int:

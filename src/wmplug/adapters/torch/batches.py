@@ -159,7 +159,7 @@ class TriggerCollate:
         slot = self.placement.slot_of(fingerprint(features[0]))
         share = -(-len(features) // self.world)
         # Each process gets as many as the first, or the shares would be cut at other places.
-        first, count = self.placement.start(slot, max(1, len(features) // self.world), self.board.rate)
+        count = self.placement.count(slot, max(1, len(features) // self.world), self.board.rate)
         joined: list[Any] = []
         added: list[int] = []
         for rank in range(self.world):
@@ -167,7 +167,7 @@ class TriggerCollate:
             if self.placement.mode == "replace":
                 count = min(count, len(kept))
                 kept = kept[: len(kept) - count]
-            rows = self.placement.rows(first + rank * count, count)
+            rows = self.placement.rows((slot + rank) % 2**40, count, max(1, count))
             joined += kept
             added += range(len(joined), len(joined) + count)
             joined += [self.fit(int(row)) for row in rows]
