@@ -12,8 +12,8 @@ from vectors.frozen.contract import FROZEN
 import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 
-# Sums of the numbers of the triggers that came in a step, counted from 1. Before one schedule served all adapters, Keras
-# drew its own, whatever the mode.
+# Sums of the numbers of the triggers that came in a step, counted from 1. Before one schedule served all adapters,
+# Keras drew its own, whatever the mode.
 PLACED = {
     "append": [13, 10, 8, 5, 5, 8, 12, 11, 8, 7, 11, 10, 7, 7, 10, 12, 3, 7, 11, 15],
     "replace": [5, 8, 7, 9, 7, 10, 1, 15, 5, 11, 3, 5, 1, 8, 4, 9, 13, 8, 1, 2],
