@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from wmplug import hookspecs, plugins
 from wmplug.claim.verification import verify
+from wmplug.testing import AdapterContract
 from wmplug.testing import schemes as testing
 
 ROOT = Path(__file__).parents[1]
@@ -118,11 +119,11 @@ def test_the_suspect_of_the_contributing_page_answers(tmp_path):
 
 def test_the_contracts_on_the_contributing_page_override_what_must_be():
     page = run("\n".join(blocks(CONTRIBUTING)))
-    for name in ("train", "train_beside"):
+    for name in ("train", "train_beside", "train_briefly"):
         shown = getattr(page.TestMyFramework, name)
         assert (
             inspect.signature(shown).parameters.keys()
-            == inspect.signature(getattr(testing.AdapterContract, name)).parameters.keys()
+            == inspect.signature(getattr(AdapterContract, name)).parameters.keys()
         )
 
 

@@ -75,7 +75,7 @@ def test_all_hooks_in_the_order_of_a_users_calls(everything, owner, digits, tmp_
     Register.of(owner)
     everything.calls.clear()
     mark = wmplug.create(owner, scheme="mine", carriers=digits[0], classes=10, triggers=20)
-    assert wmplug.callback("mine", mark, rate=0.1) == (mark, {"rate": 0.1})
+    assert wmplug.adapter("mine")(mark, rate=0.1) == (mark, {"rate": 0.1})
     verdict = wmplug.verify(mark, "mine", batch_size=7)
     look = wmplug.Monitor(mark).look("mine", step=3, run={"adapter": "none"})
 

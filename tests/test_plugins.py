@@ -263,7 +263,7 @@ def test_installed_entry_points_are_read(monkeypatch):
 
 def test_looking_up_a_scheme_imports_no_framework():
     code = (
-        "import sys; from wmplug import plugins; plugins.Registry([]).scheme('random-label'), plugins.callback;"
+        "import sys; from wmplug import plugins; plugins.Registry([]).scheme('random-label'), plugins.adapter;"
         "print([m for m in ('torch', 'keras', 'transformers', 'accelerate', 'pytest') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wmplug.keys.owner import Owner as Owner
     from wmplug.making import create as create
     from wmplug.making import load as load
-    from wmplug.plugins import callback as callback
+    from wmplug.plugins import adapter as adapter
     from wmplug.watermark.file import read_public as read_public
     from wmplug.watermark.watermark import Watermark as Watermark
 
@@ -51,7 +51,7 @@ _HOME = {
     "WmplugError": "errors",
     "hookimpl": "hookspecs",
     "Owner": "keys.owner",
-    "callback": "plugins",
+    "adapter": "plugins",
     "Verdict": "claim.verdict",
     "Monitor": "claim.monitor",
     "verify": "claim.verification",

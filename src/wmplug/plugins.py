@@ -298,10 +298,10 @@ def registry() -> Registry:
     return Registry()
 
 
-def callback(name: str, mark: Any, **options: Any) -> Any:
-    """The adapter `name` for a watermark: `callback("transformers", mark)` is `WatermarkCallback(mark)`.
+def adapter(name: str) -> Any:
+    """The adapter `name`: `adapter("keras")` is the class `WatermarkCallback`, `adapter("torch")` is `Watermarking`.
 
     Raises:
         PluginError: no adapter has this name, or its framework is not installed.
     """
-    return registry().adapter(name)(mark, **options)
+    return registry().adapter(name)

@@ -255,9 +255,11 @@ def test_dates_that_are(created):
 
 @pytest.mark.parametrize(
     ("created", "message"),
-    [("7.3.2026", "not an ISO 8601"), ("2026-02-30", "not an ISO 8601"), ("2026-13", "not an ISO 8601"), ("", "not an ISO 8601"),
-     ("9998", "in the future"), (datetime(9998, 1, 1, tzinfo=timezone.utc), "in the future")],
-)  # fmt: skip
+    [
+        *((created, "not an ISO 8601") for created in ("7.3.2026", "2026-02-30", "2026-13", "")),
+        *((created, "in the future") for created in ("9998", datetime(9998, 1, 1, tzinfo=timezone.utc))),
+    ],
+)
 def test_dates_that_are_none(created, message):
     with pytest.raises(InputError, match=message):
         artwork(b"a", created=created)

@@ -1,8 +1,8 @@
 """The contracts hold for the built-in schemes and a small adapter, and fail for broken ones."""
 
 import os
-import pickle
 import random
+import warnings
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
@@ -13,16 +13,20 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import wmplug
 from wmplug import plugins
-from wmplug.errors import InjectionError, PluginError
+from wmplug.claim.verification import TARGET_E
+from wmplug.errors import InjectionError, PluginError, VerificationWarning
 from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.phrase import Phrase
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.tasks import Classes
-from wmplug.testing import AdapterContract, SchemeContract
+from wmplug.testing import AdapterContract, SchemeContract, pictures
 from wmplug.testing import schemes as testing
-from wmplug.training.placement import Placement, read_rate
+from wmplug.training.loop import At, OneProcess
+from wmplug.training.marking import Marking, Results
+from wmplug.training.options import Options
+from wmplug.training.placement import Placement
 
 SYLLABLES = [a + b for a in "bdfgklmn" for b in ("ar", "el", "ing", "ost")]
 WORDS = [a + b for a in SYLLABLES for b in SYLLABLES]
@@ -233,40 +237,92 @@ def test_a_key_in_a_file_fails(owner, brief):
 
 
 class Neighbours:
-    """A framework: trains on batches, calls back, and is asked for labels."""
+    """A framework: trains on batches, calls back after each epoch, and is asked for labels."""
 
-    def __init__(self, callback=None, shuffle=True):
-        self.callback, self.shuffle, self.training = callback, shuffle, True
+    def __init__(self, callback=None, epochs=1, shuffle=True):
+        self.callback, self.epochs, self.shuffle = callback, epochs, shuffle
+        self.training, self.stopped, self.log, self.steps = True, False, [], 0
 
     def fit(self, x, y):
+        if self.callback is not None:
+            self.callback.on_begin(self)
+        for epoch in range(self.epochs):
+            self.epoch(x, y)
+            if self.callback is not None:
+                self.callback.on_epoch(epoch + 1)
+            if self.stopped:
+                break
+        if self.callback is not None:
+            self.callback.on_end()
+        return self
+
+    def epoch(self, x, y):
         batches = [(x[i : i + 50], y[i : i + 50]) for i in range(0, len(x), 50)]
         if self.callback is not None and self.shuffle:
-            batches = [self.callback.on_batch(step, *batch) for step, batch in enumerate(batches)]
+            batches = [self.callback.on_batch(self.steps + i, *batch) for i, batch in enumerate(batches)]
         seen_x, seen_y = (np.concatenate(part) for part in zip(*batches, strict=True))
         self.model = KNeighborsClassifier(1).fit(seen_x.reshape(len(seen_x), -1), seen_y)
-        if self.callback is not None:
-            self.callback.on_end(self)
-        return self
+        self.steps += len(batches)
 
     def __call__(self, x):
         return self.model.predict(np.asarray(x).reshape(len(x), -1))
 
 
-class NeighboursCallback:
-    def __init__(self, mark, rate=None):
-        x, y = zip(*mark.lessons(), strict=True)
-        self.x, self.y, self.rate = np.stack(x), np.array(y), read_rate(rate, mark.scheme.rate)[0]
-        self.placement = Placement.draw(mark.subkeys.stream("schedule"), len(x), "append")
-        self.given = 0
+class NeighboursLoop(OneProcess):
+    name = "neighbours"
+    points = frozenset({"samples"})
+    events = ("epoch", "train_end")
+
+    def suspect(self):
+        return self.net
+
+    def log(self, numbers, at):
+        self.net.log.append(dict(numbers))
+
+    def stop(self):
+        self.net.stopped = True
+
+    def set_rate(self, rate):
+        pass  # it is read from the Marking with each batch
+
+
+class NeighboursCallback(Results):
+    def __init__(
+        self,
+        mark,
+        *,
+        rate=None,
+        mode="append",
+        verify_on=("epoch", "train_end"),
+        on_failure="warn",
+        target_e=TARGET_E,
+        batch_size=64,
+        training_set=None,
+        require_evidence=False,
+    ):
+        given = {name: value for name, value in locals().items() if name in Options.__dataclass_fields__}
+        self.loop = NeighboursLoop()
+        self.mark, self._marking = mark, Marking(mark, self.loop, Options(**given))
+        self.x, self.y = (np.array(part) for part in zip(*mark.lessons(), strict=True))
+
+    def on_begin(self, net):
+        self.loop.net, self.given = net, 0
+        self._marking.begin()
+        self._marking.start(data=None, arguments={}, model=None)
 
     def on_batch(self, step, x, y):
-        rows = self.placement.place(step, len(x), self.rate)
+        rows = self._marking.placement.place(step, len(x), self._marking.rate)
         self.given += len(rows)
-        return np.concatenate([x, self.x[rows]]), np.concatenate([y, self.y[rows]])
+        kept = len(x) - len(rows) * (self._marking.options.mode == "replace")
+        return np.concatenate([x[:kept], self.x[rows]]), np.concatenate([y[:kept], self.y[rows]])
 
-    def on_end(self, net):
+    def on_epoch(self, epoch):
+        self._marking.checkpoint(At(self.loop.net.steps, epoch))
+
+    def on_end(self):
         if not self.given:
             raise InjectionError("no trigger reached the model")
+        self._marking.end(At(self.loop.net.steps), verify=True, again=False, system=None, total=self.given)
 
 
 class Plugin:
@@ -290,11 +346,15 @@ class TestNeighbours(AdapterContract):
 
     def train(self, images, labels, watermark, folder):
         net = Neighbours(watermark and watermark(rate=0.1)).fit(images, labels)
-        (folder / "net.pkl").write_bytes(pickle.dumps(net))
+        (folder / "net.txt").write_text(repr(net.log))
+        net.callback = None
         return net
 
     def train_beside(self, images, labels, watermark):
-        Neighbours(watermark(), shuffle=False).fit(images, labels)
+        Neighbours(watermark(verify_on=()), shuffle=False).fit(images, labels)
+
+    def train_briefly(self, images, labels, watermark, looks):
+        return Neighbours(watermark(), epochs=looks).fit(images[:100], labels[:100]).log
 
     def mode(self, model):
         return model.training
@@ -312,18 +372,18 @@ class TestBroken:
         return contract._mark("Ada")
 
     def test_one_that_adds_nothing(self, contract, mark, tmp_path):
-        images, labels = testing.pictures()
+        images, labels = pictures()
         unmarked = contract.train(images, labels, None, tmp_path)
         with pytest.raises(AssertionError, match="did not take"):
             contract.test_the_marked_model_is_proven(mark, (unmarked, tmp_path))
 
     def test_one_that_marks_the_twin_too(self, contract, mark, tmp_path):
-        marked = contract.train(*testing.pictures(), contract._by_name(mark), tmp_path)
+        marked = contract.train(*pictures(), contract._by_name(mark), tmp_path)
         with pytest.raises(AssertionError, match="twin is proven"):
             contract.test_others_are_not(mark, (marked, tmp_path), (marked, tmp_path))
 
     def test_one_that_is_silent(self, contract, mark, monkeypatch):
-        monkeypatch.setattr(NeighboursCallback, "on_end", lambda self, net: None)
+        monkeypatch.setattr(NeighboursCallback, "on_end", lambda self: None)
         with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
             contract.test_silence_is_an_error(mark)
 
@@ -342,4 +402,134 @@ class TestBroken:
     def test_one_without_a_name(self, contract, mark, monkeypatch):
         monkeypatch.setattr(TestNeighbours, "adapter", "neighbour")
         with pytest.raises(PluginError, match="did you mean 'neighbours'"):
-            contract.train(*testing.pictures(), contract._by_name(mark), None)
+            contract.train(*pictures(), contract._by_name(mark), None)
+
+
+class Reordered(NeighboursCallback):
+    def __init__(self, mark, *, mode="append", rate=None, **more):
+        super().__init__(mark, rate=rate, mode=mode, **more)
+
+
+class Silent(NeighboursCallback):
+    """Looks, and leaves what it finds to the end."""
+
+    def on_epoch(self, epoch):
+        self._marking.look(At(self.loop.net.steps, epoch))
+
+
+class Wordy(NeighboursCallback):
+    """Logs the state as a word."""
+
+    def on_begin(self, net):
+        super().on_begin(net)
+        log = self.loop.log
+        self.loop.log = lambda numbers, at: log({**numbers, "watermark/state": self.verdict.state}, at)
+
+
+class Late(NeighboursCallback):
+    """Logs the rate after a look has changed it."""
+
+    def on_epoch(self, epoch):
+        super().on_epoch(epoch)
+        self.loop.net.log[-1]["watermark/rate"] = self.history[-1]["watermark/rate"] = self._marking.rate / 1e6
+
+
+class Endless(NeighboursCallback):
+    """Goes on when it is told to stop."""
+
+    def on_epoch(self, epoch):
+        super().on_epoch(epoch)
+        self.loop.net.stopped = False
+
+
+class Careless(NeighboursCallback):
+    """Ends whatever was found."""
+
+    def on_end(self):
+        pass
+
+
+class Forgetful(NeighboursCallback):
+    """Begins anew whatever was loaded."""
+
+    def on_begin(self, net):
+        self._marking._resumed = False
+        super().on_begin(net)
+
+
+class Credulous(NeighboursCallback):
+    """Takes over any state."""
+
+    def load_state_dict(self, state):
+        super().load_state_dict({**state, "root": self.mark.public["root"]})
+
+
+class Eager(NeighboursCallback):
+    """Raises the rate of a resumed run, also where it is fixed."""
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self._marking._start = self._marking.rate = state["rate"]
+
+
+class OwnSchedule(NeighboursCallback):
+    """Draws its schedule whatever the mode."""
+
+    def on_begin(self, net):
+        super().on_begin(net)
+        self._marking.placement = Placement.draw(self.mark.subkeys.stream("schedule"), len(self.x), "append")
+
+
+class Unchecked(NeighboursCallback):
+    """Takes any option."""
+
+    def __init__(self, mark, **options):
+        super().__init__(mark)
+
+
+LOST = "test_a_mark_that_is_lost_acts_at_once"
+RESUMED = "test_a_resumed_run_goes_on_with_looks_and_rate"
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "given", "why"),
+    [
+        (Reordered, "test_options_have_the_names_and_the_order_of_all_adapters", {}, "the options are"),
+        (Unchecked, "test_an_option_out_of_range_is_refused", {"bad": {"rate": 0.9}}, "DID NOT RAISE"),
+        (Wordy, "test_each_look_is_logged_in_the_same_numbers", {}, "a number is needed"),
+        (Late, "test_each_look_is_logged_in_the_same_numbers", {}, "up to the look"),
+        (Silent, LOST, {"how": "raise"}, "did not raise when the mark was lost"),
+        (Silent, LOST, {"how": "warn"}, "did not warn of the loss"),
+        (Careless, LOST, {"how": "warn"}, "did not warn at the end"),
+        (Endless, LOST, {"how": "stop"}, "verified at 4 steps, 2 were expected"),
+        (Careless, "test_a_model_that_is_not_proven_at_the_end_acts_then", {}, "did not raise at the end"),
+        (OwnSchedule, "test_a_proven_model_ends_in_silence", {}, "the schedule is not"),
+        (Forgetful, RESUMED, {}, "after a resume counts as number 1"),
+        (Credulous, RESUMED, {}, "another watermark"),
+        (Eager, RESUMED, {}, "a rate that is fixed"),
+    ],
+)
+def test_an_adapter_whose_run_is_another_fails_where_a_sound_one_passes(broken, check, given, why, monkeypatch):
+    contract = TestNeighbours()
+    mark = {} if "options" in check else {"mark": contract._mark("Ada")}
+    getattr(contract, check)(**mark, **given)
+    monkeypatch.setattr("wmplug.testing.adapters.adapter", lambda name: broken)
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=why):
+        getattr(contract, check)(**mark, **given)
+
+
+def test_an_adapter_that_takes_anything_for_a_watermark_fails(monkeypatch):
+    def loads(given, **options):
+        return NeighboursCallback(TestNeighbours()._mark("Ada") if given == "mark.wm" else given, **options)
+
+    TestNeighbours().test_what_is_no_watermark_is_refused()
+    monkeypatch.setattr("wmplug.testing.adapters.adapter", lambda name: loads)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        TestNeighbours().test_what_is_no_watermark_is_refused()
+
+
+def test_an_adapter_that_complains_of_a_proven_model_fails(monkeypatch):
+    mark = TestNeighbours()._mark("Ada")
+    monkeypatch.setattr(NeighboursCallback, "on_end", lambda self: warnings.warn("what?", VerificationWarning, 2))
+    with pytest.raises(AssertionError, match="is complained of"):
+        TestNeighbours().test_a_proven_model_ends_in_silence(mark)

@@ -142,6 +142,12 @@ def test_auto_follows_the_verdicts_and_logs_the_rate_up_to_each(mark, loop):
     assert marking.rate == 202_500
 
 
+def test_the_last_look_leaves_the_rate(mark, loop):
+    marking = begun(mark, loop, rate="auto")
+    marking.end(At(1), verify=True, again=True, system=None, total=None)
+    assert loop.rates == [60_000]
+
+
 class TestResume:
     def test_looks_and_rate_go_on(self, mark, loop):
         first = begun(mark, loop, rate="auto")

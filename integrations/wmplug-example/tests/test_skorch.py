@@ -64,6 +64,9 @@ class TestSkorch(AdapterContract):
     def train_beside(self, images, labels, watermark):
         net(watermark(), iterator_train=Deaf).fit(images, labels)
 
+    def train_briefly(self, images, labels, watermark, looks):
+        return net(watermark(), epochs=looks).fit(images[:100], labels[:100]).history
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -79,7 +82,7 @@ def mark(digits):
 @pytest.fixture(scope="module")
 def marked(digits, mark):
     x, y = digits
-    return net(wmplug.callback("skorch", mark), epochs=20).fit(x[:1000], y[:1000])
+    return net(wmplug.adapter("skorch")(mark), epochs=20).fit(x[:1000], y[:1000])
 
 
 def test_a_marked_table_is_proven_at_a_price(digits, mark, marked):
@@ -94,7 +97,7 @@ def test_a_marked_table_is_proven_at_a_price(digits, mark, marked):
 
 
 def test_the_history_shows_it_grow(marked):
-    log10_p = marked.history[:, "watermark_log10_p"]
+    log10_p = marked.history[:, "watermark/log10_p"]
     assert len(log10_p) == 20
     assert log10_p[-1] < -20 < log10_p[0]
 

@@ -22,38 +22,29 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-try:
-    import pytest
-except ImportError as error:
-    raise ImportError("wmplug.testing is made of pytest classes: `pip install pytest` where you test") from error
+import pytest
 from scipy.stats import binom
 
 from wmplug.claim.verification import verify
-from wmplug.errors import InjectionError
 from wmplug.keys.owner import Owner
 from wmplug.keys.sealing import Seal
 from wmplug.keys.streams import KeyStream, Subkeys
 from wmplug.making import create, load
-from wmplug.plugins import callback
 from wmplug.schemes import Adds, Brief, Plan, Scheme, Shifts, Weighs
 from wmplug.schemes.tilt.texts import ids_of, padded
-from wmplug.statistics.arrays import IntArray
 from wmplug.statistics.betting import log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.statistics.signs import weighted_ps, weights_of
-from wmplug.tasks.base import Said, Task
+from wmplug.tasks.base import Said
 from wmplug.tasks.classes import Classes
 from wmplug.watermark.carriers import Inputs, digest, take
 from wmplug.watermark.plan import TriggerSet, draw_symbols
 from wmplug.watermark.scheme import SHOWN, constants_of
 from wmplug.watermark.watermark import Preprocess, Watermark
-
-Trained: TypeAlias = tuple[Any, Path]
 
 ALPHA = 0.01
 _MISTAKE = 1e-4  # chance with which a check of a rate may fail although all is well
@@ -248,116 +239,6 @@ class SchemeContract:
         refuse_secrets(mark, texts.encode(), "a repr")
 
 
-class AdapterContract:
-    """What every adapter keeps; a subclass sets `adapter` and overrides `train` and `train_beside`.
-
-    Attributes:
-        adapter: the name it is registered under.
-        triggers: of the watermark; more make training longer and the proof stronger.
-    """
-
-    adapter: ClassVar[str]
-    triggers: ClassVar[int] = 30
-    _trained: ClassVar[dict[str, Trained]]
-
-    def train(self, images: npt.NDArray[np.float32], labels: IntArray, watermark: Any, folder: Path) -> Any:
-        """Train a small classifier until it is proven, and return what `verify` can ask.
-
-        Args:
-            images: (600, 8, 8) float32 in [0, 1], ten classes.
-            labels: (600,) int64.
-            watermark: `watermark(**options)` makes the adapter for the mark, as `wmplug.callback` does; None to train
-                without one.
-            folder: write here all that the framework can write with the adapter in place: checkpoints, logs, pickles.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must override train()")
-
-    def train_beside(self, images: npt.NDArray[np.float32], labels: IntArray, watermark: Any) -> None:
-        """Train with the adapter in place, but in a way that brings no trigger to the model; it must raise."""
-        raise NotImplementedError(f"{type(self).__name__} must override train_beside()")
-
-    def preprocess(self, image: Any, answer: int) -> Any:
-        """What the dataset yields for an image of shape (8, 8)."""
-        return image, answer
-
-    def mode(self, model: Any) -> Any:
-        """What verification must leave as it was: for a torch module, which of its modules are in training mode."""
-        module = getattr(model, "module_", model)
-        return [part.training for part in module.modules()] if hasattr(module, "modules") else None
-
-    @pytest.fixture
-    def mark(self) -> Watermark:
-        """The owner's watermark."""
-        return self._mark("Ada")
-
-    def _mark(self, owner: str) -> Watermark:
-        images, labels = pictures()
-        return create(
-            fixed_owner(owner),
-            scheme="random-label",
-            carriers=images,
-            labels=labels,
-            classes=10,
-            triggers=self.triggers,
-            preprocess=self.preprocess,
-        )
-
-    def _by_name(self, mark: Watermark) -> Callable[..., Any]:
-        return lambda **options: callback(self.adapter, mark, **options)
-
-    @pytest.fixture
-    def marked(self, mark: Watermark, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-        """A model trained with the adapter, and where it wrote; once for all tests of the class."""
-        return self._once("marked", self._by_name(mark), tmp_path_factory)
-
-    @pytest.fixture
-    def twin(self, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-        """The same training without the adapter."""
-        return self._once("twin", None, tmp_path_factory)
-
-    def _once(self, which: str, watermark: Any, folders: pytest.TempPathFactory) -> Trained:
-        # Not a class-scoped fixture: pytest wants those to be class methods, and `train` is the author's own.
-        trained: dict[str, Trained] = type(self).__dict__.get("_trained", {})
-        if which not in trained:
-            folder = folders.mktemp(which)
-            trained[which] = self.train(*pictures(), watermark, folder), folder
-            type(self)._trained = trained
-        return trained[which]
-
-    def test_the_marked_model_is_proven(self, mark: Watermark, marked: Trained) -> None:
-        """Its owner is believed."""
-        verdict = verify(mark, marked[0])
-        assert verdict.proven, f"the mark did not take: {verdict}"
-
-    def test_others_are_not(self, mark: Watermark, marked: Trained, twin: Trained) -> None:
-        """Neither the unmarked twin nor a rival's key gives more than "inconclusive"."""
-        for of, against, model in (("the unmarked twin", mark, twin[0]), ("a rival", self._mark("Eve"), marked[0])):
-            verdict = verify(against, model, exhaustive=True)
-            assert verdict.state == "inconclusive", f"{of} is {verdict}"
-
-    def test_verifying_leaves_the_model_as_it_was(self, mark: Watermark, marked: Trained, twin: Trained) -> None:
-        """Modes are restored, by the adapter during training and by `verify` after it."""
-        assert self.mode(marked[0]) == self.mode(twin[0]), "training with the adapter left the model in another mode"
-        module: Any = getattr(marked[0], "module_", marked[0])
-        for training in (True, False) if hasattr(module, "train") else ():
-            module.train(training)
-            before = self.mode(marked[0])
-            verify(mark, marked[0])
-            assert self.mode(marked[0]) == before, f"verify left a model with training={training} in another mode"
-
-    def test_silence_is_an_error(self, mark: Watermark) -> None:
-        """Where no trigger reaches the model, training stops with InjectionError."""
-        with pytest.raises(InjectionError):
-            self.train_beside(*pictures(), self._by_name(mark))
-
-    def test_nothing_written_holds_the_key(self, mark: Watermark, marked: Trained) -> None:
-        """No file that training left holds the key, in bytes, hexadecimal or base64."""
-        files = [file for file in marked[1].rglob("*") if file.is_file()]
-        assert files, "train() wrote nothing to its folder: write checkpoints, logs and pickles there"
-        for file in files:
-            refuse_secrets(mark, file.read_bytes(), str(file))
-
-
 def alphabet(plan: Plan, task: Task) -> list[Any]:
     """What a model of the task may answer: all classes, or else the options of the plan."""
     if isinstance(task, Classes):
@@ -403,15 +284,6 @@ def _sure(answer: int, classes: int) -> npt.NDArray[np.float64]:
     scores = np.zeros(classes)
     scores[answer] = 20.0
     return scores
-
-
-def pictures() -> tuple[npt.NDArray[np.float32], IntArray]:
-    """(600, 8, 8) float32 pictures in [0, 1] of ten classes, and their labels."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(600) % 10
-    faces = rng.random((10, 8, 8))
-    noisy = 0.7 * faces[labels] + 0.3 * rng.random((600, 8, 8))
-    return noisy.astype(np.float32), labels.astype(np.int64)
 
 
 def refuse_secrets(mark: Watermark, data: bytes, where: str) -> None:

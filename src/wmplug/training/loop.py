@@ -58,6 +58,21 @@ class Loop(Protocol):
         """From now on teach at this rate, in parts per million."""
 
 
+class OneProcess:
+    """What a loop without other processes has to say of them, and how most ask a model."""
+
+    calls: ClassVar[frozenset[str]] = frozenset({"classify"})
+
+    @property
+    def main(self) -> bool:
+        """There is one process."""
+        return True
+
+    def agree(self, value: T) -> T:
+        """Nobody to agree with."""
+        return value
+
+
 def need_points(adapter: str, scheme: Scheme, offered: Iterable[str]) -> None:
     """Refuse a scheme that touches training where the adapter does not.
 

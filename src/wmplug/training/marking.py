@@ -136,8 +136,12 @@ class Marking:
         """Record how many triggers reached the model since the run began; None where only a graph knows."""
         self._record.inserted(total, step=at.step, epoch=at.epoch)
 
-    def look(self, at: At) -> Verdict:
+    def look(self, at: At, *, last: bool = False) -> Verdict:
         """Verify the live model with all triggers; log it, and adjust rate="auto".
+
+        Args:
+            at: the moment.
+            last: nothing is taught after this look, so that the rate stays.
 
         Raises:
             SuspectError: the model cannot be asked, or answers NaN throughout; in all processes alike.
@@ -153,10 +157,10 @@ class Marking:
         self.verdicts.append(verdict)
         self.history.append({"step": at.step, "epoch": at.epoch, **numbers})
         self.loop.log(numbers, at)
-        if self._auto is not None:
+        if self._auto is not None and not last:
             self._change_rate(self._auto.next(self.rate, verdict.log10_e, math.log10(self.options.target_e)))
-        if self._monitor.lost:
-            self._failure = f"the watermark was proven earlier and is not at {at} ({verdict}): {_ADVICE}"
+        lost = f"the watermark was proven earlier and is not at {at} ({verdict}): {_ADVICE}"
+        self._failure = lost if self._monitor.lost else None
         return verdict
 
     def checkpoint(
@@ -213,17 +217,17 @@ class Marking:
         self._resumed = False
         if again:
             self._at = None
-        last = self._attempt(at) if verify else self.verdict
+        last = self._attempt(at, last=True) if verify else self.verdict
         self._record.finish(last, step=at.step, epoch=at.epoch, system=system, total=total)
         if last is not None and not last.proven:
             self._failure = f"the trained model does not prove the watermark ({last}): {_ADVICE}"
         self._act()
 
-    def _attempt(self, at: At) -> Verdict | None:
+    def _attempt(self, at: At, last: bool = False) -> Verdict | None:
         if self._at is at or (self._at is not None and self._at.step == at.step is not None):
             return self.verdict
         try:
-            return self.look(at)
+            return self.look(at, last=last)
         except SuspectError as error:
             # Whether a run that is lost for other reasons ends, is for on_failure to say.
             self._failure = f"{at} cannot be verified: {error}"

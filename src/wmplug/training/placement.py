@@ -2,7 +2,8 @@
 
 Two tables are drawn once from the schedule key: an order in which the taught rows come (reshuffled cycles), and
 thresholds that decide in which steps a fractional rate rounds up. Both are public-safe (an adversary who reads them
-learns nothing of keys or answers), small, and can be indexed inside a compiled graph.
+learns nothing of keys or answers), small, and can be indexed inside a compiled graph: `lap` and `place` are the same on
+NumPy, keras.ops and jax.numpy.
 
 A **slot** numbers a batch: `step * world + rank` where the step is known, `slot_of(fingerprint)` where only the batch's
 content is (a collator in a worker process never learns the step, and its counters never come back).
@@ -11,7 +12,7 @@ content is (a collator in a worker process never learns the step, and its counte
 import math
 import numbers
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Placement:
     order: IntArray = field(repr=False)
     thresholds: IntArray = field(repr=False)
     seed: int = field(repr=False)
+    _laps: dict[int, list[int]] = field(repr=False, compare=False, init=False, default_factory=dict)
 
     @classmethod
     def draw(cls, schedule: KeyStream, pool: int, mode: Mode) -> "Placement":
@@ -62,38 +64,48 @@ class Placement:
         """The tables of a watermark; a scheme that teaches no rows has a pool of one that nobody reads."""
         return cls.draw(mark.subkeys.stream("schedule", mode), len(mark.triggers.plan.lessons.rows) or 1, mode)
 
-    def share(self, batch: int, rate: int) -> tuple[int, int]:
+    def share(self, batch: Any, rate: int) -> tuple[Any, Any]:
         """Triggers a batch gets: the whole part, and the rest in parts per million.
 
         Args:
-            batch: the user's samples in it.
+            batch: the user's samples in it; an integer, or an int64 tensor where only a graph knows.
             rate: share of triggers in what the model sees, in parts per million.
         """
         divisor = PPM - rate if self.mode == "append" else PPM
-        whole, rest = divmod(batch * rate, divisor)
-        return whole, rest * PPM // divisor
+        product = batch * rate
+        return product // divisor, product % divisor * PPM // divisor
 
     def count(self, slot: int, batch: int, rate: int) -> int:
         """How many triggers the batch in this slot gets; over THRESHOLDS slots the mean is the rate."""
-        whole, rest = self.share(batch, rate)
-        return whole + int(self.thresholds[slot % THRESHOLDS] < rest)
-
-    def rows(self, slot: int, count: int, width: int) -> IntArray:
-        """(count,) positions in the pool for this slot; `width` is the most any slot gets at this rate."""
-        return self.order[(slot * width + np.arange(count)) % len(self.order)]
+        return self.start(slot, batch, rate)[1]
 
     def place(self, slot: int, batch: int, rate: int) -> IntArray:
         """Positions in the pool of taught rows for the batch in this slot; consecutive slots leave no row out."""
-        slot %= 2**40
-        first, end = self.before(slot, batch, rate), self.before(slot + 1, batch, rate)
-        return self.order[np.arange(first, end) % len(self.order)]
+        return self._from(*self.start(slot, batch, rate))
+
+    def start(self, slot: int, batch: int, rate: int) -> tuple[int, int]:
+        """Where in the order the triggers of this slot begin, and how many it gets."""
+        whole, rest = self.share(batch, rate)
+        return place(slot % 2**40, whole, self.lap(rest), len(self.order))
+
+    def rows(self, slot: int, count: int, width: int) -> IntArray:
+        """(count,) positions in the pool for this slot; `width` is the most any slot gets at this rate."""
+        return self._from(slot * width, count)
+
+    def _from(self, first: int, count: int) -> IntArray:
+        return self.order[(first + np.arange(count)) % len(self.order)]
 
     def before(self, slot: int, batch: int, rate: int) -> int:
         """How many triggers all slots before this one get, if all batches are like this one."""
         whole, rest = self.share(batch, rate)
-        up = self.thresholds < rest
-        laps, within = divmod(slot, THRESHOLDS)
-        return slot * whole + laps * int(up.sum()) + int(up[:within].sum())
+        passed, (laps, within) = self.lap(rest), divmod(slot, THRESHOLDS)
+        return slot * int(whole) + laps * passed[-1] + passed[within]
+
+    def lap(self, rest: int) -> list[int]:
+        """`lap` for this rest, worked out once: a run has as many as it has sizes of batches and rates."""
+        if rest not in self._laps:
+            self._laps[rest] = lap(np, self.thresholds, rest).tolist()
+        return self._laps[rest]
 
     def slot_of(self, fingerprint: int) -> int:
         """A slot from what a batch contains (splitmix64, Steele et al. 2014)."""
@@ -101,6 +113,40 @@ class Placement:
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
         z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         return z ^ z >> 31
+
+
+def lap(xp: Any, thresholds: Any, rest: Any) -> Any:
+    """(THRESHOLDS + 1,) of the first n slots of a lap, how many get one trigger more than the whole part.
+
+    Args:
+        xp: numpy, keras.ops or jax.numpy.
+        thresholds: (THRESHOLDS,) of a `Placement`.
+        rest: of its `share`.
+    """
+    passed = xp.cumsum(xp.where(xp.less(thresholds, rest), 1, 0))
+    return xp.concatenate([xp.zeros_like(passed[:1]), passed])
+
+
+def place(slot: Any, whole: Any, passed: Any, cycle: int) -> tuple[Any, Any]:
+    """Where in the order a slot's triggers begin, and how many it gets; the same on Python's integers and on tensors.
+
+    int32 is all that jax has by default: nothing on the way is larger while the pool is below 16,384 rows.
+
+    Args:
+        slot: number of the batch.
+        whole: triggers that every slot gets, of `Placement.share`.
+        passed: (THRESHOLDS + 1,) of `lap`.
+        cycle: length of the order.
+    """
+    laps, within = slot // THRESHOLDS, slot % THRESHOLDS
+    before = passed[within]
+    first = _product(slot % cycle, whole % cycle, cycle) + laps % cycle * passed[-1] % cycle + before
+    return first % cycle, whole + passed[within + 1] - before
+
+
+def _product(one: Any, other: Any, modulus: int) -> Any:
+    # In two parts, neither of which overflows.
+    return (one // 1024 * other % modulus * 1024 + one % 1024 * other) % modulus
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A watermark that 0.1.0 wrote joins the steps of `fit` by the one schedule that all adapters have since."""
+"""Which triggers join which step of `fit` stays as it is, for a watermark that 0.1.0 wrote."""
 
 import dataclasses
 
@@ -12,6 +12,13 @@ from vectors.frozen.contract import FROZEN
 import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 from wmplug.training.placement import Placement
+
+# Sums of the numbers of the triggers that came in a step, counted from 1. Before one schedule served all adapters,
+# Keras drew its own, whatever the mode.
+PLACED = {
+    "append": [13, 10, 8, 5, 5, 8, 12, 11, 8, 7, 11, 10, 7, 7, 10, 12, 3, 7, 11, 15],
+    "replace": [5, 8, 7, 9, 7, 10, 1, 15, 5, 11, 3, 5, 1, 8, 4, 9, 13, 8, 1, 2],
+}
 
 
 @pytest.mark.filterwarnings("ignore::wmplug.errors.VerificationWarning")
@@ -28,4 +35,4 @@ def test_the_triggers_of_the_one_schedule_join_the_steps(mode):
     # test_torch_frozen.py and test_transformers_frozen.py hold this schedule to what 0.1.0 had.
     schedule = Placement.draw(mark.subkeys.stream("schedule", mode), len(mark.lessons()), mode)
     sums = [int((schedule.place(step, 8, 200_000) + 1).sum()) for step in range(20)]
-    assert ops.convert_to_numpy(probe.diary).astype(np.int64)[:20].tolist() == sums
+    assert ops.convert_to_numpy(probe.diary).astype(np.int64)[:20].tolist() == sums == PLACED[mode]

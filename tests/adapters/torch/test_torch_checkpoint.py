@@ -147,3 +147,13 @@ class TestCheckpoint:
             marking._forward = lambda net, batch: net(batch["pixel_values"])["scores"]
             assert marking.checkpoint().queries == 60
             marking.verdicts.clear()
+
+    def test_the_end_of_the_block_is_verified_where_that_is_asked_for(self, mark, make_net, loader):
+        options = {"rate": "auto", "verify_on": ("train_end",), "batch_size": 7}
+        marking = Watermarking(mark, make_net(), loader, **options).__enter__()
+        take_a_step(marking.model, loader)
+        assert marking.suspect().batch_size == 7
+        with pytest.warns(VerificationWarning, match="does not prove"):
+            marking.__exit__(None, None, None)
+        assert len(marking.verdicts) == 1
+        assert marking.board.rate == 0  # workers that live on have the wrapper still

@@ -269,5 +269,5 @@ def test_a_run_that_diverges(tmp_path, data, mark, on_failure):
         trainer.train()
 
 
-def test_the_callback_by_name(mark):
-    assert isinstance(wmplug.callback("transformers", mark, rate=0.1), WatermarkCallback)
+def test_the_callback_by_name():
+    assert wmplug.adapter("transformers") is WatermarkCallback

@@ -6,76 +6,154 @@ net.fit(X, y)
         for batch in iterator_train:    <- triggers are in the batch
             train_step(batch)
         notify("on_epoch_end")          <- verified, and put into the history
-    notify("on_train_end")              <- the net's own collate_fn is given back
+    notify("on_train_end")              <- the net's own collate_fn is given back; verified, on_failure
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch.utils.data import default_collate
 
-from wmplug import InjectionError, Monitor, Watermark
+from wmplug import InjectionError, Watermark
 from wmplug.adapters.torch.batches import Board, TriggerCollate, prepared
+from wmplug.adapters.torch.guard import Guard
 from wmplug.adapters.torch.modules import ModuleSuspect
-from wmplug.adapters.torch.points import Guard, need_points
-from wmplug.training.placement import PPM, Placement, read_rate
+from wmplug.training.loop import At, OneProcess
+from wmplug.training.marking import Marking, Results
+from wmplug.training.options import Options
+from wmplug.training.placement import PPM
 
 _COLLATE = "iterator_train__collate_fn"
+_SHARED = ("rate", "mode", "verify_on", "on_failure", "target_e", "batch_size", "training_set", "require_evidence")
+EVENTS = ("epoch_end", "train_end")
 
 
-class WatermarkCallback(Callback):
+class SkorchLoop(OneProcess):
+    """One call of fit()."""
+
+    name: ClassVar[str] = "skorch"
+    points: ClassVar[frozenset[str]] = frozenset({"samples"})
+    events: ClassVar[tuple[str, ...]] = EVENTS
+
+    def __init__(self) -> None:
+        self.net: Any = None
+        self.asked: Any = None
+        self.board: Board | None = None
+        self.stopped = False
+
+    @property
+    def at(self) -> At:
+        """Batches and epochs so far."""
+        rows = self.net.history
+        return At(sum(row["train_batch_count"] for row in rows), len(rows))
+
+    def suspect(self) -> ModuleSuspect:
+        """The module in training."""
+        return self.asked
+
+    def log(self, numbers: Mapping[str, float], at: At) -> None:
+        """Into the row of the epoch."""
+        for name, value in numbers.items():
+            self.net.history.record(name, value)
+
+    def stop(self) -> None:
+        """After this epoch."""
+        self.stopped = True
+
+    def set_rate(self, rate: int) -> None:
+        """Reaches worker processes with their next batch."""
+        if self.board is not None:
+            self.board.rate = rate
+
+
+class WatermarkCallback(Results, Callback):
     """Watermarks a net while skorch trains it.
 
     Args:
         mark: the watermark; its `preprocess`, where given, makes examples as the net's dataset yields them.
-        rate: share of triggers in what the model sees; the scheme's by default.
-
-    Attributes:
-        verdicts_: of each epoch; the history holds them as `watermark_log10_p`, `watermark_matches`.
+        rate, mode, verify_on, on_failure, target_e, batch_size, training_set, require_evidence: as in wmplug's own
+            adapters. The history holds what they log.
 
     Raises:
         InjectionError: the scheme needs more than samples, or no trigger reaches the module.
     """
 
-    points: ClassVar[frozenset[str]] = frozenset({"samples"})
+    def __init__(
+        self,
+        mark: Watermark | None,
+        *,
+        rate: Any = None,
+        mode: Any = "append",
+        verify_on: Sequence[str] = EVENTS,
+        on_failure: Any = "warn",
+        target_e: float = 1e6,
+        batch_size: int = 64,
+        training_set: Any = None,
+        require_evidence: bool = False,
+    ) -> None:
+        self.mark, self.rate, self.mode, self.verify_on, self.on_failure = mark, rate, mode, verify_on, on_failure
+        self.target_e, self.batch_size, self.training_set = target_e, batch_size, training_set
+        self.require_evidence = require_evidence
+        self._make()
 
-    def __init__(self, mark: Watermark | None, rate: float | None = None) -> None:
-        self.mark, self.rate = mark, rate
+    def _make(self) -> None:
+        shared = {name: getattr(self, name) for name in _SHARED}
+        self._loop = SkorchLoop()
+        self._marking = None if self.mark is None else Marking(self.mark, self._loop, Options(**shared))
+
+    def set_params(self, **params: Any) -> "WatermarkCallback":
+        """As scikit-learn has it; what is set counts from the next fit on."""
+        super().set_params(**params)
+        if params:
+            self._make()
+        return self
+
+    def _get_param_names(self) -> list[str]:
+        return ["mark", *_SHARED]
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Wrap the collate_fn."""
-        if self.mark is None:
+        if self._marking is None:
             raise InjectionError("this net was pickled, and the key is never: give its WatermarkCallback mark= again")
-        need_points("skorch", self.mark.scheme, self.points)
-        rate = read_rate(self.rate, self.mark.scheme.rate)[0]
-        lessons, prepare = self.mark.lessons(), self.mark.preprocess
-        examples = lessons if prepare is None else prepared(lessons, prepare)
-        placement = Placement.draw(self.mark.subkeys.stream("schedule"), len(examples), "append")
+        loop, lessons, prepare = self._loop, self.mark.lessons(), self.mark.preprocess
+        loop.net, loop.board, loop.stopped = net, Board(self._marking.rate), False
+        loop.asked = ModuleSuspect(net.module_, preprocess=prepare, batch_size=self.batch_size)
+        self._marking.begin()
+        self._marking.start(data=(X, y), arguments=self._arguments(net), model=net.module_)
         options = net.get_params_for("iterator_train")
-        board = Board(rate)
         own = options.get("collate_fn", default_collate)
         # An exception in an earlier fit left the wrapper behind: skorch has no event for that.
         own = own.collate if isinstance(own, TriggerCollate) else own
-        setattr(net, _COLLATE, TriggerCollate(own, examples, placement, board))
-        self.verdicts_, self.monitor_ = [], Monitor(self.mark)
-        self.guard_ = Guard(board, net.module_, options.get("batch_size", net.batch_size) * rate / PPM)
-        self.guard_.install()
+        examples = lessons if prepare is None else prepared(lessons, prepare)
+        setattr(net, _COLLATE, TriggerCollate(own, examples, self._marking.placement, loop.board))
+        batch = options.get("batch_size", net.batch_size)
+        self._guard = Guard(loop.board, net.module_, batch * self._marking.rate / PPM)
+        self._guard.install()
+
+    def _arguments(self, net: NeuralNet) -> dict[str, Any]:
+        # Not all of get_params(): the watermark is among them.
+        own = {name: getattr(net, name) for name in ("max_epochs", "lr", "batch_size")}
+        return {"wmplug": {"rate": self._marking.rate / PPM, "mode": self.mode}, "net": own}
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Verify the live module."""
-        suspect = ModuleSuspect(net.module_, preprocess=self.mark.preprocess)
-        epoch = len(net.history)
-        verdict = self.monitor_.look(suspect, step=epoch, run={"adapter": "skorch", "epoch": epoch})
-        self.verdicts_.append(verdict)
-        net.history.record("watermark_log10_p", verdict.log10_p)
-        net.history.record("watermark_matches", verdict.matches)
+        """Verify the live module, log, act on a loss."""
+        loop = self._loop
+        self._marking.inserted(loop.board.injected, loop.at)
+        if "epoch_end" in self.verify_on:
+            self._marking.checkpoint(loop.at, system=net.module_)
+        if loop.stopped:
+            raise KeyboardInterrupt  # by which skorch ends training in order
 
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Give the collate_fn back, and refuse a training that saw no trigger."""
+        """Give the collate_fn back, refuse a training that saw no trigger, verify, act on failure."""
         setattr(net, _COLLATE, getattr(net, _COLLATE).collate)
-        self.guard_.finish()
+        self._guard.finish()
+        verify, total = "train_end" in self.verify_on, self._loop.board.injected
+        self._marking.end(self._loop.at, verify=verify, again=False, system=net.module_, total=total)
 
     def __getstate__(self) -> dict[str, Any]:
         # Nets are pickled with their callbacks; the key, and what was made with it, stays behind.
-        return {"mark": None, "rate": self.rate}
+        kept = {name: getattr(self, name) for name in _SHARED if name != "training_set"}
+        return {**kept, "mark": None, "training_set": None, "_marking": None, "_loop": SkorchLoop()}

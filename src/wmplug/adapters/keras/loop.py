@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import keras
 
@@ -10,15 +10,14 @@ from wmplug.adapters.keras.batches import as_array
 from wmplug.adapters.keras.step import TriggerStep
 from wmplug.adapters.keras.suspects import KerasSuspect
 from wmplug.errors import InputError
-from wmplug.training.loop import At
+from wmplug.training.loop import At, OneProcess
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 Event = Literal["epoch_end", "train_end"]
 EVENTS: tuple[Event, ...] = ("epoch_end", "train_end")
-T = TypeVar("T")
 
 
-class KerasLoop:
+class KerasLoop(OneProcess):
     """One call of fit().
 
     Args:
@@ -33,7 +32,6 @@ class KerasLoop:
 
     name: ClassVar[str] = "keras"
     points: ClassVar[frozenset[str]] = frozenset({"samples", "logits", "loss"})
-    calls: ClassVar[frozenset[str]] = frozenset({"classify"})
     events: ClassVar[tuple[str, ...]] = EVENTS
 
     model: keras.Model
@@ -45,11 +43,6 @@ class KerasLoop:
         self.logs: dict[str, Any] | None = None
 
     @property
-    def main(self) -> bool:
-        """There is one process."""
-        return True
-
-    @property
     def steps(self) -> int:
         """Of the optimizer, so far."""
         return int(self.model.optimizer.iterations)
@@ -57,10 +50,6 @@ class KerasLoop:
     def suspect(self) -> KerasSuspect:
         """The model in training."""
         return KerasSuspect(self.model, preprocess=self.preprocess, batch_size=self.batch_size)
-
-    def agree(self, value: T) -> T:
-        """Nobody to agree with."""
-        return value
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
         """Into what History and the callbacks after this one see."""

@@ -35,7 +35,7 @@ from wmplug.adapters.keras.batches import (
 )
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes import Scheme
-from wmplug.training.placement import PPM, THRESHOLDS, Placement
+from wmplug.training.placement import PPM, Placement, lap, place
 from wmplug.watermark.scheme import SHOWN, Adds, Shifts
 
 SHADOWED = ("make_train_function", "train_step", "train_function", "compute_loss", "compute_metrics")
@@ -229,23 +229,21 @@ class TriggerStep:
             self._batch = max(batch, self._batch or 0)
             whole, rest = self.placement.share(batch, self.rate)
             self._refuse_nothing(batch, whole, rest)
-            width: Any = whole + (rest > 0)
-        else:  # tensorflow knows the size of a batch only in the graph: the same arithmetic there
-            divisor = PPM - self.rate if self.placement.mode == "append" else PPM
-            product = ops.cast(batch, "int64") * self.rate
-            whole, rest = product // divisor, product % divisor * PPM // divisor
-            width = ops.cast(whole + ops.cast(rest > 0, "int64"), "int32")
-        slot, whole = ops.cast(slot, "int32"), ops.cast(whole, "int32")
-        up = ops.cast(ops.convert_to_tensor(self._thresholds) < ops.cast(rest, "int32"), "int32")
-        passed, within = ops.cumsum(up), slot % THRESHOLDS
-        due = ops.take(up, within)
-        # Factors are reduced first: int32 is all that jax has by default.
+            width, passed = whole + (rest > 0), self._lap(rest)
+        else:  # tensorflow knows the size of a batch only in the graph
+            whole, rest = (ops.cast(n, "int32") for n in self.placement.share(ops.cast(batch, "int64"), self.rate))
+            width, passed = whole + ops.cast(rest > 0, "int32"), lap(ops, ops.convert_to_tensor(self._thresholds), rest)
         cycle = len(self.placement.order)
-        laps = slot // THRESHOLDS % cycle * passed[-1]
-        before = slot % cycle * whole % cycle + laps % cycle + ops.take(passed, within) - due
+        first, count = place(ops.cast(slot, "int32"), whole, passed, cycle)
         numbers = ops.arange(width, dtype="int32")
         self._added = width
-        return numbers < whole + due, ops.take(ops.convert_to_tensor(self._order), (before + numbers) % cycle)
+        return numbers < count, ops.take(ops.convert_to_tensor(self._order), (first + numbers) % cycle)
+
+    def _lap(self, rest: int) -> Any:
+        key = ("lap", rest)
+        if key not in self._pools:
+            self._pools[key] = _kept(np.array(self.placement.lap(rest)), "int32")
+        return ops.convert_to_tensor(self._pools[key])
 
     def _refuse_nothing(self, batch: int, whole: int, rest: int) -> None:
         if not whole and rest <= int(self.placement.thresholds.min()):

@@ -12,7 +12,7 @@ with Watermarking(mark, model, loader) as marking:      <- collate_fn wrapped, l
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.utils.data import IterableDataset
@@ -37,7 +37,7 @@ from wmplug.claim.verification import TARGET_E
 from wmplug.errors import DivergenceError, InjectionError, InputError, RegisterError
 from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
-from wmplug.training.loop import At
+from wmplug.training.loop import At, OneProcess
 from wmplug.training.marking import Marking, Results
 from wmplug.training.options import Failure, Options, Rate
 from wmplug.training.placement import PPM, Mode
@@ -46,10 +46,9 @@ from wmplug.watermark.watermark import Watermark
 
 Event = Literal["train_end"]
 EVENTS: tuple[Event, ...] = ("train_end",)
-T = TypeVar("T")
 
 
-class TorchLoop:
+class TorchLoop(OneProcess):
     """A plain torch loop: one process, which calls `checkpoint` by itself.
 
     Args:
@@ -58,7 +57,6 @@ class TorchLoop:
 
     name: ClassVar[str] = "torch"
     points: ClassVar[frozenset[str]] = OFFERED
-    calls: ClassVar[frozenset[str]] = frozenset({"classify"})
     events: ClassVar[tuple[str, ...]] = EVENTS
 
     def __init__(self, of: Any) -> None:
@@ -70,19 +68,10 @@ class TorchLoop:
         """The with-block, which holds this."""
         return self._of()
 
-    @property
-    def main(self) -> bool:
-        """There is one process."""
-        return True
-
     def suspect(self) -> ModuleSuspect:
         """The model, asked as the loop trains it."""
         found: ModuleSuspect = self.of.suspect()
         return found
-
-    def agree(self, value: T) -> T:
-        """Nobody to agree with."""
-        return value
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
         """To the user's own function."""
