@@ -22,6 +22,7 @@ from wmplug.keys.files import write_new
 if TYPE_CHECKING:
     from wmplug.register.notary.case import Model
     from wmplug.register.notary.challenge import Challenge
+    from wmplug.watermark.plan import TriggerSet
 
 Keys = Annotated[Path, typer.Option("--keys", envvar="WMPLUG_NOTARY", help="Folder of the notary's keys.")]
 KEYS = Path("notary")
@@ -126,7 +127,7 @@ def challenge(
     control_how: Annotated[
         list[str] | None, typer.Option("--control-how", help="--open: why it is independent; again for each.")
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="--open: how many are asked.")] = 60,
+    draws: Annotated[int, typer.Option("--draws", min=0, help="--open: how many are asked; 0 of a tilt alone.")] = 60,
     decoys: Annotated[int, typer.Option("--decoys", min=0, help="--open: natural inputs mixed in.")] = 60,
     attempts: Annotated[
         int, typer.Option("--attempts", min=0, help="--open: keys to deduct beside those in the register.")
@@ -211,10 +212,19 @@ def _open_case(
 
     opened = open_package(Notary.open(keys, passphrase=passphrase()), package, folder)
     public = opened.public
+    triggers = hearing.check_left(opened, folder / "register", fixed["draws"])
+    pattern = None if triggers is None else triggers.plan.pattern
+    fixed["pattern"] = pattern is not None
     case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **fixed)
-    hearing.check_left(opened, folder / "register", case.draws)
-    hearing.open_case(folder, case, public["classes"])
+    hearing.open_case(folder, case, _candidates(public, triggers), 0 if pattern is None else pattern.signs)
     return opened.references
+
+
+def _candidates(public: Mapping[str, Any], triggers: "TriggerSet | None") -> int:
+    """From how many answers a draw is, at most."""
+    if "classes" in public or triggers is None:
+        return int(public.get("classes", 2))
+    return max(len(options) for options in triggers.plan.options)
 
 
 def _fixed(folder: Path) -> str | None:

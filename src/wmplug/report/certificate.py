@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wmplug.errors import NotaryError, PluginError
 from wmplug.keys.files import write_new
-from wmplug.register.notary.case import STATISTIC, Case
+from wmplug.register.notary.case import Case
 from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
 from wmplug.register.notary.identity import Notary
@@ -63,12 +63,12 @@ def certify(notary: Notary, folder: str | Path) -> tuple[Path, Path]:
     folder, signer = Path(folder), notary.signer()
     result = _read_result(folder, signer.public)
     challenge = Challenge.read(folder / CHALLENGE)
-    Case.read(folder / CASE, challenge.case_sha256)
+    case = Case.read(folder / CASE, challenge.case_sha256)
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "result": result,
         "challenge": challenge.to_json(),
-        "statistic": STATISTIC,
+        "statistic": case.statistic,
         "null": NULL,
         "void": list(VOID),
         "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
