@@ -1,4 +1,4 @@
-"""Contracts for plugin authors: pytest classes to subclass in the tests of a scheme or an adapter."""
+"""Contracts for plugin authors: pytest classes to subclass in the tests of a scheme, a task or an adapter."""
 
 from wmplug.testing.schemes import AdapterContract as AdapterContract
 from wmplug.testing.schemes import SchemeContract as SchemeContract
@@ -7,3 +7,4 @@ from wmplug.testing.schemes import knowing as knowing
 from wmplug.testing.schemes import nasty_suspects as nasty_suspects
 from wmplug.testing.schemes import pictures as pictures
 from wmplug.testing.schemes import refuse_secrets as refuse_secrets
+from wmplug.testing.tasks import TaskContract as TaskContract
