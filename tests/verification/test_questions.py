@@ -8,6 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from PIL import Image
 from thieves import Thief, table
 
 import wmplug
@@ -101,6 +102,24 @@ def test_a_sheet_holds_no_key_and_no_answer(mark):
     assert judge(mark, ask(again, Thief(mark))) == verify(mark, Thief(mark), exhaustive=True)
     again.given(0, 1)[0][:] = 0
     assert digest(again.inputs) == digest(sheet.inputs)
+
+
+@pytest.mark.parametrize("form", ["array", "pil", "text"])
+def test_a_sheet_goes_through_json(owner, digits, form):
+    carriers = {
+        "array": digits[0] / np.float32(255),
+        "pil": [Image.fromarray(x) for x in digits[0][:50]],
+        "text": [f"word{i % 60} word{i % 59} word{i % 58}" for i in range(600)],
+    }[form]
+    mark = wmplug.create(owner, scheme="random-label", carriers=carriers, classes=10, triggers=30)
+    sheet = Questions.of(mark.triggers)
+    again = Questions.from_json(sheet.to_json())
+    assert (again.form, again.task, again.rows.tolist()) == (form, Classes(10), sheet.rows.tolist())
+    assert digest(again.inputs) == digest(sheet.inputs)
+    assert type(again.given(0, 1)[0]) is type(mark.triggers.row(0))
+    for text in ("nonsense", "{}", "[]", sheet.to_json().replace(form, "sound"), sheet.to_json().replace("sheet", "s")):
+        with pytest.raises(InputError, match="no sheet of questions"):
+            Questions.from_json(text)
 
 
 def test_answers_come_back_from_json_as_they_were(mark):

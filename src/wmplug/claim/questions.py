@@ -3,19 +3,19 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 
-from wmplug.errors import SuspectError
+from wmplug.errors import InputError, SuspectError
 from wmplug.statistics.arrays import IntArray
 from wmplug.suspects.protocols import Suspect
 from wmplug.tasks import public as tasks
 from wmplug.tasks.base import Said, Task
-from wmplug.watermark.carriers import Form, Inputs, as_given, take
+from wmplug.watermark.carriers import Form, Inputs, as_given, input_from_json, input_to_json, take
 from wmplug.watermark.plan import TriggerSet
 
-SCHEMA = "wmplug/answers-to-a-sheet/1"
+SHEET, SCHEMA = "wmplug/sheet/1", "wmplug/answers-to-a-sheet/1"
 STRIDE = 512  # inputs that are handed to a suspect at once
 
 
@@ -53,6 +53,37 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def to_json(self) -> str:
+        """Write as JSON, for other machines and languages; without preprocess."""
+        asked = zip(self.rows.tolist(), self.inputs, strict=True)
+        document = {
+            "schema": SHEET,
+            "form": self.form,
+            **tasks.written(self.task),
+            "questions": [{"row": row, **input_to_json(value)} for row, value in asked],
+        }
+        return json.dumps(document)
+
+    @classmethod
+    def from_json(cls, text: str, preprocess: Callable[[Any, Any], Any] | None = None) -> "Questions":
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: it is something else.
+            PluginError: the task's plugin is not installed.
+        """
+        try:
+            document = json.loads(text)
+            if document["schema"] != SHEET or document["form"] not in get_args(Form):
+                raise ValueError(f"schema {document['schema']!r}")
+            asked = document["questions"]
+            inputs = [input_from_json(one) for one in asked]
+            rows = np.array([int(one["row"]) for one in asked], np.int64)
+            held = inputs if document["form"] == "text" else np.stack(inputs)
+            return cls(held, document["form"], tasks.read(document), rows, preprocess)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no sheet of questions ({type(error).__name__}: {error})") from None
 
     def only(self, places: IntArray) -> "Questions":
         """Some of the questions, by their places on the sheet, in this order."""

@@ -121,7 +121,7 @@ def judge(mark: Watermark, answers: Answers, *, target_e: float = TARGET_E, keys
     """
     check_mark(mark, None)
     check_target(target_e)
-    keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
+    keys = read_whole(keys, "keys", 1, 2**63, "count the keys or watermarks that were tried, this one included")
     session = Session.heard(mark, answers.rows.tolist(), keys)
     while len(rows := session.due(target_e)):
         session.take(answers.to(rows.tolist()), answers.suspect)
