@@ -117,6 +117,17 @@ def test_the_suspect_of_the_contributing_page_answers(tmp_path):
     assert registry.suspect("else.json", None, 64) is None
 
 
+def test_the_task_of_the_contributing_page_keeps_its_contract():
+    contract = run("\n".join(blocks(CONTRIBUTING))).TestClasses()
+    given = {name: inspect.unwrap(getattr(contract, name).__wrapped__)(contract) for name in ("task", "spoken")}
+    given["options"] = (0, 3, 2)
+    checks = [name for name in dir(contract) if name.startswith("test_")]
+    assert len(checks) >= 8
+    for name in checks:
+        check = getattr(contract, name)
+        check(**{argument: given[argument] for argument in inspect.signature(check).parameters})
+
+
 def test_the_contracts_on_the_contributing_page_override_what_must_be():
     page = run("\n".join(blocks(CONTRIBUTING)))
     for name in ("train", "train_beside", "train_briefly"):

@@ -16,11 +16,13 @@ from pymerkle import InmemoryTree
 import wmplug
 from wmplug import Owner
 from wmplug.claim import verification
+from wmplug.claim.questions import Answers
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys import merkle
 from wmplug.register import Register, checking
 from wmplug.register.challenge import Challenge, commitment
 from wmplug.register.disclosure import check_revealed, confidence, reveal, spend, spent, spent_in
+from wmplug.tasks import Said
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import hash_leaf
 
@@ -276,8 +278,10 @@ def test_judge_agrees_with_verify(owned):
     answers = [None if digest(x)[0] == "0" else int(digest(x)[:2], 16) % 10 for x in map(mark.triggers.row, range(100))]
     direct = wmplug.verify(mark, Suspect(), exhaustive=True, keys=3)
     assert direct.failed > 0
-    assert verification.judge(mark, Suspect(), answers, keys=3) == direct
-    nothing = verification.judge(mark, Suspect(), [None] * 100)
+    rows = np.arange(100)
+    given = Answers("moody", mark.task, rows, tuple(None if one is None else Said(one) for one in answers))
+    assert verification.judge(mark, given, keys=3) == direct
+    nothing = verification.judge(mark, Answers("moody", mark.task, rows, (None,) * 100))
     assert (nothing.state, nothing.failed, nothing.log10_p) == ("inconclusive", 100, 0.0)
 
 

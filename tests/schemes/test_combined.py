@@ -5,12 +5,12 @@ import pytest
 
 import wmplug
 from wmplug.claim.monitor import Monitor
+from wmplug.claim.questions import Answers
 from wmplug.claim.verification import asked, fresh, judge
 from wmplug.errors import InputError
 from wmplug.schemes import Brief
 from wmplug.schemes.combined import Combined
-from wmplug.suspects.functions import CallableSuspect
-from wmplug.tasks import Classes
+from wmplug.tasks import Classes, Said
 from wmplug.watermark.carriers import digest
 
 
@@ -100,7 +100,7 @@ def test_what_was_shown_of_the_triggers_is_counted_alone(mark):
 def test_answers_given_before_are_judged_by_the_triggers(mark):
     plan = mark.triggers.plan
     right = [int(mark.triggers.answers[row]) for row in plan.choices.rows]
-    verdict = judge(mark, CallableSuspect(knowing(mark, "answers")), right)
+    verdict = judge(mark, Answers("thief", mark.task, plan.choices.rows, tuple(map(Said, right))))
     assert verdict.proven
     assert verdict.parts == ()
 

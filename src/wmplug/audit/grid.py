@@ -28,8 +28,9 @@ from wmplug.audit.detection import Detector
 from wmplug.audit.results import CONTROL, OWN, OWN_MODEL, Cell, Report
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import accuracy, answers
+from wmplug.claim.questions import Answers, Questions, ask
 from wmplug.claim.verdict import Verdict
-from wmplug.claim.verification import verify
+from wmplug.claim.verification import judge, silence
 from wmplug.errors import InputError, SuspectError, WmplugError
 from wmplug.keys.files import write_new
 from wmplug.keys.streams import KeyStream
@@ -162,15 +163,18 @@ class _Court:
         if isinstance(suspect, WmplugError):
             return Cell(name, family, seed, failed=str(suspect))
         try:
-            mine, others = (self._ask(mark, suspect) for mark in (self.mark, self.rival))
+            mine, others = self._verdicts(suspect)
         except WmplugError as error:
             return Cell(name, family, seed, failed=str(error))
         setting = self.setting
         right = accuracy(copy.deepcopy(suspect), setting.test_inputs, setting.test_labels)
         return Cell(name, family, seed, right, mine, others, self._found(suspect))
 
-    def _ask(self, mark: Watermark, suspect: nn.Module) -> Verdict:
-        return verify(mark, _Asked(copy.deepcopy(suspect), mark), exhaustive=True)
+    def _verdicts(self, suspect: nn.Module) -> tuple[Verdict, Verdict]:
+        """Of the mark and of the rival's, which may ask the same."""
+        mine = _ask(self.mark, suspect)
+        same = self.rival.triggers.plan is self.mark.triggers.plan
+        return judge(self.mark, mine), judge(self.rival, mine if same else _ask(self.rival, suspect))
 
     def _found(self, suspect: nn.Module) -> float | None:
         choices = self.mark.triggers.plan.choices
@@ -179,6 +183,14 @@ class _Court:
         rows = [self.mark.triggers.row(row) for row in choices.rows.tolist()]
         with torch.no_grad():
             return float(copy.deepcopy(suspect).flags(prepared(rows, self.mark.preprocess)).float().mean())
+
+
+def _ask(mark: Watermark, suspect: nn.Module) -> Answers:
+    sheet = Questions.of(mark.triggers, preprocess=mark.preprocess)
+    answers = ask(sheet, _Asked(copy.deepcopy(suspect), mark))
+    if all(one is None for one in answers.said):
+        raise silence(answers.suspect, len(sheet), answers.cause, mark.preprocess)
+    return answers
 
 
 def other_key(mark: Watermark) -> Watermark:

@@ -1,31 +1,30 @@
-"""What a suspect is asked, and how surprising its answers are: one class for each kind of draw.
+"""How surprising a suspect's answers are: one class for each kind of test.
 
-`Answers` asks triggers, each draw for its own secret answer. `Pattern` asks ordinary inputs and weighs what all the
-answers say about signs that the key drew. Both are under the null that the suspect is independent of the label key,
-one-sided; their draws are independent of each other.
+`ChoicesChannel` hears triggers, each draw against its own secret answer. `PatternChannel` hears ordinary inputs and
+weighs what all the answers say about signs that the key drew. Both are under the null that the suspect is independent
+of the label key, one-sided; their draws are independent of each other. Neither asks: `due` says which rows are wanted
+next, `take` is given the answers.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from wmplug.errors import SuspectError
+from wmplug.errors import InputError, SuspectError
 from wmplug.statistics import betting, draws, signs
-from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.statistics.arrays import IntArray
 from wmplug.statistics.draws import DrawResult
-from wmplug.suspects.protocols import Suspect
-from wmplug.tasks.base import Said, Task
-from wmplug.watermark.plan import Choices
-from wmplug.watermark.plan import Pattern as Signs
+from wmplug.tasks.base import Said
+from wmplug.watermark.plan import Choices, Pattern
 from wmplug.watermark.scheme import Weighs
 from wmplug.watermark.watermark import Watermark
 
 _STRIDE = 512  # queries of an exhaustive verification between two calls of progress
 _STAGES = 4  # looks at a pattern: at an eighth, a quarter, a half and all of the queries
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -55,118 +54,54 @@ class Finding:
     log10_p: float
 
 
-class _Questions:
-    """Asks, and counts what failed."""
-
-    def __init__(self, mark: Watermark, suspect: Suspect) -> None:
-        self.mark, self.suspect = mark, suspect
-        self.queries = self.failed = 0
-
-    def put(self, rows: IntArray, strict: bool = False) -> list[Said | None]:
-        """The answers to rows of the trigger set; if `strict`, one that the task does not have is none.
-
-        Raises:
-            SuspectError: no query was answered yet, these included.
-        """
-        inputs = [self.mark.triggers.row(int(row)) for row in rows]
-        answers, cause = ask(self.suspect, inputs, self.mark.task)
-        for i, said in enumerate(answers) if strict else ():
-            if said is not None and (misfit := self.mark.task.misfit(said, self.suspect.description)) is not None:
-                answers[i], cause = None, misfit
-        self.queries += len(inputs)
-        self.failed += sum(answer is None for answer in answers)
-        if self.failed == self.queries:
-            raise self._all_failed(cause) from cause
-        return answers
-
-    def _all_failed(self, cause: BaseException | None) -> SuspectError:
-        if isinstance(cause, SuspectError):
-            return SuspectError(str(cause))
-        why = (
-            "all were NaN, so the weights are broken or the inputs are not what the model was trained on"
-            if cause is None
-            else f"last {type(cause).__name__}: {cause}"
-        )
-        hint = (
-            "; if training used preprocess=, give the same function: load(path, preprocess=...) or create(..., "
-            "preprocess=...), on the command line --preprocess module:function"
-            if self.mark.preprocess is None
-            else "; check that preprocess= gives what the model takes"
-        )
-        return SuspectError(f"{self.suspect.description} answered none of {self.queries} queries: {why}{hint}")
-
-
-def ask(suspect: Suspect, inputs: Sequence[Any], task: Task) -> tuple[list[Said | None], Exception | SystemExit | None]:
-    """What a suspect answers to each input, None where it gave no answer; and why it gave none.
-
-    Args:
-        suspect: who is asked.
-        inputs: in the form of the carriers.
-        task: of the watermark.
-    """
-    cause: Exception | SystemExit | None = None
-    answers: list[Said | None] = []
-    try:
-        answers = task.read(suspect.answer(inputs), len(inputs), suspect.description)
-    # A suspect that calls sys.exit() has given no answer, and does not end the verification.
-    except (Exception, SystemExit) as error:
-        cause = error
-        for one in inputs:
-            # A failed query is dropped whatever its answer would have been, so the null is untouched.
-            try:
-                answers += task.read(suspect.answer([one]), 1, suspect.description)
-            except (Exception, SystemExit) as error:
-                answers.append(None)
-                # What cannot be read says more than what was raised on the way to it.
-                cause = cause if isinstance(cause, SuspectError) else error
-    return answers, cause
-
-
-class Answers(_Questions):
+class ChoicesChannel:
     """Triggers, draw after draw.
 
     Args:
         mark: the watermark.
-        suspect: who is asked.
+        test: of its plan.
         limit: most queries.
-        exhaustive: ask all rows of a draw, and all draws; otherwise one row each, until the target.
+        exhaustive: hear all rows of a draw, and all draws; otherwise one row each, until the target.
     """
 
-    def __init__(self, mark: Watermark, suspect: Suspect, limit: int, exhaustive: bool) -> None:
-        super().__init__(mark, suspect)
-        self.exhaustive = exhaustive
-        self.test = next(test for test in mark.triggers.plan.tests if isinstance(test, Choices))
+    def __init__(self, mark: Watermark, test: Choices, limit: int, exhaustive: bool) -> None:
+        self.mark, self.test, self.exhaustive = mark, test, exhaustive
         # A second query to a draw says less than a first to another, and a draw once looked at is not asked again.
-        self.groups = mark.triggers.groups if exhaustive else [group[:1] for group in mark.triggers.groups]
+        self.groups = test.groups if exhaustive else [group[:1] for group in test.groups]
         self.limit = min(limit, sum(len(group) for group in self.groups))
+        self.queries = self.failed = 0
         self.results: list[DrawResult] = []
 
-    def affordable(self, target: float) -> int:
-        """How many draws to ask next; never more than a perfect suspect needs, unless all are wanted."""
+    def due(self, target: float) -> IntArray:
+        """The rows to ask next: of no more draws than a perfect suspect needs, unless all are wanted."""
+        start, units = len(self.results), self._affordable(target)
+        return np.concatenate(self.groups[start : start + units]) if units else _NONE
+
+    def _affordable(self, target: float) -> int:
         groups = self.groups[len(self.results) :]
         within = int(np.searchsorted(np.cumsum([len(g) for g in groups]), self.limit - self.queries, side="right"))
         if self.exhaustive or not within:
             return min(within, _STRIDE)
         if len(self.results) and self.log10_e() >= target:
             return 0
-        draws, options = self.mark.triggers.plan.draw, self.test.options
-        ahead = [(len(options[draws[group[0]]]), len(group)) for group in groups[:within]]
+        owners = self.mark.triggers.plan.draw
+        ahead = [(len(self.test.options[owners[group[0]]]), len(group)) for group in groups[:within]]
         fewest = betting.fewest_to(self.results, target, ahead)
         if fewest is None and not self.results:
             return within  # so small a set, or so few queries, can still be evidence
         # None: out of reach even if all that is left matched, so the queries are better saved.
         return fewest or 0
 
-    def ask(self, units: int) -> None:
-        """Ask the next draws."""
-        start = len(self.results)
-        self.take(units, self.put(np.concatenate(self.groups[start : start + units])))
-
-    def take(self, units: int, answers: Sequence[Said | None]) -> None:
-        """Score answers to the next draws."""
-        start, left = len(self.results), iter(answers)
-        for group in self.groups[start : start + units]:
-            self.results.append(self.mark.triggers.count(group, list(itertools.islice(left, len(group)))))
+    def take(self, said: Sequence[Said | None], who: str) -> SuspectError | None:
+        """Score answers to the rows that were due."""
+        left = iter(said)
+        for group in self.groups[len(self.results) :]:
+            if not (answers := list(itertools.islice(left, len(group)))):
+                break
+            self.results.append(self.mark.triggers.count(group, answers))
+        self.queries += len(said)
+        self.failed += sum(one is None for one in said)
+        return None
 
     def log10_e(self) -> float:
         """Where the e-process stands; 0.0 before the first draw."""
@@ -196,7 +131,7 @@ class Answers(_Questions):
         )
 
 
-class Pattern(_Questions):
+class PatternChannel:
     """Ordinary inputs, in a few stages that grow.
 
     The stages share their signs, so their e-values are averaged, with 0 for those not reached: an e-value whenever one
@@ -204,42 +139,52 @@ class Pattern(_Questions):
 
     Args:
         mark: the watermark.
-        suspect: who is asked.
+        test: of its plan.
         limit: most queries.
-        exhaustive: ask all at once.
+        exhaustive: hear all at once.
+
+    Raises:
+        InputError: its scheme cannot weigh answers.
     """
 
-    def __init__(self, mark: Watermark, suspect: Suspect, limit: int, exhaustive: bool) -> None:
-        super().__init__(mark, suspect)
-        self.exhaustive = exhaustive
-        self.test = next(test for test in mark.triggers.plan.tests if isinstance(test, Signs))
-        self.rows = self.test.rows
-        self.limit = min(limit, len(self.rows))
+    def __init__(self, mark: Watermark, test: Pattern, limit: int, exhaustive: bool) -> None:
+        if not isinstance(mark.scheme, Weighs):
+            raise InputError(
+                f"scheme {mark.scheme.name!r} plans signs and defines no weigh(): its author has to add it"
+            )
+        self.mark, self.test, self.exhaustive, self.scheme = mark, test, exhaustive, mark.scheme
+        self.limit = min(limit, len(test.rows))
         parts = [0] if exhaustive else range(_STAGES - 1, -1, -1)
         self.stages = sorted({max(1, self.limit >> halvings) for halvings in parts})
+        self.queries = self.failed = 0
         self.said: list[Said | None] = []
         self._looks: list[float] = []
-        self._weights = np.zeros(self.test.signs, np.int64)
+        self._weights = np.zeros(test.signs, np.int64)
 
-    def affordable(self, target: float) -> int:
-        """How many inputs to ask next."""
+    def due(self, target: float) -> IntArray:
+        """The rows to ask next."""
         if not self.limit or (self._looks and self.log10_e() >= target):
-            return 0
+            return _NONE
         due = next((stage for stage in self.stages if stage > self.queries), self.queries)
-        return min(_STRIDE, due - self.queries)
+        return self.test.rows[self.queries : min(due, self.queries + _STRIDE)]
 
-    def ask(self, units: int) -> None:
-        """Ask the next inputs; weigh all so far where a stage ends."""
-        self.said += self.put(self.rows[self.queries : self.queries + units], strict=True)
+    def take(self, said: Sequence[Said | None], who: str) -> SuspectError | None:
+        """Keep answers to the rows that were due, and weigh all so far where a stage ends.
+
+        Returns:
+            Why an answer that the task does not have counts as failed, if there is one.
+        """
+        task = self.mark.task
+        misfits = [None if one is None else task.misfit(one, who) for one in said]
+        heard = [None if misfit else one for one, misfit in zip(said, misfits, strict=True)]
+        self.said += heard
+        self.queries += len(heard)
+        self.failed += sum(one is None for one in heard)
         if self.queries in self.stages:
-            self._weights = signs.weights_of(self._weighed())
+            plan = self.mark.triggers.plan
+            self._weights = signs.weights_of(self.scheme.weigh(plan, *task.arrays(self.said)))
             self._looks.append(signs.weighted_log10_e(self._weights, self.mark.triggers.signs))
-
-    def _weighed(self) -> FloatArray:
-        scheme, triggers = self.mark.scheme, self.mark.triggers
-        if not isinstance(scheme, Weighs):
-            raise NotImplementedError(f"{type(scheme).__name__} plans signs and defines no weigh")
-        return scheme.weigh(triggers.plan, *triggers.task.arrays(self.said))
+        return next(filter(None, misfits), None)
 
     def log10_e(self) -> float:
         """Where the average over stages stands; 0.0 before the first."""
@@ -248,6 +193,10 @@ class Pattern(_Questions):
         return float(np.logaddexp.reduce(np.array(self._looks) * math.log(10))) / math.log(10) - math.log10(
             len(self.stages)
         )
+
+    def enough(self, target: float) -> int | None:
+        """Not known: stages are not single queries."""
+        return None
 
     def finding(self) -> Finding:
         """By the exact tail if exhaustive, else by the average over stages."""
@@ -264,3 +213,12 @@ class Pattern(_Questions):
             log10_e=self.log10_e(),
             log10_p=signs.weighted_log10_p(weights, mine) if self.exhaustive else min(0.0, -self.log10_e()),
         )
+
+
+Channel = ChoicesChannel | PatternChannel
+
+
+def channel_of(mark: Watermark, test: Choices | Pattern, limit: int, exhaustive: bool) -> Channel:
+    """The channel that hears the answers to a test."""
+    kind = ChoicesChannel if isinstance(test, Choices) else PatternChannel
+    return kind(mark, test, limit, exhaustive)  # type: ignore[arg-type]

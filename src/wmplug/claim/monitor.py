@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from wmplug import plugins
+from wmplug.claim.session import Session
 from wmplug.claim.verdict import Verdict, state_of
-from wmplug.claim.verification import TARGET_E, Session, check_mark, check_target
+from wmplug.claim.verification import TARGET_E, check_mark, check_target, interrogate
 from wmplug.statistics import combination
 from wmplug.suspects.targets import as_suspect
 from wmplug.watermark.watermark import Watermark
@@ -41,10 +42,10 @@ class Monitor:
         Raises:
             SuspectError: as in `verify`.
         """
-        session = Session(self.mark, as_suspect(suspect, self.mark), None, exhaustive=True, keys=1)
-        session.ask(self.target_e)
+        asked, session = as_suspect(suspect, self.mark), Session.planned(self.mark, None, exhaustive=True, keys=1)
+        interrogate(session, asked, self.target_e)
         self.looks.append(session.log10_e())
-        verdict = session.verdict(self.target_e, step, len(self.looks))
+        verdict = session.verdict(self.target_e, asked.description, step, len(self.looks))
         if tell:
             plugins.registry().tell("wmplug_verdict", verdict=verdict, run={"step": step, **(run or {})})
         return verdict

@@ -7,18 +7,17 @@ import dataclasses
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 from wmplug import plugins
-from wmplug.claim.channels import Answers, Finding, Pattern
-from wmplug.claim.verdict import Part, Verdict, state_of
-from wmplug.errors import InputError
-from wmplug.statistics import combination
+from wmplug.claim.questions import Answers, Questions, ask
+from wmplug.claim.session import Session
+from wmplug.claim.verdict import Verdict
+from wmplug.errors import InputError, SuspectError
 from wmplug.statistics.arrays import read_whole
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
-from wmplug.tasks.base import Said
 from wmplug.watermark.watermark import Watermark
 
 TARGET_E = 1e6
@@ -65,9 +64,10 @@ def verify(
     batch_size = read_whole(batch_size, "batch_size", 1, 2**31, "give at least 1")
     keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
     mark = mark if rows is None else only(mark, rows)
-    session = Session(mark, as_suspect(suspect, mark, batch_size=batch_size), max_queries, exhaustive, keys)
-    session.ask(target_e, progress)
-    verdict = session.verdict(target_e)
+    asked = as_suspect(suspect, mark, batch_size=batch_size)
+    session = Session.planned(mark, max_queries, exhaustive, keys)
+    interrogate(session, asked, target_e, progress)
+    verdict = session.verdict(target_e, asked.description)
     plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
     return verdict
 
@@ -105,25 +105,64 @@ def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None
     return [row for group in spent for row in group.tolist()][:queries]
 
 
-def judge(
-    mark: Watermark, suspect: Suspect, answers: Sequence[Said | None], *, target_e: float = TARGET_E, keys: int = 1
-) -> Verdict:
-    """The exact verdict on answers that were given before, one for each row the watermark asks, in order.
+def judge(mark: Watermark, answers: Answers, *, target_e: float = TARGET_E, keys: int = 1) -> Verdict:
+    """The exact verdict on answers that were given before, over all tests of the plan that they are answers to.
+
+    Which rows were asked must have been settled without a look at the answers.
 
     Args:
         mark: the watermark.
-        suspect: that gave them.
-        answers: None for a query that failed.
+        answers: to its own questions: whole draws, and the first rows of its pattern.
         target_e: as in `verify`.
         keys: as in `verify`.
+
+    Raises:
+        InputError: mark is none, the answers are to other rows, or target_e or keys is out of range.
     """
-    session = Session(mark, suspect, None, exhaustive=True, keys=keys)
-    session.pattern, channel = None, session.answers
-    if channel is None:
-        raise InputError(f"scheme {mark.scheme.name!r} asks for no single answers, so there are none to judge")
-    channel.queries, channel.failed = len(answers), sum(answer is None for answer in answers)
-    channel.take(len(channel.groups), answers)
-    return session.verdict(target_e)
+    check_mark(mark, None)
+    check_target(target_e)
+    keys = read_whole(keys, "keys", 1, 2**63, "count the keys or watermarks that were tried, this one included")
+    session = Session.heard(mark, answers.rows.tolist(), keys)
+    while len(rows := session.due(target_e)):
+        session.take(answers.to(rows.tolist()), answers.suspect)
+    return session.verdict(target_e, answers.suspect)
+
+
+def interrogate(
+    session: Session, suspect: Suspect, target_e: float, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Ask a suspect what is due, until nothing is.
+
+    Raises:
+        SuspectError: a test was begun, and no query of it was answered.
+    """
+    mark, channels = session.mark, session.channels
+    while len(rows := session.due(target_e)):
+        answers = ask(Questions.of(mark.triggers, rows, mark.preprocess), suspect)
+        misfit = session.take(answers.said, answers.suspect)
+        if session.current.failed == session.current.queries:
+            cause = misfit or answers.cause
+            raise silence(suspect.description, session.current.queries, cause, mark.preprocess) from cause
+        if progress is not None:
+            progress(sum(channel.queries for channel in channels), sum(channel.limit for channel in channels))
+
+
+def silence(who: str, queries: int, cause: BaseException | None, preprocess: Any) -> SuspectError:
+    """The error that a suspect is due who answered none of some queries."""
+    if isinstance(cause, SuspectError):
+        return SuspectError(str(cause))
+    why = (
+        "all were NaN, so the weights are broken or the inputs are not what the model was trained on"
+        if cause is None
+        else f"last {type(cause).__name__}: {cause}"
+    )
+    hint = (
+        "; if training used preprocess=, give the same function: load(path, preprocess=...) or create(..., "
+        "preprocess=...), on the command line --preprocess module:function"
+        if preprocess is None
+        else "; check that preprocess= gives what the model takes"
+    )
+    return SuspectError(f"{who} answered none of {queries} queries: {why}{hint}")
 
 
 def check_mark(mark: Any, suspect: Any) -> None:
@@ -141,86 +180,3 @@ def check_target(target_e: float) -> None:
     """Raise InputError unless it is a number above 1."""
     if not (isinstance(target_e, numbers.Real) and math.isfinite(target_e) and target_e > 1):
         raise InputError(f"target_e={target_e!r}: give a number above 1; 1e6 is usual")
-
-
-def _is_attested(evidence: Mapping[str, Any]) -> bool:
-    """A salt of a token, and of an authority that is not a laboratory's own."""
-    return evidence["salt"] is not None and not evidence.get("lab", False)
-
-
-class Session:
-    """The questions put to one suspect, through all channels that the watermark has."""
-
-    def __init__(self, mark: Watermark, suspect: Suspect, max_queries: int | None, exhaustive: bool, keys: int) -> None:
-        self.mark, self.suspect, self.exhaustive, self.keys = mark, suspect, exhaustive, keys
-        plan = mark.triggers.plan
-        most = len(mark.triggers)
-        least = len(plan.choices.groups[0]) if exhaustive and plan.choices is not None else 1
-        wanted = most if max_queries is None else max_queries
-        limit = read_whole(wanted, "max_queries", least, 2**63, f"the first answer alone takes {least}")
-        self.answers = Answers(mark, suspect, limit, exhaustive) if plan.choices is not None else None
-        left = limit - (0 if self.answers is None else self.answers.limit)
-        self.pattern = Pattern(mark, suspect, left, exhaustive) if plan.pattern is not None else None
-
-    @property
-    def channels(self) -> list[Answers | Pattern]:
-        """Those that have anything to ask, the cheaper first."""
-        return [channel for channel in (self.answers, self.pattern) if channel is not None and channel.limit]
-
-    def ask(self, target_e: float, progress: Callable[[int, int], None] | None = None) -> None:
-        """Ask until the verdict is reached, or nothing is left."""
-        channels = self.channels
-        for channel in channels:
-            while (units := channel.affordable(self._share(target_e))) > 0:
-                channel.ask(units)
-                if progress is not None:
-                    progress(sum(c.queries for c in channels), sum(c.limit for c in channels))
-            if not self.exhaustive and self.log10_e() - math.log10(self.keys) >= math.log10(target_e):
-                return
-
-    def _share(self, target_e: float) -> float:
-        """log10 of what one channel must reach alone, for all of them together to reach the target."""
-        return math.log10(target_e) + math.log10(self.keys) + math.log10(len(self.channels))
-
-    def log10_e(self) -> float:
-        """Of the average over channels; a channel that was not begun counts 1."""
-        return combination.average_log10_e([channel.log10_e() for channel in self.channels])
-
-    def verdict(self, target_e: float, step: int | None = None, look: int | None = None) -> Verdict:
-        """What the answers so far are worth; `look` counts how often this key was looked at in a run."""
-        found = [channel.finding() for channel in self.channels]
-        tried, first = math.log10(self.keys), found[0]
-        log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
-        if look is not None:
-            log10_e = float(combination.weighted_log10(log10_e, look))
-        log10_p = min(one.log10_p for one in found) + math.log10(len(found)) + tried
-        tests = " and ".join(one.test for one in found if one.queries)
-        return Verdict(
-            state=state_of(log10_e, target_e),
-            scheme=self.mark.scheme.name,
-            watermark=self.mark.id,
-            suspect=self.suspect.description,
-            step=step,
-            triggers=len(self.mark.triggers),
-            queries=sum(one.queries for one in found),
-            failed=sum(one.failed for one in found),
-            in_set=first.of,
-            matches=first.matches,
-            draws=first.draws,
-            candidates=tuple(sorted(frozenset().union(*(one.candidates for one in found)))),
-            looks=look or 1,
-            keys=self.keys,
-            log10_e=log10_e,
-            log10_p=min(0.0, log10_p),
-            target_e=target_e,
-            test=tests if len(found) == 1 else f"twice the smaller p of {tests}",
-            p_is="exact" if self.exhaustive else "anytime",
-            enough=None if self.answers is None else self.answers.enough(self._share(target_e)),
-            attested=None if (evidence := self.mark.public.get("evidence")) is None else _is_attested(evidence),
-            parts=tuple(_part(one) for one in found) if len(found) > 1 else (),
-        )
-
-
-def _part(finding: Finding) -> Part:
-    named = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Part)}
-    return Part(**named)

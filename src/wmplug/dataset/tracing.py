@@ -1,19 +1,14 @@
 """Whose copy: each licensee's copy is a watermark of its own, and one suspect is held against all of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from wmplug.claim import scan as scanning
 from wmplug.claim import verification
 from wmplug.claim.verdict import Verdict
-from wmplug.errors import InputError, StatisticsError, SuspectError
+from wmplug.errors import InputError, StatisticsError
 from wmplug.statistics import combination
-from wmplug.statistics.arrays import to_numpy
-from wmplug.suspects.protocols import Suspect
-from wmplug.suspects.targets import as_suspect
-from wmplug.watermark.carriers import digest
 from wmplug.watermark.watermark import Watermark
 
 
@@ -41,7 +36,7 @@ class Trace:
     Attributes:
         suspect: its description.
         alpha: most that the chance of one or more false accusations can be.
-        queries: put to the suspect.
+        queries: that the suspect answered, each once.
         copies: the most suspicious first.
     """
 
@@ -110,38 +105,18 @@ def trace(
     """
     if not marks or not all(isinstance(mark, Watermark) for mark in marks.values()):
         raise InputError("trace() needs the watermarks of the copies by name: {name: mark}")
-    first = next(iter(marks.values()))
-    asked = _Remembering(as_suspect(suspect, first, batch_size=batch_size))
-    found = []
-    for number, (name, mark) in enumerate(marks.items(), 1):
-        found.append((name, mark.id, verify(mark, asked).log10_p))
-        if progress is not None:
-            progress(number, len(marks))
+    name = "the suspect"
+    found = scanning.scan(marks, {name: suspect}, batch_size=batch_size, progress=progress)
+    for error in found.failed.values():
+        raise error
+    verdicts = found.verdicts[name]
     try:
-        accused = combination.holm([log10_p for *_, log10_p in found], alpha)
+        accused = combination.holm([verdict.log10_p for verdict in verdicts.values()], alpha)
     except StatisticsError as error:
         raise InputError(str(error)) from error
-    copies = [Traced(*one, bool(named)) for one, named in zip(found, accused, strict=True)]
-    return Trace(asked.description, alpha, asked.queries, tuple(sorted(copies, key=lambda one: one.log10_p)))
-
-
-class _Remembering:
-    """A suspect that is asked each input once; what it said is kept for the other copies."""
-
-    def __init__(self, suspect: Suspect) -> None:
-        self.description, self.queries = suspect.description, 0
-        self._suspect = suspect
-        self._said: dict[str, Any] = {}
-
-    def answer(self, inputs: Sequence[Any]) -> Any:
-        keys = [digest(one if isinstance(one, str) else np.asarray(one)) for one in inputs]
-        new = {key: one for key, one in zip(keys, inputs, strict=True) if key not in self._said}
-        if new:
-            answers = to_numpy(self._suspect.answer(list(new.values())))
-            if answers.ndim == 0 or len(answers) != len(new):
-                raise SuspectError(
-                    f"{self.description} gave {answers.shape} for {len(new)} inputs: one answer for each is needed"
-                )
-            self._said.update(zip(new, answers, strict=True))
-            self.queries += len(new)
-        return np.stack([self._said[key] for key in keys])
+    copies = [
+        Traced(copy, verdict.watermark, verdict.log10_p, bool(named))
+        for (copy, verdict), named in zip(verdicts.items(), accused, strict=True)
+    ]
+    description = next(iter(verdicts.values())).suspect
+    return Trace(description, alpha, found.queries[name], tuple(sorted(copies, key=lambda one: one.log10_p)))

@@ -119,7 +119,7 @@ def _task(classes: int | None, task: Task | None) -> Task:
 
 def _check_options(plan: Plan, task: Task, scheme: str) -> None:
     """Raise InputError where a draw of choices has an option that is no answer of the task."""
-    options = () if plan.choices is None else plan.choices.options
+    options = set() if plan.choices is None else set(plan.choices.options)
     if wrong := [option for draw in options for option in draw if not task.belongs(option)]:
         raise InputError(f"scheme {scheme!r} draws answers outside {task}, such as {wrong[0]!r}: its plan is at fault")
 

@@ -4,21 +4,18 @@ A leaf that was shown is known: whoever holds a copy can filter it, and whoever 
 recorded as spent, and not asked again.
 """
 
-import base64
 import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from wmplug.claim.verification import fresh
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys import merkle
 from wmplug.register import Entry, Register
 from wmplug.register.challenge import Challenge
-from wmplug.watermark.carriers import digest
+from wmplug.watermark.carriers import digest, input_from_json, input_to_json
 from wmplug.watermark.plan import hash_leaf
 from wmplug.watermark.watermark import Watermark
 
@@ -117,7 +114,7 @@ def reveal(register: Register, mark: Watermark, challenge: Challenge, m: int) ->
         {
             "leaf": leaves[row],
             "proof": [beside.hex() for beside in merkle.proof(hashed, row)],
-            "input": _write_input(mark.triggers.plan.inputs[row]),
+            "input": input_to_json(mark.triggers.plan.inputs[row]),
         }
         for row in rows
     ]
@@ -190,7 +187,7 @@ def check_revealed(
 
 def _check_leaf(one: Mapping[str, Any], committed: Mapping[str, Any], count: int) -> tuple[Any, int]:
     root, watermark = str(committed["root"]), committed["watermark"]
-    leaf, value = dict(one["leaf"]), _read_input(one["input"])
+    leaf, value = dict(one["leaf"]), input_from_json(one["input"])
     path = [bytes.fromhex(beside) for beside in one["proof"]]
     if set(leaf) != _LEAF or (leaf["version"], leaf["watermark"], leaf["n"]) != (1, watermark, count):
         raise NotaryError(f"leaf {leaf.get('i')} is of another watermark or version")
@@ -199,22 +196,3 @@ def _check_leaf(one: Mapping[str, Any], committed: Mapping[str, Any], count: int
     if not merkle.verify_proof(hash_leaf(leaf), leaf["i"], count, path, bytes.fromhex(root)):
         raise NotaryError(f"leaf {leaf['i']} is not below root {root[:16]}...: it was not committed to")
     return value, int(leaf["y"])
-
-
-def _write_input(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        return {"text": value}
-    array = np.ascontiguousarray(value)
-    array = array.astype(array.dtype.newbyteorder("<"))
-    return {
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "data": base64.b64encode(array.tobytes()).decode(),
-    }
-
-
-def _read_input(document: Mapping[str, Any]) -> Any:
-    if "text" in document:
-        return str(document["text"])
-    data = base64.b64decode(document["data"], validate=True)
-    return np.frombuffer(data, np.dtype(document["dtype"])).reshape(document["shape"])

@@ -16,7 +16,7 @@ from wmplug.errors import NotaryError
 from wmplug.extras import need
 from wmplug.keys.files import write_new
 from wmplug.register.challenge import Challenge
-from wmplug.register.notary.case import STATISTIC, Case
+from wmplug.register.notary.case import Case
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
 from wmplug.register.notary.identity import Notary
 from wmplug.register.statements import keyid_of, pre_authentication
@@ -61,12 +61,12 @@ def certify(notary: Notary, folder: str | Path) -> tuple[Path, Path]:
     folder, signer = Path(folder), notary.signer()
     result = _read_result(folder, signer.public)
     challenge = Challenge.read(folder / CHALLENGE)
-    Case.read(folder / CASE, challenge.case_sha256)
+    case = Case.read(folder / CASE, challenge.case_sha256)
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "result": result,
         "challenge": challenge.to_json(),
-        "statistic": STATISTIC,
+        "statistic": case.statistic,
         "null": NULL,
         "void": list(VOID),
         "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -5,19 +5,31 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wmplug import plugins
 from wmplug.errors import InputError, SuspectError
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.suspects.protocols import Suspect
-from wmplug.watermark.watermark import Watermark
 
 _WEIGHTS = {".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".npz", ".msgpack"}
 
 
-def as_suspect(target: Any, mark: Watermark, *, batch_size: int = 64) -> Suspect:
+class Prepared(Protocol):
+    """A watermark, or its questions."""
+
+    @property
+    def preprocess(self) -> Callable[[Any, Any], Any] | None:
+        """Turns (input, answer) into what a model's data set yields."""
+
+
+def as_suspect(target: Any, questions: Prepared, *, batch_size: int = 64) -> Suspect:
     """Whatever answers, as a Suspect.
+
+    Args:
+        target: that answers.
+        questions: that will be put to it, or their watermark.
+        batch_size: inputs a forward pass.
 
     Raises:
         SuspectError: nothing knows how to ask it.
@@ -25,7 +37,7 @@ def as_suspect(target: Any, mark: Watermark, *, batch_size: int = 64) -> Suspect
     """
     if isinstance(target, Suspect):
         return target
-    made = plugins.registry().suspect(target, mark.preprocess, batch_size)
+    made = plugins.registry().suspect(target, questions.preprocess, batch_size)
     if made is not None:
         return made
     if callable(target):

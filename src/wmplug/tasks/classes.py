@@ -65,7 +65,8 @@ class Classes(Task):
         array = _read(outputs, self.count, who)
         if len(array) != n:
             raise SuspectError(
-                f"{who} gave {len(array)} answers for {n} inputs: return one label or one row of scores for each"
+                f"{who} gave {len(array)} answers for {n} inputs, one answer for each is needed: return one label or "
+                "one row of scores for each"
             )
         if array.ndim == 1:
             return [Said(int(label)) for label in array]

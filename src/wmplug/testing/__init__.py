@@ -1,4 +1,4 @@
-"""Contracts for plugin authors: pytest classes to subclass in the tests of a scheme or an adapter."""
+"""Contracts for plugin authors: pytest classes to subclass in the tests of a scheme, a task or an adapter."""
 
 try:
     import pytest as pytest
@@ -12,3 +12,4 @@ from wmplug.testing.schemes import fixed_owner as fixed_owner
 from wmplug.testing.schemes import knowing as knowing
 from wmplug.testing.schemes import nasty_suspects as nasty_suspects
 from wmplug.testing.schemes import refuse_secrets as refuse_secrets
+from wmplug.testing.tasks import TaskContract as TaskContract

@@ -39,7 +39,7 @@ from wmplug.schemes.tilt.texts import ids_of, padded
 from wmplug.statistics.betting import log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.statistics.signs import weighted_ps, weights_of
-from wmplug.tasks.base import Said
+from wmplug.tasks.base import Said, Task
 from wmplug.tasks.classes import Classes
 from wmplug.watermark.carriers import Inputs, digest, take
 from wmplug.watermark.plan import TriggerSet, draw_symbols
@@ -100,7 +100,7 @@ class SchemeContract:
         first = scheme.plan(brief, _input_stream())
         assert _global_random() == state, "plan() uses or seeds global random numbers: draw from the stream it is given"
         _seed(2)
-        assert _facts(scheme.plan(brief, _input_stream())) == _facts(first), "plan() made two plans of one key"
+        assert facts_of(scheme.plan(brief, _input_stream())) == facts_of(first), "plan() made two plans of one key"
         assert np.array_equal(brief.carriers, before.carriers), "plan() changed the carriers"
         assert np.array_equal(np.asarray(brief.labels), np.asarray(before.labels)), "plan() changed the labels"
 
@@ -229,7 +229,7 @@ class SchemeContract:
         path = mark.save(tmp_path / "mark.wm")
         loaded = load(path, passphrase=_PASSPHRASE)
         for other in (loaded, _mark("Ada", scheme, brief)):
-            assert _facts(other.triggers.plan) == _facts(mark.triggers.plan), "the triggers are others"
+            assert facts_of(other.triggers.plan) == facts_of(mark.triggers.plan), "the triggers are others"
             assert other.task == mark.task, "the task is another"
             assert other.triggers.answers.tolist() == mark.triggers.answers.tolist(), "the answers are others"
             assert other.public == mark.public, "the public part is another"
@@ -350,6 +350,7 @@ def _given(inputs: Inputs, prepare: Preprocess | None) -> npt.NDArray[Any]:
     return padded(ids_of(inputs, prepare))
 
 
-def _facts(plan: Plan) -> list[Any]:
+def facts_of(plan: Plan) -> list[Any]:
+    """All that one plan may differ from another in, but for material."""
     rows = [plan.draw, plan.natural, plan.lessons.rows, *(test.rows for test in plan.tests)]
     return [digest(plan.inputs), plan.options, *(row.tolist() for row in rows)]

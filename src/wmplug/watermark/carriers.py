@@ -1,5 +1,6 @@
 """What an owner gives: carriers, labels and numbers, read and checked, and their digests."""
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
@@ -40,6 +41,27 @@ def join(first: Inputs, second: Inputs | None) -> Inputs:
     if isinstance(first, list) and isinstance(second, list):
         return first + second
     return np.concatenate([np.asarray(first), np.asarray(second)])
+
+
+def input_to_json(value: Any) -> dict[str, Any]:
+    """One input as JSON: a text, or an array by dtype, shape and its bytes (little-endian, base64)."""
+    if isinstance(value, str):
+        return {"text": value}
+    array = np.ascontiguousarray(value)
+    array = array.astype(array.dtype.newbyteorder("<"))
+    return {
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "data": base64.b64encode(array.tobytes()).decode(),
+    }
+
+
+def input_from_json(document: Mapping[str, Any]) -> Any:
+    """What `input_to_json` was given."""
+    if "text" in document:
+        return str(document["text"])
+    data = base64.b64decode(document["data"], validate=True)
+    return np.frombuffer(data, np.dtype(document["dtype"])).reshape(document["shape"])
 
 
 def digest(value: npt.NDArray[Any] | list[str] | str) -> str:

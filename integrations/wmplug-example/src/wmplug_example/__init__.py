@@ -1,1 +1,1 @@
-"""An example plugin of wmplug: a scheme for tables, and skorch."""
+"""An example plugin of wmplug: a scheme for tables, a task for texts, and skorch."""

@@ -5,8 +5,14 @@ from wmplug import hookimpl
 
 @hookimpl
 def wmplug_schemes():
-    """The scheme `table`."""
-    return {"table": "wmplug_example.table:Table"}
+    """The schemes `table` and `riddles`."""
+    return {"table": "wmplug_example.table:Table", "riddles": "wmplug_example.words:Riddles"}
+
+
+@hookimpl
+def wmplug_tasks():
+    """The task `words`, which `riddles` fits."""
+    return {"words": "wmplug_example.words:Words"}
 
 
 @hookimpl

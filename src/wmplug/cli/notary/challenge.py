@@ -17,6 +17,7 @@ from wmplug.suspects.targets import resolve
 if TYPE_CHECKING:
     from wmplug.register.challenge import Challenge
     from wmplug.register.notary.case import Model
+    from wmplug.watermark.plan import TriggerSet
 
 
 def challenge(
@@ -35,7 +36,7 @@ def challenge(
     control_how: Annotated[
         list[str] | None, typer.Option("--control-how", help="--open: why it is independent; again for each.")
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="--open: how many are asked.")] = 60,
+    draws: Annotated[int, typer.Option("--draws", min=0, help="--open: how many to ask; 0 for a tilt alone.")] = 60,
     decoys: Annotated[int, typer.Option("--decoys", min=0, help="--open: natural inputs mixed in.")] = 60,
     attempts: Annotated[
         int, typer.Option("--attempts", min=0, help="--open: keys to deduct beside those in the register.")
@@ -134,9 +135,10 @@ def _open_case(
 
     opened = open_package(Notary.open(keys, passphrase=passphrase()), package, folder)
     public = opened.public
-    case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **facts)
-    hearing.check_left(opened, folder / "register", case.draws)
-    hearing.open_case(folder, case, public["classes"])
+    triggers = hearing.check_left(opened, folder / "register", facts["draws"])
+    pattern = None if triggers is None else triggers.plan.pattern
+    case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **facts, pattern=pattern is not None)
+    hearing.open_case(folder, case, _candidates(public, triggers), 0 if pattern is None else pattern.signs)
     return opened.references
 
 
@@ -164,3 +166,10 @@ def _show(current: "Challenge") -> None:
         out.print(f"{party:<9} {state}")
     if len(current.nonces) == len(PARTIES):
         out.print("The questions are drawn: `wmplug notary check`.")
+
+
+def _candidates(public: Mapping[str, Any], triggers: "TriggerSet | None") -> int:
+    """The number of answers that a draw chooses from, at most."""
+    if "classes" in public or triggers is None:
+        return int(public.get("classes", 2))
+    return max(len(options) for options in triggers.plan.options)

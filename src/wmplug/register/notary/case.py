@@ -22,6 +22,10 @@ STATISTIC = (
     "number of answers that equal the secret one, over the drawn draws; exact in-set test (exact group test where a "
     "draw has several questions), one-sided, times the number of keys"
 )
+WITH_PATTERN = (
+    f"{STATISTIC}; and the sum of what the answers to all ordinary inputs of the pattern speak for the drawn signs, "
+    "exact tail over fair signs, one-sided, times the number of keys; where there are both, twice the smaller p"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
@@ -82,6 +86,7 @@ class Case:
         attempts: keys to deduct beside those in the register (of other registers that are known).
         strength: bits; the suspect's p has to be below 2**-strength.
         authorities: SHA-256 (hex) of the root certificates of timestamp authorities that the notary accepts.
+        pattern: whether the ordinary inputs of the watermark's pattern are asked too, which give nothing away.
 
     Raises:
         NotaryError: a case that cannot prove anything.
@@ -97,6 +102,7 @@ class Case:
     attempts: int = 0
     strength: int = STRENGTH
     authorities: tuple[str, ...] = ()
+    pattern: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.case)
@@ -118,7 +124,7 @@ class Case:
             )
         if vague := [model.name for model in self.models if not model.how.strip()]:
             raise NotaryError(f"the case does not say how {', '.join(vague)} was acquired: write it down")
-        if self.draws < 1 or self.decoys < 0 or self.attempts < 0 or self.strength < 1:
+        if self.draws < (0 if self.pattern else 1) or self.decoys < 0 or self.attempts < 0 or self.strength < 1:
             raise NotaryError("draws and strength are counted from 1, decoys and attempts from 0")
         if bad := [one for one in self.authorities if not re.fullmatch("[0-9a-f]{64}", one)]:
             raise NotaryError(f"{', '.join(bad)} is not the SHA-256 of a root certificate: give 64 hex digits")
@@ -128,17 +134,30 @@ class Case:
         """log10 of the p-value that the suspect's has to be below."""
         return -self.strength * math.log10(2)
 
-    def check_reach(self, classes: int) -> None:
+    @property
+    def statistic(self) -> str:
+        """What is computed from the answers, in words."""
+        return WITH_PATTERN if self.pattern else STATISTIC
+
+    def check_reach(self, classes: int, signs: int = 0) -> None:
         """Check that the strength can be reached at all.
 
+        Args:
+            classes: that a draw is from.
+            signs: of the watermark's pattern.
+
         Raises:
-            NotaryError: not even if all answers matched.
+            NotaryError: not even if all answers, or all signs, matched.
         """
-        needed = math.floor(-self.threshold / math.log10(classes)) + 1
+        both = math.log10(2) if self.pattern and self.draws else 0.0  # of two tests twice the smaller p counts
+        if self.pattern and signs * math.log10(2) > both - self.threshold:
+            return
+        needed = math.floor((both - self.threshold) / math.log10(classes)) + 1
         if self.draws < needed:
+            signed = f", nor can its {signs} signs" if self.pattern else ""
             raise NotaryError(
-                f"{self.draws} draws from {classes} classes cannot reach 2^-{self.strength} even if all match: at "
-                f"least {needed} are needed"
+                f"{self.draws} draws from {classes} classes cannot reach 2^-{self.strength} even if all match{signed}: "
+                f"at least {needed} are needed"
             )
 
     def write(self, file: Path) -> str:
@@ -150,7 +169,8 @@ class Case:
         Raises:
             NotaryError: there is a case already.
         """
-        document = {"schema": SCHEMA, "statistic": STATISTIC, **asdict(self)}
+        document = {"schema": SCHEMA, "statistic": self.statistic, **asdict(self)}
+        del document["pattern"]  # the statistic says so
         data = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
         try:
             with file.open("xb") as stream:
@@ -181,8 +201,10 @@ class Case:
             raise NotaryError(f"{file} was edited since the challenge was made for it: restore it, or open a new case")
         try:
             document = json.loads(data)
-            if document.pop("schema") != SCHEMA or document.pop("statistic") != STATISTIC:
+            schema, statistic = document.pop("schema"), document.pop("statistic")
+            if schema != SCHEMA or statistic not in (STATISTIC, WITH_PATTERN):
                 raise ValueError("another schema or statistic")
+            document["pattern"] = statistic == WITH_PATTERN
             models = tuple(Model(**model) for model in document.pop("models"))
             return cls(**{**document, "models": models, "authorities": tuple(document["authorities"])})
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

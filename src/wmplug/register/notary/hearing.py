@@ -1,7 +1,8 @@
 """The hearing: suspect, own model and controls are asked the same questions, and what follows from the answers.
 
-Questions are mixed with decoys, natural inputs of the task, in an order that only the notary knows. All answers are
-kept; verdicts are computed from what is kept.
+The draws that the challenge draws are asked, and where the watermark has a pattern all of its ordinary inputs, which
+give nothing away. They are mixed with decoys, natural inputs of the task, in an order that only the notary knows. All
+answers are kept; verdicts are computed from what is kept.
 """
 
 import hashlib
@@ -14,13 +15,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import rfc8785
 
 import wmplug
-from wmplug.claim import channels, verification
+from wmplug.claim import questions, verification
+from wmplug.claim.questions import Answers, Questions
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import NotaryError, SuspectError, WmplugError
 from wmplug.keys.files import file_digest, files_of, write_new
@@ -36,11 +38,13 @@ from wmplug.register.statements import Signer
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks import public as tasks
-from wmplug.tasks.base import Said
-from wmplug.watermark.carriers import as_given
-from wmplug.watermark.plan import TriggerSet
+from wmplug.tasks.base import Said, Task, encoded
+from wmplug.watermark.carriers import join, take
+from wmplug.watermark.plan import Choices, Pattern, TriggerSet
 from wmplug.watermark.watermark import Preprocess, Watermark
 
+Kept: TypeAlias = dict[str, Any]
+_KINDS: Mapping[type, str] = {Choices: "trigger", Pattern: "ordinary"}
 Status = Literal["holds", "does not hold", "inconclusive", "NOT ATTESTED"]
 SCHEMA = "wmplug/result/1"
 RESULT_TYPE = "application/vnd.wmplug.result+json"
@@ -65,18 +69,19 @@ class Answered:
     decoys_right: int | None = None
 
 
-def open_case(folder: str | Path, case: Case, classes: int) -> Challenge:
+def open_case(folder: str | Path, case: Case, classes: int, signs: int = 0) -> Challenge:
     """Fix a case in writing, and begin its challenge.
 
     Args:
         folder: of the case; made if it is not there.
         case: what is fixed.
         classes: of the task.
+        signs: of the watermark's pattern, where the case asks it.
 
     Raises:
         NotaryError: there is one already, or its strength cannot be reached.
     """
-    case.check_reach(classes)
+    case.check_reach(classes, signs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     challenge = Challenge(case.case, case.write(folder / CASE), case.root)
@@ -84,7 +89,7 @@ def open_case(folder: str | Path, case: Case, classes: int) -> Challenge:
     return challenge
 
 
-def check_left(package: Package, folder: Path, draws: int) -> None:
+def check_left(package: Package, folder: Path, draws: int) -> TriggerSet | None:
     """See that so many draws can still be asked.
 
     Args:
@@ -92,19 +97,28 @@ def check_left(package: Package, folder: Path, draws: int) -> None:
         folder: of the register that lay in it.
         draws: to be asked.
 
+    Returns:
+        The triggers; None where they do not follow from the package.
+
     Raises:
         NotaryError: fewer are left.
     """
     try:
-        left = len(_left(package.derive(), disclosure.spent(Register(folder), package.public["id"])))
+        triggers, spent = package.derive(), disclosure.spent(Register(folder), package.public["id"])
     # A package or register that is not what was recorded is for the hearing to refuse, signed.
     except (WmplugError, KeyError, TypeError, ValueError, AttributeError):
-        return
+        return None
+    if triggers.plan.choices is None and draws:
+        raise NotaryError(
+            f"{draws} draws are to be asked, and this watermark has ordinary inputs only, which are asked all: ask 0"
+        )
+    left = len(_left(triggers, spent))
     if left < draws:
         raise NotaryError(
             f"{draws} draws are to be asked and {left} are left, the others are spent: ask {left} at most, if that "
             "reaches the strength"
         )
+    return triggers
 
 
 def save_challenge(folder: Path, challenge: Challenge) -> None:
@@ -155,7 +169,8 @@ def check(
     case = Case.read(folder / CASE, challenge.case_sha256)
     if (challenge.case, challenge.root) != (case.case, case.root):
         raise NotaryError("the challenge is of another case: restore it, or open a new case")
-    challenge.draw(range(case.draws), case.draws)  # both nonces are there
+    least = max(1, case.draws)
+    challenge.draw(range(least), least)  # both nonces are there
     _check_models(case, targets)
     tell("opening the package")
     opened = open_package(notary, package, folder, sha256=case.package)
@@ -164,8 +179,8 @@ def check(
     rows, heard = [], [Answered(model, None) for model in case.models]
     if found.triggers is not None:
         mark = _mark(notary, opened, found.triggers, preprocess)
-        rows = draw_rows(mark, found.spent, challenge, case.draws)
-        asked = verification.only(mark, rows)
+        rows = draw_rows(mark, found.spent, challenge, case.draws) if case.draws else []
+        asked = verification.only(mark, rows) if rows else mark
         keys = found.keys + case.attempts
         answers: dict[str, Any] = {}
         heard = []
@@ -221,44 +236,46 @@ def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Pr
     )
 
 
-def _ask(
-    notary: Notary, case: Case, model: Model, suspect: Suspect, mark: Watermark, package: Package
-) -> list[dict[str, Any]]:
+def _ask(notary: Notary, case: Case, model: Model, suspect: Suspect, mark: Watermark, package: Package) -> list[Kept]:
     """All questions to one model, decoys among them, in the order asked, with its answers."""
-    stream = KeyStream(notary.order_key(f"{case.case}/{model.name}"))
-    rows, brief = _asked(mark), package.brief
-    decoys = stream.permutation(len(brief.carriers))[: case.decoys].tolist()
-    questions = [("trigger", row) for row in rows] + [("decoy", i) for i in decoys]
-    order = [questions[i] for i in stream.permutation(len(questions))]
-    inputs = [
-        mark.triggers.row(i) if kind == "trigger" else as_given(brief.carriers[i], brief.form) for kind, i in order
-    ]
-    answers, cause = channels.ask(suspect, inputs, mark.task)
-    if all(answer is None for answer in answers):
-        raise SuspectError(f"{model.name} answered none of {len(answers)} questions: {cause}") from cause
-    said = [None if one is None else mark.task.encode(one.answer) for one in answers]
-    return [{"kind": kind, "index": i, "answer": answer} for (kind, i), answer in zip(order, said, strict=True)]
+    stream, brief, plan = KeyStream(notary.order_key(f"{case.case}/{model.name}")), package.brief, mark.triggers.plan
+    decoys = stream.permutation(len(brief.carriers))[: case.decoys]
+    tests = [test for test in plan.tests if (case.draws if isinstance(test, Choices) else case.pattern)]
+    rows = np.concatenate([test.rows for test in tests])
+    numbered = [(_KINDS[type(test)], row) for test in tests for row in test.rows.tolist()]
+    numbered += [("decoy", i) for i in decoys.tolist()]
+    order = stream.permutation(len(numbered))
+    inputs = join(take(plan.inputs, rows), take(brief.carriers, decoys))
+    sheet = Questions(inputs, brief.form, mark.task, np.arange(len(numbered))).only(order)
+    answers = questions.ask(sheet, suspect)
+    if all(answer is None for answer in answers.said):
+        raise SuspectError(f"{model.name} answered none of {len(sheet)} questions: {answers.cause}") from answers.cause
+    kept = zip((numbered[i] for i in order.tolist()), answers.said, strict=True)
+    return [{"kind": kind, "index": i, **_written(mark.task, kind, said)} for (kind, i), said in kept]
 
 
-def _asked(mark: Watermark) -> list[int]:
-    return [] if mark.triggers.plan.choices is None else mark.triggers.plan.choices.rows.tolist()
+def _written(task: Task, kind: str, said: Said | None) -> Kept:
+    """An answer as it is kept; scores only where they are weighed."""
+    return questions.written(task, said if said is None or kind == "ordinary" else Said(said.answer))
 
 
 def _judge(
-    model: Model, suspect: Suspect, mark: Watermark, kept: Sequence[Mapping[str, Any]], package: Package, keys: int
+    model: Model, suspect: Suspect, mark: Watermark, kept: Sequence[Kept], package: Package, keys: int
 ) -> Answered:
-    given = {(one["kind"], one["index"]): one["answer"] for one in kept}
-    labels, asked = package.brief.labels, [given["trigger", row] for row in _asked(mark)]
-    said = [None if one is None else Said(mark.task.decode(one)) for one in asked]
-    verdict = verification.judge(mark, suspect, said, keys=keys)
-    decoys = [(i, answer) for (kind, i), answer in given.items() if kind == "decoy"]
-    right = None if labels is None else sum(answer == int(labels[i]) for i, answer in decoys)
+    task, labels = mark.task, package.brief.labels
+    own = [one for one in kept if one["kind"] != "decoy"]
+    rows = np.array([one["index"] for one in own], np.int64)
+    answers = Answers(suspect.description, task, rows, tuple(questions.read(task, one) for one in own))
+    verdict = verification.judge(mark, answers, keys=keys)
+    decoys = [(one["index"], one["answer"]) for one in kept if one["kind"] == "decoy"]
+    natural = None if labels is None else encoded(task, labels)
+    right = None if natural is None else sum(answer == natural[i] for i, answer in decoys)
     return Answered(model, verdict, len(decoys), right)
 
 
 def _write_answers(folder: Path, case: Case, answers: Mapping[str, Any]) -> None:
     document = {
-        "schema": "wmplug/answers/1",
+        "schema": "wmplug/answers/2" if case.pattern else "wmplug/answers/1",  # 2: ordinary inputs, with scores
         "note": "confidential: the answers of a copy are the secret ones",
         "case": case.case,
         "models": answers,
@@ -322,6 +339,7 @@ def _result(
         "threshold_log10_p": case.threshold,
         "keys": {"in_register": found.keys, "deducted_beside": case.attempts},
         "rows_asked": rows,
+        **({"ordinary_asked": _ordinary(found)} if case.pattern else {}),
         "rows_spent_before": len(found.spent),
         "models": [_model(one, found.systems) for one in heard],
         "register": found.register,
@@ -334,6 +352,12 @@ def _result(
         "notary": {"name": notary.name, "public": notary.signer().public.hex()},
         "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def _ordinary(found: Inspection) -> int:
+    """How many ordinary inputs were asked."""
+    pattern = None if found.triggers is None else found.triggers.plan.pattern
+    return 0 if pattern is None else len(pattern.rows)
 
 
 def _model(one: Answered, systems: Mapping[str, int]) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""Many suspects against many watermarks: each suspect is asked each question once, here or on other machines.
+
+Only a sheet, which holds no key and no answer, leaves this process; the answers come back and are judged here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from wmplug import plugins
+from wmplug.claim.questions import Answers, Questions, ask
+from wmplug.claim.verdict import Verdict
+from wmplug.claim.verification import check_mark, judge, silence
+from wmplug.errors import InputError, WmplugError
+from wmplug.statistics import combination
+from wmplug.statistics.arrays import IntArray
+from wmplug.suspects.targets import as_suspect
+from wmplug.watermark.carriers import Inputs, digest
+from wmplug.watermark.watermark import Watermark
+
+Job = tuple[Questions, Any, int]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What suspects said, against each watermark.
+
+    Attributes:
+        verdicts: suspect -> watermark -> verdict, exact; by the names that were given.
+        queries: suspect -> how many it answered, each once.
+        failed: suspect -> why nothing could be asked of it.
+    """
+
+    verdicts: Mapping[str, Mapping[str, Verdict]]
+    queries: Mapping[str, int]
+    failed: Mapping[str, WmplugError]
+
+    def accused(self, alpha: float = 1e-3) -> tuple[tuple[str, str], ...]:
+        """Pairs of suspect and watermark, with a chance of at most alpha to name a wrong one (Holm 1979).
+
+        Raises:
+            StatisticsError: alpha is not in (0, 1).
+        """
+        pairs = self._pairs()
+        named = combination.holm([verdict.log10_p for *_, verdict in pairs], alpha)
+        return tuple((who, mark) for (who, mark, _), one in zip(pairs, named, strict=True) if one)
+
+    def worth_a_look(self, alpha: float = 0.05) -> tuple[tuple[str, str], ...]:
+        """Pairs to look at closer, of which at most a share alpha is expected to be wrong (Wang & Ramdas 2022).
+
+        For triage: accusations go through `accused`.
+
+        Raises:
+            StatisticsError: alpha is not in (0, 1).
+        """
+        pairs = self._pairs()
+        named = combination.e_bh([verdict.log10_e for *_, verdict in pairs], alpha)
+        return tuple((who, mark) for (who, mark, _), one in zip(pairs, named, strict=True) if one)
+
+    def _pairs(self) -> list[tuple[str, str, Verdict]]:
+        return [(who, mark, verdict) for who, found in self.verdicts.items() for mark, verdict in found.items()]
+
+
+def scan(
+    marks: Mapping[str, Watermark],
+    targets: Mapping[str, Any],
+    *,
+    batch_size: int = 64,
+    map: Callable[..., Iterable[Any]] = map,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Hold many suspects against many watermarks, black box, asking everything.
+
+    Every p-value is exact and one-sided, under the null that the suspect is independent of that watermark's label key;
+    none is discounted, `Scan.accused` does that.
+
+    Args:
+        marks: by name; of one task and one kind of input. Their keys stay in this process.
+        targets: by name, as `verify` takes a suspect. With a map of your own they, and a preprocess= of the marks, have
+            to be fit for sending.
+        batch_size: inputs a forward pass; a `Suspect` has its own.
+        map: calls a function for each of some jobs, in order, such as that of a `ProcessPoolExecutor`.
+        progress: called with (verdicts so far, verdicts in all).
+
+    Raises:
+        InputError: no watermarks, or of several tasks.
+    """
+    sheet, rows = _together(marks)
+    jobs = [(sheet, target, batch_size) for target in targets.values()]
+    verdicts: dict[str, dict[str, Verdict]] = {}
+    queries: dict[str, int] = {}
+    failed: dict[str, WmplugError] = {}
+    for number, (name, heard) in enumerate(zip(targets, map(_asked, jobs), strict=True)):
+        if isinstance(heard, WmplugError):
+            failed[name] = heard
+            continue
+        queries[name], verdicts[name] = sum(one is not None for one in heard.said), {}
+        for place, (mark, held) in enumerate(marks.items(), 1):
+            verdicts[name][mark] = _judged(held, heard, *rows[mark])
+            if progress is not None:
+                progress(number * len(marks) + place, len(targets) * len(marks))
+    return Scan(verdicts, queries, failed)
+
+
+def _asked(job: Job) -> Answers | WmplugError:
+    """What one suspect answers, or why there is nothing to judge; this is what runs elsewhere."""
+    sheet, target, batch_size = job
+    try:
+        answers = ask(sheet, as_suspect(target, sheet, batch_size=batch_size))
+    except WmplugError as error:
+        return error
+    if any(one is not None for one in answers.said):
+        return answers
+    return silence(answers.suspect, len(sheet), answers.cause, sheet.preprocess)
+
+
+def _judged(mark: Watermark, heard: Answers, rows: IntArray, places: IntArray) -> Verdict:
+    answers = replace(heard, rows=rows, said=tuple(heard.said[place] for place in places.tolist()))
+    verdict = judge(mark, answers)
+    plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
+    return verdict
+
+
+def _together(marks: Mapping[str, Watermark]) -> tuple[Questions, dict[str, tuple[IntArray, IntArray]]]:
+    """One sheet for all, and for each watermark its rows and their places on the sheet."""
+    if not marks:
+        raise InputError("there are no watermarks to hold suspects against: give them by name, {name: mark}")
+    for mark in marks.values():
+        check_mark(mark, None)
+    kinds = {(mark.task, mark.triggers.form, mark.preprocess) for mark in marks.values()}
+    if len(kinds) > 1:
+        raise InputError(
+            "the watermarks differ in task, form or preprocess=: hold suspects against those of one kind at a time"
+        )
+    places: dict[str, int] = {}
+    rows: dict[str, tuple[IntArray, IntArray]] = {}
+    parts: list[Questions] = []
+    for name, mark in marks.items():
+        sheet = Questions.of(mark.triggers, preprocess=mark.preprocess)
+        keys, new = [digest(value) for value in sheet.inputs], []
+        for i, key in enumerate(keys):
+            if key not in places:
+                places[key] = len(places)
+                new.append(i)
+        parts.append(sheet.only(np.array(new, np.int64)))
+        rows[name] = sheet.rows, np.array([places[key] for key in keys], np.int64)
+    return replace(parts[0], inputs=_joined(parts), rows=np.arange(len(places))), rows
+
+
+def _joined(parts: Sequence[Questions]) -> Inputs:
+    inputs = [part.inputs for part in parts]
+    if isinstance(inputs[0], list):
+        return [text for texts in inputs for text in texts]
+    arrays = [np.asarray(one) for one in inputs]
+    if len({(one.shape[1:], one.dtype) for one in arrays}) > 1:
+        raise InputError(
+            "the watermarks' inputs differ in shape or dtype: hold suspects against those of one kind at a time"
+        )
+    return np.concatenate(arrays)

@@ -1,0 +1,189 @@
+"""Classes keep the contract of a task, and broken tasks fail it."""
+
+import sys
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wmplug.errors import InputError, SuspectError
+from wmplug.tasks import Classes, Said, Task
+from wmplug.tasks.base import column, decoded, encoded, listed
+from wmplug.tasks.classes import count_of
+from wmplug.testing import TaskContract
+
+
+class TestClasses(TaskContract):
+    @pytest.fixture
+    def task(self):
+        return Classes(4)
+
+    @pytest.fixture
+    def spoken(self):
+        return [
+            ([0, 3, 2], [0, 3, 2]),
+            (np.array([[0.1, 0.2, 0.6, 0.1], [np.nan, 0, 0, 1]]), [2, None]),
+            (np.array([[1, 3], [2, 0]]), [1, 2]),
+        ]
+
+
+@dataclass(frozen=True)
+class Tags(Task):
+    """Pairs of yes and no, one a line."""
+
+    name: ClassVar[str] = "tags"
+    call: ClassVar[str] = "classify"
+
+    length: int
+
+    def facts(self):
+        return {"length": self.length}
+
+    def belongs(self, answer):
+        return isinstance(answer, tuple) and len(answer) == self.length and set(answer) <= {"yes", "no"}
+
+    def read(self, outputs, n, who):
+        if not isinstance(outputs, list) or len(outputs) != n or not all(isinstance(one, str) for one in outputs):
+            raise SuspectError(f"{who} returned no {n} lines")
+        return [Said(tags) if self.belongs(tags := tuple(one.split())) else None for one in outputs]
+
+    def encode(self, answer):
+        return list(answer)
+
+    def decode(self, value):
+        return tuple(value)
+
+
+class TestTags(TaskContract):
+    @pytest.fixture
+    def task(self):
+        return Tags(2)
+
+    @pytest.fixture
+    def spoken(self):
+        return [(["yes no", "no no", "maybe", "no yes"], [("yes", "no"), ("no", "no"), None, ("no", "yes")])]
+
+
+class Peeks(Tags):
+    """Finds the symbol where it is counted, and picks that."""
+
+    def picked(self, said, options):
+        caller = sys._getframe(1).f_locals
+        return int(caller["self"].symbols[caller["draw"]]) if "draw" in caller else super().picked(said, options)
+
+
+class Remembers(Tags):
+    """Picks what it was asked for before."""
+
+    last: ClassVar[list] = [0]
+
+    def picked(self, said, options):
+        self.last[0] = (self.last[0] + 1) % 7
+        return super().picked(said, options) if self.last[0] else 0
+
+
+class Strings(Tags):
+    """Does not come back as it went."""
+
+    def decode(self, value):
+        return value
+
+
+class Overreads(Tags):
+    """Gives one answer too many."""
+
+    def read(self, outputs, n, who):
+        return [*super().read(outputs, n, who), None]
+
+
+class Crashes(Tags):
+    """Raises what it likes."""
+
+    def read(self, outputs, n, who):
+        return [Said(tuple(one.split())) for one in outputs]
+
+
+class Forgets(Tags):
+    """Is another task after a save."""
+
+    def facts(self):
+        return {"length": self.length + 1}
+
+
+BLIND = "test_picking_is_blind_to_the_symbol"
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "error"),
+    [
+        (Peeks, BLIND, AssertionError),
+        (Remembers, BLIND, AssertionError),
+        (Strings, "test_answers_survive_json", AssertionError),
+        (Strings, "test_a_file_holds_them", (AssertionError, TypeError)),
+        (Overreads, "test_what_is_spoken_is_read", AssertionError),
+        (Crashes, "test_nonsense_is_refused_or_no_answer", (AttributeError, TypeError)),
+        (Forgets, "test_it_says_what_it_is", AssertionError),
+    ],
+)
+def test_a_broken_task_fails_where_a_sound_one_passes(broken, check, error):
+    options = (("yes", "no"), ("no", "no"), ("no", "yes"))
+
+    def run(task):
+        check_of = getattr(TaskContract(), check)
+        given = {"task": task, "options": options, "spoken": [(["yes no"], [("yes", "no")])]}
+        names = check_of.__code__.co_varnames[1 : check_of.__code__.co_argcount]
+        check_of(**{name: given[name] for name in names})
+
+    run(Tags(2))
+    with pytest.raises(error):
+        run(broken(2))
+
+
+@settings(deadline=None)
+@given(st.lists(st.none() | st.integers(-5, 2**40) | st.text() | st.tuples(st.text(), st.integers())))
+def test_a_column_holds_any_answers(answers):
+    assert listed(column(answers)) == answers
+    whole = all(one is None or (isinstance(one, int) and one >= 0) for one in answers)
+    assert column(answers).dtype == (np.int64 if whole else object)
+
+
+@settings(deadline=None)
+@given(st.lists(st.none() | st.integers(0, 9)))
+def test_a_column_survives_json(answers):
+    assert listed(decoded(Classes(10), encoded(Classes(10), column(answers)))) == answers
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1), st.integers(2, 50))
+def test_labels_of_any_size_are_read_as_they_are(labels, count):
+    said = Classes(count).read(labels, len(labels), "s")
+    assert [(one.answer, one.scores) for one in said] == [(label, None) for label in labels]
+
+
+@settings(deadline=None)
+@given(st.integers(2, 8), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_scores_are_log_probabilities_and_the_largest_counts(count, n, seed):
+    scores = np.random.default_rng(seed).normal(0, 3, (n, count))
+    said = Classes(count).read(scores, n, "s")
+    assert [one.answer for one in said] == scores.argmax(axis=1).tolist()
+    for one, row in zip(said, scores, strict=True):
+        np.testing.assert_allclose(one.scores, np.maximum(row - np.logaddexp.reduce(row), np.log(1e-4)))
+
+
+@pytest.mark.parametrize("count", [1, 0, -3, True, 2.0, "ten", None])
+def test_too_few_classes_are_refused(count):
+    with pytest.raises(InputError, match="a classifier of at least 2 classes"):
+        Classes(count)
+
+
+def test_answers_of_other_kinds_do_not_belong():
+    assert [one for one in (0, 3, 4, -1, 1.0, "1", None, np.int64(2)) if Classes(4).belongs(one)] == [0, 3, 2]
+
+
+def test_who_needs_classes_names_both():
+    assert count_of(Classes(7), "audit") == 7
+    with pytest.raises(InputError, match="audit fits answers that are classes, the watermark's answers are 'tags'"):
+        count_of(Tags(2), "audit")
