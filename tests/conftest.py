@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import hashlib
 import itertools
 import socket
@@ -14,6 +15,11 @@ from sklearn.datasets import load_digits
 from wmplug import Owner
 
 PASSPHRASE = "correct horse battery staple"
+
+
+def pytest_collection_finish():
+    # What was imported stays to the end: a garbage collector need not look through it time and again.
+    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -56,8 +56,8 @@ def _resigned(by, response, edit):
     edit(info, signed, signer)
     signed["encap_content_info"]["content"] = info
     kept = [one for one in signer["signed_attrs"] if one["type"].native != "message_digest"]
-    digest = hashlib.new(signer["digest_algorithm"]["algorithm"].native, info.dump(force=True)).digest()
+    digest = hashlib.new(signer["digest_algorithm"]["algorithm"].native, info.dump()).digest()
     attributes = cms.CMSAttributes([*kept, {"type": "message_digest", "values": [digest]}])
     signer["signed_attrs"] = attributes
     signer["signature"] = by.sign(attributes.dump())
-    return answer.dump(force=True)
+    return answer.dump()
