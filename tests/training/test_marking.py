@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from wmplug.errors import SuspectError, VerificationError, VerificationWarning
+from wmplug.errors import InjectionError, SuspectError, VerificationError, VerificationWarning
 from wmplug.register import Register
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.training.loop import At
@@ -39,7 +39,7 @@ def test_a_look_is_logged_in_numbers_and_kept(mark, loop):
 
 
 def test_an_e_value_beyond_all_floats_is_cut(mark, loop, monkeypatch):
-    monkeypatch.setattr("wmplug.claim.verification.Session.log10_e", lambda self: 900.0)
+    monkeypatch.setattr("wmplug.claim.session.Session.log10_e", lambda self: 900.0)
     begun(mark, loop).checkpoint(At(1))
     assert loop.logged[0][0]["watermark/e_value"] <= 1e30
     json.dumps(loop.logged[0][0], allow_nan=False)
@@ -215,3 +215,9 @@ def test_the_schedule_follows_from_mark_and_mode_alone(mark, foreign, loop):
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
     assert orders[0] != orders[3]
+
+
+def test_answers_that_the_loop_cannot_ask_for_are_refused(mark, loop):
+    loop.calls = frozenset({"generate"})
+    with pytest.raises(InjectionError, match="asks a model to classify, adapter 'toy' can only ask it to generate"):
+        Marking(mark, loop, Options())

@@ -21,7 +21,7 @@ from wmplug.claim.verification import check_mark
 from wmplug.errors import SuspectError, VerificationError, VerificationWarning
 from wmplug.suspects.protocols import Suspect
 from wmplug.training import sidecar
-from wmplug.training.loop import At, Loop, need_points
+from wmplug.training.loop import At, Loop, need_call, need_points
 from wmplug.training.options import Options
 from wmplug.training.placement import PPM, Placement, read_rate
 from wmplug.training.record import Run
@@ -64,12 +64,14 @@ class Marking:
 
     Raises:
         InputError: no watermark was given, or an option is out of range.
-        InjectionError: the scheme touches training where the loop does not let it.
+        InjectionError: the scheme touches training where the loop does not let it, or the loop cannot ask its model for
+            answers of the mark's task.
     """
 
     def __init__(self, mark: Watermark, loop: Loop, options: Options) -> None:
         check_mark(mark, None)
         need_points(loop.name, mark.scheme, loop.points)
+        need_call(mark.task.call, loop)
         options.need_events(loop)
         self.mark, self.loop, self.options = mark, loop, options
         self._start, self._auto = read_rate(options.rate, mark.scheme.rate)
