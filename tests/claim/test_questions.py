@@ -14,7 +14,7 @@ from thieves import Thief, table
 import wmplug
 from wmplug import verify
 from wmplug.claim.questions import Answers, Questions, ask
-from wmplug.claim.scan import scan
+from wmplug.claim.scanning import scan
 from wmplug.claim.verification import judge
 from wmplug.errors import InputError, SuspectError
 from wmplug.tasks import Classes, Said

@@ -5,8 +5,7 @@ import pytest
 from wmplug_example.table import Table
 
 from wmplug import InputError
-from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Brief
+from wmplug.schemes import Brief, KeyStream
 from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 

@@ -5,10 +5,9 @@ import pytest
 from wmplug_example.words import Riddles, Words
 
 import wmplug
-from wmplug.claim.questions import Answers, Questions, ask
-from wmplug.claim.verification import judge
+from wmplug.claim import Answers, Questions, ask, judge
 from wmplug.schemes import Brief
-from wmplug.suspects.functions import CallableSuspect
+from wmplug.suspects import CallableSuspect
 from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract, TaskContract, fixed_owner, knowing
 

@@ -5,15 +5,24 @@
 what the usual cleaning leaves of the mark.
 """
 
-from wmplug.dataset.finding import find as find
-from wmplug.dataset.marking import Marked as Marked
-from wmplug.dataset.marking import mark as mark
-from wmplug.dataset.quality import compare as compare
-from wmplug.dataset.quality import picture as picture
-from wmplug.dataset.quality import retrained as retrained
-from wmplug.dataset.quality import survival as survival
-from wmplug.dataset.sources import open_source as open_source
-from wmplug.dataset.tracing import Trace as Trace
-from wmplug.dataset.tracing import trace as trace
-from wmplug.dataset.tracing import verify as verify
-from wmplug.suspects.losses import scores_of_losses as scores_of_losses
+from wmplug.dataset.finding import find
+from wmplug.dataset.marking import Marked, mark
+from wmplug.dataset.quality import compare, picture, retrained, survival
+from wmplug.dataset.sources import open_source
+from wmplug.dataset.tracing import Trace, trace, verify
+from wmplug.suspects.losses import scores_of_losses
+
+__all__ = [
+    "Marked",
+    "Trace",
+    "compare",
+    "find",
+    "mark",
+    "open_source",
+    "picture",
+    "retrained",
+    "scores_of_losses",
+    "survival",
+    "trace",
+    "verify",
+]

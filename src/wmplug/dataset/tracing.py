@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wmplug.claim import scan as scanning
-from wmplug.claim import verification
+from wmplug.claim import scanning, verification
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, StatisticsError
 from wmplug.statistics import combination

@@ -1,4 +1,9 @@
 """Use cases of an owner: make a watermark, open a saved one."""
 
-from wmplug.making.creation import create as create
-from wmplug.making.loading import load as load
+from wmplug.making.creation import create
+from wmplug.making.loading import load
+
+__all__ = [
+    "create",
+    "load",
+]

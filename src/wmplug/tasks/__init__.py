@@ -1,6 +1,6 @@
-"""What an answer can be; one file a task."""
+"""What an answer can be, one file a task; and all that the author of another one imports."""
 
-from wmplug.tasks.base import Call as Call
-from wmplug.tasks.base import Said as Said
-from wmplug.tasks.base import Task as Task
-from wmplug.tasks.classes import Classes as Classes
+from wmplug.tasks.base import Call, Said, Task
+from wmplug.tasks.classes import Classes
+
+__all__ = ["Call", "Classes", "Said", "Task"]

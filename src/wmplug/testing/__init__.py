@@ -5,11 +5,17 @@ try:
 except ImportError as error:
     raise ImportError("wmplug.testing is made of pytest classes: `pip install pytest` where you test") from error
 
-from wmplug.testing.adapters import AdapterContract as AdapterContract
-from wmplug.testing.adapters import pictures as pictures
-from wmplug.testing.schemes import SchemeContract as SchemeContract
-from wmplug.testing.schemes import fixed_owner as fixed_owner
-from wmplug.testing.schemes import knowing as knowing
-from wmplug.testing.schemes import nasty_suspects as nasty_suspects
-from wmplug.testing.schemes import refuse_secrets as refuse_secrets
-from wmplug.testing.tasks import TaskContract as TaskContract
+from wmplug.testing.adapters import AdapterContract, pictures
+from wmplug.testing.schemes import SchemeContract, fixed_owner, knowing, nasty_suspects, refuse_secrets
+from wmplug.testing.tasks import TaskContract
+
+__all__ = [
+    "AdapterContract",
+    "SchemeContract",
+    "TaskContract",
+    "fixed_owner",
+    "knowing",
+    "nasty_suspects",
+    "pictures",
+    "refuse_secrets",
+]

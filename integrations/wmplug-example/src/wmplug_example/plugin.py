@@ -30,6 +30,6 @@ def wmplug_suspect(target, preprocess, batch_size):
         return Api(target, batch_size)
     if not any(base.__module__.startswith("skorch.") for base in type(target).__mro__):
         return None
-    from wmplug.adapters.torch.modules import ModuleSuspect
+    from wmplug.adapters.torch import ModuleSuspect
 
     return ModuleSuspect(target.module_, preprocess=preprocess, batch_size=batch_size)

@@ -17,13 +17,8 @@ from skorch.callbacks import Callback
 from torch.utils.data import default_collate
 
 from wmplug import InjectionError, Watermark
-from wmplug.adapters.torch.batches import Board, TriggerCollate, prepared
-from wmplug.adapters.torch.guard import Guard
-from wmplug.adapters.torch.modules import ModuleSuspect
-from wmplug.training.loop import At, OneProcess
-from wmplug.training.marking import Marking, Results
-from wmplug.training.options import Options
-from wmplug.training.placement import PPM
+from wmplug.adapters.torch import Board, Guard, ModuleSuspect, TriggerCollate, prepared
+from wmplug.training import PPM, At, Marking, OneProcess, Options, Results
 
 _COLLATE = "iterator_train__collate_fn"
 _SHARED = ("rate", "mode", "verify_on", "on_failure", "target_e", "batch_size", "training_set", "require_evidence")

@@ -6,8 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from wmplug import InputError
-from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
+from wmplug.schemes import Brief, Choices, KeyStream, Lessons, Plan, Scheme
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wmplug import InputError, SuspectError
-from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
+from wmplug.schemes import Brief, Choices, KeyStream, Lessons, Plan, Scheme
 from wmplug.schemes.random_label import sentences
 from wmplug.tasks import Call, Said, Task
 

@@ -1,5 +1,9 @@
-"""Plain torch training loops."""
+"""Plain torch training loops; and what any framework over a torch DataLoader is adapted with."""
 
-from wmplug.adapters.torch.injection import inject as inject
-from wmplug.adapters.torch.loop import Watermarking as Watermarking
-from wmplug.adapters.torch.modules import suspect as suspect
+from wmplug.adapters.torch.batches import Board, TriggerCollate, prepared
+from wmplug.adapters.torch.guard import Guard
+from wmplug.adapters.torch.injection import inject
+from wmplug.adapters.torch.loop import Watermarking
+from wmplug.adapters.torch.modules import ModuleSuspect
+
+__all__ = ["Board", "Guard", "ModuleSuspect", "TriggerCollate", "Watermarking", "inject", "prepared"]

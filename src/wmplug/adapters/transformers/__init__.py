@@ -1,4 +1,7 @@
 """The transformers Trainer, and what is built on it."""
 
-from wmplug.adapters.transformers.callback import WatermarkCallback as WatermarkCallback
-from wmplug.adapters.transformers.suspects import suspect as suspect
+from wmplug.adapters.transformers.callback import WatermarkCallback
+
+__all__ = [
+    "WatermarkCallback",
+]
