@@ -255,7 +255,8 @@ def test_dates_that_are(created):
 
 @pytest.mark.parametrize(
     ("created", "message"),
-    [("7.3.2026", "not an ISO 8601"), ("2026-02-30", "not an ISO 8601"), ("2026-13", "not an ISO 8601"), ("", "not an ISO 8601"),
+    [("7.3.2026", "not an ISO 8601"), ("2026-02-30", "not an ISO 8601"), ("2026-13", "not an ISO "
+        "8601"), ("", "not an ISO 8601"),
      ("9998", "in the future"), (datetime(9998, 1, 1, tzinfo=timezone.utc), "in the future")],
 )  # fmt: skip
 def test_dates_that_are_none(created, message):

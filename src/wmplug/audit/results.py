@@ -26,7 +26,7 @@ class Cell:
         name: of the attack, of a control, or "own model".
         family: of the attack, "control" or "own".
         seed: of the attack.
-        accuracy: share of the test inputs that what the thief has gets right; None where he got nothing.
+        accuracy: share of the test inputs that the copy gets right; None if the attack made no copy.
         verdict: exhaustive, under the owner's key.
         rival: exhaustive, under another key.
         found: share of the owner's triggers that a detector flagged; None where none looked.
