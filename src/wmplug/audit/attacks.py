@@ -149,11 +149,11 @@ def chosen(attacks: Sequence[str | Attack]) -> tuple[Attack, ...]:
     Raises:
         InputError: no such attack, one twice, or none.
     """
-    given = (attacks,) if isinstance(attacks, (str, Attack)) else tuple(attacks)
-    if unknown := [name for name in given if not isinstance(name, Attack) and name not in ATTACKS]:
+    wanted = (attacks,) if isinstance(attacks, (str, Attack)) else tuple(attacks)
+    if unknown := [name for name in wanted if not isinstance(name, Attack) and name not in ATTACKS]:
         raise InputError(f"no attack is called {', '.join(map(repr, unknown))}; there are: {', '.join(ATTACKS)}")
-    found = tuple(ATTACKS[name] if isinstance(name, str) else name for name in given)
-    names = [attack.name for attack in found]
+    result = tuple(ATTACKS[name] if isinstance(name, str) else name for name in wanted)
+    names = [attack.name for attack in result]
     if not names or len(set(names)) < len(names):
         raise InputError(f"attacks={', '.join(names) or 'none'}: name one or more, each once")
-    return found
+    return result

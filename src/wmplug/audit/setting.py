@@ -98,5 +98,5 @@ class Setting:
             )
 
 
-def _shape(given: Any) -> tuple[int, ...]:
-    return tuple(getattr(given, "shape", ()))
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))
