@@ -132,9 +132,9 @@ class Registry:
             except (Exception, SystemExit) as error:
                 self._leave_out(name, f"{self._sources[name]}, {hook}", error)
                 continue
-            for one in result if isinstance(result, list) else [result]:
-                if one is not None:
-                    yield name, one
+            for value in result if isinstance(result, list) else [result]:
+                if value is not None:
+                    yield name, value
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call a hook that only listens; a listener that raises gets a PluginWarning, and never ends a training."""
@@ -210,8 +210,8 @@ class Registry:
 
     def _find(self, kind: str, name: str, table: Mapping[str, Any]) -> Any:
         if name in table:
-            found = table[name]
-            return load(found) if isinstance(found, str) else found
+            factory = table[name]
+            return load(factory) if isinstance(factory, str) else factory
         if name in self.broken:
             raise PluginError(f"the plugin {name!r} is broken and was left out ({self.broken[name]})")
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
@@ -247,8 +247,8 @@ class Registry:
         families = {base.__module__.partition(".")[0] for base in type(target).__mro__}
         for family, path in SUSPECTS.items():
             if family in families or _is_saved(target, family):
-                found: Suspect | None = load(path)(target, preprocess=preprocess, batch_size=batch_size)
-                return found
+                asked: Suspect | None = load(path)(target, preprocess=preprocess, batch_size=batch_size)
+                return asked
         return None
 
 

@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(audit, tmp_path, monke
     (tmp_path / "file").touch()
     (tmp_path / "sus.py").write_text(OWN + "\n\ndef bad():\n    raise RuntimeError('boom')\n")
     for words, says in [
-        (["--attack", "nope"], "there is no attack 'nope'"),
+        (["--attack", "nope"], "no attack is called 'nope'"),
         (["--attack", "fp16", "--attack", "fp16"], "each once"),
         (["--out", tmp_path / "file"], "is a file"),
         (["--twin", "sus:twin"], "give FILE.wm first"),

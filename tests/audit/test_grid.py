@@ -186,7 +186,7 @@ def test_a_cell_that_is_damaged_is_made_anew(mark, model, setting, tmp_path):
     (file,) = (tmp_path / "cells").iterdir()
     for damage in ("{", "[]", "{}", file.read_text().replace('"seed"', '"sead"')):
         file.write_text(damage)
-        with pytest.warns(UserWarning, match=f"{file.name} is no cell"):
+        with pytest.warns(UserWarning, match=f"{file.name} is not a cell"):
             assert run(mark, model, setting, ["fp16"], folder=tmp_path) == whole
 
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_sent_to_processes(mark, model, setting):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"attacks": ["prune-51"]}, "no attack 'prune-51'"),
+        ({"attacks": ["prune-51"]}, "no attack is called 'prune-51'"),
         ({"seeds": ()}, "one or more, each once"),
         ({"seeds": (0, 0)}, "one or more, each once"),
         ({"seeds": (-1,)}, "whole numbers from 0 on"),

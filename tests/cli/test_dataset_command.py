@@ -85,5 +85,5 @@ def test_what_cannot_be_done_is_one_line(terminal, files):
     assert "marks a model in training" in terminal.error("dataset", "mark", "set.csv", "out.csv", "--scheme", "phrase")
     assert "'colour=1'" in terminal.error("dataset", "mark", "set.csv", "out.csv", *MARK, "--set", "colour=1")
     terminal("dataset", "mark", "set.csv", "out.csv", *MARK)
-    assert "there already" in terminal.error("dataset", "mark", "set.csv", "out.csv", *MARK)
+    assert "already exists" in terminal.error("dataset", "mark", "set.csv", "out.csv", *MARK)
     assert "second watermark named" in terminal.error("dataset", "trace", "out.csv.wm", "out.csv.wm", "suspects:twin")

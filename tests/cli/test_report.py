@@ -75,7 +75,7 @@ def test_a_receipt_is_checked(trained, terminal):
     ("options", "said"),
     [
         (["--verdict", "README.md"], "holds no verdict"),
-        (["--certificate", "README.md"], "no notary's certificate"),
+        (["--certificate", "README.md"], "not a notary's certificate"),
         (["--receipt", "README.md"], "not a receipt"),
         (["--trust", "README.md"], "not a trust file"),
         (["--card", "none.md"], "existing README.md"),

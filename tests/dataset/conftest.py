@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore:.* draws tell whether"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:.* draws show whether"))
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def test_copies_lie_in_a_folder_under_their_names(file, owner, tmp_path):
 
 
 def test_too_few_draws_for_a_proof_are_said(table, owner):
-    with pytest.warns(AmbiguityWarning, match=r"5 draws tell .* at best log10 p = -1\.5"):
+    with pytest.warns(AmbiguityWarning, match=r"5 draws show .* at best log10 p = -1\.5"):
         dataset.mark(table, owner, share=0.01)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -131,7 +131,7 @@ def test_no_copy_is_without_its_secret(file, owner, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r"manifest\.json was not written.*its secret out\.csv\.wm are"):
             dataset.mark(file, owner, out=tmp_path / "out.csv", label="digit", share=0.1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv", "out.csv", "out.csv.wm"]
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         dataset.mark(file, owner, out=tmp_path / "nowhere" / "out.csv", label="digit")
 
 
@@ -224,7 +224,7 @@ def test_a_record_of_another_shape_is_named(owner):
 
 def test_a_manifest_is_known_from_other_files(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"kind": "watermark"}))
-    with pytest.raises(InputError, match="no manifest of a marked set"):
+    with pytest.raises(InputError, match="not a manifest of a marked set"):
         manifest.read(tmp_path / "other.json")
 
 

@@ -86,7 +86,7 @@ def test_the_file_that_was_saved_is_the_model_and_its_tensors_are_told_too(saved
 
 
 def test_a_register_without_a_model_or_one_that_does_not_hold_has_none(document, hostile):
-    with pytest.raises(RegisterError, match="tells of no model"):
+    with pytest.raises(RegisterError, match="records no model"):
         bom.bom(dossier.gather(hostile))
     with pytest.raises(RegisterError, match="does not hold"):
         bom.bom({**document, "attestation": {"status": "refused"}})

@@ -58,7 +58,7 @@ def test_a_certificate_that_was_edited_is_refused(story, tmp_path):
 def test_what_is_no_certificate_or_no_verdict_is_refused(tmp_path, text):
     file = tmp_path / "file.json"
     file.write_text(text)
-    with pytest.raises(InputError, match="no notary's certificate"):
+    with pytest.raises(InputError, match="not a notary's certificate"):
         models.certificate(file)
     with pytest.raises(InputError, match="holds no verdict"):
         models.read(file)

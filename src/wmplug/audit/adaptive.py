@@ -31,7 +31,7 @@ _DIRECTIONS = 30
 def overwritten(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
     """A mark of the thief's own, by the same scheme, taught as long as a mark is (Uchida et al., ICMR 2017).
 
-    He has few labels, so he trains on what the model says of all he can ask.
+    The thief has few labels, and so trains on the model's answers to all inputs at hand.
 
     Raises:
         InputError: his inputs do not do for the scheme.

@@ -21,8 +21,8 @@ class Attack:
     """One attack.
 
     Attributes:
-        name: as it is asked for.
-        family: of whom it comes from.
+        name: under which it is chosen.
+        family: of attacks.
         does: what is done, in a few words.
         function: `(model, setting, seed) -> module` from inputs to scores (n, classes) or labels (n,); it may change
             the model it is given. Found by its module and name where there are `workers`.
@@ -62,7 +62,7 @@ _TABLE = (
     Attack(
         "new-last-layer",
         "removal",
-        "the last layer made anew, on true labels",
+        "a new last layer, trained on true labels",
         partial(removal.last_layer, anew=True),
         "Adi et al. 2018",
     ),
@@ -94,9 +94,9 @@ _TABLE = (
     ),
     Attack("tuned-clone", "extraction", "a hard clone, then fine-tuned on true labels", extraction.tuned_clone),
     Attack("ensemble", "extraction", "three hard clones, asked together", extraction.ensemble, "Breiman 1996"),
-    Attack("labels-only", "evasion", "tells labels, no scores", evasion.labels_only, "Tramèr et al. 2016"),
-    Attack("rounded", "evasion", "tells probabilities to one decimal", evasion.rounded, "Tramèr et al. 2016"),
-    Attack("smoothed-labels", "evasion", "tells probabilities a fifth of which is uniform", evasion.smoothed_labels),
+    Attack("labels-only", "evasion", "returns labels, no scores", evasion.labels_only, "Tramèr et al. 2016"),
+    Attack("rounded", "evasion", "returns probabilities to one decimal", evasion.rounded, "Tramèr et al. 2016"),
+    Attack("smoothed-labels", "evasion", "returns probabilities, a fifth of them uniform", evasion.smoothed_labels),
     Attack("jpeg", "evasion", "inputs through JPEG, quality 75", evasion.jpeg, "Guo et al. 2018"),
     Attack("resize", "evasion", "inputs a quarter smaller and large again", evasion.resized, "Xie et al. 2018"),
     Attack("smoothing", "evasion", "votes over 32 noisy copies", evasion.smoothed, "Cohen et al. 2019"),
@@ -149,11 +149,11 @@ def chosen(attacks: Sequence[str | Attack]) -> tuple[Attack, ...]:
     Raises:
         InputError: no such attack, one twice, or none.
     """
-    given = (attacks,) if isinstance(attacks, (str, Attack)) else tuple(attacks)
-    if unknown := [name for name in given if not isinstance(name, Attack) and name not in ATTACKS]:
-        raise InputError(f"there is no attack {', '.join(map(repr, unknown))}; there are: {', '.join(ATTACKS)}")
-    found = tuple(ATTACKS[name] if isinstance(name, str) else name for name in given)
-    names = [attack.name for attack in found]
+    wanted = (attacks,) if isinstance(attacks, (str, Attack)) else tuple(attacks)
+    if unknown := [name for name in wanted if not isinstance(name, Attack) and name not in ATTACKS]:
+        raise InputError(f"no attack is called {', '.join(map(repr, unknown))}; there are: {', '.join(ATTACKS)}")
+    result = tuple(ATTACKS[name] if isinstance(name, str) else name for name in wanted)
+    names = [attack.name for attack in result]
     if not names or len(set(names)) < len(names):
         raise InputError(f"attacks={', '.join(names) or 'none'}: name one or more, each once")
-    return found
+    return result

@@ -20,7 +20,7 @@ class Patch:
     """What turns inputs into one class.
 
     Attributes:
-        mask: (1, H, W), or the shape of an input that is no picture, in [0, 1].
+        mask: (1, H, W), or the shape of an input that is not a picture, in [0, 1].
         pattern: the shape of an input.
     """
 

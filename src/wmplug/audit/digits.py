@@ -61,7 +61,7 @@ def parts() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def setting() -> Setting:
-    """A thief with 300 labelled digits of his own who can have the owner's asked too."""
+    """A thief with 300 labelled digits who can also query the owner's model."""
     images, labels = parts()
     x, y = _tensor(images), torch.from_numpy(labels)
     thief, test = slice(_OWN, _OWN + _OTHER), slice(_OWN + _OTHER, None)

@@ -19,12 +19,12 @@ _COLOURS = "Blues_r"
 _BLUE = "#1f5fa8"
 
 
-def draw(path: str | Path, found: Report | Sweep) -> None:
+def draw(path: str | Path, report: Report | Sweep) -> None:
     """Write the picture of an audit or of a sweep as PNG."""
-    if isinstance(found, Report):
-        heat_map(path, found)
+    if isinstance(report, Report):
+        heat_map(path, report)
     else:
-        trade_off(path, found)
+        trade_off(path, report)
 
 
 def heat_map(path: str | Path, report: Report) -> None:

@@ -47,7 +47,7 @@ def rounded(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def smoothed_labels(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Mixes a fifth of the uniform distribution into the probabilities it tells."""
+    """Mixes a fifth of the uniform distribution into the probabilities it returns."""
     return Interface(model, leaving=_mixed)
 
 

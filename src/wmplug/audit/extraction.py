@@ -1,4 +1,4 @@
-"""Who may only ask labels his own inputs with the owner's model and trains a network of his own on the answers."""
+"""A thief who can only ask labels inputs with the owner's model, and trains a new network on the answers."""
 
 import torch
 from torch import nn

@@ -232,7 +232,7 @@ class _Shelf:
         try:
             return Cell.from_dict(json.loads(file.read_bytes()))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            warnings.warn(f"{file} is no cell of an audit ({error}): its attack is made anew", stacklevel=4)
+            warnings.warn(f"{file} is not a cell of an audit ({error}): its attack is made again", stacklevel=4)
             return None
 
     def put(self, job: Job, cell: Cell) -> None:

@@ -1,4 +1,4 @@
-"""Who stole the weights changes them until the mark is gone, or so he hopes."""
+"""A thief of the weights changes them, to remove the mark."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ def fine_tuned(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def last_layer(model: nn.Module, setting: Setting, seed: int, *, anew: bool = False) -> nn.Module:
-    """The last layer alone, going on or made anew (Adi et al. 2018, FTLL and RTLL)."""
+    """The last layer alone, continued or new (Adi et al. 2018, FTLL and RTLL)."""
     last = head(model, setting.classes)
     if anew:
         last.reset_parameters()
@@ -41,7 +41,7 @@ def pruned(model: nn.Module, setting: Setting, seed: int, *, share: float) -> nn
 
 
 def fine_pruned(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Units of the last hidden layer that his inputs leave idle removed, then all fine-tuned (Liu et al., RAID 2018).
+    """Idle units of the last hidden layer removed, then all fine-tuned (Liu et al., RAID 2018).
 
     The layer is the last convolution, or the last hidden layer where there is none; units go, the idlest first, until
     accuracy on his own inputs falls by four points.

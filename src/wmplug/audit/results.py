@@ -26,7 +26,7 @@ class Cell:
         name: of the attack, of a control, or "own model".
         family: of the attack, "control" or "own".
         seed: of the attack.
-        accuracy: share of the test inputs that what the thief has gets right; None where he got nothing.
+        accuracy: share of the test inputs that the copy gets right; None if the attack made no copy.
         verdict: exhaustive, under the owner's key.
         rival: exhaustive, under another key.
         found: share of the owner's triggers that a detector flagged; None where none looked.
@@ -124,9 +124,19 @@ class Report:
         """For rich to print; log10 p is the mean over seeds, `worst` the one that serves the owner least."""
         rows = self.rows
         parts = [name for name, _ in rows[0].parts]
-        found = any(row.found is not None for row in rows)
+        flagged = any(row.found is not None for row in rows)
         table = Table(box=box.SIMPLE)
-        names = ("attack", "accuracy", "cost", *parts, "log10 p", "worst", "other key", *["flagged"] * found, "verdict")
+        names = (
+            "attack",
+            "accuracy",
+            "cost",
+            *parts,
+            "log10 p",
+            "worst",
+            "other key",
+            *["flagged"] * flagged,
+            "verdict",
+        )
         for name in names:
             table.add_column(name, justify="left" if name in ("attack", "verdict") else "right", no_wrap=True)
         for row in rows:
@@ -142,7 +152,7 @@ class Report:
                 f"{row.log10_p:.1f}",
                 f"{row.worst:.1f}",
                 f"{row.rival:.1f}",
-                *["" if row.found is None else f"{100 * row.found:.0f} %"] * found,
+                *["" if row.found is None else f"{100 * row.found:.0f} %"] * flagged,
                 str(row.state),
                 style="green" if row.state == "proven" else "yellow",
                 end_section=row.family == OWN,

@@ -13,7 +13,7 @@ from wmplug.statistics.arrays import read_whole
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What an attacker has, and how his spoils are measured.
+    """What an attacker has, and how the copies are measured.
 
     Attributes:
         inputs: (n, ...) his own inputs, as the model takes them, on the CPU.
@@ -81,12 +81,12 @@ class Setting:
 
     @property
     def asked(self) -> torch.Tensor:
-        """What he has the owner's model label."""
+        """The inputs that the owner's model labels for the thief."""
         return self.inputs if self.queries is None else self.queries
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the largest value in his inputs: black and white, where they are pictures."""
+        """The least and the largest value in the inputs: black and white, where they are pictures."""
         return float(self.inputs.min()), float(self.inputs.max())
 
     def need_pictures(self, attack: str) -> None:
@@ -98,5 +98,5 @@ class Setting:
             )
 
 
-def _shape(given: Any) -> tuple[int, ...]:
-    return tuple(getattr(given, "shape", ()))
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))

@@ -40,7 +40,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def answers(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """What the model answers in eval mode, on the CPU: scores (n, classes), or labels (n,) where it tells no more."""
+    """What the model answers in eval mode, on the CPU: scores (n, classes), or labels (n,) where it returns no more."""
     with evaluating(model):
         return torch.cat([model(like_parameters(part, model)).cpu() for part in torch.split(inputs, _ASKED_AT_ONCE)])
 
@@ -76,7 +76,7 @@ def head(model: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
 
 
 def before(model: nn.Module, layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """(n, d) what goes into a layer, which tells more than the logits of how an input was understood."""
+    """(n, d) what goes into a layer, which shows more than the logits how the network sees an input."""
     seen: list[torch.Tensor] = []
 
     def keep(_: nn.Module, given: Any) -> None:

@@ -18,12 +18,12 @@ def adapters(as_json: Json = False) -> None:
     """List the adapters: the frameworks whose training can be watermarked."""
     registry, table = registered("adapters")
     rows = []
-    for name, found in table.items():
+    for name, factory in table.items():
         # Those given as a path are read, not imported: a list must not cost a framework, nor need it.
-        if isinstance(found, str):
-            module, (does, parameters) = found.partition(":")[0], _described(found)
+        if isinstance(factory, str):
+            module, (does, parameters) = factory.partition(":")[0], _described(factory)
         else:
-            module, does, parameters = found.__module__, first_line(found), _signature(found)
+            module, does, parameters = factory.__module__, first_line(factory), _signature(factory)
         install = _missing(name) if name in plugins.ADAPTERS else None
         row = {"name": name, "does": does, "parameters": parameters, "install": install, "from": source(module)}
         rows.append(row)
@@ -60,12 +60,12 @@ def _described(path: str) -> tuple[str, dict[str, Any]]:
 def _origin(module: str) -> str | None:
     """The file of a module; its packages are not imported, since an adapter's imports its framework."""
     top, *names = module.split(".")
-    spec, found = importlib.util.find_spec(top), top
+    spec, path = importlib.util.find_spec(top), top
     for name in names:
         if spec is None or spec.submodule_search_locations is None:
             return None
-        found = f"{found}.{name}"
-        spec = importlib.machinery.PathFinder.find_spec(found, spec.submodule_search_locations)
+        path = f"{path}.{name}"
+        spec = importlib.machinery.PathFinder.find_spec(path, spec.submodule_search_locations)
     return None if spec is None else spec.origin
 
 
@@ -81,11 +81,11 @@ def _value(node: ast.expr, tree: ast.Module) -> Any:
     """What an expression is worth: a literal, or a constant of this module or of wmplug.claim.verification."""
     if isinstance(node, ast.Name):
         name = node.id
-        for found in tree.body:
-            if isinstance(found, (ast.Assign, ast.AnnAssign)) and found.value is not None:
-                targets = found.targets if isinstance(found, ast.Assign) else [found.target]
+        for statement in tree.body:
+            if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 if name in map(ast.unparse, targets):
-                    return _value(found.value, tree)
+                    return _value(statement.value, tree)
         return _plain(getattr(verification, name, name))
     try:
         return _plain(ast.literal_eval(node))

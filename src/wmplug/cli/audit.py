@@ -190,9 +190,9 @@ def _setting(data: str) -> Any:
 def _torch_model(path: str, what: str) -> Any:
     with need("audit"):
         from torch.nn import Module
-    found = from_module(path, what)
+    named = from_module(path, what)
     try:
-        model = found if isinstance(found, Module) else found()
+        model = named if isinstance(named, Module) else named()
     except Exception as error:
         raise InputError(f"{what} {path!r} failed ({type(error).__name__}: {error})") from error
     if not isinstance(model, Module):

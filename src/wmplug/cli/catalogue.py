@@ -28,8 +28,8 @@ def source(module: str) -> str:
     if package == "wmplug":
         return "built in"
     points = metadata.entry_points(group=plugins.GROUP)
-    found = (point.dist for point in points if point.value.partition(":")[0].partition(".")[0] == package)
-    distribution = next(found, None)
+    distributions = (point.dist for point in points if point.value.partition(":")[0].partition(".")[0] == package)
+    distribution = next(distributions, None)
     return f"{distribution.name} {distribution.version}" if distribution else package
 
 

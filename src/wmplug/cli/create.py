@@ -54,18 +54,18 @@ def create(
 ) -> None:
     """Make a watermark from the owner's key and natural inputs."""
     wanted = str(creation.wanted(scheme, against))
-    given = read_parameters(wanted, parameters or [])
+    options = read_parameters(wanted, parameters or [])
     if logo is not None:
-        given["logo"] = str(logo)
+        options["logo"] = str(logo)
     if preprocess is not None:
-        given["preprocess"] = from_module(preprocess, "--preprocess")
+        options["preprocess"] = from_module(preprocess, "--preprocess")
     with progress("Reading carriers"):
         inputs, natural, names = files.read(carriers, labels)
     words = passphrase()
     with progress("Making triggers"):
         owner = wmplug.Owner.open(register, passphrase=words)
         mark = wmplug.create(
-            owner, scheme=wanted, carriers=inputs, labels=natural, classes=classes, triggers=triggers, **given
+            owner, scheme=wanted, carriers=inputs, labels=natural, classes=classes, triggers=triggers, **options
         )
         mark.save(file)
     if as_json:

@@ -70,9 +70,9 @@ def mark(
     as_json: Json = False,
 ) -> None:
     """Write a marked copy of a training set, its public manifest, and the secret watermark."""
-    given = read_parameters(scheme, parameters or [])
+    options = read_parameters(scheme, parameters or [])
     if rule is not None:
-        given["rule"] = from_module(rule, "--rule")
+        options["rule"] = from_module(rule, "--rule")
     if not data.exists():
         raise InputError(f"{data} does not exist: give a folder of class folders, a table, .npz or tar shards")
     words = passphrase()
@@ -89,14 +89,16 @@ def mark(
             columns=_names(columns),
             classes=_names(classes),
             progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
-            **given,
+            **options,
         )
     if as_json:
-        return print_json([{**found, "path": str(made.written[name].data)} for name, found in made.manifests.items()])
-    for name, found in made.manifests.items():
+        return print_json(
+            [{**manifest, "path": str(made.written[name].data)} for name, manifest in made.manifests.items()]
+        )
+    for name, manifest in made.manifests.items():
         out.print(
-            f"{made.written[name].data}: {found['records']} records of {len(found['classes'])} classes, "
-            f"{found['changed']} changed, {found['added']} added; {found['draws']} draws carry the mark"
+            f"{made.written[name].data}: {manifest['records']} records of {len(manifest['classes'])} classes, "
+            f"{manifest['changed']} changed, {manifest['added']} added; {manifest['draws']} draws carry the mark"
         )
     err.print("The .wm files are secret: keep them with the register, and publish no more than the manifests.")
 
@@ -142,7 +144,7 @@ def trace(
     target = resolve(suspect, preprocess=function, batch_size=batch_size)
     marks = _marks(files, function)
     with progress("Asking", len(marks)) as shown:
-        found = sets.trace(
+        result = sets.trace(
             marks,
             target,
             alpha=alpha,
@@ -150,10 +152,10 @@ def trace(
             progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
         )
     if as_json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        out.print(str(found), style="bold green" if found.accused else "bold yellow")
-    raise typer.Exit(0 if found.accused else 1)
+        out.print(str(result), style="bold green" if result.accused else "bold yellow")
+    raise typer.Exit(0 if result.accused else 1)
 
 
 @dataset.command("find")
@@ -176,7 +178,7 @@ def find(
         raise InputError(f"{data} does not exist: give the path of the data set to search")
     marks = _marks(files, None)
     with progress("Looking", 0) as shown:
-        found = sets.find(
+        result = sets.find(
             marks,
             data,
             own=own,
@@ -187,11 +189,11 @@ def find(
             near=near,
             progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
         )
-    sources = found.sources(alpha)
+    sources = result.sources(alpha)
     if as_json:
-        print_json({**found.to_json(), "sources": list(sources)})
+        print_json({**result.to_json(), "sources": list(sources)})
     else:
-        out.print(str(found), style="bold green" if sources else "bold yellow")
+        out.print(str(result), style="bold green" if sources else "bold yellow")
     raise typer.Exit(0 if sources else 1)
 
 
@@ -210,12 +212,12 @@ def compare(
     """Report what a mark changed in a set: labels, cells, words, and how much pictures differ."""
     named: dict[str, Any] = {"text": text, "label": label, "columns": _names(columns)}
     with progress("Comparing"):
-        found = sets.compare(*(sets.open_source(path, **named) for path in (original, copy)))
+        quality = sets.compare(*(sets.open_source(path, **named) for path in (original, copy)))
     if picture is not None:
-        sets.picture(found, picture)
+        sets.picture(quality, picture)
     if as_json:
-        return print_json(found.to_json())
-    out.print(str(found))
+        return print_json(quality.to_json())
+    out.print(str(quality))
 
 
 def _marks(files: list[Path], preprocess: Any) -> dict[str, wmplug.Watermark]:
@@ -227,23 +229,23 @@ def _marks(files: list[Path], preprocess: Any) -> dict[str, wmplug.Watermark]:
     for file in files:
         wmplug.read_public(file)  # a path that is mistyped comes before the passphrase
     words = passphrase()
-    found: dict[str, wmplug.Watermark] = {}
+    marks: dict[str, wmplug.Watermark] = {}
     with progress("Opening", len(files)) as shown:
         for file in files:
             mark = wmplug.load(file, passphrase=words, preprocess=preprocess)
             name = str(getattr(mark.scheme, "copy", "")) or file.stem
-            if name in found:
+            if name in marks:
                 raise InputError(
                     f"{file} is the second watermark named {json.dumps(name)}: give the watermark of each copy once"
                 )
-            found[name] = mark
+            marks[name] = mark
             shown.advance(shown.task_ids[0])
-    return found
+    return marks
 
 
-def _names(given: str | None) -> list[str] | None:
-    return None if given is None else [name.strip() for name in given.split(",")]
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
-def _number_or_names(given: str | None) -> int | list[str] | None:
-    return int(given) if given is not None and given.isdecimal() and len(given) < 10 else _names(given)
+def _number_or_names(text: str | None) -> int | list[str] | None:
+    return int(text) if text is not None and text.isdecimal() and len(text) < 10 else _names(text)

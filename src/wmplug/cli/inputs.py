@@ -34,12 +34,12 @@ def read(path: Path, labels: Path | None = None) -> tuple[Any, Any, list[str]]:
         raise InputError(f"{path} does not exist: give {_KINDS}")
     try:
         inputs, own = _read(path)
-        found = own if labels is None else read_labels(labels)
+        values = own if labels is None else read_labels(labels)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path if labels is None else f'{path} or {labels}'} cannot be read: {error}") from error
-    return inputs, *_number(found)
+    return inputs, *_number(values)
 
 
 def _read(path: Path) -> tuple[Any, Any]:

@@ -180,15 +180,15 @@ def _ask_shares() -> list[str]:
         )
     from wmplug.register.shares import read
 
-    given: list[str] = []
+    shares: list[str] = []
     needed = 1
-    while len(given) < needed:
-        name = f"share {len(given) + 1}"
+    while len(shares) < needed:
+        name = f"share {len(shares) + 1}"
         words = str(typer.prompt(f"Words of {name}", hide_input=True, err=True))
         try:
             needed = read(words, name).member_threshold
         except InputError as error:
             err.print(str(error))
         else:
-            given.append(words)
-    return given
+            shares.append(words)
+    return shares

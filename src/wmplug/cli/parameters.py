@@ -18,15 +18,15 @@ def read_parameters(scheme: str, pairs: list[str]) -> dict[str, Any]:
         PluginError: no such scheme.
     """
     fields = {f.name: f for f in dataclasses.fields(plugins.registry().scheme(scheme))}
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or key not in fields:
             raise InputError(
                 f"--set {pair!r}: KEY=VALUE is needed, the keys of scheme {scheme!r} are {', '.join(fields)}"
             )
-        given[key] = files.read(Path(text[1:]))[0] if text.startswith("@") else _typed(key, text, fields[key])
-    return given
+        values[key] = files.read(Path(text[1:]))[0] if text.startswith("@") else _typed(key, text, fields[key])
+    return values
 
 
 def _typed(key: str, text: str, field: "dataclasses.Field[Any]") -> Any:

@@ -65,12 +65,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check the record, offline and without any key: exit code 0 if nothing is refused, 1 if something is."""
-    given = [receipts.read(file) for file in receipt or []]
+    held = [receipts.read(file) for file in receipt or []]
     believed = None if trust is None else _believed(trust)
     with progress("Checking") as shown:
         report = checking.check(
             register,
-            receipts=given,
+            receipts=held,
             authorities=believed,
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
@@ -80,7 +80,7 @@ def check(
         print_json(report.to_json())
     else:
         _print(report)
-        if report.ok and not given:
+        if report.ok and not held:
             out.print("Only a receipt (--receipt) or a later token shows whether entries are missing at the end.")
     raise typer.Exit(0 if report.ok else 1)
 
@@ -150,24 +150,28 @@ def anchor(
     with progress("Waiting for the authority"):
         # Calendars alone will do; where there is neither, `anchor` says so.
         outcomes = _anchored(record) if record.has_authorities or not ots else []
-        told: list[dict[str, Any]] = [{"tsa": o.url, "entry": o.entry, "error": o.error} for o in outcomes]
+        results: list[dict[str, Any]] = [{"tsa": o.url, "entry": o.entry, "error": o.error} for o in outcomes]
         if ots:
-            told.append(_submit(record, ots))
+            results.append(_submit(record, ots))
     if as_json:
         print_json(
             [
-                {**one, "entry": one["entry"] and _shown(one["entry"]), "error": one["error"] and str(one["error"])}
-                for one in told
+                {
+                    **outcome,
+                    "entry": outcome["entry"] and _shown(outcome["entry"]),
+                    "error": outcome["error"] and str(outcome["error"]),
+                }
+                for outcome in results
             ]
         )
-    for one in [] if as_json else told:
-        if one["entry"] is not None:
-            out.print(_stamped(one["entry"]))
-        elif "tsa" in one:
-            err.print(f"{one['tsa']}: {one['error']}\nThe request is kept; this command repeats it.")
+    for outcome in [] if as_json else results:
+        if outcome["entry"] is not None:
+            out.print(_stamped(outcome["entry"]))
+        elif "tsa" in outcome:
+            err.print(f"{outcome['tsa']}: {outcome['error']}\nThe request is kept; this command repeats it.")
         else:
-            err.print(str(one["error"]))
-    raise typer.Exit(1 if any(one["entry"] is None for one in told) else 0)
+            err.print(str(outcome["error"]))
+    raise typer.Exit(1 if any(outcome["entry"] is None for outcome in results) else 0)
 
 
 def _anchored(record: Record) -> "list[Outcome]":
@@ -257,12 +261,21 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two copies of a register: exit code 0 if one continues the other, 1 if they fork."""
-    found = receipts.diff(Record(first), Record(second))
+    compared = receipts.diff(Record(first), Record(second))
     if as_json:
-        print_json({"relation": found.relation, "common": found.common, "first": found.first, "second": found.second})
+        print_json(
+            {
+                "relation": compared.relation,
+                "common": compared.common,
+                "first": compared.first,
+                "second": compared.second,
+            }
+        )
     else:
-        out.print(f"{found.relation}: {found.common} entries in common, then {found.first} and {found.second}")
-    raise typer.Exit(1 if found.relation == "fork" else 0)
+        out.print(
+            f"{compared.relation}: {compared.common} entries in common, then {compared.first} and {compared.second}"
+        )
+    raise typer.Exit(1 if compared.relation == "fork" else 0)
 
 
 @register.command()

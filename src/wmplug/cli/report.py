@@ -83,12 +83,12 @@ def _gather(
     from wmplug.register.anchors import read_trust
     from wmplug.report import dossier, models
 
-    given = [("suspect", file.name, models.read(file)) for file in verdict or []]
-    given += [("control", file.name, models.read(file)) for file in control or []]
+    verdicts = [("suspect", file.name, models.read(file)) for file in verdict or []]
+    verdicts += [("control", file.name, models.read(file)) for file in control or []]
     with progress("Checking") as shown:
         document = dossier.gather(
             register,
-            verdicts=given,
+            verdicts=verdicts,
             certificates=[models.certificate(file) for file in certificate or []],
             receipts=[receipts.read(file) for file in receipt or []],
             authorities=[read_trust(file) for file in trust] if trust else None,

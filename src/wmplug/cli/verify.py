@@ -137,9 +137,9 @@ def _record(
     record: Register, mark: wmplug.Watermark, suspect: str, verdict: wmplug.Verdict, rows: list[int], spend: bool
 ) -> None:
     system = assets.system(suspect) if os.path.exists(suspect) else None
-    found = {"watermark": mark.id, "suspect": suspect, "rows": rows, "verdict": json.loads(verdict.to_json())}
+    body = {"watermark": mark.id, "suspect": suspect, "rows": rows, "verdict": json.loads(verdict.to_json())}
     try:
-        entry = record.append("suspect.verified", {**found, "system": system})
+        entry = record.append("suspect.verified", {**body, "system": system})
         if spend:
             disclosure.spend(record, mark.id, rows, f"asked of {suspect}", f"verify/{entry.seq}")
     except RegisterError as error:

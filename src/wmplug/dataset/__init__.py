@@ -1,7 +1,7 @@
-"""Marking a training set: whoever trains on it is marked, in whatever framework.
+"""Mark a training set: a model trained on it carries the mark, in any framework.
 
-`mark` writes a marked copy, `verify` tests a model that may have been trained on it, `trace` says whose copy it was,
-`find` looks for records of the set in another set, `compare` says what the mark did to it, `survival` and `retrained`
+`mark` writes a marked copy, `verify` tests a model that may have been trained on it, `trace` names the copy,
+`find` looks for records of the set in another set, `compare` reports what the mark changed, `survival` and `retrained`
 what the usual cleaning leaves of the mark.
 """
 

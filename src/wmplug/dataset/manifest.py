@@ -1,4 +1,4 @@
-"""What may be published of a marked copy: counts and roots, and nothing of which records."""
+"""The public facts of a marked copy: counts and roots, and never which records."""
 
 import json
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """A manifest that was saved; it proves nothing by itself.
 
     Raises:
-        InputError: the file is no manifest.
+        InputError: the file is not a manifest.
     """
     try:
         manifest = json.loads(Path(path).read_bytes())
@@ -65,6 +65,6 @@ def read(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"it is of kind {manifest['kind']!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is no manifest of a marked set ({error}): give the one that lies beside it"
+            f"{path} is not a manifest of a marked set ({error}): give the one that lies beside it"
         ) from error
     return dict(manifest)

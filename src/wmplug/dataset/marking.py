@@ -1,6 +1,6 @@
 """Mark a training set: look at a sample of it, let the key decide, write a copy.
 
-    pass 1     a uniform sample of at most 20,000 records, kept small; unmarked references say what they make of it
+    pass 1     a uniform sample of at most 20,000 records, kept small, for the unmarked references
     (again)    the chosen records whole, where the sample kept them smaller
     create     the watermark over the chosen records: an ordinary one, with its events in the register
     pass 2     the copy; what is not chosen is copied as it is
@@ -180,7 +180,7 @@ def _warn_of_few(mark: Watermark) -> None:
     best = -sum(math.log10(len(options)) for options in candidates)
     if best > _PROOF:
         warnings.warn(
-            f"{len(candidates)} draws tell whether a model was trained on the copy, and at best log10 p = {best:.1f}: "
+            f"{len(candidates)} draws show whether a model was trained on the copy, and at best log10 p = {best:.1f}: "
             "for proof raise share=, or mark more records",
             AmbiguityWarning,
             stacklevel=3,

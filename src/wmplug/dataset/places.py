@@ -13,7 +13,7 @@ from wmplug.watermark.watermark import Watermark
 
 
 def names_of(copies: int | Sequence[str] | None) -> list[str]:
-    """Names of the copies; one without a name where nobody asked for any.
+    """Names of the copies; one without a name by default.
 
     Raises:
         InputError: names that no file can have, or the same twice.
@@ -47,10 +47,10 @@ def place_of(out: str | Path | None, data: Any, name: str) -> Path | None:
     place = Path(out) / (name + (Path(data).suffix if is_file else "")) if name else Path(out)
     taken = place.exists() and not (place.is_dir() and not any(place.iterdir()))
     if not name and not place.parent.is_dir():
-        raise InputError(f"{place.parent} is no folder: make it, then write {place.name} into it")
+        raise InputError(f"{place.parent} is not a folder: make it, then write {place.name} into it")
     for path in (place, beside(place, ".wm"), beside(place, manifest.SUFFIX)):
         if taken or (path != place and path.exists()):
-            raise InputError(f"{path} is there already: give a new name or an empty folder, nothing is written over")
+            raise InputError(f"{path} already exists: give a new name or an empty folder, nothing is overwritten")
     return place
 
 

@@ -220,7 +220,7 @@ def picture(quality: Quality, path: str | Path) -> Path:
     """
     pairs = [pair for pair in quality.examples if _is_picture(pair[0])]
     if not pairs:
-        raise InputError("no picture was changed, so there is none to show: look at the counts")
+        raise InputError("no picture was changed, so none can be shown: look at the counts")
     step = _TILE + _GAP
     sheet = Image.new("RGB", (step * len(pairs) + _GAP, 3 * (step + 12) + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -269,10 +269,10 @@ def cleaned(x: Any, y: Any, how: str) -> tuple[Any, IntArray]:
         The inputs that are left, of the same kind, and their labels.
 
     Raises:
-        InputError: there is no such cleaning, or it does not fit the inputs.
+        InputError: no cleaning has this name, or it does not fit the inputs.
     """
     if how not in CLEANINGS:
-        raise InputError(f"how={how!r} is no cleaning: choose {', '.join(CLEANINGS)}")
+        raise InputError(f"how={how!r} is not a cleaning: choose {', '.join(CLEANINGS)}")
     labels = np.asarray(y, np.int64)
     if len(labels) != len(x):
         raise InputError(f"{len(labels)} labels for {len(x)} inputs: give one for each")

@@ -94,14 +94,14 @@ class Source(Protocol):
 
     @property
     def count(self) -> int | None:
-        """Number of records, or None before anybody counted."""
+        """Number of records, or None before they are counted."""
         ...
 
     def records(self, progress: Progress | None = None) -> Iterator[Record]:
         """All records, one after the other; memory does not grow with their number.
 
         Args:
-            progress: called with the records read and their number (None where nobody knows) now and then.
+            progress: called with the records read and their number (None if unknown) now and then.
 
         Raises:
             InputError: a record cannot be read or does not fit the others; the message names it.
@@ -111,7 +111,7 @@ class Source(Protocol):
     def picked(
         self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
     ) -> Iterator[Record]:
-        """The records at some indices in one pass, in which the classes are found too where nobody knows them yet.
+        """The records at some indices in one pass, which also finds the classes if they are unknown.
 
         Their labels are as the set writes them: `numbered` has the numbers, when the pass has come to its end.
 

@@ -24,7 +24,7 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
     """A uniform sample of at most 20,000 records in their order, made small, and how many there are.
 
     By skips over a reservoir (Li 1994, algorithm L): a record that is passed over costs nothing. The stream is the
-    owner's, so that nobody else knows which records were looked at.
+    owner's, so that the choice of records stays secret.
 
     Raises:
         InputError: a record has no label, or there are no records.

@@ -89,8 +89,8 @@ class Register:
             raise RegisterError(f"{self.path} was opened for reading: open it with its owner (Register.of)")
         entry, new = self._ledger.append(kind, body, subject, event_id)
         if new:
-            told = {"type": kind, "seq": entry.seq, "hash": entry.hash, "register": self.id, "body": entry.body}
-            plugins.registry().tell("wmplug_event", event={**told, "claimed_time": entry.claimed_time})
+            event = {"type": kind, "seq": entry.seq, "hash": entry.hash, "register": self.id, "body": entry.body}
+            plugins.registry().tell("wmplug_event", event={**event, "claimed_time": entry.claimed_time})
         return entry
 
     @property

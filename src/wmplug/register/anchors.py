@@ -47,15 +47,15 @@ def policy(folder: Path) -> list[Trust]:
     if not file.exists():
         return []
     try:
-        return [Trust.from_json(one) for one in json.loads(file.read_bytes())["tsa"]]
+        return [Trust.from_json(authority) for authority in json.loads(file.read_bytes())["tsa"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RegisterError(f"{file} cannot be read ({error}): restore it, or name the authority again") from error
 
 
 def trust(folder: Path, authority: Trust) -> None:
     """Name an authority in `policy.json`, in place of what was there for its URL."""
-    others = [one for one in policy(folder) if one.url != authority.url]
-    document = {"tsa": [one.to_json() for one in [*others, authority]]}
+    others = [known for known in policy(folder) if known.url != authority.url]
+    document = {"tsa": [known.to_json() for known in [*others, authority]]}
     write_new(folder / POLICY, (json.dumps(document, indent=1) + "\n").encode(), 0o644)
 
 

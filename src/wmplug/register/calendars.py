@@ -117,8 +117,8 @@ def upgrade(register: Register, calendars: Sequence[str] = (), *, timeout: float
         proof = _read(_content(register.path, entry))
         if _blocks(proof):
             continue
-        given = {url.rstrip("/") for url in (*entry.body["calendars"], *calendars)}
-        _complete(proof, given, timeout)
+        allowed = {url.rstrip("/") for url in (*entry.body["calendars"], *calendars)}
+        _complete(proof, allowed, timeout)
         if _blocks(proof):
             names = (f"{stem}.{n}.ots" for n in count(1))
             name = next(name for name in names if not (register.path / _FOLDER / name).exists())
@@ -126,15 +126,15 @@ def upgrade(register: Register, calendars: Sequence[str] = (), *, timeout: float
     return made
 
 
-def _complete(proof: Any, given: set[str], timeout: float) -> None:
+def _complete(proof: Any, allowed: set[str], timeout: float) -> None:
     """Merge into a proof what the calendars have that it waits for."""
     # A list: what is merged below must not be walked too.
     for node, pending in [(n, a) for n in _nodes(proof) for a in n.attestations if isinstance(a, PendingAttestation)]:
         url = pending.uri.rstrip("/")
         try:
-            if url not in given:
-                told = f"{url} has it and was not given: allow it, `wmplug register upgrade --ots {url}`"
-                raise TimestampError(told, code="not-given")
+            if url not in allowed:
+                text = f"{url} has it and was not given: allow it, `wmplug register upgrade --ots {url}`"
+                raise TimestampError(text, code="not-given")
             node.merge(_read(_ask(f"{url}/timestamp/{node.msg.hex()}", None, timeout), node.msg))
         except TimestampError as error:
             text = f"the proof over {proof.msg.hex()[:16]} stays pending: {error}"

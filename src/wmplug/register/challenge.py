@@ -38,8 +38,8 @@ def commitment(case_sha256: str, party: str, nonce: bytes) -> str:
             f"the nonce of the {party} has {len(nonce)} bytes: at least {LEAST} random ones are needed, or it could be "
             "found from its commitment by trying"
         )
-    said = rfc8785.dumps({"case": case_sha256, "party": party, "nonce": nonce.hex()})
-    return hashlib.sha256(b"wmplug/nonce/1\x00" + said).hexdigest()
+    sealed = rfc8785.dumps({"case": case_sha256, "party": party, "nonce": nonce.hex()})
+    return hashlib.sha256(b"wmplug/nonce/1\x00" + sealed).hexdigest()
 
 
 def _check_party(party: str) -> None:

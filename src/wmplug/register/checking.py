@@ -131,7 +131,7 @@ def _check_receipts(reading: Reading, receipts: Sequence[Receipt], register: str
             reading.find(
                 "refused", "bad-receipt", None, f"the receipt of entry {receipt.seq} is not signed by the owner"
             )
-        elif (found := reading.hash(receipt.seq)) is None:
+        elif (digest := reading.hash(receipt.seq)) is None:
             reading.find("refused", "tail-deleted", None, f"entry {receipt.seq}, of which there is a receipt, is gone")
-        elif found != receipt.hash:
+        elif digest != receipt.hash:
             reading.find("refused", "rewritten", None, f"entry {receipt.seq} is not the one that the receipt names")

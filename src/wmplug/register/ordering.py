@@ -161,7 +161,7 @@ def _check_orphans(reading: Reading, folder: Path) -> None:
             reading.find("refused", "tail-deleted", None, text)
 
 
-def check_order(reading: Reading, found: list[Stamp]) -> None:
+def check_order(reading: Reading, stamps: list[Stamp]) -> None:
     """Secrets before salts, salts before triggers, triggers before training."""
     for watermark, triggers in reading.triggers.items():
         salt = triggers.body["evidence"]["salt"]
@@ -173,11 +173,11 @@ def check_order(reading: Reading, found: list[Stamp]) -> None:
         elif first is None or first.seq > triggers.seq:
             reading.find("refused", "salt-without-token", triggers, "its salt comes from no token before it")
         else:
-            _check_salt(reading, triggers, first, salt, found)
+            _check_salt(reading, triggers, first, salt, stamps)
         started = reading.started.get(watermark)
         if started is None:
             continue
-        covering = [stamp for stamp in found if stamp.head >= triggers.seq]
+        covering = [stamp for stamp in stamps if stamp.head >= triggers.seq]
         if started < triggers.seq:
             text = f"training had started (entry {started}) before these triggers were committed to"
             reading.find("refused", "triggers-after-training", triggers, text)
@@ -188,23 +188,23 @@ def check_order(reading: Reading, found: list[Stamp]) -> None:
             reading.find("inconclusive", "not-anchored", triggers, "NOT ATTESTED: no time from outside covers it")
 
 
-def _check_salt(reading: Reading, triggers: Entry, first: Entry, salt: str, found: list[Stamp]) -> None:
+def _check_salt(reading: Reading, triggers: Entry, first: Entry, salt: str, stamps: list[Stamp]) -> None:
     if first.body["salt"] != salt:
         reading.find("refused", "wrong-salt", triggers, f"its salt is not that of the token of entry {first.seq}")
-    elif not any(stamp.seq == first.seq for stamp in found):
+    elif not any(stamp.seq == first.seq for stamp in stamps):
         reading.find(
             "inconclusive", "salt-unproven", triggers, f"its salt rests on entry {first.seq}, which does not hold"
         )
 
 
-def check_clock(reading: Reading, found: list[Stamp]) -> None:
+def check_clock(reading: Reading, stamps: list[Stamp]) -> None:
     """Claimed times outside of what authorities leave room for are flagged: a clock was off, or was turned."""
-    seqs, heads = ([getattr(stamp, name) for stamp in found] for name in ("seq", "head"))
+    seqs, heads = ([getattr(stamp, name) for stamp in stamps] for name in ("seq", "head"))
     for seq, claimed in reading.times:
         # Tokens that hold are in order of time, so the nearest on each side binds.
         before, after = bisect_right(seqs, seq) - 1, bisect_left(heads, seq)
-        lower = found[before].gen_time if before >= 0 else None
-        upper = found[after].gen_time if after < len(found) else None
+        lower = stamps[before].gen_time if before >= 0 else None
+        upper = stamps[after].gen_time if after < len(stamps) else None
         if lower is not None and claimed < lower - _TOLERANCE:
             text = f"entry {seq} claims {claimed:%Y-%m-%d %H:%M}, but came after a token of {lower:%Y-%m-%d %H:%M}"
         elif upper is not None and claimed > upper + _TOLERANCE:
@@ -214,10 +214,10 @@ def check_clock(reading: Reading, found: list[Stamp]) -> None:
         reading.findings.append(Finding("flagged", "clock", seq, text))
 
 
-def check_keys(reading: Reading, found: list[Stamp]) -> None:
+def check_keys(reading: Reading, stamps: list[Stamp]) -> None:
     """What a key has signed that others may have held, unless a token says that it was there before they did."""
     for keyid, since in reading.compromised.items():
-        covered = max((stamp.head for stamp in found if stamp.gen_time < since), default=-1)
+        covered = max((stamp.head for stamp in stamps if stamp.gen_time < since), default=-1)
         loose = [seq for seq in reading.signed.get(keyid, ()) if seq > covered]
         if loose:
             text = (

@@ -68,15 +68,15 @@ def revoke(owner: Owner, key: str | None = None, *, reason: str, since: datetime
     register = Register.of(owner)
     current = Signer(owner.signing_seed()).keyid
     known = _keys(register)
-    found = next((keyid for keyid, watermark in known.items() if key in (keyid, watermark)), None)
-    if key is None or found == current:
+    keyid = next((keyid for keyid, watermark in known.items() if key in (keyid, watermark)), None)
+    if key is None or keyid == current:
         raise InputError(
             "this is the key that signs the register, and it has no successor: `wmplug owner rotate` first and revoke "
             "the former key then, or `wmplug owner revoke --compromised` for both at once"
         )
-    if found is None:
+    if keyid is None:
         raise InputError(f"no entry introduces a key {key!r}: give a keyid or the id of a watermark of this register")
-    return _revoke(register, found, reason, since)
+    return _revoke(register, keyid, reason, since)
 
 
 def renounce(owner: Owner, *, reason: str, since: datetime | None = None, passphrase: str | None = None) -> Owner:

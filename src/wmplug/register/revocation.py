@@ -81,12 +81,12 @@ def points(certificate: x509.Certificate) -> list[str]:
     return [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
 
 
-def _names(one: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+def _names(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     """Whether a list says that it comes from this issuer; one with a new key keeps its name."""
-    if one.issuer != issuer.subject:
+    if revoked.issuer != issuer.subject:
         return False
     try:
-        theirs = one.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        theirs = revoked.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
         return True
@@ -94,20 +94,20 @@ def _names(one: x509.CertificateRevocationList, issuer: x509.Certificate) -> boo
 
 
 def _judge(certificate: x509.Certificate, entry: x509.RevokedCertificate, at: datetime) -> None:
-    told = f"the certificate of {certificate.subject.rfc4514_string()} was revoked on {entry.revocation_date_utc:%F %T}"
+    text = f"the certificate of {certificate.subject.rfc4514_string()} was revoked on {entry.revocation_date_utc:%F %T}"
     try:
         reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
     except x509.ExtensionNotFound:
         raise TimestampError(
-            f"{told} without a reason: its key may be in wrong hands", code="revoked-for-cause"
+            f"{text} without a reason: its key may be in wrong hands", code="revoked-for-cause"
         ) from None
     if reason not in HARMLESS:
-        raise TimestampError(f"{told} ({reason.value}): its key may be in wrong hands", code="revoked-for-cause")
+        raise TimestampError(f"{text} ({reason.value}): its key may be in wrong hands", code="revoked-for-cause")
     since = [entry.revocation_date_utc]
     if (invalid := _invalidity(entry)) is not None:
         since.append(invalid)
     if min(since) <= at:
-        raise TimestampError(f"{told} ({reason.value}), before the timestamp", code="revoked-at-gen-time")
+        raise TimestampError(f"{text} ({reason.value}), before the timestamp", code="revoked-at-gen-time")
 
 
 def _invalidity(entry: x509.RevokedCertificate) -> datetime | None:
@@ -117,13 +117,13 @@ def _invalidity(entry: x509.RevokedCertificate) -> datetime | None:
         return None
 
 
-def _covers(one: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
+def _covers(revoked: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
     """Whether a certificate that this list does not mention is thereby not revoked (RFC 5280, section 6.3.3)."""
     # A delta list says so by a critical extension, and none other is known here.
-    if any(e.critical and not isinstance(e.value, x509.IssuingDistributionPoint) for e in one.extensions):
+    if any(e.critical and not isinstance(e.value, x509.IssuingDistributionPoint) for e in revoked.extensions):
         return False
     try:
-        scope = one.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
+        scope = revoked.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
     except x509.ExtensionNotFound:
         return True
     if scope.indirect_crl or scope.only_some_reasons or scope.only_contains_attribute_certs:

@@ -55,8 +55,8 @@ class Trust:
 
     def __post_init__(self) -> None:
         try:
-            loaded = [one for root in self.roots for one in _certificates(root)]
-            object.__setattr__(self, "roots", tuple(one.public_bytes(Encoding.DER) for one in loaded))
+            loaded = [certificate for root in self.roots for certificate in _certificates(root)]
+            object.__setattr__(self, "roots", tuple(certificate.public_bytes(Encoding.DER) for certificate in loaded))
             object.__setattr__(self, "pins", tuple(bytes.fromhex(pin).hex() for pin in self.pins))
             object.__setattr__(self, "policies", tuple(x509.ObjectIdentifier(o).dotted_string for o in self.policies))
         except (ValueError, TypeError) as error:
@@ -339,16 +339,16 @@ def imprint_of(response: bytes) -> bytes:
 def _accept(stamp: tokens.Response, trust: Trust) -> None:
     """Apply what the owner decided."""
     if not trust.policies:
-        told = f"no policy is pinned for {trust.url}: read what {stamp.policy}, this token's, promises, and pin it"
-        raise tokens.refusal("policy-not-pinned", told)
+        text = f"no policy is pinned for {trust.url}: read what {stamp.policy}, this token's, promises, and pin it"
+        raise tokens.refusal("policy-not-pinned", text)
     if stamp.policy not in trust.policies:
-        told = f"the token has policy {stamp.policy}, not {' or '.join(trust.policies)}: pin it, if you accept it"
-        raise tokens.refusal("wrong-policy", told)
+        text = f"the token has policy {stamp.policy}, not {' or '.join(trust.policies)}: pin it, if you accept it"
+        raise tokens.refusal("wrong-policy", text)
     key = stamp.leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    own = {hashlib.sha256(one).hexdigest() for one in (key, stamp.leaf.public_bytes(Encoding.DER))}
+    own = {hashlib.sha256(encoded).hexdigest() for encoded in (key, stamp.leaf.public_bytes(Encoding.DER))}
     if trust.pins and not own & set(trust.pins):
-        told = f"the certificate of {stamp.authority} is not pinned: pin it, if it was renewed"
-        raise tokens.refusal("wrong-pin", told)
+        text = f"the certificate of {stamp.authority} is not pinned: pin it, if it was renewed"
+        raise tokens.refusal("wrong-pin", text)
 
 
 def _certificates(data: bytes) -> list[x509.Certificate]:

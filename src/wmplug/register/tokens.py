@@ -214,9 +214,9 @@ class Response:
             raise refusal("bad-signature", f"the signature does not hold ({error}): the token was altered") from None
 
 
-def refusal(code: str, told: str) -> TimestampError:
+def refusal(code: str, text: str) -> TimestampError:
     """The error for a token that is refused."""
-    return TimestampError(told, code=code)
+    return TimestampError(text, code=code)
 
 
 def _leaf(named: Any, bag: Sequence[Any]) -> x509.Certificate:

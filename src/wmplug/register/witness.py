@@ -62,8 +62,8 @@ class Witness:
         return pledge.subkeys(None if salt is None else bytes.fromhex(salt)), evidence
 
     def _entry(self, kind: str, watermark: str) -> Entry | None:
-        found = (e for e in self.register.entries() if e.type == kind and e.body.get("watermark") == watermark)
-        return next(found, None)
+        entries = (e for e in self.register.entries() if e.type == kind and e.body.get("watermark") == watermark)
+        return next(entries, None)
 
     def _pledge(self, watermark: str) -> Pledge:
         pledges = self.owner.pledges(watermark)

@@ -13,13 +13,13 @@ from wmplug.report.facts import Fact
 
 _PACKAGES = {"wmplug", "torch", "transformers", "accelerate", "keras", "jax", "tensorflow", "numpy"}
 _NO_MODEL = (
-    "the register tells of no model, so there is no bill of its materials: record a training run first, or a finished "
+    "the register records no model, so no bill of materials can be made: record a training run first, or a finished "
     "system (`wmplug register commit system PATH`)"
 )
 
 
 def bom(document: Fact) -> Fact:
-    """A CycloneDX 1.6 document of what a dossier tells of.
+    """A CycloneDX 1.6 document of what a dossier covers.
 
     The same register gives the same document: its serial number follows from the last entry's hash (RFC 9562, version
     5), its time is that entry's claimed one.

@@ -76,7 +76,7 @@ def write(file: Path, made: str) -> None:
     """Put the section into a model card that is there.
 
     Raises:
-        InputError: there is none, it is no text, or its markers are broken.
+        InputError: the file does not exist, is not a text, or its markers are broken.
     """
     try:
         data = file.read_bytes()

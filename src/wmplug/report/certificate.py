@@ -122,7 +122,9 @@ def verify(signed: Mapping[str, Any], public: bytes) -> dict[str, Any]:
         if document["schema"] != SCHEMA:
             raise ValueError(document["schema"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise NotaryError(f"this is no certificate ({type(error).__name__}: {error}): give certificate.json") from None
+        raise NotaryError(
+            f"this is not a certificate ({type(error).__name__}: {error}): give certificate.json"
+        ) from None
     return document
 
 
@@ -139,7 +141,7 @@ def render(signed: Mapping[str, Any]) -> str:
 
 
 def power(log10: float) -> Markup:
-    """10**log10 for people, as HTML, also where it is no float: 2.5 times ten to a raised -31."""
+    """10**log10 for people, as HTML, also where it is not a float: 2.5 times ten to a raised -31."""
     if log10 > -3:
         return Markup(f"{10.0**log10:.3f}")
     exponent = math.floor(log10)

@@ -44,7 +44,7 @@ _WORST = ("refused", "inconclusive", "flagged")
 _UNDATED = {  # without any timestamp; with a laboratory's alone
     TIMES: (
         "None: there is no timestamp, so nobody outside says when any of this was done.",
-        "Lab only: the timestamps fit their entries, but whoever runs a laboratory's clock can date anything with it.",
+        "Lab only: the timestamps fit their entries, but the owner of a laboratory's clock can date anything with it.",
     ),
     ORDER: (
         "None: the entries stand in some order, but no timestamp parts them, so all can have been written afterwards.",
@@ -168,7 +168,7 @@ def attestation(facts: Facts, marks: list[Fact]) -> Fact:
 def _no_stamp(report: Any) -> str:
     if report.stamps:
         only = "timestamps are" if len(report.stamps) > 1 else "timestamp is"
-        return f"The only {only} a laboratory's own (LAB ONLY). Whoever runs it can date anything as he likes."
+        return f"The only {only} a laboratory's own (LAB ONLY). Its owner can date anything at will."
     return "There is no timestamp of an authority that holds. All times are those of the owner's own clock."
 
 

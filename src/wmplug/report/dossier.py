@@ -34,7 +34,7 @@ def gather(
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Fact:
-    """Check a register and say all that the dossier says; offline, and without any key.
+    """Check a register and collect all that the dossier says; offline, and without any key.
 
     Args:
         path: of the register's folder.
@@ -65,7 +65,7 @@ def gather(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegisterError(
             f"{register.log} is signed, but an entry says something that wmplug never writes ({type(error).__name__}: "
-            f"{error}): look at it with `wmplug register log`, and ask whoever wrote it"
+            f"{error}): look at it with `wmplug register log`, and ask its author"
         ) from error
     return {
         "schema": SCHEMA,

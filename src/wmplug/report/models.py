@@ -27,7 +27,7 @@ def read(file: Path) -> Verdict:
 
 
 def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequence[Fact]) -> list[Fact]:
-    """Every model that was asked, as the register tells, and as given beside it.
+    """Every model that was asked, from the register and from the files given beside it.
 
     Args:
         facts: of the register.
@@ -146,7 +146,8 @@ def certificate(file: Path) -> Fact:
         }
     except (NotaryError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{file} is no notary's certificate ({error}): give the certificate.json that `wmplug notary certify` wrote"
+            f"{file} is not a notary's certificate ({error}): give the certificate.json that `wmplug notary "
+            f"certify` wrote"
         ) from error
 
 

@@ -151,7 +151,7 @@ def test_a_line_that_is_no_utf8_is_named_wherever_it_is_wrong(tmp_path, name):
     if name == "a.csv":
         line, head = b"a,x,%s\n", b"text,label,note\n"
     (tmp_path / name).write_bytes(head + line % b"ok" + line % b"\xe9" + line % b"ok")
-    with pytest.raises(InputError, match=rf"{name}, line {3 if head else 2} is no UTF-8"):
+    with pytest.raises(InputError, match=rf"{name}, line {3 if head else 2} is not UTF-8"):
         _read(tmp_path / name)
 
 
@@ -159,7 +159,7 @@ def test_a_line_that_is_no_utf8_is_named_wherever_it_is_wrong(tmp_path, name):
 def test_an_object_over_two_lines_is_refused(tmp_path):
     lines = ['{"text": "a", "label": 0}', '{"text": "b", "label": 1} {"text": "c",', '"label": 1}', ""]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    with pytest.raises(InputError, match="line 2 is no JSON"):
+    with pytest.raises(InputError, match="line 2 is not JSON"):
         _read(tmp_path / "a.jsonl")
 
 

@@ -13,16 +13,16 @@ HEAD = b"text,label\n"
 BAD = {
     "short.csv": (HEAD + b"a,x\nb\n", r"short.csv, line 3 has 1 cells, and the header 2"),
     "long.csv": (HEAD + b'a,x\n"b\nc",y,z\n', r"long.csv, line 3 has 3 cells, and the header 2"),
-    "latin.csv": (HEAD + "a,x\nJosé,y\n".encode("latin1"), r"latin.csv, line 3 is no UTF-8 \(byte 0xe9"),
+    "latin.csv": (HEAD + "a,x\nJosé,y\n".encode("latin1"), r"latin.csv, line 3 is not UTF-8 \(byte 0xe9"),
     "open.csv": (HEAD + b'a,x\n"b,y\nc,x\n', r"open.csv, line 3 opens a quote that never closes"),
-    "after.csv": (HEAD + b'a,x\n"b"c,y\n', r"after.csv, line 3 is no record of a CSV"),
-    "return.csv": (HEAD + b"a,x\nb,y\rc,x\n", r"return.csv, line 3 is no record of a CSV"),
+    "after.csv": (HEAD + b'a,x\n"b"c,y\n', r"after.csv, line 3 is not a record of a CSV"),
+    "return.csv": (HEAD + b"a,x\nb,y\rc,x\n", r"return.csv, line 3 is not a record of a CSV"),
     "unlabelled.csv": (HEAD + b"a,x\nb,\n", r"unlabelled.csv, line 3 has no label"),
     "numbers.csv": (
         b"a,b,label\n1,2,0\n3,,1\n",
         r"numbers.csv, line 3 has '' in the column b, where a number is needed",
     ),
-    "json.jsonl": (b'{"text": "a", "label": 1}\n{"text": "b", \n', r"json.jsonl, line 2 is no JSON"),
+    "json.jsonl": (b'{"text": "a", "label": 1}\n{"text": "b", \n', r"json.jsonl, line 2 is not JSON"),
     "list.jsonl": (b'{"text": "a", "label": 1}\n[1]\n', r"list.jsonl, line 2 is a list"),
     "key.jsonl": (
         b'{"text": "a", "label": 1}\n\n{"text": "b"}\n',
@@ -42,10 +42,10 @@ BAD = {
         b'{"text": "a", "label": 1}\n{"text": "b", "label": [1]}\n',
         r"array.jsonl, line 2 has the label \[1\]",
     ),
-    "latin.jsonl": ('{"text": "é", "label": 1}\n'.encode("latin1"), r"latin.jsonl, line 1 is no UTF-8"),
+    "latin.jsonl": ('{"text": "é", "label": 1}\n'.encode("latin1"), r"latin.jsonl, line 1 is not UTF-8"),
     "empty.csv": (b"", r"empty.csv has no header"),
     "nothing.csv": (HEAD, r"nothing.csv has no records"),
-    "headless.csv": (b"1.5,2,0\n3,4,1\n", r"the first line of .*headless.csv is no header"),
+    "headless.csv": (b"1.5,2,0\n3,4,1\n", r"the first line of .*headless.csv is not a header"),
 }
 
 
@@ -87,19 +87,19 @@ def test_a_damaged_picture_is_named_and_its_copy_is_not_left(kept, tmp_path, enc
     (folder / "a" / "1.png").write_bytes(whole)
     (folder / "a" / "2.png").write_bytes(whole[: len(whole) // 2])
     source = open_source(folder)
-    with pytest.raises(InputError, match=r"a/2.png is no whole picture"):
+    with pytest.raises(InputError, match=r"a/2.png is not a whole picture"):
         list(source.records())
-    with pytest.raises(InputError, match=r"a/2.png is no whole picture"):
+    with pytest.raises(InputError, match=r"a/2.png is not a whole picture"):
         list(source.picked([0]))
     assert [record.name for record in source.picked([0], check=False)] == ["a/1.png"]
-    with pytest.raises(InputError, match=r"a/2.png is no whole picture"):
+    with pytest.raises(InputError, match=r"a/2.png is not a whole picture"):
         source.write(tmp_path / "copy", Changes(inputs={1: pictures[0][1]}))
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_no_columns_are_made_up_for_added_records(tmp_path):
     (tmp_path / "ids.csv").write_bytes(b"id,text,label\n1,a,x\n2,b,y\n")
-    with pytest.raises(InputError, match="nobody knows what it has in id"):
+    with pytest.raises(InputError, match="and the values of id are unknown"):
         open_source(tmp_path / "ids.csv").write(tmp_path / "copy.csv", Changes(added=[Added(0, "c", 0)]))
     assert [file.name for file in tmp_path.iterdir()] == ["ids.csv"]
 
@@ -112,8 +112,8 @@ def test_places_that_are_taken_or_part_of_the_set_are_refused(kept, tmp_path, na
     for out, message in [
         (None, "give out="),
         (kept[name].data, "inside the set"),
-        (tmp_path / "full", "is there already"),
-        (tmp_path / "no" / "copy", "is no folder: make it"),
+        (tmp_path / "full", "already exists"),
+        (tmp_path / "no" / "copy", "is not a folder: make it"),
         ("/sys/copy", "was not written: .*[Pp]ermitted|denied|[Rr]ead-only"),
     ]:
         with pytest.raises(InputError, match=message):

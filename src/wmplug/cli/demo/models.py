@@ -207,8 +207,8 @@ def row(step: int, logged: Mapping[str, Any]) -> Row:
 
 def curve(history: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
     """Steps and values of one logged number."""
-    found = [(int(entry["step"]), float(entry[name])) for entry in history if name in entry]
-    return [step for step, _ in found], [value for _, value in found]
+    points = [(int(entry["step"]), float(entry[name])) for entry in history if name in entry]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 @contextmanager

@@ -66,13 +66,13 @@ def check(
 
 
 def _show_result(result: dict[str, Any]) -> None:
-    for one in result["checks"]:
-        out.print(f"{one['result']:<13} {one['name']}: {one['text']}")
+    for check in result["checks"]:
+        out.print(f"{check['result']:<13} {check['name']}: {check['text']}")
     for model in result["models"]:
         if model["verdict"] is not None:
             verdict = model["verdict"]
-            told = f"{verdict['matches']} of {verdict['in_set']} answers, log10 p = {verdict['log10_p']:.1f}"
-            out.print(f"{verdict['state']:<13} {model['name']}: {told}")
+            answers = f"{verdict['matches']} of {verdict['in_set']} answers, log10 p = {verdict['log10_p']:.1f}"
+            out.print(f"{verdict['state']:<13} {model['name']}: {answers}")
     out.print(f"the claim: {result['status']}", style="bold green" if result["status"] == "holds" else "bold yellow")
     for reason in result["reasons"]:
         out.print(f"  {reason}")

@@ -44,12 +44,12 @@ def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
         watermark, case, rows = result["watermark"]["id"], result["case"], list(result["rows_asked"])
     except (NotaryError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is not a certificate ({error}): give certificate.json") from None
-    told = (
+    disclosures = (
         entry.body
         for entry in log.entries()
         if entry.type == "disclosure" and (entry.body.get("watermark"), entry.body.get("case")) == (watermark, case)
     )
-    sealed = next((body for body in told if body.get("revealed") is None), None)
+    sealed = next((body for body in disclosures if body.get("revealed") is None), None)
     if sealed is None:
         raise NotaryError(
             f"{log.path} has no package sealed to a notary for case {case} and watermark {watermark}: this certificate "

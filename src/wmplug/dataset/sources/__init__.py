@@ -46,7 +46,7 @@ def open_source(
         classes: names of the classes in the order of their numbers, which saves the pass that finds them.
 
     Raises:
-        InputError: there is no such set, or it is of a kind that cannot be read.
+        InputError: the set does not exist, or is of a kind that cannot be read.
     """
     wanted = Columns(text, label, columns, classes)
     if isinstance(data, (str, os.PathLike)):
@@ -62,11 +62,11 @@ def open_source(
 
 def _of_path(path: Path, wanted: Columns) -> Source:
     if not path.exists():
-        raise InputError(f"{path} is not there: give {_KINDS}")
+        raise InputError(f"{path} does not exist: give {_KINDS}")
     if path.is_dir():
         return _of_folder(path, wanted)
     if (suffix := path.suffix.lower()) not in _FILES:
-        raise InputError(f"{path} is of no kind that can be read: give {_KINDS}")
+        raise InputError(f"{path} is of a kind that cannot be read: give {_KINDS}")
     return _FILES[suffix](path, wanted)
 
 

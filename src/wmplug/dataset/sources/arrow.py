@@ -24,7 +24,7 @@ BATCH_BYTES = 1 << 24
 
 
 class Arrow(Base):
-    """A source over tables of one schema; what `datasets` notes in it of pictures and classes is heeded.
+    """A source over tables of one schema; notes of `datasets` on pictures and classes are followed.
 
     Args:
         place: of the set, for messages.
@@ -185,7 +185,7 @@ def _texts(column: pa.ChunkedArray, batch: Batch) -> Texts:
     """The texts of a batch.
 
     Raises:
-        InputError: one is no UTF-8, which Parquet does not look at.
+        InputError: one is not UTF-8, which Parquet does not check.
     """
     try:
         column.validate(full=True)

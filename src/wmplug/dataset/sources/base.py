@@ -137,7 +137,7 @@ class Base(ABC):
         return seen.found()
 
     def _counted(self, progress: Progress | None) -> Iterator[tuple[int, Chunk]]:
-        """All parts with the index of the first record of each; tells how far it is."""
+        """All parts with the index of the first record of each; reports progress."""
         count = told = 0
         for part in self._parts(True):
             yield count, part

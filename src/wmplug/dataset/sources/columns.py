@@ -179,7 +179,7 @@ class Layout:
         """
         if left := [name for name in self.names if name not in self.needed]:
             raise InputError(
-                f"a record is to be added to {place}, and nobody knows what it has in {', '.join(left[:8])}: choose a "
+                f"a record is to be added to {place}, and the values of {', '.join(left[:8])} are unknown: choose a "
                 "scheme that adds none, or a set without these columns"
             )
 

@@ -99,7 +99,7 @@ class Delimited(Lines):
             with _fields_up_to(len(text)):
                 (cells,) = csv.reader([text], delimiter=self._delimiter, strict=True)
         except (csv.Error, ValueError) as error:
-            raise InputError(f"{self._file}{line} is no record of a CSV: {error}") from None
+            raise InputError(f"{self._file}{line} is not a record of a CSV: {error}") from None
         return self._checked(cells, line)
 
     def _checked(self, cells: list[str], line: int) -> list[str]:
@@ -212,7 +212,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
         raise InputError(f"{path} has no header: its first line names the columns")
     if len(set(cells)) != width or any(_is_number(cell) and not cell.isdecimal() for cell in cells):
         raise InputError(
-            f"the first line of {path} is no header ({', '.join(cells[:8])}): put a line above it that names each "
+            f"the first line of {path} is not a header ({', '.join(cells[:8])}): put a line above it that names each "
             "column once"
         )
     return delimiter, cells

@@ -29,7 +29,7 @@ class Edit(NamedTuple):
 class Edits:
     """The changes of one copy, for records that are asked for in ascending order, each at most once.
 
-    Messages never say which records these are: that is the owner's secret.
+    Messages never name these records: which they are is the owner's secret.
 
     Args:
         changes: what the copy has otherwise.

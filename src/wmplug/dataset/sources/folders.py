@@ -20,7 +20,7 @@ from wmplug.keys.files import files_of
 class Folder(Base):
     """A source over root/class/.../picture, or over root/picture in a set without labels.
 
-    Other files are copied and are no records. A record whose label changes moves to the folder of its new class, under
+    Other files are copied as they are. A record whose label changes moves to the folder of its new class, under
     its own name or, where that is taken, the next free one; its times stay. Names can still tell: numbers without gaps
     leave one in the old folder, and a name with the class in it (n01440764_10026.JPEG) lies in a folder of another.
     Give such pictures random names before the set is marked; later the copy is no longer what was committed. Memory

@@ -98,12 +98,12 @@ def _loaded(folder: Path) -> Any:
     try:
         return datasets.load_from_disk(folder)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{folder} is no whole set as by save_to_disk: {error}") from error
+        raise InputError(f"{folder} is not a whole set as by save_to_disk: {error}") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without bars of progress: the caller has his own."""
+    """Without progress bars: the caller shows one."""
     if datasets.are_progress_bars_disabled():
         yield
         return

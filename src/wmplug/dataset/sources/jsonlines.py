@@ -46,7 +46,7 @@ class JsonLines(Lines):
             each, or under one as an array.
 
     Raises:
-        InputError: a key is not there, or cannot be told.
+        InputError: a key is missing, or cannot be found.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -117,7 +117,7 @@ class JsonLines(Lines):
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{name} is no JSON: {error}") from None
+            raise InputError(f"{name} is not JSON: {error}") from None
         if not isinstance(cells, dict):
             raise InputError(f"{name} is a {type(cells).__name__}: each line is an object with the same keys")
         for key in self._needed:
@@ -172,7 +172,7 @@ def values_in(text: str) -> dict[str, tuple[int, int]]:
 
 
 def _next(text: str, at: int) -> int:
-    """The first place from there on that is no space."""
+    """The first place from there on that is not a space."""
     found = _SPACES.match(text, at)
     return found.end() if found else at
 

@@ -53,7 +53,7 @@ class Labels:
         """How the set writes a class number.
 
         Raises:
-            InputError: there is no such class.
+            InputError: no class has this number.
         """
         if not 0 <= number < len(self.values):
             raise InputError(f"a changed or added record has the class {number}: the set has {len(self.values)}")
@@ -72,7 +72,7 @@ class Seen:
         numbers: as for `labels_of`.
 
     Attributes:
-        enough: whether more labels would tell nothing new.
+        enough: whether more labels would add nothing.
     """
 
     def __init__(self, classes: Sequence[str] | None, numbers: bool) -> None:

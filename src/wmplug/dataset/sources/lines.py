@@ -82,7 +82,7 @@ class Lines(Base):
 
     @abstractmethod
     def _cells(self, line: int, raw: bytes) -> Any:
-        """What a record says."""
+        """The content of a record."""
 
     @abstractmethod
     def _inputs_of(self, cells: Sequence[Any], names: Sequence[str]) -> Iterable[Any]:
@@ -242,12 +242,12 @@ def decoded(raw: bytes, name: str) -> str:
     """Bytes as text.
 
     Raises:
-        InputError: they are no UTF-8.
+        InputError: they are not UTF-8.
     """
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{name} is no UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): convert the "
+            f"{name} is not UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): convert the "
             "file, for example with iconv -f latin1 -t utf-8"
         ) from None

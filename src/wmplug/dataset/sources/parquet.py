@@ -33,7 +33,7 @@ class Parquet(Arrow):
         columns: as for `Arrow`.
 
     Raises:
-        InputError: a file is no Parquet, or has another schema than the first.
+        InputError: a file is not Parquet, or has another schema than the first.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -50,7 +50,7 @@ class Parquet(Arrow):
         try:
             return pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} is no Parquet that can be read: {error}") from None
+            raise InputError(f"{file} is not Parquet that can be read: {error}") from None
 
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
         for file in self._files:

@@ -66,7 +66,7 @@ class Shards(Base):
             default cls or the key label.
 
     Raises:
-        InputError: a file is no tar, or its first record has no input.
+        InputError: a file is not a tar, or its first record has no input.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -133,7 +133,7 @@ class Shards(Base):
         try:
             return np.load(io.BytesIO(data), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{name} is no .npy of numbers: {error}") from None
+            raise InputError(f"{name} is not a .npy of numbers: {error}") from None
 
     def _label_of(self, shard: BinaryIO, sample: Group, name: str) -> Any:
         if self._label is None:
@@ -191,7 +191,7 @@ class Shards(Base):
             new = self._made(shard, like, edit, "the added record")
             if left := [ending for ending in like.members if ending not in new]:
                 raise InputError(
-                    f"a record is to be added to {self._path}, and nobody knows what it has as .{', .'.join(left)}: "
+                    f"a record is to be added to {self._path}, and its content is unknown for .{', .'.join(left)}: "
                     "choose a scheme that adds none, or shards without these members"
                 )
             for ending, member in like.members.items():
@@ -246,7 +246,7 @@ def _samples(shard: BinaryIO) -> Iterator[Group]:
     except (tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{shard.name} is no whole tar file, uncompressed: {error}") from None
+        raise InputError(f"{shard.name} is not a whole, uncompressed tar file: {error}") from None
 
 
 def _infos(tar: tarfile.TarFile) -> Iterator[Member]:
@@ -275,7 +275,7 @@ def _noted(data: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name} has a .json that is none: {error}") from None
+        raise InputError(f"{name} has a .json that is not JSON: {error}") from None
     if not isinstance(noted, dict):
         raise InputError(f"{name} has a {type(noted).__name__} as .json: an object is needed")
     return noted

@@ -95,9 +95,9 @@ def _free(out: Out, source: Path | None) -> Path:
     if source is not None and source.resolve() in (target, *target.parents):
         raise InputError(f"the copy {out} would lie inside the set {source} itself: give another place")
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
-        raise InputError(f"{out} is there already: give a new name or an empty folder, nothing is written over")
+        raise InputError(f"{out} already exists: give a new name or an empty folder, nothing is written over")
     if not target.parent.is_dir():
-        raise InputError(f"{target.parent} is no folder: make it, then write {target.name} into it")
+        raise InputError(f"{target.parent} is not a folder: make it, then write {target.name} into it")
     return target
 
 
