@@ -85,7 +85,7 @@ def test_placement_is_stateless_and_the_same_in_another_process():
     late_first = [made.place(slot, 64, 60_000).tolist() for slot in (900, 3, 2**50)]
     assert [placement().place(slot, 64, 60_000).tolist() for slot in (900, 3, 2**50)] == late_first
     code = (
-        "from wmplug.training.placement import Placement; from wmplug.keys.owner import KeyStream\n"
+        "from wmplug.training.placement import Placement; from wmplug.keys.streams import KeyStream\n"
         "made = Placement.draw(KeyStream(bytes(range(32))), 100, 'append')\n"
         "print([made.place(slot, 64, 60_000).tolist() for slot in (900, 3, 2**50)])"
     )

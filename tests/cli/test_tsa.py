@@ -59,10 +59,10 @@ def test_serve_answers_until_interrupted(run, tmp_path, as_json):
         "app()\n"
     )
     words = ["tsa", "serve", "--dir", str(tmp_path), "--port", "0", *(["--json"] if as_json else [])]
+    # A shell that starts the tests in the background has them, and what they start, ignore the signal.
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=-1, stderr=-1, text=True, env=environment
-    ) as process:
+    heeding = {"env": environment, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=-1, stderr=-1, text=True, **heeding) as process:
         try:
             if as_json:
                 document = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")

@@ -30,7 +30,7 @@ def told(topics, tokens):
 @pytest.fixture(scope="module")
 def scheme(told):
     """With references worked out once."""
-    return Tilt(delta=1.0, directions=12, blends=200).prepared(told)
+    return Tilt(delta=1.0, directions=24, blends=200).prepared(told)
 
 
 @pytest.fixture(scope="module")

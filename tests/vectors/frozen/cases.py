@@ -21,13 +21,13 @@ class Case:
     Attributes:
         options: of `wmplug.create`, the owner aside.
         exact: its inputs are made again bit by bit; else they come from a sine, a network or a resized float.
-        near: how near they come, where they are not exact.
+        near: mean difference that they may have, where they are not exact.
         same_id: the id follows from what is given by arithmetic alone; else from a decomposition.
     """
 
     options: dict = field(repr=False)
     exact: bool = True
-    near: float = 1e-5
+    near: float = 1e-6
     same_id: bool = True
 
 
@@ -252,7 +252,7 @@ def dataset_marks():
                 **{"network": network, "bound": 24},
             },
             exact=False,
-            near=1.0,  # a grey level
+            near=0.02,  # of a grey level
         ),
     }
 
