@@ -12,6 +12,7 @@ from wmplug.audit import ATTACKS, Attack, Report, grid, run
 from wmplug.audit import digits as laboratory
 from wmplug.audit.drawing import heat_map
 from wmplug.errors import InputError, SuspectError
+from wmplug.tasks import Classes
 from wmplug.testing import refuse_secrets
 
 NAMES = ("prune-50", "labels-only", "hard-clone", "clusters-5")
@@ -250,8 +251,9 @@ def test_the_mark_itself_is_no_rival(mark, model, setting):
 
 
 def test_a_mark_of_another_task_is_refused(mark, model, setting):
+    other = dataclasses.replace(mark, triggers=dataclasses.replace(mark.triggers, task=Classes(9)))
     with pytest.raises(InputError, match="mark has 9 classes, setting 10"):
-        run(dataclasses.replace(mark, classes=9), model, setting, ["fp16"])
+        run(other, model, setting, ["fp16"])
 
 
 def test_a_model_that_breaks_is_reported_with_the_rest(mark, model, setting):
