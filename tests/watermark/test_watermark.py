@@ -13,6 +13,7 @@ from wmplug.errors import InputError, KeyFileError, NewerVersionError, PluginErr
 from wmplug.keys.sealing import open_sealed
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.tasks import Classes
 from wmplug.watermark.file import columns
 
 PASSPHRASE = "correct horse battery staple"
@@ -207,6 +208,8 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"classes": 10.0}, InputError, "classes=10.0 is a float"),
         ({"classes": True}, InputError, "classes=True"),
         ({"classes": "ten"}, InputError, "classes='ten'"),
+        ({"task": Classes(10)}, InputError, r"classes=10 and task=Classes\(count=10\): give one of the two"),
+        ({"classes": None}, InputError, "classes=None and task=None: give one of the two"),
         ({"triggers": 0}, InputError, "at least one"),
         ({"triggers": -5}, InputError, "at least one"),
         ({"triggers": 2.5}, InputError, "triggers=2.5"),
