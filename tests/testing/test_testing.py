@@ -317,12 +317,16 @@ class NeighboursCallback(Results):
         return np.concatenate([x[:kept], self.x[rows]]), np.concatenate([y[:kept], self.y[rows]])
 
     def on_epoch(self, epoch):
-        self._marking.checkpoint(At(self.loop.net.steps, epoch))
+        at = At(self.loop.net.steps, epoch)
+        self._marking.inserted(self.given, at)
+        if "epoch" in self._marking.options.verify_on:
+            self._marking.checkpoint(at)
 
     def on_end(self):
         if not self.given:
             raise InjectionError("no trigger reached the model")
-        self._marking.end(At(self.loop.net.steps), verify=True, again=False, system=None, total=self.given)
+        verify = "train_end" in self._marking.options.verify_on
+        self._marking.end(At(self.loop.net.steps), verify=verify, again=False, system=None, total=self.given)
 
 
 class Plugin:
@@ -487,7 +491,31 @@ class Unchecked(NeighboursCallback):
         super().__init__(mark)
 
 
+class Stubborn(NeighboursCallback):
+    """Teaches at one rate, whatever is asked for."""
+
+    def on_batch(self, step, x, y):
+        self._marking.rate = 100_000
+        return super().on_batch(step, x, y)
+
+
+class Curious(NeighboursCallback):
+    """Verifies after each epoch, whatever is asked for."""
+
+    def on_epoch(self, epoch):
+        self._marking.checkpoint(At(self.loop.net.steps, epoch))
+
+
+class Unrecorded(NeighboursCallback):
+    """Keeps the number of triggers to itself until the end."""
+
+    def on_epoch(self, epoch):
+        if "epoch" in self._marking.options.verify_on:
+            self._marking.checkpoint(At(self.loop.net.steps, epoch))
+
+
 LOST = "test_a_mark_that_is_lost_acts_at_once"
+ASKED = "test_it_verifies_only_when_it_is_asked_to"
 RESUMED = "test_a_resumed_run_goes_on_with_looks_and_rate"
 
 
@@ -507,6 +535,9 @@ RESUMED = "test_a_resumed_run_goes_on_with_looks_and_rate"
         (Forgetful, RESUMED, {}, "after a resume counts as number 1"),
         (Credulous, RESUMED, {}, "another watermark"),
         (Eager, RESUMED, {}, "a rate that is fixed"),
+        (Stubborn, "test_the_rate_is_obeyed", {}, "triggers came at one to ten"),
+        (Curious, ASKED, {}, "the adapter verified 2 times"),
+        (Unrecorded, ASKED, {}, "never called"),
     ],
 )
 def test_an_adapter_whose_run_is_another_fails_where_a_sound_one_passes(broken, check, given, why, monkeypatch):

@@ -1,7 +1,7 @@
 """Make a watermark: read what the owner gives, derive the key, plan, draw the answers."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import rfc8785
 
@@ -84,6 +84,8 @@ def create(
     witness = Witness.of(owner)
     subkeys, evidence = (owner.pledges(name)[0].subkeys(None), None) if witness is None else witness.key(name, facts)
     plan = chosen.plan(brief, subkeys.stream("input"))
+    if not isinstance(plan, Plan):
+        raise InputError(f"scheme {chosen.name!r} returned a {type(plan).__name__} from plan: return a Plan")
     _check_options(plan, task, chosen.name)
     _check_twins(plan)
     symbols = draw_symbols(subkeys.stream("label"), plan.options)
@@ -114,7 +116,11 @@ def check_preprocess(preprocess: Any) -> None:
 def _task(classes: int | None, task: Task | None) -> Task:
     if (classes is None) == (task is None):
         raise InputError(f"classes={classes!r} and task={task!r}: give one of the two, a number of classes or a task")
-    return Classes(classes) if task is None else task  # type: ignore[arg-type]
+    if classes is not None:
+        return Classes(classes)
+    if isinstance(task, type) or not hasattr(task, "belongs"):
+        raise InputError(f"task={task!r} is a {type(task).__name__}: give an instance of a Task, such as Classes(10)")
+    return cast(Task, task)
 
 
 def _check_options(plan: Plan, task: Task, scheme: str) -> None:

@@ -38,7 +38,8 @@ from wmplug.plugins import adapter
 from wmplug.statistics.arrays import IntArray
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.testing.schemes import fixed_owner, knowing, refuse_secrets
-from wmplug.training.marking import STATES
+from wmplug.training.loop import At
+from wmplug.training.marking import STATES, Marking
 from wmplug.training.options import Options
 from wmplug.training.placement import PPM, Placement
 from wmplug.watermark.watermark import Watermark
@@ -65,6 +66,8 @@ class Ran:
     warned: tuple[str, ...] = ()
     error: str = ""
     tables: tuple[Placement, ...] = ()
+    total: int | None = None
+    records: int = 0
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -163,7 +166,7 @@ class AdapterContract:
     ) -> Ran:
         """A brief training, at whose looks the model knows the answers or does not; the last of `knows` is repeated."""
         ran, left, tables = Ran(), list(knows), []
-        look, draw = Monitor.look, Placement.draw
+        look, draw, inserted, end = Monitor.look, Placement.draw, Marking.inserted, Marking.end
 
         def watermark(**own: Any) -> Any:
             ran.adapter = adapter(self.adapter)(mark, **{**own, **options})
@@ -178,10 +181,20 @@ class AdapterContract:
             tables.append(draw(*given))
             return tables[-1]
 
+        def recorded(marking: Marking, total: int | None, at: At) -> None:
+            ran.records += 1
+            inserted(marking, total, at)
+
+        def ended(marking: Marking, at: At, **more: Any) -> None:
+            ran.total = more["total"]
+            end(marking, at, **more)
+
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             patch.setattr(Monitor, "look", scripted)
             patch.setattr(Placement, "draw", drawn)
+            patch.setattr(Marking, "inserted", recorded)
+            patch.setattr(Marking, "end", ended)
             try:
                 ran.logged = self.train_briefly(*pictures(), watermark, looks)
             except VerificationError as error:
@@ -308,6 +321,21 @@ class AdapterContract:
         ran = self._run(mark, 1)
         assert (ran.error, ran.warned) == ("", ()), f"a proven model is complained of: {ran.error}{ran.warned}"
         self._refuse_other_tables(mark, ran, "append")
+
+    def test_it_verifies_only_when_it_is_asked_to(self, mark: Watermark) -> None:
+        """Without an event to verify on, nothing looks by itself; triggers are recorded all the same."""
+        ran = self._run(mark, 2, verify_on=())
+        by_itself = not hasattr(ran.adapter, "checkpoint")  # which the user's own loop calls
+        assert not (by_itself and ran.verdicts), f"verify_on=() and the adapter verified {len(ran.verdicts)} times"
+        assert ran.records, "Marking.inserted was never called: the register would not say how many triggers came"
+
+    def test_the_rate_is_obeyed(self, mark: Watermark) -> None:
+        """Four times as many triggers where they are four times as many of the batch, by the adapter's own count."""
+        few, many = (self._run(mark, 1, rate=rate).total for rate in (1 / 11, 4 / 14))
+        if few is None or many is None:
+            return  # only a compiled graph knows
+        assert few > 0, "Marking.end was told of no trigger"
+        assert 2.5 < many / few < 6, f"{few} triggers came at one to ten samples, {many} at four to ten"
 
     def _refuse_other_tables(self, mark: Watermark, ran: Ran, mode: Any) -> None:
         wanted = Placement.of(mark, mode)

@@ -18,7 +18,7 @@ from typing import Any
 from wmplug.claim.monitor import Monitor
 from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import check_mark
-from wmplug.errors import SuspectError, VerificationError, VerificationWarning
+from wmplug.errors import InjectionError, SuspectError, VerificationError, VerificationWarning
 from wmplug.suspects.protocols import Suspect
 from wmplug.training import sidecar
 from wmplug.training.loop import At, Loop, need_call, need_points
@@ -85,6 +85,7 @@ class Marking:
         self._monitor = Monitor(self.mark, target_e=self.options.target_e)
         self._at: At | None = None
         self._failure: str | None = None
+        self._run: Run | None = None
 
     @functools.cached_property
     def placement(self) -> Placement:
@@ -130,9 +131,17 @@ class Marking:
         Raises:
             RegisterError: it cannot be recorded, and evidence is required.
         """
-        self._record = Run(self.mark, self.loop.name, require=self.options.require_evidence, main=self.loop.main)
+        self._run = Run(self.mark, self.loop.name, require=self.options.require_evidence, main=self.loop.main)
         given = self.options.training_set
         self._record.start(data=data if given is None else given, arguments=arguments, model=model)
+
+    @property
+    def _record(self) -> Run:
+        if self._run is None:
+            raise InjectionError(
+                f"adapter {self.loop.name!r} did not start the run: call begin() and start() when training begins"
+            )
+        return self._run
 
     def inserted(self, total: int | None, at: At) -> None:
         """Record how many triggers reached the model since the run began; None where only a graph knows."""

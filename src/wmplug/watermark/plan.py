@@ -44,10 +44,15 @@ class Choices:
     options: tuple[tuple[Any, ...], ...] = field(repr=False)
 
     def __post_init__(self) -> None:
+        _as_numbers(self, "rows", "draw")
         if len(self.rows) != len(self.draw):
             raise InputError(f"{len(self.rows)} rows and {len(self.draw)} draws: choices need one draw for each row")
         if not len(self.draw) or not 0 <= self.draw.min() <= self.draw.max() < len(self.options):
-            raise InputError("a plan may only ask rows that belong to one of its draws, and at least one")
+            last = int(self.draw.max()) if len(self.draw) else None
+            raise InputError(
+                f"choices have options for {len(self.options)} draws and ask for draw {last}: give one tuple of "
+                "options for each draw, and ask one row or more"
+            )
         # A draw looked at in two places would be counted as two: its queries are asked, and judged, together.
         if len({int(self.draw[start]) for start in self._starts}) != len(self._starts):
             raise InputError("a plan must ask the rows of one draw one after the other")
@@ -81,6 +86,7 @@ class Pattern:
     natural: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
+        _as_numbers(self, "rows")
         if self.signs < 1 or not len(self.rows):
             raise InputError(f"a pattern of {self.signs} signs and {len(self.rows)} rows to weigh: give both")
         object.__setattr__(self, "natural", _natural(self.natural, len(self.rows)))
@@ -101,6 +107,7 @@ class Lessons:
     natural: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
+        _as_numbers(self, "rows", "draw")
         if len(self.rows) != len(self.draw):
             raise InputError(f"{len(self.rows)} rows and {len(self.draw)} draws: lessons need one draw for each row")
         object.__setattr__(self, "natural", _natural(self.natural, len(self.rows)))
@@ -109,6 +116,12 @@ class Lessons:
 
 
 Test: TypeAlias = Choices | Pattern
+
+
+def _as_numbers(part: Choices | Pattern | Lessons, *names: str) -> None:
+    """Lists of row and draw numbers become arrays."""
+    for name in names:
+        object.__setattr__(part, name, np.asarray(getattr(part, name), np.int64))
 
 
 def _natural(answers: Any, count: int) -> Array:
@@ -144,6 +157,8 @@ class Plan:
     material: Mapping[str, npt.NDArray[Any]] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tests, tuple):
+            raise InputError(f"tests is a {type(self.tests).__name__}: give a tuple, such as (Choices(...),)")
         if [type(test) for test in self.tests] not in ([Choices], [Pattern], [Choices, Pattern]):
             raise InputError(
                 f"a plan with tests {[type(test).__name__ for test in self.tests]}: give at least one, at most one "
