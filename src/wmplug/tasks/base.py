@@ -1,4 +1,4 @@
-"""What an answer can be: the protocol that every task keeps, and one answer that a suspect gave."""
+"""What an answer can be: the base class of every task, and one answer that a suspect gave."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
