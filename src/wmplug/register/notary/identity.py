@@ -93,4 +93,4 @@ class Notary:
         return derive(self._seed, f"wmplug/1/notary/order/{what}")
 
     def __reduce__(self) -> Any:
-        raise TypeError("a notary is not pickled, it holds secrets: open it where it is needed (Notary.open)")
+        raise TypeError("a notary holds secrets and is not pickled: open it where it is needed (Notary.open)")

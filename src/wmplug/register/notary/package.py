@@ -117,7 +117,7 @@ class Package:
         return triggers
 
     def __reduce__(self) -> Any:
-        raise TypeError("a package holds a secret and cannot be pickled: open it where it is needed (open_package)")
+        raise TypeError("a package holds a secret and is not pickled: open it where it is needed (open_package)")
 
 
 def id_of(public: Mapping[str, Any]) -> str:
