@@ -61,8 +61,8 @@ class Brief:
         """
         if not isinstance(self.task, kind):
             raise InputError(
-                f"scheme {scheme!r} draws answers of the task {kind.name!r}, this is {self.task.name!r}: choose another "
-                "scheme"
+                f"scheme {scheme!r} draws answers of the task {kind.name!r}, this is {self.task.name!r}: choose "
+                "another scheme"
             )
         return self.task
 
