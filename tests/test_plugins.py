@@ -97,7 +97,7 @@ GOOD = point("good", Good, "good-dist")
         (Misspelt, "unknown hook 'wmplug_scheme'"),
         (Unmarked, "wmplug_adapters is never called: put @wmplug.hookimpl"),
         (WrongArgument, "colour"),
-        (Empty, "implements no hook"),
+        (Empty, "implements none of the hooks"),
         (Wrapper, "hook wrapper"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_fault_of_a_plugins_own_is_not_called_a_missing_framework(source, why,
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("own_plugin", "own_plugin.adapter"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(PluginError, match="no missing package is the reason .*" + re.escape(why)) as raised:
+    with pytest.raises(PluginError, match="a missing package is not the reason .*" + re.escape(why)) as raised:
         plugins.load("own_plugin.adapter:Thing")
     assert "install" not in str(raised.value)
 

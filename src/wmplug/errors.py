@@ -1,8 +1,8 @@
-"""The errors of wmplug: one small hierarchy, each message says what was received, why it fails and what to do."""
+"""The errors of wmplug, one small hierarchy; each message reports what was received, why it fails and what to do."""
 
 
 class WmplugError(Exception):
-    """Anything that wmplug refuses or cannot do."""
+    """Base of all errors: wmplug refuses something, or cannot do it."""
 
 
 class InputError(WmplugError, ValueError):
@@ -26,11 +26,11 @@ class NewerVersionError(KeyFileError):
 
 
 class SuspectError(WmplugError):
-    """A suspect that cannot be asked, or whose answers cannot be read."""
+    """A suspect cannot be asked, or its answers cannot be read."""
 
 
 class InjectionError(WmplugError):
-    """Triggers cannot be put, or were not put, into training."""
+    """Triggers cannot reach training, or did not reach it."""
 
 
 class DivergenceError(WmplugError):
@@ -38,7 +38,7 @@ class DivergenceError(WmplugError):
 
 
 class VerificationError(WmplugError):
-    """A checkpoint did not carry the watermark and the user asked to be stopped for it."""
+    """A checkpoint does not carry the watermark, and on_failure="raise" stops the training."""
 
 
 class PluginError(WmplugError):
@@ -50,12 +50,12 @@ class RegisterError(WmplugError):
 
 
 class CorruptEntryError(RegisterError):
-    """An entry of a log that is not what was written.
+    """An entry of a log differs from the one that was written.
 
     Attributes:
         seq: number of the entry, counted from 0.
-        offset: of its first byte in the log.
-        code: what is wrong with it, in kebab-case.
+        offset: position of its first byte in the log.
+        code: the fault, in kebab-case.
     """
 
     def __init__(self, message: str, *, seq: int, offset: int, code: str) -> None:
@@ -64,10 +64,10 @@ class CorruptEntryError(RegisterError):
 
 
 class TimestampError(RegisterError):
-    """A timestamp that cannot be had, or is not to be believed.
+    """A timestamp is unavailable, or does not hold.
 
     Attributes:
-        code: what is wrong with it, in kebab-case.
+        code: the fault, in kebab-case.
     """
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -76,20 +76,20 @@ class TimestampError(RegisterError):
 
 
 class NotaryError(RegisterError):
-    """A claim that a notary has to refuse."""
+    """A claim that a notary must refuse."""
 
 
 class EvidenceWarning(UserWarning):
-    """Something goes on without a record of it, or with one that proves less."""
+    """wmplug goes on without a record, or with one that proves less."""
 
 
 class InjectionWarning(UserWarning):
-    """Triggers reach training, but perhaps not as they should."""
+    """Triggers reach training, but perhaps not as intended."""
 
 
 class AmbiguityWarning(UserWarning):
-    """The task leaves so little freedom that a scheme will hardly find room in it."""
+    """The task leaves a scheme hardly any room: unmarked models agree on almost all answers."""
 
 
 class VerificationWarning(UserWarning):
-    """A checkpoint did not carry the watermark and the user asked to be told."""
+    """A checkpoint does not carry the watermark, and on_failure="warn" reports it."""

@@ -1,4 +1,4 @@
-"""The optional packages of wmplug: an import that misses one says which extra brings it."""
+"""The optional packages of wmplug: the error of an import that lacks one names the extra that brings it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from wmplug.errors import PluginError
 
 @contextmanager
 def need(extra: str, otherwise: str = "") -> Iterator[None]:
-    """Goes around imports that work only with an extra.
+    """Surround imports that work only with an extra.
 
     >>> with need("evidence"):
     ...     import pyrage
 
     Args:
-        extra: as pyproject.toml names it.
-        otherwise: what the reader can do instead, as the end of a sentence.
+        extra: name of the extra in pyproject.toml.
+        otherwise: what the user can do instead, as the end of a sentence.
 
     Raises:
         PluginError: a package that the extra brings cannot be imported. A fault in wmplug itself stays an ImportError.

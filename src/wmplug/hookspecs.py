@@ -1,7 +1,7 @@
-"""The hooks of wmplug: what a plugin may implement. docs/plugins.md has an example of each.
+"""The hooks that a plugin may implement. docs/plugins.md has an example of each.
 
-An implementation may leave out arguments it does not need. Plugins are called one by one, the last registered first;
-one that raises is left out of that call, with a PluginWarning.
+An implementation may leave out arguments it does not need. wmplug calls plugins one by one, the last registered first;
+it skips one that raises, with a PluginWarning.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,17 +33,17 @@ def wmplug_tasks() -> "Mapping[str, str | Callable[..., Task]]":  # type: ignore
 def wmplug_adapters() -> Mapping[str, str | Callable[..., Any]]:  # type: ignore[empty-body]
     """Name -> factory or "module:name", once, when an adapter is first looked up; a name twice is an error.
 
-    The factory is called as `factory(mark, **options)`. Give "module:name" where the module imports a framework: it is
-    imported when the adapter is asked for.
+    wmplug calls the factory as `factory(mark, **options)`. Give "module:name" if the module imports a framework: wmplug
+    imports it when you ask for the adapter.
     """
 
 
 @hookspec(firstresult=True)
 def wmplug_suspect(target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int) -> "Suspect | None":
-    """A suspect for `target`, or None; when something is verified that is not a `Suspect` yet.
+    """A suspect for `target`, or None; called when you verify something that is not a `Suspect` yet.
 
-    The first plugin that knows `target` has it, before the built-in adapters. A SuspectError reaches the user. A text
-    on the command line that is no existing path comes here too, once before the passphrase and once to be asked.
+    The first plugin that knows `target` gets it, before the built-in adapters. A SuspectError reaches the user. A text
+    on the command line that does not name an existing path comes here too: once before the passphrase, once to ask it.
     """
 
 
@@ -54,4 +54,4 @@ def wmplug_verdict(verdict: "Verdict", run: Mapping[str, Any]) -> None:
 
 @hookspec
 def wmplug_event(event: Mapping[str, Any]) -> None:
-    """After a register entry is durable."""
+    """After a register entry is on disk."""

@@ -1,7 +1,7 @@
-"""The registry: built-ins by dotted path, and what other distributions offer under the entry-point group `wmplug`.
+"""The registry: built-ins by dotted path, and the plugins of other distributions in the entry-point group `wmplug`.
 
-No scheme, adapter or framework is imported before it is asked for by name. Plugins are loaded, and later called, one by
-one: a broken one is reported and left out; asked for, it is an error.
+It imports no scheme, adapter or framework before you ask for it by name. It loads plugins, and later calls them, one by
+one: it reports a broken one and leaves it out, and raises an error if you ask for it.
 """
 
 import difflib
@@ -44,7 +44,7 @@ ADAPTERS = {
     "transformers": "wmplug.adapters.transformers.callback:WatermarkCallback",
     "keras": "wmplug.adapters.keras.callback:WatermarkCallback",
 }
-# Whose class makes something a suspect; a Keras model on the torch backend is a torch module too, hence the order.
+# Classes of suspects by family. A Keras model on the torch backend is a torch module too, so keras comes first.
 SUSPECTS = {
     "keras": "wmplug.adapters.keras.suspects:suspect",
     "transformers": "wmplug.adapters.transformers.suspects:suspect",
@@ -62,7 +62,7 @@ class Registry:
     """Schemes, adapters and suspects by name.
 
     Args:
-        entry_points: what to load; the installed ones by default.
+        entry_points: the entry points to load; the installed ones by default.
 
     Attributes:
         broken: plugins that failed, by entry-point name, each with its distribution and the cause.
@@ -74,7 +74,7 @@ class Registry:
         self.broken: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         if os.environ.get("WMPLUG_TRACE") == "1":
-            # Not standard output: that belongs to --json.
+            # Never on standard output, which belongs to --json.
             self.manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
             self.manager.enable_tracing()
         for point in metadata.entry_points(group=GROUP) if entry_points is None else entry_points:
@@ -87,7 +87,7 @@ class Registry:
             if point.name in self._sources:
                 raise PluginError(f"{self._sources[point.name]} already has a plugin of that name: uninstall one")
             self._register(point.load(), point.name)
-        # A module that calls sys.exit() is as broken as one that raises.
+        # A module that calls sys.exit() counts as broken, like one that raises.
         except (Exception, SystemExit) as error:
             self._leave_out(point.name, source, error)
         else:
@@ -106,9 +106,9 @@ class Registry:
             self.manager.register(plugin, name)
             self.manager.check_pending()
             if not self.manager.get_hookcallers(plugin):
-                raise PluginError("it implements no hook: see the list in docs/plugins.md")
+                raise PluginError("it implements none of the hooks: docs/plugins.md lists them")
         except Exception:
-            # pluggy keeps what it registered up to the fault.
+            # pluggy keeps the hooks that it registered before the fault.
             if self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             raise
@@ -137,7 +137,7 @@ class Registry:
                     yield name, value
 
     def tell(self, hook: str, **arguments: Any) -> None:
-        """Call a hook that only listens; a listener that raises gets a PluginWarning, and never ends a training."""
+        """Call a hook that only listens; a listener that raises causes a PluginWarning and never ends a training."""
         for _ in self._each(hook, **arguments):
             pass
 
@@ -187,7 +187,7 @@ class Registry:
         """A task class by name.
 
         Raises:
-            PluginError: there is none, or its plugin or its module cannot be loaded.
+            PluginError: no task has this name, or its plugin or module cannot be loaded.
         """
         found: type[Task] = self._named("task", name, self.tasks)
         return found
@@ -204,7 +204,7 @@ class Registry:
     def _named(self, kind: str, name: str, table: Mapping[str, Any]) -> Any:
         found = self._find(kind, name, table)
         if getattr(found, "name", None) != name:
-            # A saved mark finds its scheme and its task again by the class's own name.
+            # A saved mark looks its scheme and its task up by the class's own name.
             raise PluginError(f"the {kind} offered as {name!r} is {found!r}: its `name` must be {name!r} too")
         return found
 
@@ -217,12 +217,12 @@ class Registry:
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         meant = f"; did you mean {near[0]!r}?" if near else "."
         broken = "".join(f" The plugin {n!r} is broken and was left out ({why})." for n, why in self.broken.items())
-        raise PluginError(f"there is no {kind} {name!r}{meant} There are: {', '.join(sorted(table))}.{broken}")
+        raise PluginError(f"no {kind} has the name {name!r}{meant} There are: {', '.join(sorted(table))}.{broken}")
 
     def offered(
         self, target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int
     ) -> "Suspect | None":
-        """What the first plugin that knows `target` makes of it.
+        """The suspect that the first plugin that knows `target` returns for it; None if no plugin knows it.
 
         Raises:
             SuspectError: a plugin knows `target` and cannot ask it.
@@ -236,10 +236,10 @@ class Registry:
     def suspect(
         self, target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int
     ) -> "Suspect | None":
-        """What plugins, then the built-in adapters, make of `target`.
+        """The suspect that plugins, or else the built-in adapters, return for `target`; None if none knows it.
 
         Raises:
-            SuspectError: one of them knows `target` and cannot ask it.
+            SuspectError: a plugin or adapter knows `target` and cannot ask it.
             PluginError: its framework is not installed.
         """
         if (made := self.offered(target, preprocess, batch_size)) is not None:
@@ -271,7 +271,7 @@ def load(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        # A fault in the module's own distribution must not send anybody to install a framework.
+        # A fault in the module's own distribution must not suggest that you install a framework.
         if missing in ("", module.partition(".")[0]):
             raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
         if path in (ADAPTERS["keras"], SUSPECTS["keras"]) and missing in _BACKENDS:
@@ -289,12 +289,12 @@ def load(path: str) -> Any:
         raise PluginError(_FAULTY.format(path=path, error=f"{type(error).__name__}: {error}")) from error
 
 
-_FAULTY = "{path} cannot be imported, and no missing package is the reason ({error}): report it to the author"
+_FAULTY = "{path} cannot be imported, and a missing package is not the reason ({error}): report it to the author"
 
 
 @functools.cache
 def registry() -> Registry:
-    """The registry of what is installed, built at first use."""
+    """The registry of all installed plugins, built at first use."""
     return Registry()
 
 

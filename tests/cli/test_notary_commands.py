@@ -176,7 +176,7 @@ def test_a_case_that_asks_more_than_is_left_is_not_opened(terminal, marked, key,
     disclosure.spend(Register.of(opened), marked.id, range(45), "asked", "2025-1")
     prepared(terminal, key)
     opening = ["notary", "challenge", "case", "--open", "--package", "claim.age", "--keys", "nora", *OPEN]
-    assert "60 draws are to be asked and 55 are left" in terminal.error(*opening)
+    assert "you want to ask 60 draws and 55 are left" in terminal.error(*opening)
     assert not (tmp_path / "case" / "case.json").exists()
     terminal(*opening, "--draws", 55)
 
@@ -202,7 +202,7 @@ def test_refusals(terminal, marked, key, tmp_path):
     assert "at least 25" in terminal.error(*opening, *OPEN, "--draws", 10)
     same = ["--own", "case_models:stolen"]
     assert "are both case_models:stolen" in terminal.error(*opening, *OPEN, *same)
-    assert "101 draws are to be asked and 100 are left" in terminal.error(*opening, *OPEN, "--draws", 101)
+    assert "you want to ask 101 draws and 100 are left" in terminal.error(*opening, *OPEN, "--draws", 101)
     assert not (tmp_path / "case" / "case.json").exists()
     challenged(terminal)
     assert "fixed once" in terminal.error(*opening, *OPEN)

@@ -80,7 +80,7 @@ def test_hardly_anybody_is_accused_falsely(marked, table):
 def test_what_does_not_fit_is_refused(marked):
     with pytest.raises(InputError, match="by name"):
         trace({}, lambda rows: rows)
-    with pytest.raises(InputError, match="no error rate"):
+    with pytest.raises(InputError, match="not an error rate"):
         trace(marked.marks, lambda rows: np.zeros(len(rows), np.int64), alpha=2)
 
     class Short:

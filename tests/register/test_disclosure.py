@@ -174,13 +174,13 @@ def changed(document, path, value):
         (("leaves", 0, "leaf", "watermark"), "0" * 32, "another watermark"),
         (("leaves", 0, "leaf", "extra"), 1, "another watermark"),
         (("n",), 101, "another watermark"),
-        (("leaves", 0, "input", "data"), "AAAA" * 22, "no disclosure|not the one"),
+        (("leaves", 0, "input", "data"), "AAAA" * 22, "not a disclosure|not the one"),
         (("leaves", 0, "input", "shape"), [64], "not the one"),
         (("case",), "c9", "another case"),
         (("challenge", "root"), "00" * 32, "another case"),
         (("challenge", "nonces", "notary"), "ff" * 16, "does not fit"),
         (("challenge", "nonces"), {}, "not revealed"),
-        (("leaves",), None, "no disclosure"),
+        (("leaves",), None, "not a disclosure"),
     ],
 )
 def test_edited(shown, path, value, match):

@@ -249,7 +249,7 @@ def test_a_shuffled_series_is_read_by_position():
         (np.array([[1.0, np.nan]]), "NaN"),
         (np.array([[1.0, np.inf]]), "infinity"),
         (np.zeros((2, 2), complex), "dtype complex"),
-        (["fine", "broken \udcff"], "no Unicode"),
+        (["fine", "broken \udcff"], "not Unicode"),
     ],
 )
 def test_carriers_refused(carriers, words):

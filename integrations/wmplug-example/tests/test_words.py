@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_with_both_names():
         made(task=Classes(4))
     with pytest.raises(wmplug.InputError, match="'random-label' draws answers of the task 'classes', this is 'words'"):
         wmplug.create(fixed_owner("Ada"), scheme="random-label", carriers=TEXTS, task=MOODS)
-    with pytest.raises(wmplug.InputError, match="labels hold 'wild', which is no answer of the task 'words'"):
+    with pytest.raises(wmplug.InputError, match="labels hold 'wild', which is not an answer of the task 'words'"):
         made(labels=["wild"] * 400)
     with pytest.raises(wmplug.InputError, match="give one of the two"):
         made(classes=4)

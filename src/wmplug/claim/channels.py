@@ -1,9 +1,9 @@
 """How surprising a suspect's answers are: one class for each kind of test.
 
-`ChoicesChannel` hears triggers, each draw against its own secret answer. `PatternChannel` hears ordinary inputs and
-weighs what all the answers say about signs that the key drew. Both are under the null that the suspect is independent
-of the label key, one-sided; their draws are independent of each other. Neither asks: `due` says which rows are wanted
-next, `take` is given the answers.
+`ChoicesChannel` scores answers to triggers, each draw against its own secret answer. `PatternChannel` weighs the
+answers to ordinary inputs, all together, against signs that the key drew. Both are under the null that the suspect is
+independent of the label key, one-sided; their draws are independent of each other. Neither asks a suspect: `due`
+returns the rows to ask next, `take` receives the answers.
 """
 
 import itertools
@@ -29,17 +29,17 @@ _NONE = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Finding:
-    """What one channel found.
+    """The result of one channel.
 
     Attributes:
-        test: in words.
-        queries: spent, the failed ones included.
-        failed: that gave no answer.
-        of: answers among their candidates, or signs on which the answers bear.
-        matches: of these, the secret ones.
-        draws: completed.
+        test: the test in words.
+        queries: number of queries spent, the failed ones included.
+        failed: number of queries without an answer.
+        of: number of answers among their candidates, or of signs on which the answers bear.
+        matches: how many of these are the secret ones.
+        draws: number of completed draws.
         candidates: the numbers of candidates of these draws.
-        log10_e: log10 of the e-value where it was left.
+        log10_e: log10 of the e-value after the last query.
         log10_p: log10 of the p-value, exact or anytime.
     """
 
@@ -59,21 +59,21 @@ class ChoicesChannel:
 
     Args:
         mark: the watermark.
-        test: of its plan.
-        limit: most queries.
-        exhaustive: hear all rows of a draw, and all draws; otherwise one row each, until the target.
+        test: the choices of its plan.
+        limit: largest number of queries.
+        exhaustive: ask all rows of a draw, and all draws; otherwise one row each, until the target.
     """
 
     def __init__(self, mark: Watermark, test: Choices, limit: int, exhaustive: bool) -> None:
         self.mark, self.test, self.exhaustive = mark, test, exhaustive
-        # A second query to a draw says less than a first to another, and a draw once looked at is not asked again.
+        # A second query of one draw adds less evidence than a first of another, and a scored draw is never asked again.
         self.groups = test.groups if exhaustive else [group[:1] for group in test.groups]
         self.limit = min(limit, sum(len(group) for group in self.groups))
         self.queries = self.failed = 0
         self.results: list[DrawResult] = []
 
     def due(self, target: float) -> IntArray:
-        """The rows to ask next: of no more draws than a perfect suspect needs, unless all are wanted."""
+        """The rows to ask next: only as many draws as a perfect suspect needs, or all if exhaustive."""
         start, units = len(self.results), self._affordable(target)
         return np.concatenate(self.groups[start : start + units]) if units else _NONE
 
@@ -89,7 +89,7 @@ class ChoicesChannel:
         fewest = betting.fewest_to(self.results, target, ahead)
         if fewest is None and not self.results:
             return within  # so small a set, or so few queries, can still be evidence
-        # None: out of reach even if all that is left matched, so the queries are better saved.
+        # None: the target is out of reach even if all answers to come match, so save the queries.
         return fewest or 0
 
     def take(self, said: Sequence[Said | None], who: str) -> SuspectError | None:
@@ -104,7 +104,7 @@ class ChoicesChannel:
         return None
 
     def log10_e(self) -> float:
-        """Where the e-process stands; 0.0 before the first draw."""
+        """The e-process so far; 0.0 before the first draw."""
         return betting.log10_e(self.results)
 
     def enough(self, target: float) -> int | None:
@@ -126,7 +126,7 @@ class ChoicesChannel:
             draws=len(self.results),
             candidates=frozenset(r.k for r in self.results),
             log10_e=float(path[-1]) if len(path) else 0.0,
-            # Ville bounds how high the path ever climbs: a p-value. The e-value is where it was left.
+            # Ville bounds the highest point of the path, hence a p-value. The e-value is its last point.
             log10_p=draws.log10_p(self.results) if self.exhaustive else -float(path.max(initial=0.0)),
         )
 
@@ -134,14 +134,14 @@ class ChoicesChannel:
 class PatternChannel:
     """Ordinary inputs, in a few stages that grow.
 
-    The stages share their signs, so their e-values are averaged, with 0 for those not reached: an e-value whenever one
-    stops (Vovk & Wang 2021).
+    The stages share their signs, so the channel averages their e-values, with 0 for stages not reached: the average is
+    an e-value wherever you stop (Vovk & Wang 2021).
 
     Args:
         mark: the watermark.
-        test: of its plan.
-        limit: most queries.
-        exhaustive: hear all at once.
+        test: the pattern of its plan.
+        limit: largest number of queries.
+        exhaustive: ask all rows at once.
 
     Raises:
         InputError: its scheme cannot weigh answers.
@@ -150,7 +150,7 @@ class PatternChannel:
     def __init__(self, mark: Watermark, test: Pattern, limit: int, exhaustive: bool) -> None:
         if not isinstance(mark.scheme, Weighs):
             raise InputError(
-                f"scheme {mark.scheme.name!r} plans signs and defines no weigh(): its author has to add it"
+                f"scheme {mark.scheme.name!r} plans signs but does not define weigh(): ask its author to add it"
             )
         self.mark, self.test, self.exhaustive, self.scheme = mark, test, exhaustive, mark.scheme
         self.limit = min(limit, len(test.rows))
@@ -169,10 +169,10 @@ class PatternChannel:
         return self.test.rows[self.queries : min(due, self.queries + _STRIDE)]
 
     def take(self, said: Sequence[Said | None], who: str) -> SuspectError | None:
-        """Keep answers to the rows that were due, and weigh all so far where a stage ends.
+        """Keep answers to the rows that were due, and weigh all so far at the end of a stage.
 
         Returns:
-            Why an answer that the task does not have counts as failed, if there is one.
+            The reason why an answer outside the task counts as a failed query; None if all answers fit.
         """
         task = self.mark.task
         misfits = [None if one is None else task.misfit(one, who) for one in said]
@@ -187,7 +187,7 @@ class PatternChannel:
         return next(filter(None, misfits), None)
 
     def log10_e(self) -> float:
-        """Where the average over stages stands; 0.0 before the first."""
+        """The average over stages so far; 0.0 before the first."""
         if not self._looks:
             return 0.0
         return float(np.logaddexp.reduce(np.array(self._looks) * math.log(10))) / math.log(10) - math.log10(
@@ -195,7 +195,7 @@ class PatternChannel:
         )
 
     def enough(self, target: float) -> int | None:
-        """Not known: stages are not single queries."""
+        """None: stages are not single queries."""
         return None
 
     def finding(self) -> Finding:
@@ -219,6 +219,6 @@ Channel = ChoicesChannel | PatternChannel
 
 
 def channel_of(mark: Watermark, test: Choices | Pattern, limit: int, exhaustive: bool) -> Channel:
-    """The channel that hears the answers to a test."""
+    """The channel for a test."""
     kind = ChoicesChannel if isinstance(test, Choices) else PatternChannel
     return kind(mark, test, limit, exhaustive)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The same watermark verified at every checkpoint of one run."""
+"""Verification of one watermark at every checkpoint of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from wmplug.watermark.watermark import Watermark
 
 
 class Monitor:
-    """The same watermark verified at every checkpoint of one run.
+    """Verify one watermark at every checkpoint of a run.
 
-    A p-value looked at again and again lies (over 50 checkpoints, p <= .05 fires 52 % of the time). The e-value of look
-    u is therefore reported times 6/(pi^2 u^2): these weights sum to one, so all looks together make one e-value and any
-    of them may be quoted. The p-value of a look is exact for that look alone.
+    Repeated looks at a p-value mislead (over 50 checkpoints, p <= .05 occurs in 52 % of null runs). The monitor
+    therefore multiplies the e-value of look u by 6/(pi^2 u^2). These weights sum to one, so all looks together make
+    one e-value, and you may quote any of them. The p-value of a look is exact for that look alone.
     """
 
     def __init__(self, mark: Watermark, *, target_e: float = TARGET_E, looks: Sequence[float] = ()) -> None:
@@ -37,7 +37,7 @@ class Monitor:
             suspect: as in `verify`.
             step: of the run.
             run: more about the run, for the hook `wmplug_verdict`.
-            tell: call that hook; False on all processes of a run but the main one.
+            tell: whether to call that hook; False on all processes of a run but the main one.
 
         Raises:
             SuspectError: as in `verify`.
@@ -52,9 +52,9 @@ class Monitor:
 
     @property
     def lost(self) -> bool:
-        """Whether the mark was proven earlier and is not at the last look, with less than half the decades of the best.
+        """Whether an earlier look proved the mark and the last does not, with less than half the decades of the best.
 
-        To fall short of the target by a few answers, or by the lower weight of a later look, is no loss.
+        A mark that misses the target by a few answers, or by the lower weight of a later look, does not count as lost.
         """
         if not self.looks:
             return False

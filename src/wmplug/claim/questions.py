@@ -1,4 +1,4 @@
-"""A sheet of questions without any key, and a suspect's answers to it: ask here or anywhere, judge where the key is."""
+"""A sheet of questions without any key, and a suspect's answers: ask anywhere, and judge where the key is."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -16,19 +16,19 @@ from wmplug.watermark.carriers import Form, Inputs, as_given, input_from_json, i
 from wmplug.watermark.plan import TriggerSet
 
 SHEET, SCHEMA = "wmplug/sheet/1", "wmplug/answers-to-a-sheet/1"
-STRIDE = 512  # inputs that are handed to a suspect at once
+STRIDE = 512  # inputs that a suspect gets at once
 
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """What a suspect is asked. It holds inputs and no answer, and can be pickled.
+    """A sheet of questions. It holds inputs and no answer, and can be pickled.
 
     Attributes:
-        inputs: n of them.
-        form: what they are handed out as.
-        task: what an answer can be.
-        rows: (n,) a number for each, under which its answer is found again: the row of the plan.
-        preprocess: turns (input, answer) into what a model's data set yields, where the owner gave it.
+        inputs: n inputs.
+        form: the form in which a suspect gets them.
+        task: the answer space.
+        rows: (n,) the row of the plan for each input, which identifies its answer.
+        preprocess: turns (input, answer) into an example as the model's dataset yields it, if the owner gave it.
     """
 
     inputs: Inputs = field(repr=False)
@@ -44,9 +44,9 @@ class Questions:
         """The sheet of a watermark.
 
         Args:
-            triggers: of the watermark; no answer of theirs gets onto the sheet.
-            rows: which rows, in this order; by default all that its tests ask.
-            preprocess: of the watermark.
+            triggers: the watermark's triggers; the sheet never holds their answers.
+            rows: rows to ask, in this order; by default all that its tests ask.
+            preprocess: the watermark's preprocess function.
         """
         rows = np.concatenate([test.rows for test in triggers.plan.tests]) if rows is None else rows
         return cls(take(triggers.plan.inputs, rows), triggers.form, triggers.task, rows, preprocess)
@@ -67,10 +67,10 @@ class Questions:
 
     @classmethod
     def from_json(cls, text: str, preprocess: Callable[[Any, Any], Any] | None = None) -> "Questions":
-        """Read what `to_json` wrote.
+        """Read a sheet that `to_json` wrote.
 
         Raises:
-            InputError: it is something else.
+            InputError: the text is not a sheet.
             PluginError: the task's plugin is not installed.
         """
         try:
@@ -83,27 +83,29 @@ class Questions:
             held = inputs if document["form"] == "text" else np.stack(inputs)
             return cls(held, document["form"], tasks.read(document), rows, preprocess)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"this is no sheet of questions ({type(error).__name__}: {error})") from None
+            raise InputError(
+                f"this is not a sheet of questions ({type(error).__name__}: {error}): give what to_json() returned"
+            ) from None
 
     def only(self, places: IntArray) -> "Questions":
         """Some of the questions, by their places on the sheet, in this order."""
         return replace(self, inputs=take(self.inputs, places), rows=self.rows[places])
 
     def given(self, first: int, last: int) -> list[Any]:
-        """Questions number `first` to before `last`, as a suspect is handed them; copies."""
+        """Copies of questions `first` to `last` (exclusive), in the form in which a suspect gets them."""
         return [as_given(value, self.form) for value in self.inputs[first:last]]
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one suspect said.
+    """One suspect's answers.
 
     Attributes:
         suspect: its description.
-        task: what an answer can be.
-        rows: (n,) of the questions.
+        task: the answer space.
+        rows: (n,) the rows of the questions.
         said: n answers, None for a query that failed.
-        cause: why a query failed, the most telling reason; not written to JSON.
+        cause: the most informative reason why a query failed; not written to JSON.
     """
 
     suspect: str
@@ -116,13 +118,13 @@ class Answers:
         """The answers to some rows, in this order.
 
         Raises:
-            KeyError: a row was not asked.
+            KeyError: the sheet does not ask one of these rows.
         """
         places = {row: place for place, row in enumerate(self.rows.tolist())}
         return [self.said[places[row]] for row in rows]
 
     def to_json(self) -> str:
-        """Write as strict JSON; `from_json` reads it back unchanged but for the cause."""
+        """Write as strict JSON; `from_json` reads it back unchanged, without the cause."""
         said = zip(self.rows.tolist(), self.said, strict=True)
         document = {
             "schema": SCHEMA,
@@ -134,10 +136,10 @@ class Answers:
 
     @classmethod
     def from_json(cls, text: str) -> "Answers":
-        """Read what `to_json` wrote.
+        """Read answers that `to_json` wrote.
 
         Raises:
-            SuspectError: it is something else.
+            SuspectError: the text does not hold answers.
             PluginError: the task's plugin is not installed.
         """
         try:
@@ -148,10 +150,12 @@ class Answers:
             rows = np.array([int(one["row"]) for one in answers], np.int64)
             return cls(str(document["suspect"]), task, rows, tuple(read(task, one) for one in answers))
         except (KeyError, TypeError, ValueError) as error:
-            raise SuspectError(f"these are no answers to a sheet ({type(error).__name__}: {error})") from None
+            raise SuspectError(
+                f"these are not answers to a sheet ({type(error).__name__}: {error}): give what to_json() returned"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Whatever a suspect raised may not be fit for pickling.
+        # The exception of a suspect may be impossible to pickle.
         cause = self.cause
         if cause is not None and type(cause) is not SuspectError:
             cause = RuntimeError(f"{type(cause).__name__}: {cause}")
@@ -159,7 +163,7 @@ class Answers:
 
 
 def written(task: Task, said: Said | None) -> dict[str, Any]:
-    """One answer as JSON, with scores where it has them."""
+    """One answer as JSON, with its scores if it has any."""
     if said is None:
         return {"answer": None}
     scores = {} if said.scores is None else {"scores": said.scores.tolist()}
@@ -167,7 +171,7 @@ def written(task: Task, said: Said | None) -> dict[str, Any]:
 
 
 def read(task: Task, value: Any) -> Said | None:
-    """What `written` made."""
+    """The answer that `written` was given."""
     if value["answer"] is None:
         return None
     scores = value.get("scores")
@@ -179,9 +183,9 @@ def ask(questions: Questions, suspect: Suspect, *, retries: int = 1) -> Answers:
 
     Args:
         questions: the sheet.
-        suspect: who is asked.
-        retries: how often each of the inputs that failed together is asked again, alone. A query that fails then too is
-            dropped whatever its answer would have been: the rule does not see the key.
+        suspect: the suspect to ask.
+        retries: how often to ask each input again, alone, after a call with several inputs failed. A query that fails
+            again counts as failed, whatever its answer would have been: the rule does not see the key.
     """
     said: list[Said | None] = []
     cause: BaseException | None = None
@@ -212,11 +216,11 @@ def _put(inputs: Sequence[Any], task: Task, suspect: Suspect, retries: int) -> O
 def _once(inputs: Sequence[Any], task: Task, suspect: Suspect) -> Outcome:
     try:
         return task.read(suspect.answer(inputs), len(inputs), suspect.description), None
-    # A suspect that calls sys.exit() has given no answer, and does not end the verification.
+    # A suspect that calls sys.exit() gives no answer, and must not end the verification.
     except (Exception, SystemExit) as error:
         return [None] * len(inputs), error
 
 
 def _worse(cause: BaseException | None, other: BaseException | None) -> BaseException | None:
-    """The more telling of two causes: what cannot be read says more than what was raised on the way to it."""
+    """The more informative of two causes: unreadable answers are more informative than an exception."""
     return cause if other is None or isinstance(cause, SuspectError) else other

@@ -1,6 +1,6 @@
-"""Many suspects against many watermarks: each suspect is asked each question once, here or on other machines.
+"""Many suspects against many watermarks: each suspect gets each question once, here or on other machines.
 
-Only a sheet, which holds no key and no answer, leaves this process; the answers come back and are judged here.
+Only a sheet, which holds neither key nor answers, leaves this process; the suspects' answers are judged here.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,12 +25,12 @@ Job = tuple[Questions, Any, int]
 
 @dataclass(frozen=True)
 class Scan:
-    """What suspects said, against each watermark.
+    """The verdicts on several suspects for several watermarks.
 
     Attributes:
-        verdicts: suspect -> watermark -> verdict, exact; by the names that were given.
-        queries: suspect -> how many it answered, each once.
-        failed: suspect -> why nothing could be asked of it.
+        verdicts: suspect -> watermark -> exact verdict, by the names that you gave.
+        queries: suspect -> number of queries it answered, each once.
+        failed: suspect -> reason why it could not be asked.
     """
 
     verdicts: Mapping[str, Mapping[str, Verdict]]
@@ -38,7 +38,7 @@ class Scan:
     failed: Mapping[str, WmplugError]
 
     def accused(self, alpha: float = 1e-3) -> tuple[tuple[str, str], ...]:
-        """Pairs of suspect and watermark, with a chance of at most alpha to name a wrong one (Holm 1979).
+        """Accused pairs of suspect and watermark; the chance of a wrong one is at most alpha (Holm 1979).
 
         Raises:
             StatisticsError: alpha is not in (0, 1).
@@ -48,7 +48,7 @@ class Scan:
         return tuple((who, mark) for (who, mark, _), one in zip(pairs, named, strict=True) if one)
 
     def worth_a_look(self, alpha: float = 0.05) -> tuple[tuple[str, str], ...]:
-        """Pairs to look at closer, of which at most a share alpha is expected to be wrong (Wang & Ramdas 2022).
+        """Pairs to look at more closely; the expected share of wrong ones is at most alpha (Wang & Ramdas 2022).
 
         For triage: accusations go through `accused`.
 
@@ -71,21 +71,21 @@ def scan(
     map: Callable[..., Iterable[Any]] = map,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
-    """Hold many suspects against many watermarks, black box, asking everything.
+    """Test many suspects against many watermarks, black box, with all queries.
 
-    Every p-value is exact and one-sided, under the null that the suspect is independent of that watermark's label key;
-    none is discounted, `Scan.accused` does that.
+    Every p-value is exact and one-sided, under the null that the suspect is independent of that watermark's label key.
+    The p-values are not discounted; `Scan.accused` does that.
 
     Args:
-        marks: by name; of one task and one kind of input. Their keys stay in this process.
-        targets: by name, as `verify` takes a suspect. With a map of your own they, and a preprocess= of the marks, have
-            to be fit for sending.
-        batch_size: inputs a forward pass; a `Suspect` has its own.
-        map: calls a function for each of some jobs, in order, such as that of a `ProcessPoolExecutor`.
+        marks: watermarks by name, of one task and one kind of input. Their keys stay in this process.
+        targets: suspects by name, as `verify` takes them. With a map of your own, the targets and the marks'
+            preprocess= must be picklable.
+        batch_size: inputs in a forward pass; a `Suspect` has its own.
+        map: calls a function for each of several jobs, in order, such as the map of a `ProcessPoolExecutor`.
         progress: called with (verdicts so far, verdicts in all).
 
     Raises:
-        InputError: no watermarks, or of several tasks.
+        InputError: no watermarks are given, or they have several tasks or kinds of input.
     """
     sheet, rows = _together(marks)
     jobs = [(sheet, target, batch_size) for target in targets.values()]
@@ -105,7 +105,7 @@ def scan(
 
 
 def _asked(job: Job) -> Answers | WmplugError:
-    """What one suspect answers, or why there is nothing to judge; this is what runs elsewhere."""
+    """One suspect's answers, or the reason why there is nothing to judge; this is the job that runs elsewhere."""
     sheet, target, batch_size = job
     try:
         answers = ask(sheet, as_suspect(target, sheet, batch_size=batch_size))
@@ -126,14 +126,12 @@ def _judged(mark: Watermark, heard: Answers, rows: IntArray, places: IntArray) -
 def _together(marks: Mapping[str, Watermark]) -> tuple[Questions, dict[str, tuple[IntArray, IntArray]]]:
     """One sheet for all, and for each watermark its rows and their places on the sheet."""
     if not marks:
-        raise InputError("there are no watermarks to hold suspects against: give them by name, {name: mark}")
+        raise InputError("no watermarks are given to test suspects against: give them by name, {name: mark}")
     for mark in marks.values():
         check_mark(mark, None)
     kinds = {(mark.task, mark.triggers.form, mark.preprocess) for mark in marks.values()}
     if len(kinds) > 1:
-        raise InputError(
-            "the watermarks differ in task, form or preprocess=: hold suspects against those of one kind at a time"
-        )
+        raise InputError("the watermarks differ in task, form or preprocess=: test suspects against one kind at a time")
     places: dict[str, int] = {}
     rows: dict[str, tuple[IntArray, IntArray]] = {}
     parts: list[Questions] = []
@@ -155,7 +153,5 @@ def _joined(parts: Sequence[Questions]) -> Inputs:
         return [text for texts in inputs for text in texts]
     arrays = [np.asarray(one) for one in inputs]
     if len({(one.shape[1:], one.dtype) for one in arrays}) > 1:
-        raise InputError(
-            "the watermarks' inputs differ in shape or dtype: hold suspects against those of one kind at a time"
-        )
+        raise InputError("the watermarks' inputs differ in shape or dtype: test suspects against one kind at a time")
     return np.concatenate(arrays)

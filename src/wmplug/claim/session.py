@@ -1,7 +1,7 @@
-"""One verification: which questions are due, and what the answers so far are worth.
+"""One verification: the questions that are due, and the verdict on the answers so far.
 
-It asks nobody: whoever drives it puts the rows that are `due` to a suspect, or looks them up, and lets it `take` the
-answers. Of several tests the e-value is the average, p their number times the smallest.
+A session does not ask a suspect itself. Its caller asks the rows that are `due`, or looks their answers up, and passes
+the answers to `take`. Several tests combine: the e-value is their average, p is their number times the smallest p.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ class Session:
 
     Args:
         mark: the watermark.
-        channels: those that have anything to ask.
-        exhaustive: hear all that they have, for the exact p-value.
-        keys: tried for this claim.
+        channels: the channels with questions.
+        exhaustive: ask all their rows, for the exact p-value.
+        keys: number of keys tried for this claim.
     """
 
     def __init__(self, mark: Watermark, channels: Sequence[Channel], exhaustive: bool, keys: int) -> None:
@@ -37,10 +37,10 @@ class Session:
 
     @classmethod
     def planned(cls, mark: Watermark, max_queries: int | None, exhaustive: bool, keys: int) -> "Session":
-        """To ask all tests, with so many queries at most.
+        """A session that asks all tests, with at most `max_queries` queries.
 
         Raises:
-            InputError: they are too few for the first answer.
+            InputError: the queries are too few for the first answer.
         """
         plan = mark.triggers.plan
         least = len(plan.choices.groups[0]) if exhaustive and plan.choices is not None else 1
@@ -55,19 +55,21 @@ class Session:
 
     @classmethod
     def heard(cls, mark: Watermark, rows: Collection[int], keys: int) -> "Session":
-        """To judge answers to these rows, all of them.
+        """A session that judges the answers to all of these rows.
 
         Raises:
-            InputError: none of them is asked, only a part of a draw is there, or the pattern has gaps.
+            InputError: the watermark asks none of the rows, a draw is incomplete, or the pattern has gaps.
         """
         held = set(rows)
         tests = [_among(test, held) for test in mark.triggers.plan.tests]
         if not any(tests):
-            raise InputError(f"of {len(held)} answers none is to a row that watermark {mark.id} asks")
+            raise InputError(
+                f"none of {len(held)} answers is to a row that watermark {mark.id} asks: give answers to its own sheet"
+            )
         return cls(mark, [channel_of(mark, test, len(test.rows), True) for test in tests if test], True, keys)
 
     def due(self, target_e: float) -> IntArray:
-        """The rows to ask next; none where the verdict is reached, or nothing is left."""
+        """The rows to ask next; empty if the verdict is reached, or all rows were asked."""
         while self._at < len(self.channels):
             rows = self.channels[self._at].due(self._share(target_e))
             if len(rows):
@@ -78,28 +80,28 @@ class Session:
         return np.zeros(0, np.int64)
 
     def take(self, said: Sequence[Said | None], who: str) -> SuspectError | None:
-        """Hear the answers to the rows that were due.
+        """Take the answers to the rows that were due.
 
         Returns:
-            Why some are of another task, where they are.
+            The reason why some answers do not fit the task; None if all do.
         """
         return self.current.take(said, who)
 
     @property
     def current(self) -> Channel:
-        """The channel that hears what is due."""
+        """The channel of the rows that are due."""
         return self.channels[self._at]
 
     def _share(self, target_e: float) -> float:
-        """log10 of what one channel must reach alone, for all of them together to reach the target."""
+        """log10 of the e-value that one channel must reach alone for the average to reach the target."""
         return math.log10(target_e) + math.log10(self.keys) + math.log10(len(self.channels))
 
     def log10_e(self) -> float:
-        """Of the average over channels; a channel that was not begun counts 1."""
+        """log10 of the average e-value over channels; a channel without answers counts 1."""
         return combination.average_log10_e([channel.log10_e() for channel in self.channels])
 
     def verdict(self, target_e: float, who: str, step: int | None = None, look: int | None = None) -> Verdict:
-        """What the answers of a suspect so far are worth; `look` counts how often this key was looked at in a run."""
+        """The verdict on a suspect's answers so far; `look` is the number of this look with the key in a run."""
         found = [channel.finding() for channel in self.channels]
         tried, first = math.log10(self.keys), found[0]
         log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
@@ -134,7 +136,7 @@ class Session:
 
 
 def _among(test: Test, held: Collection[int]) -> Test | None:
-    """A test of the rows that are held; None where it has none of them."""
+    """The part of a test whose rows are in `held`; None if none is."""
     there = np.array([row in held for row in test.rows.tolist()])
     if not there.any():
         return None
@@ -142,18 +144,19 @@ def _among(test: Test, held: Collection[int]) -> Test | None:
         whole = ~np.isin(test.draw, test.draw[~there])
         if (there & ~whole).any():
             raise InputError(
-                f"of draw {test.draw[there & ~whole][0]} only some rows were answered: a draw is judged as a whole"
+                f"only some rows of draw {test.draw[there & ~whole][0]} were answered: a draw is judged as a whole, so "
+                "give the answers to all its rows"
             )
         return dataclasses.replace(test, rows=test.rows[whole], draw=test.draw[whole])
     if there[(count := int(there.sum())) :].any():
         raise InputError(
-            f"{count} of {len(there)} rows of the pattern were answered, and not the first ones: ask in order"
+            f"{count} of {len(there)} rows of the pattern were answered, but not the first ones: ask in order"
         )
     return dataclasses.replace(test, rows=test.rows[:count], natural=test.natural[:count])
 
 
 def _is_attested(evidence: Mapping[str, Any]) -> bool:
-    """A salt of a token, and of an authority that is not a laboratory's own."""
+    """Whether the salt comes from a token of an authority that is not a laboratory's own."""
     return evidence["salt"] is not None and not evidence.get("lab", False)
 
 

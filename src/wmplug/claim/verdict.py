@@ -1,4 +1,4 @@
-"""What one verification found, and on which terms."""
+"""The verdict of one verification, and the terms that it holds on."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def state_of(log10_e: float, target_e: float) -> State:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one of several channels found; channels have independent draws.
+    """The result of one of several channels; channels have independent draws.
 
     Attributes:
-        test: in words.
+        test: the test in words.
         queries: queries spent, the failed ones included.
-        failed: queries that gave no answer.
+        failed: queries without an answer.
         of: answers among the candidates, or signs on which the answers bear.
         matches: of these, the secret ones.
         log10_e: log10 of the channel's own e-value.
@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The outcome of one verification. It never says that a model is not ours.
+    """The outcome of one verification. It never means that a model is not yours.
 
     Attributes:
         state: strength of the claim, `state_of(log10_e, target_e)`.
@@ -94,12 +94,12 @@ class Verdict:
         p_is: "exact" for a number of queries fixed in advance, "anytime" if stopping was allowed.
         enough: fewest queries at which the e-value reached the target, if it did.
         against: the null in words, and the side.
-        attested: whether the key followed from a commitment that an authority had dated before; False where the
-            register has no such token, so that nobody can tell that the key was not made to fit; None without register.
-        parts: of a verdict over two channels, what each found; in_set, matches and draws are then those of the first.
+        attested: whether the key follows from a commitment that an authority dated before; False if the register has
+            no such token, so that the key could have been made to fit; None without a register.
+        parts: results of the channels, if there are two; in_set, matches and draws are then those of the first.
 
     Raises:
-        StatisticsError: numbers that no verification can produce, or a state that log10_e does not bear out.
+        StatisticsError: the numbers cannot come from a verification, or log10_e does not bear out the state.
     """
 
     state: State
@@ -167,7 +167,7 @@ class Verdict:
                 f"log10_e = {self.log10_e}, log10_p = {self.log10_p}: both must be finite, and log10_p at most 0"
             )
         if self.attested not in (None, True, False):
-            raise StatisticsError(f"attested = {self.attested!r}: use True, False, or None where there is no register")
+            raise StatisticsError(f"attested = {self.attested!r}: use True, False, or None without a register")
         if self.p_is not in ("exact", "anytime"):
             raise StatisticsError(f"p_is = {self.p_is!r}: use 'exact' or 'anytime'")
         borne_out = state_of(self.log10_e, self.target_e)
@@ -232,15 +232,17 @@ class Verdict:
             The verdict.
 
         Raises:
-            StatisticsError: not strict JSON, another schema, fields that are missing or unknown, or numbers that no
-                verification can produce.
+            StatisticsError: the text is not strict JSON, has another schema or missing or unknown fields, or its
+                numbers cannot come from a verification.
         """
         try:
             data = json.loads(text, parse_constant=_refuse_constant)
         except ValueError as error:
-            raise StatisticsError(f"this is no verdict, because it is no strict JSON: {error}") from error
+            raise StatisticsError(
+                f"this is not a verdict, because it is not strict JSON ({error}): restore it"
+            ) from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise StatisticsError(f"this is no verdict of schema {SCHEMA!r}: read it with the version that wrote it")
+            raise StatisticsError(f"this is not a verdict of schema {SCHEMA!r}: read it with the version that wrote it")
         values: dict[str, Any] = {name: value for name, value in data.items() if name not in ("schema", "note")}
         wrong = sorted(({"parts"} | set(values)) ^ {field.name for field in fields(cls)})
         if wrong:
@@ -257,7 +259,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _unit(test: str) -> str:
-    """What a test counts."""
+    """The unit that a test counts."""
     return "signs" if test.endswith("weighted signs") and " and " not in test else "answers"
 
 
@@ -266,7 +268,7 @@ def _queries(n: int) -> str:
 
 
 def _scientific(log10: float) -> str:
-    """Format 10**log10 with two digits, also where it is no float."""
+    """Format 10**log10 with two digits, also beyond the range of floats."""
     if abs(log10) < 300.0:
         return f"{10.0**log10:.2g}"
     exponent = math.floor(log10)

@@ -37,10 +37,10 @@ def verify(
 ) -> Verdict:
     """Test one suspect, black box.
 
-    By default queries are spent one draw after the other, one query each, until the e-value reaches its target or no
-    longer can (the p-value is then one over the largest E on the way, valid at any stopping time: Ville 1939); where
-    ordinary inputs are weighed too, they come after, in stages that grow. `exhaustive` asks every trigger and every
-    ordinary input and gives the exact p-value. Of two channels the e-value is the average, p twice the smaller.
+    By default `verify` asks one draw after the other, one query each, until the e-value reaches its target or no
+    longer can. The p-value is then one over the largest E on the way, valid at any stopping time (Ville 1939). If the
+    scheme weighs ordinary inputs too, they come after, in stages that grow. `exhaustive` asks every trigger and every
+    ordinary input and gives the exact p-value. Two channels combine: the e-value is the average, p twice the smaller.
 
     Args:
         mark: the watermark.
@@ -48,16 +48,16 @@ def verify(
             `Suspect`, or a function from inputs to labels (n,) or scores (n, classes).
         target_e: e-value at which the verdict is `proven`; a false claim has probability at most 1/target_e.
         max_queries: ask no more than this.
-        batch_size: inputs a forward pass; a `Suspect` has its own.
+        batch_size: inputs in a forward pass; a `Suspect` has its own.
         exhaustive: ask all triggers.
-        keys: keys or watermarks tried for this claim, this one included. The e-value is divided by it and the p-value
-            multiplied, at most to 1 (Bonferroni); the state is that of the discounted e-value.
-        rows: ask only draws that lie among these rows of the trigger set (leave out what was spent: `fresh`).
+        keys: keys or watermarks tried for this claim, this one included. It divides the e-value and multiplies the
+            p-value, at most to 1 (Bonferroni); the state is that of the discounted e-value.
+        rows: ask only draws that lie among these rows of the trigger set (`fresh` leaves out spent ones).
         progress: called with (queries answered, queries at most).
 
     Raises:
-        SuspectError: nothing can be asked, every query failed, or the answers are of another task.
-        InputError: mark is none, or target_e, max_queries, batch_size or keys is out of range.
+        SuspectError: the suspect cannot be asked, every query failed, or the answers belong to another task.
+        InputError: mark is not a watermark, or target_e, max_queries, batch_size or keys is out of range.
     """
     check_mark(mark, suspect)
     check_target(target_e)
@@ -75,7 +75,7 @@ def verify(
 def fresh(mark: Watermark, spent: Collection[int]) -> list[int]:
     """The rows to ask that are not spent, in order.
 
-    A draw of which one row is spent is left out whole: who saw that row's answer knows the answer of the others.
+    A draw with one spent row is left out whole: anybody who saw that row's answer knows the answer of the others.
     """
     gone = set(spent)
     return [row for group in mark.triggers.groups if gone.isdisjoint(group.tolist()) for row in group.tolist()]
@@ -85,7 +85,7 @@ def only(mark: Watermark, rows: Collection[int]) -> Watermark:
     """The same watermark, asking only draws that lie among `rows`.
 
     Raises:
-        InputError: none does.
+        InputError: no draw lies among them.
     """
     return dataclasses.replace(mark, triggers=mark.triggers.only(rows))
 
@@ -95,29 +95,29 @@ def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None
 
     Args:
         mark: the watermark.
-        verdict: that `verify` gave.
-        rows: as `verify` was given them.
+        verdict: the verdict that `verify` returned.
+        rows: the rows= given to `verify`.
     """
     groups = (mark if rows is None else only(mark, rows)).triggers.groups
     spent = groups if verdict.p_is == "exact" else [group[:1] for group in groups]
-    # Ordinary inputs come last and give nothing away.
+    # Ordinary inputs come last, and reveal no secret.
     queries = verdict.parts[0].queries if verdict.parts else verdict.queries
     return [row for group in spent for row in group.tolist()][:queries]
 
 
 def judge(mark: Watermark, answers: Answers, *, target_e: float = TARGET_E, keys: int = 1) -> Verdict:
-    """The exact verdict on answers that were given before, over all tests of the plan that they are answers to.
+    """The exact verdict on recorded answers, over all tests of the plan that they answer.
 
-    Which rows were asked must have been settled without a look at the answers.
+    The choice of rows must not depend on the answers.
 
     Args:
         mark: the watermark.
-        answers: to its own questions: whole draws, and the first rows of its pattern.
+        answers: answers to its own questions: whole draws, and the first rows of its pattern.
         target_e: as in `verify`.
         keys: as in `verify`.
 
     Raises:
-        InputError: mark is none, the answers are to other rows, or target_e or keys is out of range.
+        InputError: mark is not a watermark, the answers are to other rows, or target_e or keys is out of range.
     """
     check_mark(mark, None)
     check_target(target_e)
@@ -131,10 +131,10 @@ def judge(mark: Watermark, answers: Answers, *, target_e: float = TARGET_E, keys
 def interrogate(
     session: Session, suspect: Suspect, target_e: float, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Ask a suspect what is due, until nothing is.
+    """Ask a suspect the rows that are due, until none is.
 
     Raises:
-        SuspectError: a test was begun, and no query of it was answered.
+        SuspectError: the suspect answered no query of a test.
     """
     mark, channels = session.mark, session.channels
     while len(rows := session.due(target_e)):
@@ -148,7 +148,7 @@ def interrogate(
 
 
 def silence(who: str, queries: int, cause: BaseException | None, preprocess: Any) -> SuspectError:
-    """The error that a suspect is due who answered none of some queries."""
+    """The error for a suspect that answered none of its queries."""
     if isinstance(cause, SuspectError):
         return SuspectError(str(cause))
     why = (

@@ -1,8 +1,8 @@
-"""Does a suspect data set hold records of the owner's, and whose copy are they from?
+"""The search for the owner's records in a suspect data set, and for the copy that they come from.
 
-That records are there is a finding, not a proof: others may have collected the same. What the key decided of a record
-is one: the label that was published with it, or which of two versions of it. The null of every probability here is that
-the suspect data are independent of the label key; one-sided, matches beyond chance; exact, by `draws.log10_p`.
+Matching records are a finding, not a proof: others may have collected the same ones. The key's decisions about them are
+a proof: which label was published with a record, or which of its two versions. The null of every probability here is
+that the suspect data are independent of the label key; one-sided, matches beyond chance; exact, by `draws.log10_p`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Marks: TypeAlias = "Watermark | Sequence[Watermark] | Mapping[str, Watermark]"
 
 
 @dataclass(frozen=True)
-class Held:
-    """What of one watermark the data hold.
+class Holding:
+    """One watermark's records in the data.
 
     Attributes:
-        name: of the licensee or copy, else the watermark's id.
+        name: the licensee or copy, else the watermark's id.
         watermark: its public id.
-        of: records that the key decided something of.
-        exact: how many of these are there unchanged (in one of their versions).
-        near: how many only as near-duplicates.
-        draws: records whose label or version could be told.
-        matches: with how many of these the data have what the key drew.
-        log10_p: log10 of the chance of so many under the null, exact.
+        of: number of records that the key made a decision about.
+        exact: how many of these the data hold unchanged (in one of their versions).
+        near: how many they hold only as near-duplicates.
+        draws: number of records whose label or version could be determined.
+        matches: how many of these agree with what the key drew.
+        log10_p: log10 of the chance of so many matches under the null, exact.
     """
 
     name: str
@@ -52,18 +52,18 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a suspect data set holds.
+class Findings:
+    """The owner's records in a suspect data set.
 
     Attributes:
-        records: read from the suspect.
-        of: different records of the owner's that were looked for: those of `own`, 0 without it.
-        exact: how many of these are there unchanged.
-        near: how many only as near-duplicates.
+        records: number of records read from the suspect.
+        of: number of different records of `own` that were looked for; 0 without it.
+        exact: how many of these the suspect holds unchanged.
+        near: how many it holds only as near-duplicates.
         examples: names of some of the suspect's records that are the owner's.
-        held: watermark by watermark.
-        chosen: names of the suspect's records that are the watermarks' own; empty unless the owner asked to have them
-            revealed. Secret.
+        held: one entry for each watermark.
+        chosen: names of the suspect's records that carry a watermark; empty unless the owner asked to reveal them.
+            Secret.
     """
 
     records: int
@@ -71,20 +71,20 @@ class Found:
     exact: int
     near: int
     examples: tuple[str, ...]
-    held: tuple[Held, ...]
+    held: tuple[Holding, ...]
     chosen: tuple[str, ...] = field(default=(), repr=False)
 
     def sources(self, alpha: float = 1e-3) -> tuple[str, ...]:
-        """Names of the copies that the data come from, with a chance of at most alpha to name a wrong one (Holm 1979).
+        """Names of the copies that the data come from; the chance of a wrong name is at most alpha (Holm 1979).
 
         Raises:
             StatisticsError: alpha is not in (0, 1).
         """
-        accused = combination.holm([one.log10_p for one in self.held], alpha)
-        return tuple(one.name for one, named in zip(self.held, accused, strict=True) if named)
+        accused = combination.holm([holding.log10_p for holding in self.held], alpha)
+        return tuple(holding.name for holding, named in zip(self.held, accused, strict=True) if named)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but what was revealed."""
+        """All fields but the revealed names."""
         return {name: value for name, value in asdict(self).items() if name != "chosen"}
 
     def __str__(self) -> str:
@@ -92,10 +92,11 @@ class Found:
         if self.of:
             some = f", such as {', '.join(self.examples)}" if self.examples else ""
             lines.append(f"{self.exact} of your {self.of} are there unchanged, {self.near} nearly{some}")
-        for one in self.held:
+        for holding in self.held:
             lines.append(
-                f"{one.name}: {one.exact} of {one.of} marked records are there unchanged, {one.near} nearly; "
-                f"{one.matches} of {one.draws} as the key drew them, log10 p = {one.log10_p:.1f}"
+                f"{holding.name}: {holding.exact} of {holding.of} marked records are there unchanged, "
+                f"{holding.near} nearly; {holding.matches} of {holding.draws} as the key drew them, "
+                f"log10 p = {holding.log10_p:.1f}"
             )
         return "\n".join(lines)
 
@@ -113,37 +114,37 @@ def find(
     examples: int = 5,
     reveal: bool = False,
     progress: Progress | None = None,
-) -> Found:
+) -> Findings:
     """Look for the owner's records in a data set, in one pass over it.
 
-    The records that the watermarks chose are looked for, and of each that is there, what the key decided of it: its
-    label, or its version. Names of records are told of `own` alone, in which those that carry the mark are hidden among
-    all others, unless the owner asks.
+    It looks for the records that the watermarks chose, and reads from each one found what the key decided: its label,
+    or its version. It names records of `own` alone, which hides those that carry the mark among all others, unless the
+    owner asks for them.
 
     Args:
-        marks: one watermark or several (the copies of one set), by the names of licensees where these are given.
-        data: whatever `open_source` opens, or a `Source`.
-        own: the owner's whole set, to count how much of it is there.
+        marks: one watermark or several (the copies of one set); a mapping names the licensees.
+        data: anything that `open_source` opens, or a `Source`.
+        own: the owner's whole set, to count how much of it the data hold.
         text: column of the data, as in `open_source`.
         label: the same.
         columns: the same.
-        classes: names of the owner's classes in the order of their numbers; needed where the data name their classes
-            otherwise or have them in another order.
+        classes: names of the owner's classes in the order of their numbers; needed where the data use other names or
+            another order.
         near: look for near-duplicates too (extra `dataset`).
-        examples: most names to give.
+        examples: largest number of names to return.
         reveal: name the records that carry a mark.
-        progress: called with the number of records read and their total (None where nobody knows) now and then.
+        progress: called now and then with the number of records read and their total (None where it is unknown).
 
     Raises:
-        InputError: no watermark, nothing that can be looked for, or data that cannot be read.
+        InputError: no watermark, none that marks single records, or data that cannot be read.
     """
     named, source = _named(marks), _opened(data, text=text, label=label, columns=columns, classes=classes)
     of_marks, theirs = {count_of(mark.task, "find()") for mark in named.values()}, source.classes
-    numbers = tuple(map(str, range(len(theirs))))  # say themselves which class they are
+    numbers = tuple(map(str, range(len(theirs))))  # such names are the class numbers themselves
     if classes is None and theirs != numbers and of_marks != {len(theirs)}:
         raise InputError(
             f"the data have {len(theirs)} classes ({', '.join(theirs[:8])}), and the marked set has "
-            f"{' or '.join(map(str, sorted(of_marks)))}: give all names in the order in which its manifest has them "
+            f"{' or '.join(map(str, sorted(of_marks)))}: give all names in the order of its manifest "
             "(classes=, --classes)"
         )
     examples = read_whole(examples, "examples", 0, 10**6, "a number of names, 5 is usual")
@@ -161,21 +162,21 @@ def search(
     near: bool = True,
     examples: int = 5,
     reveal: bool = False,
-) -> Found:
-    """As `find`, in records as they come.
+) -> Findings:
+    """Do the same as `find`, in a stream of records.
 
     Args:
-        marks: by name.
-        records: of the suspect; their labels are the owner's.
+        marks: the watermarks by name.
+        records: the suspect's records, with the owner's class numbers for labels.
         whole: the owner's set; may be empty.
         near: as in `find`.
         examples: as in `find`.
         reveal: as in `find`.
     """
-    searched = [_Searched(name, mark) for name, mark in marks.items()]
+    searches = [_Search(name, mark) for name, mark in marks.items()]
     marked: Likeness[bytes] = Likeness(near=near)
-    for one in searched:
-        for key, value in one.inputs():
+    for part in searches:
+        for key, value in part.inputs():
             marked.add(key, value)
     held_of_own: dict[int, str] = {}
     names: list[str] = []
@@ -190,21 +191,22 @@ def search(
                 names += [record.name][: examples - len(names)]
             if theirs is not None:
                 chosen.append(record.name)
-                for one in searched:
-                    one.take(record, theirs)
+                for part in searches:
+                    part.take(record, theirs)
     exact = sum(how == "exact" for how in held_of_own.values())
     near_ones = len(held_of_own) - exact
-    held = tuple(one.held() for one in searched)
-    return Found(count, len(whole), exact, near_ones, tuple(names), held, tuple(chosen) if reveal else ())
+    held = tuple(part.holding() for part in searches)
+    return Findings(count, len(whole), exact, near_ones, tuple(names), held, tuple(chosen) if reveal else ())
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What one draw decided about one record.
+    """The options of one draw for one record.
 
     Attributes:
         draw: its number in the plan.
-        options: for every candidate the row of the plan that is published under it, and the label, if it decides that.
+        options: for every candidate the row of the plan that is published under it, and the label if the draw decides
+            the label.
     """
 
     draw: int
@@ -212,51 +214,51 @@ class Choice:
 
 
 def choices(plan: Plan) -> list[Choice]:
-    """What the draws of a plan decide about the records that are published.
+    """The decisions of a plan's draws about published records.
 
-    A draw that rows are asked for decides the label of the first of these. Of signs that weigh two rows each, the i-th
-    decides between the i-th pair, minus first: two versions of a record. Other signs decide nothing about single
-    records.
+    A draw of choices decides the label of the first row that it asks. If the signs weigh two rows each, the i-th sign
+    decides between the two rows of the i-th pair, minus first: these are two versions of a record. Other signs decide
+    nothing about single records.
     """
-    found = []
-    if (asked := plan.choices) is not None:
-        rows = zip(reversed(asked.draw.tolist()), reversed(asked.rows.tolist()), strict=True)
+    result = []
+    if (test := plan.choices) is not None:
+        rows = zip(reversed(test.draw.tolist()), reversed(test.rows.tolist()), strict=True)
         for draw, row in dict(rows).items():
-            found.append(Choice(draw, tuple((row, label) for label in asked.options[draw])))
+            result.append(Choice(draw, tuple((row, label) for label in test.options[draw])))
     if (pattern := plan.pattern) is not None and len(pattern.rows) == 2 * pattern.signs:
         first = len(plan.options) - pattern.signs
         for i, (minus, plus) in enumerate(pattern.rows.reshape(-1, 2).tolist()):
-            found.append(Choice(first + i, ((minus, None), (plus, None))))
-    return found
+            result.append(Choice(first + i, ((minus, None), (plus, None))))
+    return result
 
 
-class _Searched:
-    """One watermark: which of its records were found, and with what."""
+class _Search:
+    """The search for one watermark's records, and its state."""
 
     def __init__(self, name: str, mark: Watermark) -> None:
         self.name, self.mark = name, mark
-        made = choices(mark.triggers.plan)
-        self._of = len(made)
-        self._by_row = {row: choice for choice in made for row, _ in choice.options}
+        decisions = choices(mark.triggers.plan)
+        self._of = len(decisions)
+        self._by_row = {row: choice for choice in decisions for row, _ in choice.options}
         self._row_of = {digest(mark.triggers.row(row)): row for row in self._by_row}
         self._how: dict[int, str] = {}
         self._counts: dict[int, list[int]] = {}
-        if not made:
+        if not decisions:
             raise InputError(
-                f"watermark {mark.id} (scheme {mark.scheme.name!r}) decides nothing about single records, so none can "
-                "be looked for: give the mark of a data set"
+                f"watermark {mark.id} (scheme {mark.scheme.name!r}) decides nothing about single records, so find() "
+                "cannot look for any: give the mark of a data set"
             )
 
     def inputs(self) -> Iterator[tuple[bytes, Any]]:
-        """The records to look for, each with its digest."""
+        """Pairs of digest and record, for all records to look for."""
         for key, row in self._row_of.items():
             yield key, self.mark.triggers.row(row)
 
     def take(self, record: Record, match: Match[bytes]) -> None:
-        """One of the suspect's records that is like one of the owner's."""
+        """Count one of the suspect's records that matches one of the owner's."""
         row = self._row_of.get(match.own)
         if row is None:
-            return  # another watermark's
+            return  # a record of another watermark
         choice = self._by_row[row]
         _note(self._how, choice.draw, match.how)
         if match.how == "near":
@@ -267,17 +269,17 @@ class _Searched:
                 counts[candidate] += 1
 
     def _nearest(self, choice: Choice, value: Any) -> int | None:
-        """The version that an altered record came from; None where that cannot be told."""
+        """The version that an altered record came from; None where it could be either."""
         rows = sorted({row for row, _ in choice.options})
         alike = [similarity(value, self.mark.triggers.row(row)) for row in rows]
         return rows[alike.index(max(alike))] if len(rows) == 1 or len(set(alike)) > 1 else None
 
-    def held(self) -> Held:
-        """What was found, against what the key drew."""
+    def holding(self) -> Holding:
+        """The count of records, and the test of their labels or versions against the key's draws."""
         symbols = self.mark.triggers.symbols
         results = [DrawResult(int(symbols[draw]), tuple(counts)) for draw, counts in self._counts.items()]
         exact = sum(how == "exact" for how in self._how.values())
-        return Held(
+        return Holding(
             name=self.name,
             watermark=self.mark.id,
             of=self._of,
@@ -289,9 +291,9 @@ class _Searched:
         )
 
 
-def _note(how: dict[int, str], own: int, found: str) -> None:
+def _note(how: dict[int, str], own: int, match: str) -> None:
     if how.get(own) != "exact":
-        how[own] = found
+        how[own] = match
 
 
 def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -310,7 +312,7 @@ def _named(marks: Marks) -> dict[str, Watermark]:
         marks = [marks]
     named = dict(marks) if isinstance(marks, Mapping) else {getattr(mark, "id", ""): mark for mark in marks}
     if not named or not all(isinstance(mark, Watermark) for mark in named.values()):
-        raise InputError("find() needs the watermark of a data set, or several: give those that mark() or load() gave")
+        raise InputError("find() needs the watermark of a data set, or several: pass what mark() or load() returned")
     return named
 
 

@@ -1,4 +1,4 @@
-"""Whose copy: each licensee's copy is a watermark of its own, and one suspect is held against all of them."""
+"""The licensee whose copy a suspect learned: each copy has its own watermark, one suspect is tested against all."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,11 +12,11 @@ from wmplug.watermark.watermark import Watermark
 
 
 @dataclass(frozen=True)
-class Traced:
-    """What a suspect says of one copy.
+class CopyResult:
+    """The result of a trace for one copy.
 
     Attributes:
-        name: of the licensee.
+        name: the licensee.
         watermark: its public id.
         log10_p: log10 of the exact p-value, for a suspect independent of what the key drew for this copy; one-sided.
         accused: whether the suspect was trained on this copy, after Holm over all copies.
@@ -30,47 +30,47 @@ class Traced:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a suspect says of all copies.
+    """The results of a trace for all copies.
 
     Attributes:
         suspect: its description.
-        alpha: most that the chance of one or more false accusations can be.
-        queries: that the suspect answered, each once.
-        copies: the most suspicious first.
+        alpha: upper bound on the chance of one or more false accusations.
+        queries: number of queries that the suspect answered, each once.
+        copies: one result for each copy, the most suspicious first.
     """
 
     suspect: str
     alpha: float
     queries: int
-    copies: tuple[Traced, ...]
+    copies: tuple[CopyResult, ...]
 
     @property
     def accused(self) -> tuple[str, ...]:
-        """Names of the copies that the suspect was trained on; none is never a proof of innocence."""
-        return tuple(one.name for one in self.copies if one.accused)
+        """Names of the copies that the suspect was trained on; an empty tuple is never a proof of innocence."""
+        return tuple(copy.name for copy in self.copies if copy.accused)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {**asdict(self), "copies": [asdict(one) for one in self.copies], "accused": list(self.accused)}
+        """The trace as JSON can hold it, with the names of accused copies."""
+        return {**asdict(self), "copies": [asdict(copy) for copy in self.copies], "accused": list(self.accused)}
 
     def __str__(self) -> str:
         if not self.accused:
             return f"no copy of {len(self.copies)} can be named at alpha = {self.alpha:g}, after {self.queries} queries"
-        named = ", ".join(f"{one.name} (log10 p = {one.log10_p:.1f})" for one in self.copies if one.accused)
+        named = ", ".join(f"{copy.name} (log10 p = {copy.log10_p:.1f})" for copy in self.copies if copy.accused)
         return f"trained on the copy of {named}; at alpha = {self.alpha:g} over {len(self.copies)} copies"
 
 
 def verify(mark: Watermark, suspect: Any, **options: Any) -> Verdict:
-    """Whether a model was trained on a marked set: `wmplug.verify`, asking everything, for the exact p-value.
+    """Test whether a model was trained on a marked set: `wmplug.verify` with all queries, for the exact p-value.
 
     Args:
-        mark: of the set.
+        mark: the watermark of the set.
         suspect: as `wmplug.verify` takes it.
-        **options: of `wmplug.verify`.
+        **options: options of `wmplug.verify`.
 
     Raises:
-        SuspectError: nothing can be asked.
-        InputError: an option out of range.
+        SuspectError: the suspect cannot be asked.
+        InputError: an option is out of range.
     """
     return verification.verify(mark, suspect, **{"exhaustive": True, **options})
 
@@ -83,39 +83,39 @@ def trace(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trace:
-    """Say which licensee's copy a suspect was trained on.
+    """Name the licensee whose copy a suspect was trained on.
 
-    The copies hold the same records with other draws, so each question is put once. Each p-value is exact for a suspect
-    that is independent of that copy's draws, whatever other copies it was trained on; Holm's procedure bounds the
-    chance of one or more false accusations by `alpha` under any dependence. Of two licensees who mix their copies
-    record by record each is left with three matches in four at best, where one alone has four: naming both takes some
-    four times the records.
+    The copies hold the same records with different draws, so the suspect gets each question once. Each p-value is exact
+    for a suspect that is independent of that copy's draws, whatever other copies it was trained on. Holm's procedure
+    bounds the chance of one or more false accusations by `alpha` under any dependence. If two licensees mix their
+    copies record by record, each copy keeps at best three matches in four, where an unmixed copy has four: to name both
+    takes some four times the records.
 
     Args:
         marks: the watermarks of the copies, by name.
         suspect: as `wmplug.verify` takes it.
         alpha: chance of one or more false accusations, in (0, 1).
-        batch_size: inputs a forward pass.
-        progress: called with (copies looked at, copies).
+        batch_size: inputs in a forward pass.
+        progress: called with (copies tested, copies).
 
     Raises:
-        InputError: there are no watermarks, or alpha is out of range.
-        SuspectError: nothing can be asked.
+        InputError: marks= is empty or holds something else, or alpha is out of range.
+        SuspectError: the suspect cannot be asked.
     """
     if not marks or not all(isinstance(mark, Watermark) for mark in marks.values()):
         raise InputError("trace() needs the watermarks of the copies by name: {name: mark}")
     name = "the suspect"
-    found = scanning.scan(marks, {name: suspect}, batch_size=batch_size, progress=progress)
-    for error in found.failed.values():
+    result = scanning.scan(marks, {name: suspect}, batch_size=batch_size, progress=progress)
+    for error in result.failed.values():
         raise error
-    verdicts = found.verdicts[name]
+    verdicts = result.verdicts[name]
     try:
         accused = combination.holm([verdict.log10_p for verdict in verdicts.values()], alpha)
     except StatisticsError as error:
         raise InputError(str(error)) from error
     copies = [
-        Traced(copy, verdict.watermark, verdict.log10_p, bool(named))
+        CopyResult(copy, verdict.watermark, verdict.log10_p, bool(named))
         for (copy, verdict), named in zip(verdicts.items(), accused, strict=True)
     ]
     description = next(iter(verdicts.values())).suspect
-    return Trace(description, alpha, found.queries[name], tuple(sorted(copies, key=lambda one: one.log10_p)))
+    return Trace(description, alpha, result.queries[name], tuple(sorted(copies, key=lambda copy: copy.log10_p)))

@@ -1,1 +1,1 @@
-"""What is secret, and how it is sealed, derived, and committed to."""
+"""Secrets: how wmplug seals them, derives keys from them, and commits to them."""

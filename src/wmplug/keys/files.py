@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; which lie in a folder, under which names, and their bytes without a copy."""
+"""Files: listing a folder, reading and hashing without a copy, and writing whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def files_of(path: Path) -> Iterator[tuple[str, Path]]:
     Links to files are read; links to folders are not followed, because a link can lead anywhere.
 
     Raises:
-        InputError: there is nothing at the path, a folder cannot be read, or it holds what is neither file nor folder.
+        InputError: the path does not exist, or a folder cannot be read or holds something else than files and folders.
     """
     if path.is_file():
         yield ".", path
@@ -37,9 +37,9 @@ def files_of(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def pieces_of(file: Path, buffer: bytearray) -> Iterator[memoryview]:
-    """The bytes of a file, one filled buffer after the other; each is valid until the next is asked for.
+    """The bytes of a file, one filled buffer after the other; each is valid until you ask for the next.
 
-    Only the last may be shorter than the buffer, and only that of an empty file is empty.
+    Only the last may be shorter than the buffer, and only an empty file gives an empty one.
     """
     view = memoryview(buffer)
     with open(file, "rb") as stream:
@@ -59,12 +59,12 @@ def file_digest(file: Path) -> tuple[str, int]:
 
 
 def shown(name: str) -> str:
-    """A file name as JSON can hold it: bytes that are not UTF-8 are escaped."""
+    """A file name as JSON can hold it, with escapes for bytes that are not UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole or not at all: a temporary neighbour that nobody else can read, fsync, rename."""
+    """Write a file whole or not at all: to a private temporary file beside it, then fsync and rename."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -79,4 +79,7 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def _refuse(error: OSError) -> Any:
-    raise InputError(f"{error.filename} cannot be read ({error.strerror}): a folder is committed whole or not at all")
+    raise InputError(
+        f"{error.filename} cannot be read ({error.strerror}), and a folder is committed whole or not at all: give read "
+        "access, or take it out of the folder"
+    )

@@ -30,11 +30,11 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Inclusion proof of one leaf: the hashes beside the way to the root, the lowest first (RFC 9162, section 2.1.3.1).
+    """Inclusion proof of one leaf: the sibling hashes up to the root, the lowest first (RFC 9162, section 2.1.3.1).
 
     Args:
         leaves: 32-byte leaf hashes.
-        index: of the leaf, in range(len(leaves)).
+        index: number of the leaf, in range(len(leaves)).
     """
     if len(leaves) == 1:
         return []

@@ -1,4 +1,4 @@
-"""The owner: 32 secret bytes, sealed at rest, from which everything else is derived; and what is public of them."""
+"""The owner: 32 secret bytes, sealed at rest, the root of every other key; and their public commitment."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ from wmplug.keys.streams import SECRET_BYTES, Subkeys, derive
 
 @dataclass(frozen=True)
 class Pledge:
-    """What one watermark's key is derived from, and the commitment that may be timestamped before it is.
+    """The origin of one watermark's key, and a commitment to it that can be timestamped first.
 
-    First the secret is committed to, then a salt comes that nobody could foresee (of a timestamp token), then the key
-    follows with no freedom left: whoever tries many keys until one fits a model has to show every try.
+    First the owner commits to the secret. Then comes a salt that nobody could foresee, from a timestamp token. The key
+    then follows without any freedom: anybody who tries many keys until one fits a model has to show every try.
     """
 
     watermark: str
@@ -36,22 +36,22 @@ class Pledge:
         return hashlib.sha256(b"wmplug/secret/1\x00" + self.secret + self.blind).hexdigest()
 
     def subkeys(self, salt: bytes | None) -> Subkeys:
-        """The subkeys; `salt` is 32 bytes of a token, None where there is none."""
+        """The subkeys; `salt` is 32 bytes from a token, None without a token."""
         info = f"wmplug/1/key/{self.watermark}".encode()
         return Subkeys.derive(HKDF(hashes.SHA256(), 32, salt, info).derive(self.secret), self.watermark)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a pledge is not pickled, it holds a secret")
+        raise TypeError("a pledge holds a secret and is not pickled: open the owner where it is needed (Owner.open)")
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who claims a model: a name, a public commitment, and the secret behind it.
+    """The person or firm that claims a model: a name, a public commitment, and the secret behind it.
 
     Attributes:
-        name: as given; public.
-        commitment: to the first secret and its signing key, in hex (`commitment_of`); names the register, and may be
-            published at once.
+        name: the owner's name; public.
+        commitment: commitment to the first secret and its signing key, in hex (`commitment_of`); names the register,
+            and may be published at once.
         path: the register's folder.
     """
 
@@ -66,13 +66,13 @@ class Owner:
         """Make a new owner in the folder `path`: `owner.pub` (JSON, public) and `secret/owner.enc` (sealed).
 
         Args:
-            path: folder of the register; made if it is not there.
-            name: how the owner is called; public.
-            passphrase: opens the secret; it cannot be recovered.
+            path: folder of the register; created if it does not exist.
+            name: the owner's name; public.
+            passphrase: opens the secret; nobody can recover it.
             scrypt_n: cost of one guess, a power of two from 2**10 to 2**20.
 
         Raises:
-            InputError: there is an owner already, name or passphrase is empty, or scrypt_n is out of range.
+            InputError: the folder holds an owner already, name or passphrase is empty, or scrypt_n is out of range.
         """
         path = Path(path)
         if not (isinstance(name, str) and name.strip()):
@@ -94,7 +94,7 @@ class Owner:
             passphrase: defaults to the environment's WMPLUG_PASSPHRASE.
 
         Raises:
-            KeyFileError: there is none, or it is damaged.
+            KeyFileError: the folder does not hold an owner, or the file is damaged.
             WrongPassphraseError: the passphrase does not fit.
         """
         file = Path(path) / "secret" / "owner.enc"
@@ -114,11 +114,11 @@ class Owner:
         return public
 
     def roots(self) -> tuple[bytes, ...]:
-        """The secrets themselves, 32 bytes each, the newest first; for what keeps or splits them."""
+        """The secrets themselves, 32 bytes each, the newest first; to store or split them."""
         return self._roots
 
     def pledges(self, watermark: str) -> list[Pledge]:
-        """What the key of one watermark, by its public id, is derived from: of every root, the newest first."""
+        """The pledges for one watermark, by its public id: one for each root, the newest first."""
         what = (f"wmplug/1/secret/{watermark}", f"wmplug/1/blind/{watermark}")
         return [Pledge(watermark, *(derive(root, info) for info in what)) for root in self._roots]
 
@@ -127,20 +127,20 @@ class Owner:
         return self.signing_seeds(watermark)[0]
 
     def signing_seeds(self, watermark: str | None = None) -> list[bytes]:
-        """As `signing_seed`, of every root, the newest first."""
+        """The same as `signing_seed` for each root, the newest first."""
         info = "wmplug/1/sign" if watermark is None else f"wmplug/1/sign/{watermark}"
         return [derive(root, info) for root in self._roots]
 
     def seal(self) -> Seal:
-        """What closes this owner's files under the same passphrase."""
+        """The seal that closes this owner's files under the same passphrase."""
         return self._seal
 
     def __reduce__(self) -> Any:
-        raise TypeError("an owner is not pickled: open it where it is needed (Owner.open)")
+        raise TypeError("an owner holds a secret and is not pickled: open it where it is needed (Owner.open)")
 
 
 def commitment_of(root: bytes) -> str:
-    """What an owner publishes of a root, in hex: it commits to its secret and to its signing key."""
+    """The public commitment to a root's secret and its signing key, in hex."""
     public = Ed25519PrivateKey.from_private_bytes(derive(root, "wmplug/1/sign")).public_key().public_bytes_raw()
     return binding(opening_of(root), public.hex())
 
@@ -152,5 +152,5 @@ def opening_of(root: bytes) -> str:
 
 
 def binding(opening: str, public: str) -> str:
-    """The commitment that opens to these, in hex: nobody else can begin a log under it with a key of his own."""
+    """The commitment that opens to these, in hex: nobody else can begin a log under it with another key."""
     return hashlib.sha256(b"wmplug/owner/1\x00" + bytes.fromhex(opening) + bytes.fromhex(public)).hexdigest()

@@ -1,4 +1,4 @@
-"""Secret files: scrypt (RFC 7914) with AES-256-GCM (NIST SP 800-38D) behind one line that anyone may read."""
+"""Secret files: scrypt (RFC 7914) with AES-256-GCM (NIST SP 800-38D) behind one public line."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from wmplug.errors import InputError, KeyFileError, NewerVersionError, WrongPassphraseError
 from wmplug.keys.streams import derive
 
-SCRYPT_N = 2**17  # 128 MiB and some 0.3 s an attempt; the file says which n it was sealed with
+SCRYPT_N = 2**17  # 128 MiB and some 0.3 s an attempt; each file names the n that sealed it
 
 
 FORMAT = 1
@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Seal:
-    """A key made from a passphrase, and what is needed to make it again."""
+    """A key made from a passphrase, and the parameters to make it again."""
 
     salt: bytes
     n: int
@@ -39,10 +39,10 @@ class Seal:
         if not passphrase:
             raise InputError("the passphrase is empty: give one (WMPLUG_PASSPHRASE or the prompt)")
         if not _is_cost(n):
-            raise InputError(f"scrypt_n={n!r}: a power of two from 2**10 to 2**20 is needed, {SCRYPT_N} is usual")
+            raise InputError(f"scrypt_n={n!r}: give a power of two from 2**10 to 2**20, {SCRYPT_N} is usual")
         salt = os.urandom(16) if salt is None else salt
-        # One keyboard writes an accent as one code point and another as two. What the environment holds may be no
-        # UTF-8, and the error of a strict encoder would quote it.
+        # One keyboard writes an accent as one code point and another as two. The environment's value may not be UTF-8,
+        # and the error of a strict encoder would quote it.
         entered = unicodedata.normalize("NFC", passphrase).encode(errors="surrogatepass")
         return cls(salt, n, Scrypt(salt=salt, length=32, n=n, r=8, p=1).derive(entered))
 
@@ -60,15 +60,15 @@ class Seal:
         return line + b"\n" + AESGCM(self._key).encrypt(nonce, secret, line)
 
     def _check(self) -> str:
-        # Tells a wrong passphrase from a damaged file; costs an attacker the same scrypt as the ciphertext does.
+        # Distinguishes a wrong passphrase from a damaged file; costs an attacker as much scrypt as the ciphertext does.
         return derive(self._key, "wmplug/1/check", 8).hex()
 
     def __reduce__(self) -> Any:
-        raise TypeError("a seal is not pickled: it is a key")
+        raise TypeError("a seal is a key and is not pickled: open the file again where it is needed")
 
 
 def _check_text(passphrase: Any) -> None:
-    if not isinstance(passphrase, str):  # it is not quoted: this may be the right one, as bytes
+    if not isinstance(passphrase, str):  # the error must not quote it: it may be the right one, as bytes
         raise InputError(f"the passphrase is given as {type(passphrase).__name__}: give a str")
 
 
@@ -81,7 +81,7 @@ def read_header(blob: bytes, where: str) -> dict[str, Any]:
     """The public line of a sealed file.
 
     Raises:
-        KeyFileError: it is not such a file, or it is damaged.
+        KeyFileError: the file is not a sealed file, or is damaged.
         NewerVersionError: a newer wmplug wrote it.
     """
     try:
@@ -96,7 +96,7 @@ def read_header(blob: bytes, where: str) -> dict[str, Any]:
         ) from None
     if version > FORMAT:
         raise NewerVersionError(
-            f"{where} has format {version}, this wmplug reads up to {FORMAT}: install a newer wmplug to open it"
+            f"{where} has format {version}, and this wmplug reads up to {FORMAT}: install a newer wmplug to open it"
         )
     return dict(header)
 
@@ -104,7 +104,7 @@ def read_header(blob: bytes, where: str) -> dict[str, Any]:
 def of_kind(header: dict[str, Any], kind: str, where: str | Path) -> None:
     """Raise KeyFileError unless the file is of this kind."""
     if header.get("kind") != kind:
-        raise KeyFileError(f"{where} is a file of kind {header.get('kind')!r}, {kind!r} is needed: check the path")
+        raise KeyFileError(f"{where} is a file of kind {header.get('kind')!r}, not {kind!r}: check the path")
 
 
 def open_sealed(blob: bytes, passphrase: str, where: str) -> tuple[dict[str, Any], bytes, Seal]:
@@ -143,7 +143,7 @@ def passphrase_or_environment(passphrase: str | None) -> str:
     """The passphrase, or WMPLUG_PASSPHRASE.
 
     Raises:
-        InputError: neither is there.
+        InputError: neither is set.
     """
     passphrase = passphrase if passphrase is not None else os.environ.get("WMPLUG_PASSPHRASE")
     if passphrase is None or passphrase == "":

@@ -1,7 +1,7 @@
-"""What follows from a key: HKDF-SHA256 (RFC 5869), uniform numbers, and the subkeys of one watermark.
+"""Key derivation: HKDF-SHA256 (RFC 5869), uniform numbers, and the subkeys of one watermark.
 
-Input and label subkeys are independent, so the null hypothesis of every verdict (the suspect is independent of the
-label key) can be tried with other label keys without another query.
+Input and label subkeys are independent, so you can test the null hypothesis of every verdict (the suspect is
+independent of the label key) with other label keys, without another query.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ def derive(secret: bytes, info: str, length: int = 32) -> bytes:
 class KeyStream:
     """Uniform numbers from a subkey: the AES-256-CTR key stream, read in order.
 
-    Not NumPy's generators: theirs may change between releases, while a trigger set must be derived again years later.
+    NumPy's generators may change between releases, while a trigger set must be derived again years later.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -82,4 +82,4 @@ class Subkeys:
         return KeyStream(derive(self._keys[purpose], f"stream/{name}"))
 
     def __reduce__(self) -> Any:
-        raise TypeError("subkeys are not pickled: save the watermark instead (mark.save)")
+        raise TypeError("subkeys are secret and not pickled: save the watermark instead (mark.save)")

@@ -1,4 +1,4 @@
-"""Make a watermark: read what the owner gives, derive the key, plan, draw the answers."""
+"""Make a watermark: read the owner's inputs, derive the key, plan, draw the answers."""
 
 import dataclasses
 from typing import Any, Literal, cast
@@ -37,27 +37,27 @@ def create(
 ) -> Watermark:
     """Make a watermark. The same owner, scheme, parameters and carriers give the same one again.
 
-    Where the owner has a register, the secret is committed there (and timestamped, where its policy names an
-    authority) before the key follows from it, and the triggers' Merkle root after.
+    If the owner has a register, wmplug commits to the secret there (and has it timestamped, if the policy names an
+    authority) before it derives the key, and commits to the triggers' Merkle root afterwards.
 
     Args:
-        owner: whose key draws inputs and answers.
+        owner: the owner whose key draws inputs and answers.
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
-        against: in place of a scheme, what the watermark is for: "theft" of weights (a trigger set; costs nothing that
-            could be measured, and is at chance against a clone trained on answers) or "theft+cloning" (trigger set and
-            tilt; costs up to a point of accuracy, see docs/benchmarks.md).
+        against: purpose, in place of a scheme: "theft" of weights (a trigger set; without a measurable cost, and at
+            chance against a clone trained on answers) or "theft+cloning" (trigger set and tilt; costs up to a point of
+            accuracy, see docs/benchmarks.md).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
-            tensors are taken as arrays.
-        labels: (n,) natural answers of the carriers, where the scheme needs them; of classes, integers.
+            tensors count as arrays.
+        labels: (n,) natural answers of the carriers, where the scheme needs them; integers if they are classes.
         classes: number of classes, at least 2; short for task=Classes(...).
-        task: in place of it, what an answer can be.
+        task: the answer space, in place of classes=.
         triggers: number of queries to make.
-        preprocess: turns (input, answer) into what the dataset yields; the framework's own by default.
-        **parameters: of the scheme.
+        preprocess: turns (input, answer) into an example as the dataset yields it; the framework's own by default.
+        **parameters: parameters of the scheme.
 
     Raises:
-        InputError: something does not fit; the message says what.
-        PluginError: no such scheme.
+        InputError: an argument does not fit; the message names it.
+        PluginError: no scheme has this name, or it cannot be loaded.
         RegisterError: the register cannot be written.
     """
     if not hasattr(owner, "pledges"):
@@ -69,17 +69,7 @@ def create(
     inputs, form = read_carriers(carriers)
     brief = Brief(inputs, form, task, task.labels(labels, len(inputs)), triggers, preprocess)
     chosen = chosen.prepared(brief) if isinstance(chosen, Prepares) else chosen
-    facts: dict[str, Any] = {
-        "owner": {"name": owner.name, "commitment": owner.commitment},
-        "generator": GENERATOR,
-        "scheme": chosen.name,
-        "scheme_version": chosen.version,
-        "parameters": chosen.parameters(),
-        **tasks.written(task),
-        "triggers": triggers,
-        "form": form,
-        **brief.digests(),
-    }
+    facts = _facts(owner, chosen, brief)
     name = digest(rfc8785.dumps(facts).decode())[:32]
     witness = Witness.of(owner)
     subkeys, evidence = (owner.pledges(name)[0].subkeys(None), None) if witness is None else witness.key(name, facts)
@@ -88,21 +78,35 @@ def create(
         raise InputError(f"scheme {chosen.name!r} returned a {type(plan).__name__} from plan: return a Plan")
     _check_options(plan, task, chosen.name)
     _check_twins(plan)
-    symbols = draw_symbols(subkeys.stream("label"), plan.options)
-    made = TriggerSet(plan, form, task, symbols)
+    trigger_set = TriggerSet(plan, form, task, draw_symbols(subkeys.stream("label"), plan.options))
     public = {
         "kind": "watermark",
         "id": name,
         **facts,
         "rows": len(plan.inputs),
         "draws": len(plan.options),
-        "root": made.root(name, subkeys.stream("disclosure")),
+        "root": trigger_set.root(name, subkeys.stream("disclosure")),
         "evidence": evidence,
     }
-    mark = Watermark(name, chosen, made, public, preprocess, subkeys, owner.seal())
+    mark = Watermark(name, chosen, trigger_set, public, preprocess, subkeys, owner.seal())
     if witness is None:
         return mark
     return dataclasses.replace(mark, register=owner.path, _signing_seed=witness.committed(public))
+
+
+def _facts(owner: Owner, scheme: Scheme, brief: Brief) -> dict[str, Any]:
+    """The public facts that the watermark's id is the digest of."""
+    return {
+        "owner": {"name": owner.name, "commitment": owner.commitment},
+        "generator": GENERATOR,
+        "scheme": scheme.name,
+        "scheme_version": scheme.version,
+        "parameters": scheme.parameters(),
+        **tasks.written(brief.task),
+        "triggers": brief.triggers,
+        "form": brief.form,
+        **brief.digests(),
+    }
 
 
 def check_preprocess(preprocess: Any) -> None:
@@ -115,7 +119,7 @@ def check_preprocess(preprocess: Any) -> None:
 
 def _task(classes: int | None, task: Task | None) -> Task:
     if (classes is None) == (task is None):
-        raise InputError(f"classes={classes!r} and task={task!r}: give one of the two, a number of classes or a task")
+        raise InputError(f"classes={classes!r} and task={task!r}: give either a number of classes or a task")
     if classes is not None:
         return Classes(classes)
     if isinstance(task, type) or not hasattr(task, "belongs"):
@@ -124,14 +128,16 @@ def _task(classes: int | None, task: Task | None) -> Task:
 
 
 def _check_options(plan: Plan, task: Task, scheme: str) -> None:
-    """Raise InputError where a draw of choices has an option that is no answer of the task."""
+    """Raise InputError if a draw of choices has an option outside the task."""
     options = set() if plan.choices is None else set(plan.choices.options)
     if wrong := [option for draw in options for option in draw if not task.belongs(option)]:
-        raise InputError(f"scheme {scheme!r} draws answers outside {task}, such as {wrong[0]!r}: its plan is at fault")
+        raise InputError(
+            f"scheme {scheme!r} draws answers outside {task}, such as {wrong[0]!r}: report it to the scheme's author"
+        )
 
 
 def _check_twins(plan: Plan) -> None:
-    """Raise InputError where one input is asked in two draws: no model can give it both answers."""
+    """Raise InputError if two draws ask the same input: no model can give it both answers."""
     seen: dict[str, int] = {}
     for row in () if plan.choices is None else plan.choices.rows.tolist():
         draw = int(plan.draw[row])
@@ -143,13 +149,13 @@ def _check_twins(plan: Plan) -> None:
 
 
 def wanted(scheme: str | Scheme | None, against: str | None) -> str | Scheme:
-    """The scheme that was asked for, by itself or by what it is for.
+    """The scheme, given as such or by its purpose.
 
     Raises:
-        InputError: both, neither, or no such purpose.
+        InputError: both are given, or neither, or the purpose is unknown.
     """
     if (scheme is None) == (against is None):
-        raise InputError(f"scheme={scheme!r} and against={against!r}: give one of the two, a scheme or what it is for")
+        raise InputError(f"scheme={scheme!r} and against={against!r}: give either a scheme or a purpose")
     if scheme is not None:
         return scheme
     if against not in AGAINST:

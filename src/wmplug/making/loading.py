@@ -25,14 +25,16 @@ def load(
     """Open a saved watermark.
 
     Args:
-        path: of the file.
-        passphrase: the owner's when it was saved; WMPLUG_PASSPHRASE by default.
-        preprocess: as in `create`; functions are not saved.
-        register: folder to record runs in, WMPLUG_REGISTER by default, else where it was when the mark was made.
+        path: the file.
+        passphrase: the owner's passphrase when the mark was saved; WMPLUG_PASSPHRASE by default.
+        preprocess: as in `create`; the file does not hold functions.
+        register: folder to record runs in; by default WMPLUG_REGISTER, else its place when the mark was made.
 
     Raises:
-        InputError: that folder is another owner's, or none.
-        KeyFileError: not there, truncated or edited; with NewerVersionError and WrongPassphraseError below it.
+        InputError: that folder belongs to another owner, or is not a register.
+        KeyFileError: the file does not exist, or was truncated or edited.
+        NewerVersionError: a newer wmplug wrote the file.
+        WrongPassphraseError: the passphrase does not fit.
         PluginError: its scheme or task is not installed.
     """
     check_preprocess(preprocess)
@@ -66,7 +68,7 @@ def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | N
         holder = json.loads((folder / "owner.pub").read_bytes())["commitment"]
     except (OSError, ValueError, KeyError, TypeError):
         if given is None:
-            return folder  # it moved: who needs it will say so
+            return folder  # it moved: an error follows if a run needs it
         raise InputError(
             f"register={os.fspath(folder)!r} holds no owner.pub: give the folder of the register"
         ) from None

@@ -1,7 +1,7 @@
-"""Some of the triggers, shown to everybody with proof that they were committed to; and which are thereby spent.
+"""Disclosure of some triggers, with proof that the owner committed to them; and the record of rows that it spends.
 
-A leaf that was shown is known: whoever holds a copy can filter it, and whoever makes a model can learn it. So it is
-recorded as spent, and not asked again.
+Everybody knows a leaf once it is shown: the holder of a copy can filter it, the maker of a model can teach it. So the
+register records it as spent, and nobody is asked it again.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ _LEAF = {"version", "watermark", "i", "n", "x_sha256", "y", "salt"}
 
 
 def confidence(n: int, m: int, level: float = 0.95) -> int:
-    """How many of n leaves match at least, where m drawn from them without replacement were shown and all matched.
+    """Lower bound on how many of n leaves match, if m of them, drawn without replacement, were shown and all matched.
 
-    Exact: the largest number b of leaves that do not match for which all m match by luck with a chance above
-    1 - level, C(n-b, m) / C(n, m) (hypergeometric), is taken away from n. 20 of 100 give 88.
+    Exact: n - b, where b is the largest number of leaves that do not match for which all m shown ones still match by
+    luck with a chance above 1 - level. That chance is C(n-b, m) / C(n, m) (hypergeometric). 20 of 100 give 88.
 
     Args:
-        n: leaves.
-        m: of them that were drawn, not chosen; all matched.
-        level: of confidence, in (0, 1).
+        n: number of leaves.
+        m: number of leaves shown; drawn, not chosen, and all matched.
+        level: level of confidence, in (0, 1).
 
     Raises:
         InputError: m is not in range(n + 1), or level is out of range.
@@ -47,15 +47,15 @@ def confidence(n: int, m: int, level: float = 0.95) -> int:
 
 
 def spent(register: Register, watermark: str) -> set[int]:
-    """The rows of a watermark that are not to be asked again."""
+    """The rows of a watermark that must not be asked again."""
     return set(spent_in(register, watermark))
 
 
 def spent_in(register: Register, watermark: str, *, before: str | None = None) -> dict[int, str]:
-    """The rows of a watermark that are spent, each with the case it was first spent in.
+    """The spent rows of a watermark, each with the case that spent it first.
 
     Args:
-        register: to read.
+        register: the register to read.
         watermark: public id.
         before: stop at the first entry that spends rows in this case.
     """
@@ -67,7 +67,7 @@ def spent_in(register: Register, watermark: str, *, before: str | None = None) -
             case, rows = body.get("case"), body.get("rows")
             if case == before and before is not None:
                 break
-            # A key that signs for a run may have written anything; what is no row spends none.
+            # A key that signs for a run may have written anything; only a whole number is a row.
             for row in rows if isinstance(rows, list) else ():
                 if type(row) is int:
                     gone.setdefault(row, str(case))
@@ -75,37 +75,39 @@ def spent_in(register: Register, watermark: str, *, before: str | None = None) -
 
 
 def spend(register: Register, watermark: str, rows: Collection[int], why: str, case: str) -> Entry:
-    """Record that rows were asked or shown, and are spent.
+    """Record that rows were asked or shown, which spends them.
 
     Raises:
         RegisterError: the register cannot be written.
     """
-    gone = sorted(int(row) for row in rows)
-    body = {"watermark": watermark, "rows": gone, "why": why, "case": case}
-    which = hashlib.sha256(repr(gone).encode()).hexdigest()[:16]
+    numbers = sorted(int(row) for row in rows)
+    body = {"watermark": watermark, "rows": numbers, "why": why, "case": case}
+    which = hashlib.sha256(repr(numbers).encode()).hexdigest()[:16]
     return register.append("trigger.spent", body, event_id=f"spent/{watermark}/{case}/{which}")
 
 
 def reveal(register: Register, mark: Watermark, challenge: Challenge, m: int) -> dict[str, Any]:
-    """Show the m leaves that a challenge draws among the rows of draws that are asked and not spent.
+    """Show the m leaves that a challenge draws among the rows that are asked and not spent.
 
-    The register has them as spent before they are handed out.
+    The register records them as spent before you get them.
 
     Args:
-        register: opened for writing.
+        register: the register, opened for writing.
         mark: the watermark.
-        challenge: complete.
-        m: how many.
+        challenge: the complete challenge.
+        m: how many leaves to show.
 
     Returns:
         A JSON document, public.
 
     Raises:
-        NotaryError: the challenge is for other triggers, or incomplete, or fewer rows are left.
+        NotaryError: the challenge is for other triggers or incomplete, or fewer rows are left.
         RegisterError: the register cannot be written.
     """
     if challenge.root != mark.public["root"]:
-        raise NotaryError(f"the challenge is for root {challenge.root[:16]}..., not for this watermark's")
+        raise NotaryError(
+            f"the challenge is for root {challenge.root[:16]}..., not for this watermark's: open one for its root"
+        )
     before = spent_in(register, mark.id, before=challenge.case)
     rows = challenge.draw(sorted(fresh(mark, before)), m)
     leaves = mark.triggers.leaves(mark.id, mark.subkeys.stream("disclosure"))
@@ -143,39 +145,42 @@ def check_revealed(
     spent: Mapping[int, str],
     among: Sequence[int] | None = None,
 ) -> list[tuple[Any, int]]:
-    """See that leaves are below a root, were drawn by their challenge, and were not spent before.
+    """Check that leaves are below a root, were drawn by their challenge, and were not spent before.
 
-    Needs no key: this is for everybody.
+    Anybody can do this: it needs no key.
 
     Args:
-        document: that `reveal` made.
+        document: the document that `reveal` returned.
         committed: body of the register's `triggers.committed`.
         spent: rows that were spent before (`spent_in`, before this case).
-        among: rows that were drawn from, as a notary who derived the triggers found them (`verification.fresh`);
-            default: all that are not spent, where the register says that every row is a draw of its own.
+        among: rows that the challenge draws from, as a notary who derived the triggers knows them
+            (`verification.fresh`); default: all rows that are not spent, if every row is a draw of its own according
+            to the register.
 
     Returns:
-        Input and secret answer of each, to be asked.
+        Input and secret answer of each leaf, to ask a model.
 
     Raises:
-        NotaryError: a leaf is not below the root or was spent, or the owner picked them himself.
+        NotaryError: a leaf is not below the root or was spent, or the owner picked the leaves.
     """
     try:
         challenge, case = Challenge.from_json(document["challenge"]), str(document["case"])
-        leaves = [dict(one["leaf"]) for one in document["leaves"]]
+        leaves = [dict(item["leaf"]) for item in document["leaves"]]
         rows, count = [int(leaf["i"]) for leaf in leaves], int(document["n"])
-        shown = [_check_leaf(one, committed, count) for one in document["leaves"]]
+        shown = [_check_leaf(item, committed, count) for item in document["leaves"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotaryError(f"this is no disclosure ({type(error).__name__}: {error}): ask for it again") from None
+        raise NotaryError(f"this is not a disclosure ({type(error).__name__}: {error}): ask for it again") from None
     if again := [row for row in rows if row in spent]:
-        told = ", ".join(f"{row} (case {spent[row]})" for row in again)
-        raise NotaryError(f"these leaves were spent before: {told}; they prove nothing any more, draw fresh ones")
+        cases = ", ".join(f"{row} (case {spent[row]})" for row in again)
+        raise NotaryError(f"these leaves were spent before: {cases}; they prove nothing any more, draw fresh ones")
     if challenge.root != committed["root"] or challenge.case != case:
-        raise NotaryError("the challenge is of another case or for another root: ask for the one these were drawn by")
+        raise NotaryError(
+            "the challenge is of another case or for another root: ask for the one that drew these leaves"
+        )
     if among is None and not count == committed["rows"] == committed["draws"]:
         raise NotaryError(
-            f"of {committed['rows']} rows only some are asked, and which ones is not public: a notary who has derived "
-            "them has to say (among=)"
+            f"only some of the {committed['rows']} rows are asked, and their numbers are not public: a notary who "
+            "derived them has to give them (among=)"
         )
     left = sorted(set(range(count)) - set(spent)) if among is None else sorted(among)
     if rows != challenge.draw(left, len(rows)):
@@ -185,14 +190,18 @@ def check_revealed(
     return shown
 
 
-def _check_leaf(one: Mapping[str, Any], committed: Mapping[str, Any], count: int) -> tuple[Any, int]:
+def _check_leaf(item: Mapping[str, Any], committed: Mapping[str, Any], count: int) -> tuple[Any, int]:
     root, watermark = str(committed["root"]), committed["watermark"]
-    leaf, value = dict(one["leaf"]), input_from_json(one["input"])
-    path = [bytes.fromhex(beside) for beside in one["proof"]]
+    leaf, value = dict(item["leaf"]), input_from_json(item["input"])
+    path = [bytes.fromhex(beside) for beside in item["proof"]]
     if set(leaf) != _LEAF or (leaf["version"], leaf["watermark"], leaf["n"]) != (1, watermark, count):
-        raise NotaryError(f"leaf {leaf.get('i')} is of another watermark or version")
+        raise NotaryError(f"leaf {leaf.get('i')} is of another watermark or version: ask for the disclosure again")
     if digest(value) != leaf["x_sha256"]:
-        raise NotaryError(f"the input of leaf {leaf['i']} is not the one the leaf commits to")
+        raise NotaryError(
+            f"the input of leaf {leaf['i']} is not the one the leaf commits to: it was replaced, refuse it"
+        )
     if not merkle.verify_proof(hash_leaf(leaf), leaf["i"], count, path, bytes.fromhex(root)):
-        raise NotaryError(f"leaf {leaf['i']} is not below root {root[:16]}...: it was not committed to")
+        raise NotaryError(
+            f"leaf {leaf['i']} is not below root {root[:16]}...: the owner never committed to it, refuse it"
+        )
     return value, int(leaf["y"])

@@ -1,4 +1,4 @@
-"""Arrays: the types that the house shares, and one of whatever a framework returned."""
+"""Shared array types, and conversion of framework values to arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
 def to_numpy(value: Any) -> Array:
-    """An array of whatever a framework returned (torch tensors on any device included)."""
+    """An array from any value that a framework returned (torch tensors on any device included)."""
     if not hasattr(value, "detach"):
         return np.asarray(value)
     value = value.detach().cpu()
@@ -28,10 +28,10 @@ def to_numpy(value: Any) -> Array:
 
 
 def off_device(value: Any, what: str) -> Any:
-    """A torch tensor as an array; anything else as it is.
+    """A torch tensor as an array; any other value unchanged.
 
     Raises:
-        InputError: the tensor is no dense one.
+        InputError: the tensor is not dense.
     """
     if not hasattr(value, "detach"):
         return value
@@ -42,10 +42,10 @@ def off_device(value: Any, what: str) -> Any:
 
 
 def read_whole(value: Any, name: str, least: int, most: int, need: str) -> int:
-    """A whole number from `least` to `most`; numpy's count, True does not.
+    """A whole number from `least` to `most`; numpy integers count, True and False do not.
 
     Raises:
-        InputError: anything else; the message ends with `need`.
+        InputError: the value is anything else; the message ends with `need`.
     """
     try:
         whole = operator.index(value)

@@ -1,4 +1,4 @@
-"""E-process over draws: a bet on the suspect that may be looked at, and stopped, after every draw.
+"""E-process over draws: a bet on the suspect that you may look at, and stop, after every draw.
 
 The null is that of `draws`: the suspect is independent of the label key, one-sided. E-values are base-10 logarithms.
 """
@@ -36,9 +36,9 @@ def log10_e_path(draws: Sequence[DrawResult]) -> FloatArray:
     ``a = p (k-1) / (1-p)``, and mixed uniformly over p in (1/k, 1). For one query a draw and equal k this is
     ``integral of p^h (1-p)^(n-h) dp / (1-1/k)`` over the chance of the same answers.
 
-    By Ville's inequality (Ville 1939) the chance that the path ever reaches 1/alpha is at most alpha, so one may stop
-    there. It may be looked at **after whole draws only**: inside a group that is only partly asked, the counts so far
-    are no martingale step, and a maximum over them voids the bound.
+    By Ville's inequality (Ville 1939) the chance that the path ever reaches 1/alpha is at most alpha, so you may stop
+    there. Look at it **after whole draws only**: inside a partly asked group, the counts so far are not a martingale
+    step, and a maximum over them voids the bound.
 
     Args:
         draws: completed draws in the order in which they were asked, fixed without a look at the answers.
@@ -62,10 +62,10 @@ def log10_e(draws: Sequence[DrawResult]) -> float:
 
 
 def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Sequence[tuple[int, int]]) -> int | None:
-    """How many of the next draws are needed at least until the e-value reaches a target.
+    """The smallest number of further draws after which the e-value can reach a target.
 
-    The best case: every answer to come is the secret symbol. Asking that many at once therefore never asks more than
-    one-by-one would, which is how sequential queries are batched.
+    In the best case, every answer to come is the secret symbol. A batch of that many draws therefore never asks more
+    than one-by-one queries would.
 
     Args:
         draws: completed draws.
@@ -73,8 +73,8 @@ def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Seque
         remaining: ``(k, size)`` of each draw to come, in order: its candidates and its queries.
 
     Returns:
-        A number of draws in ``range(len(remaining) + 1)``; 0 if the target is reached already; None if not even all
-        of them can be enough.
+        A number of draws in ``range(len(remaining) + 1)``; 0 if the e-value has reached the target already; None if
+        all of them together cannot be enough.
 
     Raises:
         StatisticsError: k < 2 or size < 0 in remaining.
@@ -87,7 +87,7 @@ def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Seque
 
 
 def _log_factors(draws: Sequence[DrawResult]) -> FloatArray:
-    """What each draw multiplies each bet's wealth by: (len(draws), bets), natural log."""
+    """The factor of each draw for each bet's wealth: (len(draws), bets), natural log."""
     factors: dict[DrawResult, FloatArray] = {}
     for draw in draws:
         if draw not in factors:

@@ -1,6 +1,6 @@
-"""Several looks, channels and suspects: how single results make one claim without lying.
+"""Several looks, channels and suspects: valid combinations of single results.
 
-Probabilities and e-values come as base-10 logarithms (float64), as in `statistics`; the null is the one stated there.
+Probabilities and e-values are base-10 logarithms (float64), as in `draws`; the null is the one stated there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def weighted_log10(log10_e: FloatArray | float, look: FloatArray | int) -> Float
     """log10 of an e-value times ``6 / (pi^2 look^2)``, the weight of look number `look`; see `monitor_log10`.
 
     Args:
-        log10_e: log10 of the e-value, or of several.
-        look: its number, the first look 1, or as many numbers.
+        log10_e: log10 of one e-value, or of several.
+        look: number of the look, counted from 1; one for each e-value.
     """
     return np.asarray(log10_e - 2.0 * np.log10(look) + math.log10(6.0 / math.pi**2))
 
@@ -42,7 +42,7 @@ def monitor_log10(log10_e_values: Sequence[float]) -> float:
         log10 of S_t.
 
     Raises:
-        StatisticsError: no looks, or a value that is NaN or +inf.
+        StatisticsError: there are no looks, or a value is NaN or +inf.
     """
     values = _check_log10_e(log10_e_values)
     looks = np.arange(1, values.size + 1, dtype=np.float64)
@@ -59,7 +59,7 @@ def average_log10_e(log10_es: Sequence[float]) -> float:
         log10 of the mean.
 
     Raises:
-        StatisticsError: no values, or one that is NaN or +inf.
+        StatisticsError: there are no values, or one is NaN or +inf.
     """
     values = _check_log10_e(log10_es)
     return (float(np.logaddexp.reduce(values * _LN10)) - math.log(values.size)) / _LN10
@@ -68,9 +68,9 @@ def average_log10_e(log10_es: Sequence[float]) -> float:
 def combine_log10_p(log10_ps: Sequence[float], method: Literal["fisher", "stouffer", "tippett"] = "fisher") -> float:
     """One p-value from independent channels, each with its own HKDF subkey.
 
-    The methods of `scipy.stats.combine_pvalues` in log space, because that returns 0 where a p-value is no float. The
-    null is that every channel's null holds; each p is one-sided and may be conservative. Channels that share a key are
-    not independent: use `average_log10_e`.
+    The methods of `scipy.stats.combine_pvalues` in log space, because scipy returns 0 for a p-value below the smallest
+    float. The null is that every channel's null holds; each p is one-sided and may be conservative. Channels that share
+    a key are not independent: use `average_log10_e`.
 
     Args:
         log10_ps: log10 of each p-value, finite and at most 0.
@@ -80,7 +80,7 @@ def combine_log10_p(log10_ps: Sequence[float], method: Literal["fisher", "stouff
         log10 of the combined p-value, finite and at most 0.
 
     Raises:
-        StatisticsError: no p-values, one that is no log10 of a p-value in (0, 1], or an unknown method.
+        StatisticsError: there are no p-values, one is not log10 of a p-value in (0, 1], or the method is unknown.
     """
     log_ps = _check_log10_p(log10_ps) * _LN10
     if not log_ps.size:
@@ -113,7 +113,7 @@ def _log_tippett(log_smallest: float, m: int) -> float:
 
 
 def holm(log10_ps: Sequence[float], alpha: float) -> BoolArray:
-    """Which suspects may be accused, with familywise error at most alpha under any dependence (Holm 1979).
+    """The suspects that you may accuse, with familywise error at most alpha under any dependence (Holm 1979).
 
     In log space, because `statsmodels.stats.multitest.multipletests` cannot take p < 1e-308.
 
@@ -125,7 +125,7 @@ def holm(log10_ps: Sequence[float], alpha: float) -> BoolArray:
         ``(m,)`` bool, True where the null is rejected.
 
     Raises:
-        StatisticsError: a value that is no log10 of a p-value in (0, 1], or alpha outside (0, 1).
+        StatisticsError: a value is not log10 of a p-value in (0, 1], or alpha is outside (0, 1).
     """
     values = _check_log10_p(log10_ps)
     _check_alpha(alpha)
@@ -137,7 +137,7 @@ def holm(log10_ps: Sequence[float], alpha: float) -> BoolArray:
 
 
 def e_bh(log10_es: Sequence[float], alpha: float) -> BoolArray:
-    """Which suspects deserve a closer look, with false discovery rate at most alpha (e-BH, Wang & Ramdas 2022).
+    """The suspects that deserve a closer look, with false discovery rate at most alpha (e-BH, Wang & Ramdas 2022).
 
     Valid under any dependence, also with e-values at stopping times. For triage; accusations go through `holm`.
 
@@ -149,7 +149,7 @@ def e_bh(log10_es: Sequence[float], alpha: float) -> BoolArray:
         ``(m,)`` bool, True where the null is rejected.
 
     Raises:
-        StatisticsError: a value that is NaN or +inf, or alpha outside (0, 1).
+        StatisticsError: a value is NaN or +inf, or alpha is outside (0, 1).
     """
     _check_alpha(alpha)
     if not len(log10_es):
@@ -179,4 +179,4 @@ def _check_log10_p(log10_ps: Sequence[float]) -> FloatArray:
 
 def _check_alpha(alpha: float) -> None:
     if not 0.0 < alpha < 1.0:
-        raise StatisticsError(f"alpha = {alpha} is no error rate: give a number in (0, 1)")
+        raise StatisticsError(f"alpha = {alpha} is not an error rate: give a number in (0, 1)")

@@ -1,13 +1,13 @@
-"""How surprising a suspect's answers are, if it never met the owner's label key.
+"""Exact tests of a suspect's answers, under the null that it never met the owner's label key.
 
 **The null**, everywhere below: the suspect is independent of the label key. Each secret symbol was drawn uniformly
 from its ``k`` candidates, so the distribution of the matches given the suspect's answers is known exactly, however
 biased or correlated those answers are. All tests are one-sided: matches beyond chance.
 
-**The unit is a draw**: one secret symbol, with the one or several queries whose answers it decides. The samples of one
-draw are never counted as independent of each other.
+******The unit is a draw**: one secret symbol, with the query or queries whose answers it decides. The queries of one draw
+never count as independent of each other.
 
-Probabilities and e-values come as base-10 logarithms (float64), because a p-value of 1e-5000 is no float.
+Probabilities and e-values are base-10 logarithms (float64), because a float cannot hold a p-value of 1e-5000.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _LN10 = math.log(10.0)
 
 @dataclass(frozen=True)
 class DrawResult:
-    """What the statistics see of one draw, once all of its queries are answered.
+    """The data of one draw for the statistics, once the suspect has answered all of its queries.
 
     Attributes:
         symbol: index of the secret candidate, in ``range(k)``.
-        counts: ``(k,)`` how many of the suspect's answers were candidate s; answers outside the candidates are not
-            counted, and all zeros means that no answer was among them.
+        counts: ``(k,)`` how many of the suspect's answers were candidate s; answers outside the candidates do not
+            count, and all zeros means that no answer was among them.
 
     Raises:
-        StatisticsError: fewer than two candidates, a negative count, or a symbol that is not among the candidates.
+        StatisticsError: there are fewer than two candidates, a count is negative, or the symbol is not among the
+            candidates.
     """
 
     symbol: int
@@ -112,7 +113,7 @@ def log10_p(draws: Sequence[DrawResult]) -> float:
     The statistic is T, the matches summed over draws. Given the answers, the null makes each draw contribute
     ``counts[s]`` with probability 1/k for each s, independently; p = P(T* >= T) (one-sided), by convolution. With one
     query a draw this is the binomial tail, or the Poisson-binomial (Hong 2013) where k differs. Draws without an
-    in-set answer drop out. To stop early on this p voids it: use `log10_e_path` for that.
+    in-set answer drop out. Stopping early on this p voids it: use `log10_e_path` to stop early.
 
     Args:
         draws: completed draws, in any order.

@@ -1,8 +1,8 @@
-"""Tests of signs that the key drew, against scores that the suspect's answers gave.
+"""Tests of signs that the key drew, against scores from the suspect's answers.
 
 **The null**, everywhere below: the suspect is independent of the label key. Each sign was drawn uniformly from -1 and
-+1, independently, so the distribution of any sum of signs times scores is known exactly given the scores, however these
-came about. All tests are one-sided. Probabilities and e-values come as base-10 logarithms (float64).
++1, independently, so the distribution of any sum of signs times scores is known exactly given the scores, whatever
+their origin. All tests are one-sided. Probabilities and e-values are base-10 logarithms (float64).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wmplug.statistics.draws import log_convolution, log_sf
 
 _LN10 = math.log(10.0)
 _RESOLUTION = 50  # rms of integer weights
-_LARGEST_SUM = 1 << 17  # of absolute weights; beyond it the resolution is lowered, so that the test stays quick
+_LARGEST_SUM = 1 << 17  # of absolute weights; beyond it the resolution falls, so that the test stays quick
 # Bets relative to the rms of the weights: from one decade in 10,000 signs to certainty in a few.
 _BETS = np.geomspace(0.01, 4.0, 48)
 
@@ -60,7 +60,7 @@ def weighted_log10_p(weights: IntArray, signs: IntArray) -> float:
         log10 of the p-value, finite and at most 0; 0.0 where all weights are zero.
 
     Raises:
-        StatisticsError: shapes differ, weights are no integers, or signs are others.
+        StatisticsError: the shapes differ, weights are not integers, or a sign is neither -1 nor +1.
     """
     weights, signs = _check_weights(weights, signs)
     # A sign that agrees with its weight counts |w| instead of -|w|: counted from the bottom in halves, |w| or 0.
@@ -78,7 +78,7 @@ def weighted_ps(weights: IntArray, signs: IntArray) -> FloatArray:
         signs: ``(keys, n)`` -1 or +1.
 
     Returns:
-        ``(keys,)`` p-values, 0.0 where they are no float.
+        ``(keys,)`` p-values, 0.0 below the smallest float.
     """
     sizes, half = np.abs(weights), math.log(0.5)
     log_pmf = log_convolution({0: half, size: half} for size in sizes[sizes > 0].tolist())

@@ -1,4 +1,4 @@
-"""What answers, and how it is found."""
+"""Suspects, and how wmplug finds them."""
 
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.suspects.losses import scores_of_losses

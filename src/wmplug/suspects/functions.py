@@ -12,8 +12,8 @@ from wmplug.statistics.arrays import to_numpy
 class CallableSuspect:
     """A function from inputs to labels or scores.
 
-    It is given one array (n, ...) where inputs are arrays, else a list of n strings or pictures, at most `batch_size`
-    at a time.
+    The function gets one array (n, ...) if inputs are arrays, else a list of n strings or pictures, at most
+    `batch_size` at a time.
     """
 
     def __init__(self, function: Callable[[Any], Any], batch_size: int = 64) -> None:
@@ -30,8 +30,7 @@ class CallableSuspect:
                 what = f"shape {answers.shape}" if answers.ndim else f"a single {type(answers.item()).__name__}"
                 raise SuspectError(
                     f"{self.description} returned {what} for {len(part)} input{'s'[: len(part) > 1]}: return "
-                    "one label or "
-                    f"one row of scores for each, a list or array of length {len(part)}"
+                    f"one label or one row of scores for each, a list or array of length {len(part)}"
                 )
             parts.append(answers)
         return np.concatenate(parts)

@@ -10,11 +10,11 @@ from wmplug.statistics.arrays import to_numpy
 
 
 def scores_of_losses(function: Callable[[Any, npt.NDArray[np.int64]], Any], classes: int) -> Callable[[Any], Any]:
-    """A suspect that returns only losses, as one that returns scores: it is asked once for each class.
+    """Turn a suspect that returns only losses into one that returns scores; this asks it once for each class.
 
     Args:
         function: from inputs and labels (n,) int64 to cross-entropy losses (n,), in nats.
-        classes: of the task.
+        classes: number of classes of the task.
 
     Returns:
         A function from inputs to (n, classes) log probabilities.

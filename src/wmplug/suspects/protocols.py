@@ -1,4 +1,4 @@
-"""What answers: anything that turns a list of inputs into labels or scores."""
+"""The suspect protocol: anything that turns a list of inputs into labels or scores."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Suspect(Protocol):
-    """Anything that can be asked."""
+    """Anything that answers inputs."""
 
     description: str
 
     def answer(self, inputs: Sequence[Any]) -> Any:
-        """Labels (n,) or scores (n, classes) for n inputs, given as the owner gave the carriers."""
+        """Labels (n,) or scores (n, classes) for n inputs, in the form in which the owner gave the carriers."""

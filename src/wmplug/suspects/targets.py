@@ -1,4 +1,4 @@
-"""Whatever a user gives as a suspect, as a `Suspect`; and what a text on the command line names."""
+"""Resolution of targets: from anything that a user gives, or from a text on the command line, to a `Suspect`."""
 
 import os
 import pkgutil
@@ -24,15 +24,15 @@ class Prepared(Protocol):
 
 
 def as_suspect(target: Any, questions: Prepared, *, batch_size: int = 64) -> Suspect:
-    """Whatever answers, as a Suspect.
+    """A Suspect for anything that answers.
 
     Args:
-        target: that answers.
-        questions: that will be put to it, or their watermark.
-        batch_size: inputs a forward pass.
+        target: the thing that answers.
+        questions: the questions that it will be asked, or their watermark.
+        batch_size: inputs in a forward pass.
 
     Raises:
-        SuspectError: nothing knows how to ask it.
+        SuspectError: no adapter or plugin knows how to ask it.
         PluginError: its framework is not installed.
     """
     if isinstance(target, Suspect):
@@ -59,18 +59,18 @@ def resolve(
 ) -> Any:
     """The target that a text names, as `verify` takes it.
 
-    A path that exists and a text that a plugin knows stay what they are, for `as_suspect` to ask the plugins again
-    when there are questions. Anything else is the object at module:name, found from the current folder too.
+    An existing path and a text that a plugin knows are returned unchanged: `as_suspect` asks the plugins again when
+    there are questions. Any other text names the object at module:name; the search includes the current folder.
 
     Args:
-        text: a path, a URL or whatever else a plugin knows, or module:name.
-        preprocess: for the plugins.
-        batch_size: for the plugins.
+        text: a path, a URL or another text that a plugin knows, or module:name.
+        preprocess: passed to the plugins.
+        batch_size: passed to the plugins.
         what: name of the option, for errors.
 
     Raises:
-        InputError: it is none of these.
-        SuspectError: a plugin knows it and cannot ask it.
+        InputError: the text names nothing of the kind.
+        SuspectError: a plugin knows the text and cannot ask its target.
     """
     if os.path.exists(text) or plugins.registry().offered(text, preprocess, batch_size) is not None:
         return text
@@ -87,11 +87,13 @@ def from_module(path: str, what: str) -> Any:
     """The function or object at `module:name`, the current folder included.
 
     Raises:
-        InputError: nothing is there, or a class, or something that cannot be called.
+        InputError: the place holds nothing, or a class, or something that cannot be called.
     """
     module, colon, name = path.partition(":")
     if not (colon and module and name):
-        raise InputError(f"{what} {path!r} is not a module:name: give the name of a module, a colon and a name in it")
+        raise InputError(
+            f"{what} {path!r} is not a module:name: give a module's name, a colon and a name in the module"
+        )
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -1,4 +1,4 @@
-"""What an answer can be, one file a task; and all that the author of another one imports."""
+"""Tasks, which are answer spaces, one file each; and everything that the author of another task imports."""
 
 from wmplug.tasks.base import Call, Said, Task
 from wmplug.tasks.classes import Classes

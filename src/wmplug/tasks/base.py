@@ -1,4 +1,4 @@
-"""What an answer can be: the base class of every task, and one answer that a suspect gave."""
+"""The base class of a task, which is an answer space; and one answer of a suspect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Said:
     """One answer of a suspect.
 
     Attributes:
-        answer: as the task has it: a class, a string, ...
-        scores: (k,) log probabilities of the task's answers, where the suspect gives them.
+        answer: an answer of the task: a class, a string, ...
+        scores: (k,) log probabilities of the task's answers, if the suspect returns them.
     """
 
     answer: Any
@@ -30,8 +30,8 @@ class Task(Protocol):
     """An answer space. A subclass is a frozen dataclass; it never sees a key.
 
     Attributes:
-        name: under which a saved watermark finds its task again.
-        call: how a suspect is asked.
+        name: a saved watermark looks its task up by this name.
+        call: the method of a suspect that answers this task.
     """
 
     name: ClassVar[str]
@@ -42,7 +42,7 @@ class Task(Protocol):
         return f"the task {self.name!r}"
 
     def facts(self) -> dict[str, Any]:
-        """What a watermark's id is the digest of, as JSON; a dataclass's constructor takes the same."""
+        """The task's part of the facts behind a watermark's id, as JSON; the dataclass's constructor takes the same."""
         ...
 
     @classmethod
@@ -51,45 +51,47 @@ class Task(Protocol):
         return cls(**facts)
 
     def read(self, outputs: Any, n: int, who: str) -> list[Said | None]:
-        """What a suspect returned for n inputs, answer by answer; None where there is none.
+        """A suspect's output for n inputs, answer by answer; None for a missing answer.
 
         Args:
-            outputs: as the suspect returned them.
-            n: inputs that were asked.
+            outputs: the value that the suspect returned.
+            n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
-            SuspectError: these are not n answers of any such task.
+            SuspectError: the outputs are not n answers of such a task.
         """
         ...
 
     def belongs(self, answer: Any) -> bool:
-        """Whether this is an answer of the task, which a plan may have as an option."""
+        """Whether this is an answer of the task, and so a possible option of a plan."""
         ...
 
     def picked(self, said: Said, options: Sequence[Any]) -> int | None:
-        """Which of the options of a draw an answer is, None for none of them.
+        """The position of an answer among the options of a draw; None if it is not among them.
 
-        It must depend on nothing but its arguments: the key's choice among the options is unknown here, and the
+        The result must depend on the arguments alone. The key's choice among the options is unknown here, and the
         p-value of a verdict rests on that.
         """
         return options.index(said.answer) if said.answer in options else None
 
     def misfit(self, said: Said, who: str) -> SuspectError | None:
-        """Why an answer shows that the suspect is of another task; None where it does not."""
+        """The error for an answer that shows another task than this one; None if the answer fits."""
         if self.belongs(said.answer):
             return None
-        return SuspectError(f"{who} answered {self.shown(said.answer)}, which is no answer of {self}")
+        return SuspectError(
+            f"{who} answered {self.shown(said.answer)}, which is not an answer of {self}: ask a suspect of this task"
+        )
 
     def arrays(self, said: Sequence[Said | None]) -> tuple[Any, ...]:
-        """Answers as a scheme weighs them: what `Weighs.weigh` is given after the plan."""
+        """Answers in the form in which a scheme weighs them: the arguments of `Weighs.weigh` after the plan."""
         return (said,)
 
     def labels(self, given: Any, count: int) -> Array | None:
-        """The natural answers of `count` carriers, as `column` has them; None where none are given.
+        """The natural answers of `count` carriers, as a `column`; None if none are given.
 
         Raises:
-            InputError: another length, or answers that the task does not have.
+            InputError: the length differs, or an answer is outside the task.
         """
         if given is None:
             return None
@@ -97,7 +99,7 @@ class Task(Protocol):
         if len(answers) != count:
             raise InputError(f"{len(answers)} labels for {count} carriers: give one for each")
         if wrong := [answer for answer in answers if not self.belongs(answer)]:
-            raise InputError(f"labels hold {wrong[0]!r}, which is no answer of {self}")
+            raise InputError(f"labels hold {wrong[0]!r}, which is not an answer of {self}: correct or remove it")
         return column(answers)
 
     def encode(self, answer: Any) -> Any:
@@ -105,7 +107,7 @@ class Task(Protocol):
         return answer
 
     def decode(self, value: Any) -> Any:
-        """What `encode` made, as an answer again."""
+        """The answer that `encode` was given."""
         return value
 
     def shown(self, answer: Any) -> str:
@@ -114,7 +116,7 @@ class Task(Protocol):
 
 
 def column(answers: Sequence[Any]) -> Array:
-    """(n,) answers, None for none: int64 with -1 for none where all are whole numbers from 0, else objects."""
+    """(n,) answers, None for none: int64 with -1 for none if all are whole numbers from 0, else objects."""
     if all(answer is None or (isinstance(answer, (int, np.integer)) and answer >= 0) for answer in answers):
         return np.array([-1 if answer is None else int(answer) for answer in answers], np.int64)
     made = np.empty(len(answers), object)
@@ -125,7 +127,7 @@ def column(answers: Sequence[Any]) -> Array:
 
 
 def listed(answers: Array) -> list[Any]:
-    """A column answer by answer, None for none."""
+    """The answers of a column, None for none."""
     found: list[Any] = answers.tolist()
     return [None if answer < 0 else answer for answer in found] if answers.dtype.kind == "i" else found
 
@@ -136,5 +138,5 @@ def encoded(task: Task, answers: Array) -> list[Any]:
 
 
 def decoded(task: Task, values: Sequence[Any]) -> Array:
-    """The column that `encoded` was given."""
+    """The column that `encoded` was given, from its JSON."""
     return column([None if value is None else task.decode(value) for value in values])

@@ -1,4 +1,4 @@
-"""Classes: an answer is one of k. How labels and scores that a suspect returned are read."""
+"""Classes: an answer is one of k. Reads the labels and scores of a suspect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Classes(Task):
     """One of `count` classes, numbered from 0.
 
     Attributes:
-        count: of classes, at least 2.
+        count: number of classes, at least 2.
     """
 
     name: ClassVar[str] = "classes"
@@ -28,21 +28,21 @@ class Classes(Task):
     count: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of classes."""
+        """Check the number of classes."""
         count = read_whole(self.count, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
         object.__setattr__(self, "count", count)
 
     def __str__(self) -> str:
-        """From the first to the last."""
+        """The first and the last class."""
         return f"0 to {self.count - 1}"
 
     def facts(self) -> dict[str, Any]:
-        """Their number."""
+        """The number of classes."""
         return {"classes": self.count}
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any]) -> "Classes":
-        """Of their number."""
+        """The task with this number of classes."""
         return cls(facts["classes"])
 
     def belongs(self, answer: Any) -> bool:
@@ -50,17 +50,17 @@ class Classes(Task):
         return isinstance(answer, (int, np.integer)) and bool(0 <= answer < self.count)
 
     def read(self, outputs: Any, n: int, who: str) -> list[Said | None]:
-        """One class for each input, with log probabilities of all where the suspect gives scores; None where NaN.
+        """One class for each input, with the log probabilities of all if the suspect returns scores; None for NaN.
 
         Args:
             outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores,
-                of which the largest counts; scores are probabilities if they are none below 0 and sum to 1, else
-                logits.
-            n: inputs that were asked.
+                of which the largest counts. Scores count as probabilities if none is below 0 and they sum to 1, else
+                as logits.
+            n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
-            SuspectError: another shape, another number of classes, or no numbers.
+            SuspectError: the shape or the number of classes differs, or the outputs are not numbers.
         """
         array = _read(outputs, self.count, who)
         if len(array) != n:
@@ -75,7 +75,7 @@ class Classes(Task):
         return [None if b else Said(int(label), row) for b, label, row in zip(bad, best, scores, strict=True)]
 
     def misfit(self, said: Said, who: str) -> SuspectError | None:
-        """Why a class is one that the task does not have; a negative one is no answer at all."""
+        """The error for a class outside the task; None for a negative class, which counts as no answer."""
         if said.answer < self.count:
             return None
         return SuspectError(
@@ -85,9 +85,9 @@ class Classes(Task):
         )
 
     def arrays(self, said: Sequence[Said | None]) -> tuple[IntArray, FloatArray | None]:
-        """(n,) classes, -1 where there is none, and (n, classes) log probabilities if every answer came with them.
+        """(n,) classes, -1 for a failed query; and (n, classes) log probabilities if every answer has scores, or None.
 
-        Log probabilities are not below log 1e-4, and NaN for a query that failed.
+        Log probabilities are at least log 1e-4, and NaN for a failed query.
         """
         classes = [-1 if s is None else s.answer if s.scores is None else int(s.scores.argmax()) for s in said]
         silent = np.full(self.count, np.nan)
@@ -99,28 +99,30 @@ class Classes(Task):
         """(count,) int64 classes of the carriers, or None.
 
         Raises:
-            InputError: soft or multi-label targets, another length, or labels that are no classes.
+            InputError: the labels are soft or multi-label targets, have another length, or are not classes.
         """
         return read_labels(given, count, self.count)
 
     def shown(self, answer: Any) -> str:
-        """Its number."""
+        """The class's number."""
         return str(int(answer))
 
 
 def count_of(task: Task, who: str) -> int:
-    """Number of classes, for whoever works with classes alone.
+    """Number of classes, for code that works with classes alone.
 
     Raises:
-        InputError: another task.
+        InputError: the task is another one.
     """
     if isinstance(task, Classes):
         return task.count
-    raise InputError(f"{who} fits answers that are classes, the watermark's answers are {task.name!r}")
+    raise InputError(
+        f"{who} fits answers that are classes, the watermark's answers are {task.name!r}: give a watermark of classes"
+    )
 
 
 def _log_probabilities(array: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> FloatArray:
-    """(n, classes) of scores, cut off below; rows that are bad are anything."""
+    """(n, classes) log probabilities of scores, cut off below; bad rows have arbitrary values."""
     scores = array.astype(np.float64)
     scores[bad] = 0.0
     scores = np.clip(scores, -1e6, 1e6)
@@ -150,7 +152,7 @@ def _read(outputs: Any, classes: int, description: str) -> npt.NDArray[Any]:
 
 
 def _are_ranked(array: npt.NDArray[Any], classes: int) -> bool:
-    """Whether these are different labels in each row, and fewer than there are classes."""
+    """Whether each row holds different labels, and fewer than the number of classes."""
     if not 0 < array.shape[1] < classes or array.size == 0 or array.min() < 0 or array.max() >= classes:
         return False
     ordered = np.sort(array, axis=1)
@@ -158,7 +160,7 @@ def _are_ranked(array: npt.NDArray[Any], classes: int) -> bool:
 
 
 def _scores_of_ranks(array: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]:
-    """Probabilities that halve from rank to rank; what is left is shared by the classes that were not told."""
+    """Probabilities that halve from rank to rank; the classes without a rank share the rest."""
     count, told = array.shape
     scores = np.full((count, classes), 0.5 ** (told + 1) / (classes - told))
     np.put_along_axis(scores, array.astype(np.int64), 0.5 ** np.arange(1, told + 1)[None], axis=1)
@@ -169,7 +171,7 @@ def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
     """Class labels as (n,) int64, or None.
 
     Raises:
-        InputError: soft or multi-label targets, another length, or labels outside range(classes).
+        InputError: the labels are soft or multi-label targets, have another length, or lie outside range(classes).
     """
     if labels is None:
         return None

@@ -1,4 +1,4 @@
-"""The task in a watermark's public line: classes as they have always stood there, any other task by its name."""
+"""The task in a watermark's public line: classes in the original notation, any other task by its name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from wmplug import plugins
 from wmplug.tasks.base import Task
 from wmplug.tasks.classes import Classes
 
-KEYS = ("classes", "task")  # one of them stands in a public line
+KEYS = ("classes", "task")  # a public line has one of them
 
 
 def written(task: Task) -> dict[str, Any]:
-    """What the public line holds of a task, and the id is the digest of."""
+    """A task as the public line has it; the watermark's id is a digest over this too."""
     return task.facts() if type(task) is Classes else {"task": {"name": task.name, **task.facts()}}
 
 

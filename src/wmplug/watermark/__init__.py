@@ -1,1 +1,1 @@
-"""The watermark itself: plan, carriers, file; no use case."""
+"""The watermark itself: plan, carriers and file, without any use case."""

@@ -1,4 +1,4 @@
-"""What is to be marked: natural inputs, their labels, and what the owner wants."""
+"""The brief of a scheme: natural inputs, their labels, and the owner's wishes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ T = TypeVar("T", bound=Task)
 
 @dataclass(frozen=True)
 class Brief:
-    """What is to be marked.
+    """The things to mark, as a scheme receives them.
 
     Attributes:
         carriers: n natural inputs.
-        form: what the carriers are.
-        task: what an answer can be.
-        labels: (n,) natural answers, or None; int64 where the answers are classes.
-        triggers: number of queries wanted.
-        preprocess: turns (input, answer) into what the dataset yields, where the owner gave it.
+        form: kind of the carriers.
+        task: the answer space.
+        labels: (n,) natural answers, or None; int64 if the answers are classes.
+        triggers: number of queries to make.
+        preprocess: turns (input, answer) into an example as the dataset yields it, if the owner gave it.
     """
 
     carriers: Inputs
@@ -39,7 +39,7 @@ class Brief:
         """The labels.
 
         Raises:
-            InputError: there are none.
+            InputError: the brief has no labels.
         """
         if self.labels is None:
             raise InputError(f"scheme {scheme!r} needs labels=: the natural class of each carrier")
@@ -48,28 +48,34 @@ class Brief:
     def need_form(self, scheme: str, *forms: Form) -> None:
         """Raise InputError unless the carriers are of one of these forms."""
         if self.form not in forms:
-            raise InputError(f"scheme {scheme!r} works on {' or '.join(forms)} carriers, these are {self.form}")
+            raise InputError(
+                f"scheme {scheme!r} works on {' or '.join(forms)} carriers, these are {self.form}: choose another "
+                "scheme, or give such carriers"
+            )
 
     def need_task(self, scheme: str, kind: type[T]) -> T:
-        """The task, which is of the kind that the scheme fits.
+        """The task, if it is of the kind that the scheme fits.
 
         Raises:
-            InputError: it is another one.
+            InputError: it is of another kind.
         """
         if not isinstance(self.task, kind):
-            raise InputError(f"scheme {scheme!r} draws answers of the task {kind.name!r}, this is {self.task.name!r}")
+            raise InputError(
+                f"scheme {scheme!r} draws answers of the task {kind.name!r}, this is {self.task.name!r}: choose "
+                "another scheme"
+            )
         return self.task
 
     def need_classes(self, scheme: str) -> int:
         """Number of classes.
 
         Raises:
-            InputError: the answers are no classes.
+            InputError: the answers are not classes.
         """
         return self.need_task(scheme, Classes).count
 
     def digests(self) -> dict[str, str | None]:
-        """Of carriers and labels, as the public line of a watermark has them."""
+        """Digests of carriers and labels, as in the public line of a watermark."""
         if self.labels is None or self.labels.dtype.kind == "i":
             labels = None if self.labels is None else digest(self.labels)
         else:

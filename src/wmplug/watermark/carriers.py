@@ -1,4 +1,4 @@
-"""What an owner gives: carriers, labels and numbers, read and checked, and their digests."""
+"""Carriers: reading, checking, JSON, and digests."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ Inputs: TypeAlias = npt.NDArray[Any] | list[str]
 
 
 def as_given(value: Any, form: Form) -> Any:
-    """One of a set's inputs, or of a task's carriers, as its owner would hand it to a model; a copy."""
+    """A copy of one input or carrier, in the form in which its owner would give it to a model."""
     if isinstance(value, str):
         return value
     if form == "array":
@@ -30,7 +30,7 @@ def as_given(value: Any, form: Form) -> Any:
 
 
 def take(inputs: Inputs, rows: IntArray) -> Inputs:
-    """Some of the inputs, in this order."""
+    """The inputs in some rows, in this order."""
     return [inputs[row] for row in rows.tolist()] if isinstance(inputs, list) else inputs[rows]
 
 
@@ -57,7 +57,7 @@ def input_to_json(value: Any) -> dict[str, Any]:
 
 
 def input_from_json(document: Mapping[str, Any]) -> Any:
-    """What `input_to_json` was given."""
+    """The input that `input_to_json` was given."""
     if "text" in document:
         return str(document["text"])
     data = base64.b64decode(document["data"], validate=True)
@@ -82,19 +82,21 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
     Args:
         carriers: an array or torch tensor (n, ...), a sequence of equally shaped ones, of PIL pictures of one size
             and mode, or of strings.
-        what: how the error calls them.
+        what: their name in errors.
 
     Raises:
-        InputError: empty, or mixed shapes, dtypes or kinds.
+        InputError: the carriers are empty, or differ in shape, dtype or kind.
     """
-    if hasattr(carriers, "to_numpy"):  # a pandas Series is indexed by its labels, which a shuffle leaves in disorder
+    if hasattr(
+        carriers, "to_numpy"
+    ):  # indexing a pandas Series uses its labels, which are out of order after a shuffle
         carriers = carriers.to_numpy()
     carriers = off_device(carriers, what)
     sequence = hasattr(carriers, "__len__") and hasattr(carriers, "__getitem__")
     if not sequence or isinstance(carriers, (str, bytes, Mapping)) or getattr(carriers, "ndim", 1) == 0:
         raise InputError(f"{what} are a {type(carriers).__name__}: give a list or an array of inputs")
     if len(carriers) == 0:
-        raise InputError(f"there are no {what}: give inputs such as the model is trained on")
+        raise InputError(f"{what} are empty: give inputs such as the model is trained on")
     if isinstance(carriers, np.ndarray) and carriers.dtype.kind not in "UO":
         return _checked(carriers, what), "array"
     rows = [off_device(carriers[i], what) for i in range(len(carriers))]
@@ -137,5 +139,5 @@ def _encodable(text: str, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{what} hold a text that is no Unicode ({error.reason}): remove or repair it") from None
+        raise InputError(f"{what} hold a text that is not Unicode ({error.reason}): remove or repair it") from None
     return text

@@ -19,7 +19,7 @@ from wmplug.watermark.plan import SIGN, Choices, Lessons, Pattern, Plan, Test, T
 
 
 def id_of(path: Path) -> Any:
-    """The id of the watermark in a file, None where there is none."""
+    """The id of the watermark in a file; None if the file does not hold one."""
     try:
         return read_public(path).get("id")
     except KeyFileError:
@@ -27,17 +27,17 @@ def id_of(path: Path) -> Any:
 
 
 def read_public(path: str | Path) -> dict[str, Any]:
-    """The public line of a saved watermark; needs no key, and proves nothing by itself.
+    """The public line of a saved watermark; reading it needs no key, and it proves nothing by itself.
 
     Raises:
-        KeyFileError: not such a file.
+        KeyFileError: the file is not a watermark.
     """
     path = Path(path)
     return read_header(blob_of(path), str(path))
 
 
 def blob_of(path: Path) -> bytes:
-    """The file's bytes; KeyFileError where there is none."""
+    """The file's bytes; raises KeyFileError if it does not exist."""
     if not path.is_file():
         raise KeyFileError(f"{path} is not there: give the file that `wmplug create` or mark.save(path) wrote")
     return path.read_bytes()
@@ -49,14 +49,14 @@ _NONE = np.zeros(0, np.int64)
 
 
 def columns(triggers: TriggerSet) -> dict[str, Array]:
-    """A trigger set as the file has it: a draw and a natural answer for each row, and which rows are what.
+    """A trigger set as arrays, as the file holds it.
 
     Returns:
-        draw: (N,) of choices, -1 for none.
+        draw: (N,) the draw of choices of each row, -1 for none.
         labels: (N,) natural answers, see `_stored`.
         asked, taught, weighed: rows of the choices, the lessons and the pattern.
-        symbols: (draws,) what was drawn; the last `signs` draws are signs.
-        candidates, candidate_counts: the options of all draws, one after the other; and how many each draw has.
+        symbols: (draws,) the results of the draws; the last `signs` draws are signs.
+        candidates, candidate_counts: the options of all draws, one after the other, and their number in each draw.
     """
     plan, task = triggers.plan, triggers.task
     choices, pattern = plan.choices, plan.pattern
@@ -76,12 +76,12 @@ def columns(triggers: TriggerSet) -> dict[str, Array]:
 
 
 def plan_of(inputs: Inputs, held: Mapping[str, Array], task: Task, material: Mapping[str, Array]) -> Plan:
-    """The plan that `columns` was given."""
+    """The plan behind the arrays of `columns`."""
     draw, natural = held["draw"], decoded(task, _read(held["labels"]))
     if not len(inputs) == len(draw) == len(natural):
         raise InputError("a plan needs one draw and one label for each of its inputs")
     asked, taught = held["asked"], held["taught"]
-    weighed, signs = held.get("weighed", _NONE), int(held.get("signs", 0))  # the first files had none
+    weighed, signs = held.get("weighed", _NONE), int(held.get("signs", 0))  # absent in the first files
     check_rows(len(inputs), asked, taught, weighed)
     counts, stored = held["candidate_counts"].tolist(), iter(_read(held["candidates"]))
     options = [tuple(itertools.islice(stored, count)) for count in counts][: len(counts) - signs]
@@ -94,7 +94,7 @@ def plan_of(inputs: Inputs, held: Mapping[str, Array], task: Task, material: Map
 
 
 def _stored(values: list[Any]) -> Array:
-    """Encoded answers as an array: int64 with -1 for none where all are whole numbers from 0, else JSON as bytes."""
+    """Encoded answers as an array: int64 with -1 for none if all are whole numbers from 0, else JSON as bytes."""
     if all(value is None or (type(value) is int and value >= 0) for value in values):
         return column(values)
     packed: Array = _bytes(json.dumps(values).encode())
@@ -102,13 +102,13 @@ def _stored(values: list[Any]) -> Array:
 
 
 def _read(stored: Array) -> list[Any]:
-    """What `_stored` was given."""
+    """The encoded answers that `_stored` was given."""
     values: list[Any] = json.loads(stored.tobytes()) if stored.dtype == np.uint8 else listed(stored)
     return values
 
 
 def pack(triggers: TriggerSet, subkeys: Subkeys, record: Mapping[str, str]) -> bytes:
-    """The secret part; `record` says where its runs are recorded, and the seed that signs them."""
+    """The secret part of the file; `record` holds the place where runs are recorded, and the seed that signs them."""
     inputs = triggers.plan.inputs
     arrays: dict[str, Any] = {
         "inputs": inputs if isinstance(inputs, np.ndarray) else _bytes(json.dumps(inputs).encode()),
@@ -123,7 +123,7 @@ def pack(triggers: TriggerSet, subkeys: Subkeys, record: Mapping[str, str]) -> b
 
 
 def unpack(body: bytes, form: Form, task: Task) -> tuple[TriggerSet, Subkeys, dict[str, str]]:
-    """What `pack` wrote."""
+    """The arguments of `pack`, from its bytes."""
     with np.load(io.BytesIO(body), allow_pickle=False) as saved:
         arrays = {name: saved[name] for name in saved.files}
     inputs = json.loads(arrays["inputs"].tobytes()) if form == "text" else arrays["inputs"]

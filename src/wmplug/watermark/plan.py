@@ -1,11 +1,11 @@
-"""Plans: what is put into training, and what is asked of a suspect; and trigger sets, plans with secret answers.
+"""Plans, which hold the lessons of training and the tests of a suspect, and trigger sets, plans with secret answers.
 
-A scheme makes a `Plan` from the input key alone. The answers are drawn here, by the label key, from the options the
-plan fixed before: a scheme cannot make them depend on anything, which is what the null rests on.
+A scheme makes a `Plan` from the input key alone. The label key draws the answers here, from options that the plan fixed
+before. So a scheme cannot make the answers depend on anything, and the null rests on that.
 
-A plan asks up to two tests. `Choices` asks rows of its own for an answer that the key drew among options. `Pattern`
-draws signs, and the answers to many ordinary inputs bear on all of them together. Draws are numbered through: those of
-the choices, then the signs.
+A plan has up to two tests. `Choices` asks rows of its own for an answer that the key drew among options. `Pattern`
+draws signs, and the answers to many ordinary inputs bear on all of them together. Draws are numbered consecutively:
+those of the choices, then the signs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,12 +31,12 @@ SIGN = (0, 1)  # options of a sign: minus and plus
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """A test: the answer to each draw is the one among its options that the key drew.
+    """A test of single answers: the key drew the secret answer of each draw among its options.
 
     Attributes:
-        rows: (n,) what a suspect is asked, in order; rows of one draw are neighbours.
-        draw: (n,) which draw each of these rows belongs to.
-        options: for every draw the answers it may have, fixed before the draw.
+        rows: (n,) rows to ask, in order; rows of one draw are neighbours.
+        draw: (n,) the draw that each of these rows belongs to.
+        options: the possible answers of every draw, fixed before the draw.
     """
 
     rows: IntArray = field(repr=False)
@@ -53,7 +53,7 @@ class Choices:
                 f"choices have options for {len(self.options)} draws and ask for draw {last}: give one tuple of "
                 "options for each draw, and ask one row or more"
             )
-        # A draw looked at in two places would be counted as two: its queries are asked, and judged, together.
+        # A draw in two places would count as two: its queries are asked, and judged, together.
         if len({int(self.draw[start]) for start in self._starts}) != len(self._starts):
             raise InputError("a plan must ask the rows of one draw one after the other")
         if any(len(set(c)) != len(c) or len(c) < 2 for c in self.options):
@@ -73,12 +73,12 @@ class Choices:
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """A test: the answers to ordinary inputs bear together on signs that the key drew; the scheme weighs them.
+    """A test of signs: the scheme weighs the answers to ordinary inputs, all together, against signs that the key drew.
 
     Attributes:
-        rows: (n,) what a suspect is asked, of no draw of choices; the first ones say most.
-        signs: how many signs are drawn.
-        natural: (n,) the natural answers of the rows, where the scheme weighs with them; none by default.
+        rows: (n,) rows to ask, none of a draw of choices; the most informative first.
+        signs: number of signs to draw.
+        natural: (n,) the natural answers of the rows, if the scheme weighs with them; empty by default.
     """
 
     rows: IntArray = field(repr=False)
@@ -94,12 +94,12 @@ class Pattern:
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What is put into training.
+    """The rows to teach in training.
 
     Attributes:
-        rows: (n,) that are taught; one that is listed twice comes twice as often.
+        rows: (n,) rows to teach; a row listed twice comes twice as often.
         draw: (n,) the draw of choices whose answer is taught; -1 for a row that keeps its natural answer.
-        natural: (n,) these natural answers; not read elsewhere.
+        natural: (n,) the natural answers of rows with draw -1; other places are not read.
     """
 
     rows: IntArray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
@@ -112,7 +112,7 @@ class Lessons:
             raise InputError(f"{len(self.rows)} rows and {len(self.draw)} draws: lessons need one draw for each row")
         object.__setattr__(self, "natural", _natural(self.natural, len(self.rows)))
         if any(d < 0 and natural is None for d, natural in zip(self.draw.tolist(), listed(self.natural), strict=True)):
-            raise InputError("a lesson of no draw has no natural answer: give natural= for what keeps its own")
+            raise InputError("a lesson without a draw lacks a natural answer: give natural= for rows with draw -1")
 
 
 Test: TypeAlias = Choices | Pattern
@@ -135,20 +135,20 @@ def _natural(answers: Any, count: int) -> Array:
 
 
 def check_rows(count: int, *parts: IntArray) -> None:
-    """Raise InputError unless all of these are rows of a plan with so many inputs."""
+    """Raise InputError unless all of these are rows of a plan with `count` inputs."""
     if any(len(rows) and not 0 <= rows.min() <= rows.max() < count for rows in parts):
         raise InputError(f"a plan may only ask and teach rows 0 to {count - 1}, its own")
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Inputs, lessons and tests without the secret answers: what a scheme returns.
+    """The result of a scheme: inputs, lessons and tests, without the secret answers.
 
     Attributes:
         inputs: N rows, an array (N, ...) or N strings, in the space of the carriers.
-        lessons: what is taught.
-        tests: what a suspect is asked: choices, a pattern, or choices and a pattern.
-        material: what the scheme made from the input key beside inputs, for itself to use later; secret.
+        lessons: the rows to teach.
+        tests: the tests of a suspect: choices, a pattern, or choices and a pattern.
+        material: other arrays that the scheme made from the input key, for its own later use; secret.
     """
 
     inputs: Inputs = field(repr=False)
@@ -167,25 +167,29 @@ class Plan:
         check_rows(len(self.inputs), self.lessons.rows, *(test.rows for test in self.tests))
         draws = 0 if self.choices is None else len(self.choices.options)
         if self.lessons.draw.max(initial=-1) >= draws:
-            raise InputError(f"a lesson is of draw {self.lessons.draw.max()}, which has no candidates")
+            raise InputError(
+                f"a lesson belongs to draw {self.lessons.draw.max()}, which has no candidates: number draws from 0"
+            )
         if (self.draw[self.lessons.rows] != self.lessons.draw).any():
-            raise InputError("a row is taught under another draw than it is asked, or under two: it has one answer")
+            raise InputError(
+                "a row is taught under another draw than it is asked under, or under two: give each row one draw"
+            )
         if self.pattern is not None and self.draw[self.pattern.rows].max() >= 0:
-            raise InputError("a row of a pattern belongs to no draw: its answer bears on all signs")
+            raise InputError("a row of the pattern also belongs to a draw of choices: ask it in one of the two tests")
 
     @property
     def choices(self) -> Choices | None:
-        """The test of single answers, if there is one."""
+        """The test of single answers, or None."""
         return next((test for test in self.tests if isinstance(test, Choices)), None)
 
     @property
     def pattern(self) -> Pattern | None:
-        """The test of signs, if there is one."""
+        """The test of signs, or None."""
         return next((test for test in self.tests if isinstance(test, Pattern)), None)
 
     @property
     def options(self) -> tuple[tuple[Any, ...], ...]:
-        """The options of all draws: of the choices, then of the signs."""
+        """The options of all draws: those of the choices, then those of the signs."""
         own = () if self.choices is None else self.choices.options
         return own + (SIGN,) * (0 if self.pattern is None else self.pattern.signs)
 
@@ -200,7 +204,7 @@ class Plan:
 
     @cached_property
     def natural(self) -> Array:
-        """(N,) the natural answer of each row, where a test or lesson has it."""
+        """(N,) the natural answer of each row, if a test or lesson has one."""
         found: list[Any] = [None] * len(self.inputs)
         for part in (self.pattern, self.lessons):
             for row, answer in () if part is None else zip(part.rows.tolist(), listed(part.natural), strict=True):
@@ -214,8 +218,8 @@ class TriggerSet:
 
     Attributes:
         plan: inputs, lessons and tests.
-        form: what a row is handed out as.
-        task: what an answer can be.
+        form: the form in which a suspect gets a row.
+        task: the answer space.
         symbols: (draws,) position of each secret answer among its options.
     """
 
@@ -248,24 +252,24 @@ class TriggerSet:
 
     @property
     def first(self) -> Any:
-        """The input that a suspect is asked first."""
+        """The first input to ask a suspect."""
         return self.row(int(self.plan.tests[0].rows[0]))
 
     def row(self, index: int) -> Any:
-        """One input as the owner gave carriers: an array, a PIL picture or a string; a copy, whatever is done to it."""
+        """A copy of one input, in the form in which the owner gave carriers: an array, a PIL picture or a string."""
         return as_given(self.plan.inputs[index], self.form)
 
     def samples(self, most: int) -> list[Any]:
-        """The first inputs that are taught, or else weighed or asked; to see how a model is given them."""
+        """The first inputs to teach, or else to weigh or ask; they show how a model receives inputs."""
         parts = [self.plan.lessons, *reversed(self.plan.tests)]
         rows = next(part.rows for part in parts if len(part.rows))
         return [self.row(int(row)) for row in rows[:most]]
 
     def only(self, rows: Collection[int]) -> "TriggerSet":
-        """The same triggers, of which the draws are asked that have all their rows among `rows`.
+        """The same triggers, asking only the draws that have all their rows among `rows`.
 
-        A row is never left out alone: its answer is that of its whole draw. The rows of a pattern stay: asking them
-        gives nothing away.
+        A row is never left out alone, because its answer is that of its whole draw. The rows of a pattern stay, because
+        asking them reveals no secret.
         """
         wanted = set(rows)
         kept = [row for group in self.groups if wanted.issuperset(group.tolist()) for row in group.tolist()]
@@ -279,7 +283,7 @@ class TriggerSet:
         return replace(self, plan=replace(self.plan, tests=tests))
 
     def count(self, group: IntArray, said: Sequence[Said | None]) -> DrawResult:
-        """What the answers to the rows of one draw say; None is a failed query."""
+        """Count the answers to the rows of one draw by candidate; None is a failed query."""
         draw = int(self.plan.draw[group[0]])
         options = self.plan.options[draw]
         counts = [0] * len(options)
@@ -289,7 +293,7 @@ class TriggerSet:
         return DrawResult(int(self.symbols[draw]), tuple(counts))
 
     def leaves(self, watermark: str, disclosure: KeyStream) -> list[dict[str, Any]]:
-        """What the Merkle tree is over: all rows and answers; the salts keep a leaf from being guessed."""
+        """The leaves of the Merkle tree, one for each row with its answer; a salt prevents guesses of a leaf."""
         return [
             {
                 "version": 1,

@@ -1,15 +1,15 @@
-"""What a scheme is: how triggers are made; and, where it has more to do, what that is.
+"""The base of schemes, and the protocols of what a scheme may do beyond making triggers.
 
 A scheme is a frozen dataclass of its parameters, with one method: `plan` is a pure function of (input key, brief,
-parameters); it never sees the label key. Whatever else a scheme does it does by having the method for it: `Prepares`,
-`Weighs`, `Shifts`, `Adds`, `Asks`. Which points of training it touches is said by `points`:
+parameters) and never sees the label key. A scheme that does more has the method for it: `Prepares`, `Weighs`, `Shifts`,
+`Adds`, `Asks`. Its `points` name the points of training that it touches:
 
     samples   lessons join the user's batches                  every adapter
-    logits    the logits that the training loss sees are shifted, in training mode only; the model is served unmodified
-    loss      a term is added to the training loss
+    logits    shifts the logits that the training loss sees, in training mode only; the served model is unmodified
+    loss      adds a term to the training loss
 
-For `logits` and `loss` the scheme is given `xp`, the array functions of the framework at hand (`torch` or `keras.ops`:
-use names both have, such as matmul, clip, reshape, sum, exp), and its own `constants` as tensors of that framework.
+For `logits` and `loss` the scheme gets `xp`, the array functions of the framework at hand (`torch` or `keras.ops`: use
+names both have, such as matmul, clip, reshape, sum, exp), and its own `constants` as tensors of that framework.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ class Scheme:
     """Base of every scheme; its dataclass fields are its parameters.
 
     Attributes:
-        name: as it is asked for.
-        version: raised whenever the same key and brief would give other triggers.
-        points: where it touches training.
+        name: the name that users ask for.
+        version: rises whenever the same key and brief would give other triggers.
+        points: the points of training that it touches.
         rate: default share of trigger samples in what the model sees.
     """
 
@@ -54,7 +54,7 @@ class Scheme:
         Raises:
             InputError: the brief does not fit the scheme.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no plan")
+        raise NotImplementedError(f"{type(self).__name__} does not define plan()")
 
     def parameters(self) -> dict[str, Any]:
         """Public parameters as JSON; the owner's own material appears as its digest."""
@@ -63,17 +63,17 @@ class Scheme:
 
     @classmethod
     def restore(cls: type[S], parameters: Mapping[str, Any]) -> S:
-        """The scheme of a saved watermark; material stays behind, its triggers are made already."""
+        """The scheme of a saved watermark, without its material: the triggers exist already."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{n: None if _is_digest(v) else v for n, v in parameters.items() if n in known})
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A scheme that works something out of the brief without a key, such as unmarked references."""
+    """A scheme that computes something from the brief without a key, such as unmarked references."""
 
     def prepared(self, brief: Brief) -> Scheme:
-        """This scheme with what it worked out.
+        """This scheme with the result.
 
         Raises:
             InputError: the brief does not fit the scheme.
@@ -86,13 +86,13 @@ class Weighs(Protocol):
     """A scheme whose plans have a pattern."""
 
     def weigh(self, plan: Plan, *answers: Any) -> FloatArray:
-        """(signs,) weights: how much the answers speak for plus rather than minus, for every sign of the plan.
+        """(signs,) weights, one for every sign of the plan: positive if the answers favour plus, negative for minus.
 
         Args:
-            plan: knows nothing of the signs themselves, so that no weight can depend on them.
-            *answers: to the first n rows of the pattern, as `arrays` of the task makes them. Of classes: (n,) classes,
-                -1 for a query that failed; and (n, classes) log probabilities, not below log 1e-4, NaN for a query that
-                failed, or None where the suspect gives only classes.
+            plan: the plan, which does not hold the signs themselves, so that no weight can depend on them.
+            *answers: answers to the first n rows of the pattern, as the task's `arrays` returns them. If the answers
+                are classes: (n,) classes, -1 for a failed query; and (n, classes) log probabilities, not below
+                log 1e-4, NaN for a failed query, or None if the suspect returns only classes.
         """
         ...
 
@@ -102,7 +102,7 @@ class Shifts(Protocol):
     """A scheme at the point `logits`."""
 
     def shift(self, xp: Any, constants: Mapping[str, Any], inputs: Any, logits: Any) -> Any:
-        """The (B, classes) logits that the training loss is to see; inputs and logits are tensors."""
+        """The (B, classes) logits for the training loss; inputs and logits are tensors."""
         ...
 
 
@@ -120,33 +120,33 @@ class HasConstants(Protocol):
     """A scheme whose `shift` or `term` needs arrays of its own."""
 
     def constants(self, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
-        """Secret arrays for `shift` and `term`; they reach the training process and nothing it saves.
+        """Secret arrays for `shift` and `term`; they reach the training process, but nothing that it saves.
 
         Args:
-            triggers: of the watermark.
-            seen: (k, ...) its first `samples` as the model is given them: the same inputs, prepared and collated.
+            triggers: the watermark's triggers.
+            seen: (k, ...) its first `samples` as the model receives them: the same inputs, prepared and collated.
 
         Raises:
-            InjectionError: `seen` is not what the scheme can work with.
+            InjectionError: the scheme cannot work with `seen`.
         """
         ...
 
 
 @runtime_checkable
 class Asks(Protocol):
-    """A scheme that can put ordinary inputs of the owner's choice in place of those that its pattern asks."""
+    """A scheme whose pattern can ask ordinary inputs of the owner's choice instead of its own."""
 
     def asking(self, plan: Plan, brief: Brief, queries: Any, pool: Any) -> Plan:
-        """The plan with questions chosen among `queries`, by no key.
+        """The plan with questions chosen among `queries`, without any key.
 
         Raises:
-            InputError: these do not fit.
+            InputError: the queries do not fit.
         """
         ...
 
 
 def constants_of(scheme: Scheme, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
-    """The constants of a scheme, none where it has none; see `HasConstants`."""
+    """The constants of a scheme; empty for a scheme without `constants` (see `HasConstants`)."""
     return scheme.constants(triggers, seen) if isinstance(scheme, HasConstants) else {}
 
 
@@ -162,7 +162,9 @@ def _public(value: Any) -> Any:
         return f"sha256:{digest(value)}"
     if isinstance(known := getattr(value, "digest", None), str):
         return f"sha256:{known}"
-    raise InputError(f"a scheme's parameter is a {type(value).__name__}: numbers, strings and arrays can be recorded")
+    raise InputError(
+        f"a scheme's parameter is a {type(value).__name__}, which cannot be recorded: use numbers, strings and arrays"
+    )
 
 
 def _is_digest(value: Any) -> bool:

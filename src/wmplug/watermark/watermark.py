@@ -1,4 +1,4 @@
-"""A watermark: a scheme's triggers, the answers the key drew, and what may be published of them."""
+"""A watermark: a scheme's triggers, the answers that the key drew, and their public facts."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,15 +22,15 @@ Preprocess = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Watermark:
-    """What the owner puts into a model and later asks for; made by `create` or `load`.
+    """A watermark, which the owner puts into a model and later asks for; `create` and `load` return it.
 
     Attributes:
         id: public, 32 hex digits; the digest of scheme, parameters and carriers.
-        scheme: how triggers touch training.
+        scheme: the scheme that made it.
         triggers: inputs and answers; secret.
-        public: what may be published; the first line of the saved file.
+        public: facts that may be published; the first line of the saved file.
         preprocess: `preprocess(input, answer) -> example` as the dataset yields them; not saved.
-        register: folder of the register that its runs are recorded in, if any.
+        register: folder of the register that records its runs, or None.
     """
 
     id: str
@@ -45,62 +45,63 @@ class Watermark:
 
     @property
     def task(self) -> Task:
-        """What an answer can be."""
+        """The answer space."""
         return self.triggers.task
 
     def lessons(self) -> list[tuple[Any, Any]]:
-        """What is taught: (input, answer) pairs, triggers and negatives alike."""
+        """The (input, answer) pairs to teach, triggers and negatives alike."""
         answers = listed(self.triggers.answers)
         return [(self.triggers.row(row), answers[row]) for row in self.triggers.plan.lessons.rows.tolist()]
 
     def with_queries(self, queries: Any, *, carriers: Any, labels: Any, pool: Any = None) -> "Watermark":
-        """The same watermark, asking other ordinary inputs: best those that one's API was asked.
+        """The same watermark, asking other ordinary inputs: best those that your API received.
 
-        A clone gives itself away most on the inputs it was trained on, and these passed through the API that it was
-        cloned from. Of all that is given, the inputs that unmarked references find most ambiguous are asked. The
-        p-value stays exact if what is given was not chosen by the suspect's answers and the key: give a whole log, and
-        as pool= only models that were chosen before, of which the result's public line has a digest.
-        The result is for verifying; it is not saved, and a notary asks the committed questions.
+        A clone reveals the mark most clearly on the inputs it was trained on, and these passed through the API that it
+        was cloned from. The new watermark asks those queries that unmarked references find most ambiguous. The p-value
+        stays exact if the queries were not chosen by the suspect's answers and the key: give a whole log, and as pool=
+        only models that were chosen before; the result's public line holds their digest.
+        Use the result to verify; it cannot be saved, and a notary asks the committed questions.
 
         Args:
-            queries: natural inputs like the carriers, some thousand or more; nothing is asked of their labels.
-            carriers: the same as when the watermark was made, which the references learn from.
-            labels: of the carriers, the same.
+            queries: natural inputs like the carriers, some thousand or more; without labels.
+            carriers: the carriers that the watermark was made from; the references are trained on them.
+            labels: the labels of these carriers.
             pool: unmarked references in place of trained ones, as in the scheme.
 
         Raises:
-            InputError: other carriers or labels than the watermark's, or the scheme asks no ordinary inputs.
+            InputError: carriers or labels differ from the watermark's, or the scheme asks no ordinary inputs.
         """
         inputs, form = read_carriers(carriers)
         natural = self.task.labels(labels, len(inputs))
         brief = Brief(inputs, form, self.task, natural, self.public["triggers"], self.preprocess)
         for what, given in brief.digests().items():
             if given is None or given != self.public[what]:
-                raise InputError(f"{what}= are others than the watermark was made from: references learn from the same")
+                raise InputError(
+                    f"{what}= differ from those the watermark was made with: pass the originals, the reference models "
+                    "are trained on them"
+                )
         if not isinstance(self.scheme, Asks):
-            raise InputError(
-                f"scheme {self.scheme.name!r} asks its own triggers and nothing else: queries= do not fit it"
-            )
+            raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
         plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
         public = {**self.public, "queries": digest(read_carriers(queries, "queries=")[0]), "references": digest(heard)}
         return dataclasses.replace(self, triggers=dataclasses.replace(self.triggers, plan=plan), public=public)
 
     def signing_seed(self) -> bytes:
-        """32 secret bytes of the Ed25519 key that signs what is recorded of its runs; empty without a register."""
+        """32 secret bytes of the Ed25519 key that signs the record of its runs; empty without a register."""
         return self._signing_seed
 
     def save(self, path: str | Path) -> Path:
         """Write the watermark: a public line, then everything secret, sealed with the owner's passphrase.
 
         Raises:
-            InputError: the file holds something else, which would be lost; or the questions are not the watermark's.
+            InputError: the file holds something else, which would be lost; or the watermark has other queries.
         """
         if "queries" in self.public:
-            raise InputError("a watermark with other queries is not saved: save the one that it was made from")
+            raise InputError("a watermark with other queries cannot be saved: save the one that it was made from")
         path = Path(path)
         if path.exists() and id_of(path) != self.id:
-            raise InputError(f"{path} is there and is not this watermark: choose another path, or remove the file")
+            raise InputError(f"{path} exists and is not this watermark: choose another path, or remove the file")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, self._seal.close(self.public, pack(self.triggers, self.subkeys, self._record())), 0o600)
         return path
@@ -115,4 +116,4 @@ class Watermark:
         return self
 
     def __reduce__(self) -> Any:
-        raise TypeError("a watermark is not pickled, it holds the key: save it (mark.save) and load it where needed")
+        raise TypeError("a watermark holds the key and is not pickled: save it (mark.save) and load it where needed")

@@ -101,10 +101,10 @@ def test_a_package_writes_only_where_a_register_has_its_files(story, notary, tmp
 def test_a_package_that_says_nothing(story, notary, tmp_path):
     sealed = sealed_for(story, notary, tmp_path)
     rewritten(notary, sealed, lambda members: members.update({"package.json": b"[]"}))
-    with pytest.raises(NotaryError, match="no package"):
+    with pytest.raises(NotaryError, match="not a package"):
         open_package(notary, sealed, tmp_path / "out")
     sealed.write_bytes(age.seal(b"hello", notary.recipient))
-    with pytest.raises(NotaryError, match="no package"):
+    with pytest.raises(NotaryError, match="not a package"):
         open_package(notary, sealed, tmp_path / "out")
 
 
@@ -156,7 +156,7 @@ def test_prepare_refuses(story, notary, tmp_path, digits):
     assert len(list(Register(story.owner.path).entries())) == before
     assert not (tmp_path / "x.age").exists()
     sealed = sealed_for(story, notary, tmp_path)
-    with pytest.raises(NotaryError, match="is there already"):
+    with pytest.raises(NotaryError, match="exists already"):
         prepare(story.owner, story.mark.public, sealed, **options)
 
 

@@ -148,5 +148,5 @@ def test_draws_of_a_watermark_that_has_none_are_refused(told, notary, tmp_path, 
         assert check_left(opened, tmp_path / "register", 100) is not None
         return
     assert check_left(opened, tmp_path / "register", 0) is not None
-    with pytest.raises(NotaryError, match="ordinary inputs only, which are asked all: ask 0"):
+    with pytest.raises(NotaryError, match="ordinary inputs only, which are all asked: ask 0"):
         check_left(opened, tmp_path / "register", 60)

@@ -1,4 +1,4 @@
-"""The notary's way: a neutral party compares a claim with the secret, and the secret does not become public.
+"""The notary's procedure: a neutral party compares a claim with the secret, and the secret stays secret.
 
     identity     the notary's keys                                       `wmplug notary key`
     package      what the owner seals to them                            `wmplug notary prepare`
@@ -7,5 +7,5 @@
     inspection   the register, and all triggers derived anew
     hearing      questions, decoys, verdicts, outcome                    `wmplug notary check`
 
-The certificate is made by `wmplug.report.certificate`.
+`wmplug.report.certificate` makes the certificate.
 """

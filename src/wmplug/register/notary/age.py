@@ -18,7 +18,7 @@ def seal(data: bytes, recipient: str) -> bytes:
     """Encrypt for one recipient.
 
     Raises:
-        NotaryError: that is not a recipient.
+        NotaryError: `recipient` is not a public key of age.
     """
     try:
         sealed: bytes = pyrage.encrypt(data, [x25519.Recipient.from_str(recipient)])
@@ -34,13 +34,13 @@ def unseal(data: bytes, identity: str, where: str) -> bytes:
     """Decrypt.
 
     Raises:
-        NotaryError: it was sealed to another key, or was cut or edited.
+        NotaryError: the data were sealed to another key, or were truncated or edited.
     """
     try:
         opened: bytes = pyrage.decrypt(data, [x25519.Identity.from_str(identity)])
     except pyrage.DecryptError as error:
         raise NotaryError(
-            f"{where} cannot be opened ({error}): it was sealed to another notary's key, or cut or edited on its way; "
-            "ask the owner for it again"
+            f"{where} cannot be opened ({error}): it was sealed to another notary's key, or truncated or edited; ask "
+            "the owner for it again"
         ) from None
     return opened

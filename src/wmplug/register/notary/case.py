@@ -1,4 +1,4 @@
-"""What is fixed in writing before anybody is asked anything."""
+"""The case: models, statistic and strength, fixed in writing before any question is asked."""
 
 import hashlib
 import inspect
@@ -31,14 +31,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 @dataclass(frozen=True)
 class Model:
-    """One model that is asked.
+    """One model of the case.
 
     Attributes:
         name: unique in the case.
         role: the suspect, the owner's own, or an independent control.
-        reference: where it is: a path, a URL, module:name.
-        how: it was acquired, and for a control, why it is independent.
-        digests: SHA-256 by what it is of; empty where only its answers are known.
+        reference: its place: a path, a URL, module:name.
+        how: how it was acquired, and for a control, why it is independent.
+        digests: SHA-256 of its parts by name (files, tensors, source); empty where only its answers are known.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Model:
 
 
 def digests_of(target: Any) -> dict[str, str]:
-    """What identifies a model: files and tensors where it has them, the source file of a function, else nothing."""
+    """The digests that identify a model: of its files and tensors, or of a function's source file; else none."""
     if isinstance(target, str) and not os.path.exists(target):
-        return {}  # what a plugin asks, such as a URL
+        return {}  # a target for a plugin, such as a URL
     if inspect.isroutine(target) or isinstance(target, type):
         return {"source": file_digest(Path(inspect.getsourcefile(target) or ""))[0]} if _has_source(target) else {}
     try:
@@ -81,15 +81,15 @@ class Case:
         root: Merkle root that the owner committed to, hex.
         package: SHA-256 of the sealed package, hex.
         models: one suspect, the owner's own, one control or more.
-        draws: how many are asked.
-        decoys: natural inputs that are mixed in.
-        attempts: keys to deduct beside those in the register (of other registers that are known).
-        strength: bits; the suspect's p has to be below 2**-strength.
+        draws: number of draws to ask.
+        decoys: number of natural inputs to mix in.
+        attempts: keys to deduct in addition to those in the register (from other known registers).
+        strength: bits; the suspect's p must be below 2**-strength.
         authorities: SHA-256 (hex) of the root certificates of timestamp authorities that the notary accepts.
-        pattern: whether the ordinary inputs of the watermark's pattern are asked too, which give nothing away.
+        pattern: whether to ask the ordinary inputs of the watermark's pattern too, which reveal no secret.
 
     Raises:
-        NotaryError: a case that cannot prove anything.
+        NotaryError: the case cannot prove anything.
     """
 
     case: str
@@ -115,7 +115,7 @@ class Case:
             )
         names = [model.name for model in self.models]
         if len(set(names)) < len(names) or not all(_NAME.fullmatch(name) for name in names):
-            raise NotaryError(f"the models are called {', '.join(names)}: give each a short name of its own")
+            raise NotaryError(f"the models have the names {', '.join(names)}: give each a short name of its own")
         suspect, own = (next(m.reference for m in self.models if m.role == role) for role in ("suspect", "own"))
         if os.path.realpath(suspect) == os.path.realpath(own):
             raise NotaryError(
@@ -131,25 +131,25 @@ class Case:
 
     @property
     def threshold(self) -> float:
-        """log10 of the p-value that the suspect's has to be below."""
+        """Upper bound (log10) for the suspect's p-value."""
         return -self.strength * math.log10(2)
 
     @property
     def statistic(self) -> str:
-        """What is computed from the answers, in words."""
+        """The statistic over the answers, in words."""
         return WITH_PATTERN if self.pattern else STATISTIC
 
     def check_reach(self, classes: int, signs: int = 0) -> None:
         """Check that the strength can be reached at all.
 
         Args:
-            classes: that a draw is from.
-            signs: of the watermark's pattern.
+            classes: number of candidates of a draw.
+            signs: number of signs of the watermark's pattern.
 
         Raises:
-            NotaryError: not even if all answers, or all signs, matched.
+            NotaryError: the case misses the strength even if all answers, or all signs, match.
         """
-        both = math.log10(2) if self.pattern and self.draws else 0.0  # of two tests twice the smaller p counts
+        both = math.log10(2) if self.pattern and self.draws else 0.0  # two tests: twice the smaller p counts
         if self.pattern and signs * math.log10(2) > both - self.threshold:
             return
         needed = math.floor((both - self.threshold) / math.log10(classes)) + 1
@@ -164,7 +164,7 @@ class Case:
         """Write the case, once.
 
         Returns:
-            SHA-256 of the file, hex: what both nonces are bound to.
+            SHA-256 of the file, hex; both nonces are bound to it.
 
         Raises:
             NotaryError: there is a case already.
@@ -176,7 +176,7 @@ class Case:
             with file.open("xb") as stream:
                 stream.write(data)
         except FileExistsError:
-            raise NotaryError(f"{file} is there already, and a case is fixed once: choose another folder") from None
+            raise NotaryError(f"{file} exists already, and a case is fixed once: choose another folder") from None
         return hashlib.sha256(data).hexdigest()
 
     @classmethod
@@ -184,8 +184,8 @@ class Case:
         """Read a case.
 
         Args:
-            file: that `write` wrote.
-            sha256: that it must have.
+            file: a file that `write` wrote.
+            sha256: expected digest of the file, hex.
 
         Raises:
             NotaryError: the file is missing, was edited since, or is not a case.
@@ -212,10 +212,10 @@ class Case:
 
 
 def check_name(case: Any) -> str:
-    """The id of a case.
+    """Return the id of a case.
 
     Raises:
-        NotaryError: it is not an id.
+        NotaryError: `case` is not an id.
     """
     if not (isinstance(case, str) and _NAME.fullmatch(case)):
         raise NotaryError(f"case {case!r}: give a short id of letters, digits, blanks, and . _ -")

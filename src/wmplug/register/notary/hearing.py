@@ -1,8 +1,8 @@
-"""The hearing: suspect, own model and controls are asked the same questions, and what follows from the answers.
+"""The hearing: suspect, own model and controls get the same questions, and their answers decide the case.
 
-The draws that the challenge draws are asked, and where the watermark has a pattern all of its ordinary inputs, which
-give nothing away. They are mixed with decoys, natural inputs of the task, in an order that only the notary knows. All
-answers are kept; verdicts are computed from what is kept.
+The questions are the draws that the challenge chose and, if the watermark has a pattern, all of its ordinary inputs,
+which reveal no secret. Decoys, natural inputs of the task, are mixed in, in an order that only the notary knows. The
+notary keeps all answers, and computes the verdicts from the kept answers.
 """
 
 import hashlib
@@ -53,14 +53,14 @@ CASE, CHALLENGE, ANSWERS, RESULT = "case.json", "challenge.json", "answers.json"
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What one model was asked and answered.
+class ModelAnswers:
+    """The verdict on one model's answers.
 
     Attributes:
-        model: as in the case.
-        verdict: over the drawn draws; None where nothing was asked.
-        decoys: asked.
-        decoys_right: of them, answered as labelled; None without labels.
+        model: the model as the case names it.
+        verdict: the verdict over the chosen draws; None where nothing was asked.
+        decoys: number of decoys asked.
+        decoys_right: number of decoys answered as labelled; None without labels.
     """
 
     model: Model
@@ -73,13 +73,13 @@ def open_case(folder: str | Path, case: Case, classes: int, signs: int = 0) -> C
     """Fix a case in writing, and begin its challenge.
 
     Args:
-        folder: of the case; made if it is not there.
-        case: what is fixed.
-        classes: of the task.
-        signs: of the watermark's pattern, where the case asks it.
+        folder: folder of the case; created if it does not exist.
+        case: the case to fix.
+        classes: number of classes of the task.
+        signs: number of signs of the watermark's pattern, if the case asks it.
 
     Raises:
-        NotaryError: there is one already, or its strength cannot be reached.
+        NotaryError: the folder holds a case already, or this one cannot reach its strength.
     """
     case.check_reach(classes, signs)
     folder = Path(folder)
@@ -90,32 +90,32 @@ def open_case(folder: str | Path, case: Case, classes: int, signs: int = 0) -> C
 
 
 def check_left(package: Package, folder: Path, draws: int) -> TriggerSet | None:
-    """See that so many draws can still be asked.
+    """Check that enough draws are left to ask.
 
     Args:
-        package: as opened.
-        folder: of the register that lay in it.
-        draws: to be asked.
+        package: the opened package.
+        folder: the register's folder, unpacked from the package.
+        draws: number of draws to ask.
 
     Returns:
         The triggers; None where they do not follow from the package.
 
     Raises:
-        NotaryError: fewer are left.
+        NotaryError: fewer draws are left.
     """
     try:
         triggers, spent = package.derive(), disclosure.spent(Register(folder), package.public["id"])
-    # A package or register that is not what was recorded is for the hearing to refuse, signed.
+    # If package or register differ from the record, the hearing refuses them, in a signed result.
     except (WmplugError, KeyError, TypeError, ValueError, AttributeError):
         return None
     if triggers.plan.choices is None and draws:
         raise NotaryError(
-            f"{draws} draws are to be asked, and this watermark has ordinary inputs only, which are asked all: ask 0"
+            f"you want to ask {draws} draws, and this watermark has ordinary inputs only, which are all asked: ask 0"
         )
     left = len(_left(triggers, spent))
     if left < draws:
         raise NotaryError(
-            f"{draws} draws are to be asked and {left} are left, the others are spent: ask {left} at most, if that "
+            f"you want to ask {draws} draws and {left} are left, the others are spent: ask {left} at most, if that "
             "reaches the strength"
         )
     return triggers
@@ -139,76 +139,82 @@ def check(
 ) -> dict[str, Any]:
     """Hear a case, once.
 
-    Writes answers.json (all answers; confidential, as those of a copy are the secret ones) and result.json (signed).
+    Writes answers.json (all answers; confidential, because a copy gives the secret ones) and result.json (signed).
 
     Args:
-        notary: who opened the case.
-        folder: of the case.
+        notary: the notary who opened the case.
+        folder: folder of the case.
         package: the sealed package.
         targets: name of each model in the case -> anything `wmplug.verify` takes.
         preprocess: as in `verify`.
         batch_size: as in `verify`.
-        receipts: of the owner's, from whoever has one; the log must still hold what they name.
-        progress: called with what is done next.
+        receipts: receipts that the owner gave to anyone; the log must still hold the entries that they name.
+        progress: called with the next step, in words.
 
     Returns:
         The result, without any secret.
 
     Raises:
         NotaryError: the case is missing, was edited or was heard; nonces are missing; the package or a model is not the
-            one that was recorded.
-        SuspectError: nothing knows how to ask a model.
+            recorded one.
+        SuspectError: no adapter or plugin knows how to ask a model.
     """
-    folder, tell = Path(folder), progress or (lambda what: None)
+    folder, report = Path(folder), progress or (lambda step: None)
+    case, challenge = _read(folder)
+    _check_models(case, targets)
+    report("opening the package")
+    opened = open_package(notary, package, folder, sha256=case.package)
+    report("checking the register and deriving the triggers")
+    inspection = inspect(opened, case, folder / "register", receipts=receipts)
+    rows, results = [], [ModelAnswers(model, None) for model in case.models]
+    if inspection.triggers is not None:
+        mark = _mark(notary, opened, inspection.triggers, preprocess)
+        rows = draw_rows(mark, inspection.spent, challenge, case.draws) if case.draws else []
+        mark = verification.only(mark, rows) if rows else mark
+        keys = inspection.keys + case.attempts
+        answers: dict[str, Any] = {}
+        results = []
+        for model in case.models:
+            report(f"asking {model.name}")
+            suspect = as_suspect(targets[model.name], mark, batch_size=batch_size)
+            answers[model.name] = _ask(notary, case, model, suspect, mark, opened)
+            results.append(_judge(model, suspect, mark, answers[model.name], opened, keys))
+        _write_answers(folder, case, answers)
+    result = _result(notary, case, opened, inspection, rows, results, folder)
+    _sign(notary.signer(), folder / RESULT, result)
+    return result
+
+
+def _read(folder: Path) -> tuple[Case, Challenge]:
+    """A case that was not heard yet, and its complete challenge."""
     if (folder / RESULT).exists():
         raise NotaryError(
-            f"{folder / RESULT} is there: this case was heard, and a second hearing would be a second chance; open "
-            "another case (its questions will be others)"
+            f"{folder / RESULT} exists: this case was heard, and a second hearing would be a second chance; open "
+            "another case, which gets other questions"
         )
     challenge = Challenge.read(folder / CHALLENGE)
     case = Case.read(folder / CASE, challenge.case_sha256)
     if (challenge.case, challenge.root) != (case.case, case.root):
         raise NotaryError("the challenge is of another case: restore it, or open a new case")
     least = max(1, case.draws)
-    challenge.draw(range(least), least)  # both nonces are there
-    _check_models(case, targets)
-    tell("opening the package")
-    opened = open_package(notary, package, folder, sha256=case.package)
-    tell("checking the register and deriving the triggers")
-    found = inspect(opened, case, folder / "register", receipts=receipts)
-    rows, heard = [], [Answered(model, None) for model in case.models]
-    if found.triggers is not None:
-        mark = _mark(notary, opened, found.triggers, preprocess)
-        rows = draw_rows(mark, found.spent, challenge, case.draws) if case.draws else []
-        asked = verification.only(mark, rows) if rows else mark
-        keys = found.keys + case.attempts
-        answers: dict[str, Any] = {}
-        heard = []
-        for model in case.models:
-            tell(f"asking {model.name}")
-            suspect = as_suspect(targets[model.name], asked, batch_size=batch_size)
-            answers[model.name] = _ask(notary, case, model, suspect, asked, opened)
-            heard.append(_judge(model, suspect, asked, answers[model.name], opened, keys))
-        _write_answers(folder, case, answers)
-    result = _result(notary, case, opened, found, rows, heard, folder)
-    _sign(notary.signer(), folder / RESULT, result)
-    return result
+    challenge.draw(range(least), least)  # raises unless both nonces are known
+    return case, challenge
 
 
 def _check_models(case: Case, targets: Mapping[str, Any]) -> None:
     names = [model.name for model in case.models]
     if set(names) != set(targets):
-        raise NotaryError(f"the case names {', '.join(names)}; given are {', '.join(targets) or 'none'}")
+        raise NotaryError(f"the case names {', '.join(names)}; you gave {', '.join(targets) or 'none'}: give each one")
     for model in case.models:
         if digests_of(targets[model.name]) != dict(model.digests):
             raise NotaryError(
-                f"{model.name} is not what was recorded when the case was opened: its digests differ; bring that one, "
-                "or open a new case"
+                f"{model.name} is not what was recorded when the case was opened: its digests differ; give the "
+                "recorded model, or open a new case"
             )
 
 
 def draw_rows(mark: Watermark, spent: frozenset[int], challenge: Challenge, take: int) -> list[int]:
-    """The rows of `take` draws, of those no row of which is spent, as the challenge has it; in the order of asking.
+    """The rows of `take` draws that the challenge chooses among draws without a spent row; in the order of asking.
 
     Raises:
         NotaryError: fewer draws are left, or a nonce is missing.
@@ -219,8 +225,8 @@ def draw_rows(mark: Watermark, spent: frozenset[int], challenge: Challenge, take
 
 
 def _left(triggers: TriggerSet, spent: Collection[int]) -> list[list[int]]:
-    gone = set(spent)
-    return [group.tolist() for group in triggers.groups if gone.isdisjoint(group.tolist())]
+    excluded = set(spent)
+    return [group.tolist() for group in triggers.groups if excluded.isdisjoint(group.tolist())]
 
 
 def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Preprocess | None) -> Watermark:
@@ -237,7 +243,7 @@ def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Pr
 
 
 def _ask(notary: Notary, case: Case, model: Model, suspect: Suspect, mark: Watermark, package: Package) -> list[Kept]:
-    """All questions to one model, decoys among them, in the order asked, with its answers."""
+    """One model's answers to all questions, decoys among them, in the order of asking."""
     stream, brief, plan = KeyStream(notary.order_key(f"{case.case}/{model.name}")), package.brief, mark.triggers.plan
     decoys = stream.permutation(len(brief.carriers))[: case.decoys]
     tests = [test for test in plan.tests if (case.draws if isinstance(test, Choices) else case.pattern)]
@@ -249,28 +255,31 @@ def _ask(notary: Notary, case: Case, model: Model, suspect: Suspect, mark: Water
     sheet = Questions(inputs, brief.form, mark.task, np.arange(len(numbered))).only(order)
     answers = questions.ask(sheet, suspect)
     if all(answer is None for answer in answers.said):
-        raise SuspectError(f"{model.name} answered none of {len(sheet)} questions: {answers.cause}") from answers.cause
+        raise SuspectError(
+            f"{model.name} answered none of {len(sheet)} questions ({answers.cause}): check that it runs and that "
+            "preprocess= fits it"
+        ) from answers.cause
     kept = zip((numbered[i] for i in order.tolist()), answers.said, strict=True)
     return [{"kind": kind, "index": i, **_written(mark.task, kind, said)} for (kind, i), said in kept]
 
 
 def _written(task: Task, kind: str, said: Said | None) -> Kept:
-    """An answer as it is kept; scores only where they are weighed."""
+    """An answer as answers.json keeps it; with scores only where a test weighs them."""
     return questions.written(task, said if said is None or kind == "ordinary" else Said(said.answer))
 
 
 def _judge(
     model: Model, suspect: Suspect, mark: Watermark, kept: Sequence[Kept], package: Package, keys: int
-) -> Answered:
+) -> ModelAnswers:
     task, labels = mark.task, package.brief.labels
-    own = [one for one in kept if one["kind"] != "decoy"]
-    rows = np.array([one["index"] for one in own], np.int64)
-    answers = Answers(suspect.description, task, rows, tuple(questions.read(task, one) for one in own))
+    own = [item for item in kept if item["kind"] != "decoy"]
+    rows = np.array([item["index"] for item in own], np.int64)
+    answers = Answers(suspect.description, task, rows, tuple(questions.read(task, item) for item in own))
     verdict = verification.judge(mark, answers, keys=keys)
-    decoys = [(one["index"], one["answer"]) for one in kept if one["kind"] == "decoy"]
+    decoys = [(item["index"], item["answer"]) for item in kept if item["kind"] == "decoy"]
     natural = None if labels is None else encoded(task, labels)
     right = None if natural is None else sum(answer == natural[i] for i, answer in decoys)
-    return Answered(model, verdict, len(decoys), right)
+    return ModelAnswers(model, verdict, len(decoys), right)
 
 
 def _write_answers(folder: Path, case: Case, answers: Mapping[str, Any]) -> None:
@@ -283,20 +292,20 @@ def _write_answers(folder: Path, case: Case, answers: Mapping[str, Any]) -> None
     write_new(folder / ANSWERS, (json.dumps(document) + "\n").encode(), 0o600)
 
 
-def decide(case: Case, found: Inspection, heard: Sequence[Answered]) -> tuple[Status, list[str]]:
-    """What follows, and why.
+def decide(case: Case, inspection: Inspection, results: Sequence[ModelAnswers]) -> tuple[Status, list[str]]:
+    """The outcome of a case, and the reasons for it.
 
-    A claim holds if every check passed, the suspect's p-value is below the strength that was fixed, the owner's own
-    model is proven and every control is inconclusive. It does not hold if a check failed or a control is proven.
+    A claim holds if every check passed, the suspect's p-value is below the fixed strength, the owner's own model is
+    proven and every control is inconclusive. It does not hold if a check failed or a control is proven.
     """
-    if failed := [f"{check.name}: {check.text}" for check in found.checks if check.result == "failed"]:
+    if failed := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "failed"]:
         return "does not hold", failed
-    verdicts = {one.model.name: one.verdict for one in heard if one.verdict is not None}
+    verdicts = {result.model.name: result.verdict for result in results if result.verdict is not None}
     controls = names_of(case.models, "control")
     proven = [name for name in controls if verdicts[name].state == "proven"]
     if proven:
-        told = f"{', '.join(proven)} was to be independent, and gives the secret answers too"
-        return "does not hold", [f"{told}: they are not secret, or the control is no control"]
+        reason = f"{', '.join(proven)} was to be independent, and gives the secret answers too"
+        return "does not hold", [f"{reason}: they are not secret, or the control is not independent"]
     why = [f"{name}, a control, is not inconclusive" for name in controls if verdicts[name].state != "inconclusive"]
     suspect, own = (verdicts[names_of(case.models, role)[0]] for role in ("suspect", "own"))
     if not own.proven:
@@ -304,12 +313,12 @@ def decide(case: Case, found: Inspection, heard: Sequence[Answered]) -> tuple[St
     if suspect.log10_p >= case.threshold:
         why.append(
             f"the suspect's log10 p = {suspect.log10_p:.1f} is not below {case.threshold:.1f}; that never means that "
-            "it is no copy"
+            "it is not a copy"
         )
     if why:
         return "inconclusive", why
-    if open_checks := [f"{check.name}: {check.text}" for check in found.checks if check.result == "NOT ATTESTED"]:
-        return "NOT ATTESTED", open_checks
+    if unattested := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "NOT ATTESTED"]:
+        return "NOT ATTESTED", unattested
     return "holds", []
 
 
@@ -317,12 +326,12 @@ def _result(
     notary: Notary,
     case: Case,
     package: Package,
-    found: Inspection,
+    inspection: Inspection,
     rows: list[int],
-    heard: Sequence[Answered],
+    results: Sequence[ModelAnswers],
     folder: Path,
 ) -> dict[str, Any]:
-    status, reasons = decide(case, found, heard)
+    status, reasons = decide(case, inspection, results)
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in (CASE, CHALLENGE, ANSWERS)
@@ -334,18 +343,18 @@ def _result(
         "case": case.case,
         "status": status,
         "reasons": reasons,
-        "checks": [asdict(check) for check in found.checks],
+        "checks": [asdict(check) for check in inspection.checks],
         "strength_bits": case.strength,
         "threshold_log10_p": case.threshold,
-        "keys": {"in_register": found.keys, "deducted_beside": case.attempts},
+        "keys": {"in_register": inspection.keys, "deducted_beside": case.attempts},
         "rows_asked": rows,
-        **({"ordinary_asked": _ordinary(found)} if case.pattern else {}),
-        "rows_spent_before": len(found.spent),
-        "models": [_model(one, found.systems) for one in heard],
-        "register": found.register,
+        **({"ordinary_asked": _ordinary(inspection)} if case.pattern else {}),
+        "rows_spent_before": len(inspection.spent),
+        "models": [_model(result, inspection.systems) for result in results],
+        "register": inspection.register,
         "watermark": {name: public[name] for name in _SHOWN if name in public},
-        "tokens": list(found.tokens),
-        "times": list(found.times),
+        "tokens": list(inspection.tokens),
+        "times": list(inspection.times),
         "files": files,
         "package": package.sha256,
         "verifier": verifier(type(package.scheme)),
@@ -354,27 +363,27 @@ def _result(
     }
 
 
-def _ordinary(found: Inspection) -> int:
+def _ordinary(inspection: Inspection) -> int:
     """How many ordinary inputs were asked."""
-    pattern = None if found.triggers is None else found.triggers.plan.pattern
+    pattern = None if inspection.triggers is None else inspection.triggers.plan.pattern
     return 0 if pattern is None else len(pattern.rows)
 
 
-def _model(one: Answered, systems: Mapping[str, int]) -> dict[str, Any]:
-    recorded = [systems[digest] for digest in one.model.digests.values() if digest in systems]
-    verdict = None if one.verdict is None else json.loads(one.verdict.to_json())
-    model = {**asdict(one.model), "digests": dict(one.model.digests)}
+def _model(result: ModelAnswers, systems: Mapping[str, int]) -> dict[str, Any]:
+    recorded = [systems[digest] for digest in result.model.digests.values() if digest in systems]
+    verdict = None if result.verdict is None else json.loads(result.verdict.to_json())
+    model = {**asdict(result.model), "digests": dict(result.model.digests)}
     return {
         **model,
         "recorded_in": min(recorded, default=None),
         "verdict": verdict,
-        "decoys": one.decoys,
-        "decoys_right": one.decoys_right,
+        "decoys": result.decoys,
+        "decoys_right": result.decoys_right,
     }
 
 
 def verifier(scheme: type) -> dict[str, str]:
-    """What did the checking: version of wmplug, SHA-256 over its installed files, and of the scheme's file."""
+    """The software that checked: version of wmplug, SHA-256 over its installed files, and of the scheme's file."""
     home = Path(wmplug.__file__).parent
     files = {
         os.fsencode(name).decode("utf-8", "backslashreplace"): file_digest(file)[0]

@@ -22,9 +22,9 @@ class Notary:
 
     Attributes:
         name: public.
-        recipient: age1..., public: what an owner seals to.
+        recipient: age1..., the public key that owners seal packages to.
         path: folder of `notary.pub` and `notary.enc`.
-        seal: what closes files under his passphrase.
+        seal: closes files under the notary's passphrase.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Notary:
         """Make the keys in the folder `path`: `notary.pub` (JSON, public) and `notary.enc` (sealed).
 
         Args:
-            path: made if it is not there.
-            name: shown on certificates.
-            passphrase: opens the secrets; it cannot be recovered.
+            path: the folder; created if it does not exist.
+            name: the name on certificates.
+            passphrase: opens the secrets; nobody can recover it.
             scrypt_n: cost of one guess, a power of two.
 
         Raises:
-            InputError: there are keys already, or no name.
+            InputError: the folder holds keys already, or the name is empty.
         """
         path = Path(path)
         if not (isinstance(name, str) and name.strip()):
@@ -66,7 +66,8 @@ class Notary:
         """Open the keys in the folder `path`.
 
         Raises:
-            KeyFileError: the keys are missing or damaged; with WrongPassphraseError below it.
+            KeyFileError: the keys are missing or damaged.
+            WrongPassphraseError: the passphrase does not fit.
         """
         file = Path(path) / "notary.enc"
         if not file.is_file():
@@ -80,16 +81,16 @@ class Notary:
         return Signer(derive(self._seed, "wmplug/1/notary/sign"))
 
     def unseal(self, data: bytes, where: str) -> bytes:
-        """Open what was sealed to `recipient`.
+        """Open data sealed to `recipient`.
 
         Raises:
-            NotaryError: it was sealed to another key, or was cut or edited.
+            NotaryError: the data were sealed to another key, or were truncated or edited.
         """
         return age.unseal(data, self._identity, where)
 
     def order_key(self, what: str) -> bytes:
-        """32 secret bytes for the order in which one model is asked; a known order would give decoys away."""
+        """32 secret bytes for the order of questions to one model; a known order would reveal the decoys."""
         return derive(self._seed, f"wmplug/1/notary/order/{what}")
 
     def __reduce__(self) -> Any:
-        raise TypeError("a notary is not pickled, it holds secrets: open it where it is needed (Notary.open)")
+        raise TypeError("a notary holds secrets and is not pickled: open it where it is needed (Notary.open)")

@@ -1,4 +1,4 @@
-"""What is checked before anybody is asked: the register, and that the triggers follow from the secret."""
+"""The checks before the hearing: the register holds, and the triggers follow from the secret."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ _DATED = ("secret.committed", "triggers.committed", "training.started", "trainin
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
+    """One check and its result.
 
     Attributes:
-        name: in a few words.
-        result: `passed`, `failed`, or `NOT ATTESTED`: nothing speaks against it but nobody neutral for it.
-        text: what was found, for people.
+        name: the check in a few words.
+        result: `passed`, `failed`, or `NOT ATTESTED`: nothing contradicts the claim, and no neutral party confirms it.
+        text: the finding, for people.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was found.
+    """The results of all checks, and the facts that the hearing needs.
 
     Attributes:
-        checks: in order.
-        triggers: derived again; None where they differ from those that were committed to.
-        spent: rows not to be asked.
-        keys: that the register committed to, for any watermark.
+        checks: the checks in order.
+        triggers: derived again; None where they differ from the committed ones.
+        spent: rows that must not be asked.
+        keys: number of keys that the register committed to, for any watermark.
         systems: finished systems on record: digest of their files or tensors -> entry.
         register: name, id, entries, head.
         tokens: timestamps that hold.
@@ -62,12 +62,12 @@ class Inspection:
 
 
 class _NotAttestedError(NotaryError):
-    """Nobody neutral speaks for it."""
+    """No neutral party confirms the claim."""
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What the log says of one watermark."""
+class _Record:
+    """The log's entries and timestamps, and the report on them."""
 
     folder: Path
     report: Report
@@ -84,47 +84,47 @@ def inspect(
     """Check a register and derive the triggers.
 
     Args:
-        package: as opened.
-        case: as fixed.
-        folder: of the register that lay in the package.
-        receipts: that the owner gave out earlier; the log must still hold what they name.
-        now: by whose clock certificates have expired.
+        package: the opened package.
+        case: the fixed case.
+        folder: the register's folder, unpacked from the package.
+        receipts: receipts that the owner gave out earlier; the log must still hold the entries that they name.
+        now: time to judge the expiry of certificates by.
 
     Raises:
-        RegisterError: the folder holds no register.
+        RegisterError: the folder does not hold a register.
     """
-    found = _read(folder, case, checking.check(folder, receipts=receipts, now=now))
+    record = _read(folder, case, checking.check(folder, receipts=receipts, now=now))
     triggers: list[TriggerSet] = []
     spent: set[int] = set()
-    checks = [_check_register(found.report)]
-    if found.report.ok:
+    checks = [_check_register(record.report)]
+    if record.report.ok:
         checks += [
             _run("package", lambda: _claim(package, case)),
-            _run("commitment", lambda: _commitment(package, found)),
-            _run("salt", lambda: _salt(package, found)),
-            _run("triggers", lambda: _derive(package, found, triggers)),
-            _run("spent", lambda: _spent(package, found, spent)),
-            _run("time", lambda: _time(package, found)),
+            _run("commitment", lambda: _commitment(package, record)),
+            _run("salt", lambda: _salt(package, record)),
+            _run("triggers", lambda: _derive(package, record, triggers)),
+            _run("spent", lambda: _spent(package, record, spent)),
+            _run("time", lambda: _time(package, record)),
         ]
     good = not any(check.result == "failed" for check in checks)
     return Inspection(
         tuple(checks),
         triggers[0] if triggers and good else None,
         frozenset(spent),
-        sum(entry.type == "secret.committed" for entry in found.entries),
-        dict(_systems(package.public["id"], found)),
+        sum(entry.type == "secret.committed" for entry in record.entries),
+        dict(_systems(package.public["id"], record)),
         {
             "name": Register(folder).public.get("name"),
-            "id": found.report.register,
-            "entries": found.report.entries,
-            "head": found.report.head,
+            "id": record.report.register,
+            "entries": record.report.entries,
+            "head": record.report.head,
         },
-        tuple(_token(*stamp) for stamp in found.stamps),
-        tuple(_times(package.public["id"], found)),
+        tuple(_token(*stamp) for stamp in record.stamps),
+        tuple(_times(package.public["id"], record)),
     )
 
 
-def _read(folder: Path, case: Case, report: Report) -> _Found:
+def _read(folder: Path, case: Case, report: Report) -> _Record:
     entries = list(Register(folder).entries()) if report.ok else []
     by_seq = {entry.seq: entry for entry in entries}
     roots = {trust.url: {hashlib.sha256(root).hexdigest() for root in trust.roots} for trust in anchors.policy(folder)}
@@ -133,7 +133,7 @@ def _read(folder: Path, case: Case, report: Report) -> _Found:
         body = by_seq[stamp.seq].body
         accepted = not stamp.lab and roots[body["tsa"]] <= set(case.authorities)
         stamps.append((stamp, {**body, "roots": sorted(roots[body["tsa"]])}, accepted))
-    return _Found(folder, report, tuple(entries), tuple(stamps))
+    return _Record(folder, report, tuple(entries), tuple(stamps))
 
 
 def _run(name: str, check: Callable[[], str]) -> Check:
@@ -144,7 +144,7 @@ def _run(name: str, check: Callable[[], str]) -> Check:
     except NotaryError as error:
         return Check(name, "failed", str(error))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        # The owner wrote the register and the package, and could write anything.
+        # The owner wrote the register and the package, and could have written anything into them.
         return Check(name, "failed", f"what the owner gave is not what wmplug writes ({type(error).__name__}: {error})")
 
 
@@ -160,80 +160,80 @@ def _check_register(report: Report) -> Check:
 
 def _claim(package: Package, case: Case) -> str:
     public = package.public
-    for name, told, fixed in (
+    for name, packed, fixed in (
         ("case", package.case, case.case),
         ("package", package.sha256, case.package),
         ("watermark", public["id"], case.watermark),
         ("root", public["root"], case.root),
     ):
-        if told != fixed:
-            raise NotaryError(f"the package is for {name} {told}, the case was fixed for {fixed}: open the right one")
+        if packed != fixed:
+            raise NotaryError(f"the package is for {name} {packed}, the case was fixed for {fixed}: open the right one")
     return "the package is the one that the case was fixed for"
 
 
-def _commitment(package: Package, found: _Found) -> str:
+def _commitment(package: Package, record: _Record) -> str:
     watermark = package.public["id"]
-    committed = found.of("secret.committed", watermark)
+    committed = record.of("secret.committed", watermark)
     if not committed:
         raise NotaryError(f"the register has no commitment to the secret of watermark {watermark}")
-    if package.public["owner"]["commitment"] != found.report.register:
+    if package.public["owner"]["commitment"] != record.report.register:
         raise NotaryError("the watermark names another owner than the register's")
     if package.pledge.commitment != committed[0].body["commitment"]:
         raise NotaryError(f"secret and blind do not open the commitment of entry {committed[0].seq}")
     return f"secret and blind open the commitment of entry {committed[0].seq}"
 
 
-def _salt(package: Package, found: _Found) -> str:
+def _salt(package: Package, record: _Record) -> str:
     if package.salt is None:
         return "the key has no salt of a timestamp"
-    first = _salted_by(package, found)
+    first = _salted_by(package, record)
     if first is None or first.body["salt"] != package.salt.hex():
         raise NotaryError("the salt is not that of the first timestamp over the commitment: another key was chosen")
     return f"the salt is that of the first timestamp over the commitment, entry {first.seq}"
 
 
-def _salted_by(package: Package, found: _Found) -> Entry | None:
+def _salted_by(package: Package, record: _Record) -> Entry | None:
     """The first anchor over the commitment, whether or not its token holds."""
-    committed = found.of("secret.committed", package.public["id"])
-    anchored = (entry for entry in found.entries if entry.type == "anchor")
+    committed = record.of("secret.committed", package.public["id"])
+    anchored = (entry for entry in record.entries if entry.type == "anchor")
     return next((entry for entry in anchored if committed and entry.body["head"] >= committed[0].seq), None)
 
 
-def _derive(package: Package, found: _Found, triggers: list[TriggerSet]) -> str:
+def _derive(package: Package, record: _Record, triggers: list[TriggerSet]) -> str:
     public = package.public
-    committed = found.of("triggers.committed", public["id"])
+    committed = record.of("triggers.committed", public["id"])
     if len(committed) != 1:
         raise NotaryError(
             f"the register commits to the triggers of this watermark {len(committed)} times: once is right"
         )
     body = committed[0].body
     kept = ("root", "rows", "draws", "triggers", *tasks.KEYS, "scheme", "evidence")
-    told = {name: public[name] for name in kept if name in public}
-    if wrong := [name for name, value in told.items() if body.get(name) != value]:
+    facts = {name: public[name] for name in kept if name in public}
+    if wrong := [name for name, value in facts.items() if body.get(name) != value]:
         raise NotaryError(f"entry {committed[0].seq} has another {' and another '.join(wrong)} than the package")
-    made = package.derive()
-    triggers.append(made)
+    derived = package.derive()
+    triggers.append(derived)
     return (
-        f"{len(made.answers)} inputs and answers follow from secret and salt, and have the root of entry "
+        f"{len(derived.answers)} inputs and answers follow from secret and salt, and have the root of entry "
         f"{committed[0].seq}"
     )
 
 
-def _spent(package: Package, found: _Found, spent: set[int]) -> str:
-    spent |= disclosure.spent(Register(found.folder), package.public["id"])
+def _spent(package: Package, record: _Record, spent: set[int]) -> str:
+    spent |= disclosure.spent(Register(record.folder), package.public["id"])
     return f"{len(spent)} rows were shown or asked in other cases, and are not asked again"
 
 
-def _time(package: Package, found: _Found) -> str:
-    """Whether a clock that the notary accepts says: secret before salt, triggers before training."""
+def _time(package: Package, record: _Record) -> str:
+    """Check the order by clocks that the notary accepts: secret before salt, triggers before training."""
     watermark = package.public["id"]
-    triggers, started = found.of("triggers.committed", watermark), found.of("training.started", watermark)
-    accepted = [stamp for stamp, _, good in found.stamps if good]
-    first = _salted_by(package, found)
-    why = [finding.text for finding in found.report.findings if finding.code == "salt-unproven"]
+    triggers, started = record.of("triggers.committed", watermark), record.of("training.started", watermark)
+    accepted = [stamp for stamp, _, good in record.stamps if good]
+    first = _salted_by(package, record)
+    why = [finding.text for finding in record.report.findings if finding.code == "salt-unproven"]
     if package.salt is None:
         why.append("the key was made without a timestamp, so nobody can tell how many keys were tried")
-    # Stamps are those whose token holds: one that does not any more must not give its place to a later one.
+    # The report lists only stamps whose token holds. If the first one fails, a later one must not take its place.
     elif first is None or first.seq not in {stamp.seq for stamp in accepted}:
         why.append("the timestamp that the key follows from is of no authority whose root the notary accepts")
     if not started:
@@ -245,8 +245,8 @@ def _time(package: Package, found: _Found) -> str:
     return "secret before salt, triggers before training, by clocks that the notary accepts"
 
 
-def _systems(watermark: str, found: _Found) -> Iterator[tuple[str, int]]:
-    for entry in reversed(found.of("system.committed", watermark)):  # the first that has a digest counts
+def _systems(watermark: str, record: _Record) -> Iterator[tuple[str, int]]:
+    for entry in reversed(record.of("system.committed", watermark)):  # the first that has a digest counts
         for part, name in (("files", "root"), ("tensors", "sha256")):
             if digest := (entry.body.get(part) or {}).get(name):
                 yield str(digest), entry.seq
@@ -265,9 +265,9 @@ def _token(stamp: Stamp, body: Mapping[str, Any], accepted: bool) -> dict[str, A
     }
 
 
-def _times(watermark: str, found: _Found) -> Iterator[dict[str, Any]]:
-    accepted = [stamp for stamp, _, good in found.stamps if good]
-    for entry in found.entries:
+def _times(watermark: str, record: _Record) -> Iterator[dict[str, Any]]:
+    accepted = [stamp for stamp, _, good in record.stamps if good]
+    for entry in record.entries:
         if entry.type not in _DATED or entry.body.get("watermark", watermark) != watermark:
             continue
         before = max((stamp.gen_time for stamp in accepted if stamp.seq < entry.seq), default=None)

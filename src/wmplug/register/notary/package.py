@@ -1,6 +1,6 @@
-"""What the owner seals to the notary: the secret of one watermark, its task, and the public parts of the register.
+"""The package that the owner seals to the notary: one watermark's secret, its task, the register's public parts.
 
-The owner's own key is not in it, nor that of any other watermark.
+It holds neither the owner's own key nor the key of any other watermark.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from wmplug.watermark.plan import GENERATOR, TriggerSet, draw_symbols
 from wmplug.watermark.scheme import Scheme
 
 SCHEMA = "wmplug/package/1"
-# What a watermark's id is the digest of; of the keys of a task it has one.
+# A watermark's id is the digest of these facts; exactly one of the task's keys is among them.
 FACTS = (
     *("owner", "generator", "scheme", "scheme_version", "parameters", *tasks.KEYS, "triggers", "form"),
     *("carriers", "labels"),
@@ -41,7 +41,7 @@ FACTS = (
 _PARTS = ("owner.pub", "policy.json", "log.jsonl")
 _FOLDERS = ("anchors", "trust", "commit")
 _MEMBER = re.compile(r"register/(?:(?:anchors|trust|commit)/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_MOST = 1 << 34  # bytes that a package may unpack to
+_MOST = 1 << 34  # bytes of an unpacked package
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +49,14 @@ class Package:
     """An opened package; secret.
 
     Attributes:
-        case: its id.
-        public: line of the watermark.
-        pledge: what its key follows from.
-        salt: of the timestamp token, 32 bytes; None where there was none.
-        scheme: with the owner's own material.
+        case: id of the case.
+        public: public line of the watermark.
+        pledge: origin of the watermark's key.
+        salt: salt of the timestamp token, 32 bytes; None without a token.
+        scheme: the scheme with the owner's own material.
         brief: carriers, labels and task.
-        references: what the owner says where to find: name -> text.
-        sha256: of the sealed file, hex.
+        references: places of the models, as the owner states them: name -> text.
+        sha256: digest of the sealed file, hex.
     """
 
     case: str
@@ -74,10 +74,10 @@ class Package:
         return self.pledge.subkeys(self.salt)
 
     def check_facts(self) -> None:
-        """See that carriers, labels and the scheme's material are those that the watermark's id is the digest of.
+        """Check carriers, labels and the scheme's material against the watermark's id, which is their digest.
 
         Raises:
-            NotaryError: they are not, or another version of the scheme is installed.
+            NotaryError: they differ, or another version of the scheme is installed.
         """
         public = self.public
         if (public["generator"], public["scheme_version"]) != (GENERATOR, self.scheme.version):
@@ -85,21 +85,21 @@ class Package:
                 f"the watermark was made by generator {public['generator']} and version {public['scheme_version']} of "
                 f"scheme {self.scheme.name!r}, installed are {GENERATOR} and {self.scheme.version}: install that wmplug"
             )
-        given = {**self.brief.digests(), "parameters": self.scheme.parameters()}
-        if wrong := [name for name, value in given.items() if public[name] != value]:
+        facts = {**self.brief.digests(), "parameters": self.scheme.parameters()}
+        if wrong := [name for name, value in facts.items() if public[name] != value]:
             raise NotaryError(
                 f"the {' and the '.join(wrong)} given are not those the watermark was made from: their digests differ "
                 "(give the same inputs, in the same order, of the same dtype)"
             )
         if id_of(public) != public["id"]:
-            raise NotaryError("the watermark's id is not the digest of what it says: its public line was edited")
+            raise NotaryError("the watermark's id is not the digest of its facts: its public line was edited")
 
     def derive(self) -> TriggerSet:
         """Make all triggers and answers anew, from secret and salt.
 
         Raises:
-            NotaryError: what is given is not what the watermark was made from, or its root differs: the triggers that
-                were committed to do not follow from the key, so they, or their answers, were picked.
+            NotaryError: the facts are not those the watermark was made from, or the root differs: the committed
+                triggers do not follow from the key, so somebody picked them or their answers.
         """
         self.check_facts()
         subkeys, name = self.subkeys, self.public["id"]
@@ -107,16 +107,17 @@ class Package:
             plan = self.scheme.plan(self.brief, subkeys.stream("input"))
         except WmplugError as error:
             raise NotaryError(f"no triggers follow from what was given: {error}") from error
-        made = TriggerSet(plan, self.brief.form, self.brief.task, draw_symbols(subkeys.stream("label"), plan.options))
-        if made.root(name, subkeys.stream("disclosure")) != self.public["root"]:
+        symbols = draw_symbols(subkeys.stream("label"), plan.options)
+        triggers = TriggerSet(plan, self.brief.form, self.brief.task, symbols)
+        if triggers.root(name, subkeys.stream("disclosure")) != self.public["root"]:
             raise NotaryError(
                 f"the triggers that follow from secret and salt have another root than {self.public['root'][:16]}..., "
                 "which was committed to: inputs or answers were picked by hand, or the key is another"
             )
-        return made
+        return triggers
 
     def __reduce__(self) -> Any:
-        raise TypeError("a package is not pickled, it holds a secret")
+        raise TypeError("a package holds a secret and is not pickled: open it where it is needed (open_package)")
 
 
 def id_of(public: Mapping[str, Any]) -> str:
@@ -136,44 +137,42 @@ def prepare(
     references: Mapping[str, str] | None = None,
     **material: Any,
 ) -> Path:
-    """Seal what a notary needs to check a claim; the register notes it first (`disclosure`).
+    """Seal everything that a notary needs to check a claim; the register records it first (`disclosure`).
 
     Args:
-        owner: of the watermark.
+        owner: owner of the watermark.
         public: its public line (`mark.public`, or `commit/<id>.json` of the register).
-        file: to write.
+        file: the package to write.
         recipient: the notary's public key, age1...
-        case: its id, agreed with the notary.
+        case: id of the case, agreed with the notary.
         carriers: as given to `create`.
         labels: as given to `create`.
-        references: where suspect and own model are, for the notary: name -> text.
-        **material: of the scheme, as given to `create` where only a digest was published (logo=, pictures=, phrases=).
+        references: places of the suspect and the own model, for the notary: name -> text.
+        **material: the scheme's material that is published as a digest alone (logo=, pictures=, phrases=), as given to
+            `create`.
 
     Returns:
         The file.
 
     Raises:
-        NotaryError: it is not what the watermark was made from, or there is no record of the watermark.
+        NotaryError: the carriers, labels or material are not those the watermark was made from, or the register does
+            not record it.
         RegisterError: the register cannot be written.
     """
     file, register = Path(file), Register.of(owner)
     if file.exists():
-        raise NotaryError(f"{file} is there already: choose another path, or remove it")
+        raise NotaryError(f"{file} exists already: choose another path, or remove it")
     kept = ("kind", "id", *FACTS, "rows", "draws", "root", "evidence")
     public = {name: public[name] for name in kept if name in public}
     pledge = _pledge(owner, register, public["id"])
-    inputs, form = read_carriers(carriers)
-    task = tasks.read(public)
-    brief = Brief(inputs, form, task, task.labels(labels, len(inputs)), public["triggers"])
     salt = (public["evidence"] or {}).get("salt")
-    scheme = _scheme(public, material)
     package = Package(
         check_name(case),
         public,
         pledge,
         None if salt is None else bytes.fromhex(salt),
-        scheme,
-        brief,
+        _scheme(public, material),
+        _brief(public, carriers, labels),
         dict(references or {}),
         "",
     )
@@ -200,6 +199,12 @@ def _pledge(owner: Owner, register: Register, watermark: str) -> Pledge:
         if pledge.commitment == committed.body["commitment"]:
             return pledge
     raise NotaryError(f"entry {committed.seq} commits watermark {watermark} to a secret that this owner does not hold")
+
+
+def _brief(public: Mapping[str, Any], carriers: Any, labels: Any) -> Brief:
+    inputs, form = read_carriers(carriers)
+    task = tasks.read(public)
+    return Brief(inputs, form, task, task.labels(labels, len(inputs)), public["triggers"])
 
 
 def _scheme(public: Mapping[str, Any], material: Mapping[str, Any]) -> Scheme:
@@ -261,51 +266,51 @@ def _public_parts(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def open_package(notary: Notary, file: str | Path, folder: str | Path, *, sha256: str | None = None) -> Package:
-    """Open a sealed package, and lay the register's parts out in `folder`/register.
+    """Open a sealed package, and unpack the register's parts into `folder`/register.
 
     Args:
-        notary: to whom it was sealed.
+        notary: the notary that it was sealed to.
         file: the package.
-        folder: to unpack to; what an earlier opening left there is replaced.
-        sha256: that the sealed file must have, hex; else nothing is unpacked.
+        folder: folder to unpack to; replaces the files of an earlier opening.
+        sha256: expected digest of the sealed file, hex; if it differs, nothing is unpacked.
 
     Raises:
-        NotaryError: it was sealed to another key, or is another one, or holds something else.
+        NotaryError: the package was sealed to another key, is another one, or holds something else.
     """
     file = Path(file)
     try:
         sealed = file.read_bytes()
     except OSError as error:
         raise NotaryError(f"{file} cannot be read ({error.strerror}): check the path") from None
-    found = hashlib.sha256(sealed).hexdigest()
-    if sha256 not in (None, found):
+    actual = hashlib.sha256(sealed).hexdigest()
+    if sha256 not in (None, actual):
         raise NotaryError(
-            f"{file} is not the package that the case was fixed for: its SHA-256 is {found}, that of the case "
+            f"{file} is not the package that the case was fixed for: its SHA-256 is {actual}, and the case names "
             f"{sha256}; give that one"
         )
     plain = io.BytesIO(notary.unseal(sealed, str(file)))
     if not zipfile.is_zipfile(plain):
-        raise NotaryError(f"{file} is no package, though it was sealed to this notary: ask the owner for it again")
+        raise NotaryError(f"{file} is not a package, though it was sealed to this notary: ask the owner for it again")
     with zipfile.ZipFile(plain) as archive:
         if sum(member.file_size for member in archive.infolist()) > _MOST:
-            raise NotaryError(f"{file} unpacks to more than {_MOST >> 30} GiB: that is no package")
+            raise NotaryError(f"{file} unpacks to more than {_MOST >> 30} GiB, so it is not a package: refuse it")
         try:
-            told = json.loads(archive.read("package.json"))
+            facts = json.loads(archive.read("package.json"))
             with np.load(io.BytesIO(archive.read("task.npz")), allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in saved.files}
-            package = _unpack(told, arrays, found)
+            package = _unpack(facts, arrays, actual)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
-            raise NotaryError(f"{file} is no package ({type(error).__name__}: {error}): ask for it again") from None
+            raise NotaryError(f"{file} is not a package ({type(error).__name__}: {error}): ask for it again") from None
         _lay_out(archive, Path(folder))
     return package
 
 
-def _unpack(told: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str) -> Package:
-    public, salt = told["public"], told["salt"]
-    if told["schema"] != SCHEMA:
-        raise ValueError(f"schema {told['schema']!r}")
+def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str) -> Package:
+    public, salt = facts["public"], facts["salt"]
+    if facts["schema"] != SCHEMA:
+        raise ValueError(f"schema {facts['schema']!r}")
     form, parameters = public["form"], public["parameters"]
     carriers = json.loads(arrays["carriers"].tobytes()) if form == "text" else arrays["carriers"]
     material = {
@@ -317,19 +322,19 @@ def _unpack(told: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str) -> 
     if labels is not None and labels.dtype == np.uint8:
         labels = decoded(task, json.loads(labels.tobytes()))
     return Package(
-        check_name(told["case"]),
+        check_name(facts["case"]),
         public,
-        Pledge(public["id"], bytes.fromhex(told["secret"]), bytes.fromhex(told["blind"])),
+        Pledge(public["id"], bytes.fromhex(facts["secret"]), bytes.fromhex(facts["blind"])),
         None if salt is None else bytes.fromhex(salt),
         _scheme(public, material),
         Brief(carriers, form, task, labels, public["triggers"]),
-        told["references"],
+        facts["references"],
         sha256,
     )
 
 
 def _material(array: Any, published: str) -> Any:
-    """An array as it is; texts, which were packed as JSON bytes, where those are what has the published digest."""
+    """An array as it is; or texts, packed as JSON bytes, if the texts have the published digest."""
     return array if f"sha256:{digest(array)}" == published else json.loads(array.tobytes())
 
 
@@ -340,7 +345,7 @@ def _lay_out(archive: zipfile.ZipFile, folder: Path) -> None:
     for member in archive.namelist():
         if not member.startswith("register/"):
             continue
-        # Whoever packed it chose the names.
+        # The sender chose the names.
         if not _MEMBER.fullmatch(member):
             raise NotaryError(f"the package holds {member!r}, which has no place in a register: refuse it")
         path = folder / member
