@@ -50,8 +50,8 @@ class Choices:
         if not len(self.draw) or not 0 <= self.draw.min() <= self.draw.max() < len(self.options):
             last = int(self.draw.max()) if len(self.draw) else None
             raise InputError(
-                f"choices have options for {len(self.options)} draws and ask for draw {last}: give one tuple of "
-                "options for each draw, and ask one row or more"
+                "a plan may only ask rows that belong to one of its draws, and at least one: choices have options for "
+                f"{len(self.options)} draws and ask draw {last}"
             )
         # A draw in two places would count as two: its queries are asked, and judged, together.
         if len({int(self.draw[start]) for start in self._starts}) != len(self._starts):
