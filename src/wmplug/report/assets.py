@@ -44,7 +44,7 @@ def _described(entry: Entry, live: Entry) -> Fact:
             named = "" if entry.body["tensors"]["sha256"] == live.body["tensors"]["sha256"] else ", under other names"
             told["text"] += f" The end of training (entry {live.seq}) found the same tensors in the live model{named}."
         return told
-    # The key of a training run may sign any body: one that wmplug never writes must not hide the rest.
+    # The key of a training run may sign any body. A body that wmplug never writes must not hide the rest.
     except (KeyError, TypeError, ValueError, AttributeError):
         return {"text": "What its entry says cannot be read.", "digests": {}}
 

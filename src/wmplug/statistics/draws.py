@@ -4,8 +4,8 @@
 from its ``k`` candidates, so the distribution of the matches given the suspect's answers is known exactly, however
 biased or correlated those answers are. All tests are one-sided: matches beyond chance.
 
-******The unit is a draw**: one secret symbol, with the query or queries whose answers it decides. The queries of one draw
-never count as independent of each other.
+**The unit is a draw**: one secret symbol, with the query or queries whose answers it decides. The queries of one
+draw never count as independent of each other.
 
 Probabilities and e-values are base-10 logarithms (float64), because a float cannot hold a p-value of 1e-5000.
 """
