@@ -79,16 +79,16 @@ def checks(facts: Facts, receipts: int, marks: Sequence[Fact]) -> list[Fact]:
     whole = not any(fact["level"] == "refused" for fact in found[ENTRIES])
     idle = {TIMES: not anchors, CLOCK: not facts.report.stamps, RECEIPTS: not receipts}
     idle[ORDER] = not facts.of("triggers.committed")
-    told = _told(facts, receipts, marks)
+    subjects = _subjects(facts, receipts, marks)
     return [
         {"check": name, "title": title, "means": means, "findings": found[name]}
         | _result(facts.report, name, found[name], whole or name == ENTRIES, idle.get(name, False))
-        | {"found": told[name] if whole or name == ENTRIES else None}
+        | {"found": subjects[name] if whole or name == ENTRIES else None}
         for name, (title, means) in _CHECKS.items()
     ]
 
 
-def _told(facts: Facts, receipts: int, marks: Sequence[Fact]) -> dict[str, str]:
+def _subjects(facts: Facts, receipts: int, marks: Sequence[Fact]) -> dict[str, str]:
     """The subject of each check, in words."""
     report, stamps, claimed = facts.report, facts.report.stamps, [entry.claimed_time for entry in facts.entries]
     number = words.count(len(claimed), "entry", "entries")
