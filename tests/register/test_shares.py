@@ -51,7 +51,7 @@ def test_what_is_written_by_hand_is_read():
 
 @pytest.mark.parametrize(("number", "threshold"), [(1, 1), (3, 1), (2, 3), (17, 2), (0, 0), (3, -1)])
 def test_numbers_that_do_not_fit(number, threshold):
-    with pytest.raises(InputError, match=f"shares={number}, threshold={threshold}: from 2 to 16"):
+    with pytest.raises(InputError, match=f"shares={number}, threshold={threshold}: give from 2 to 16"):
         split(SECRET, number, threshold)
 
 
@@ -84,7 +84,7 @@ def test_shares_that_do_not_belong_together():
     other, *_ = split(SECRET, 3, 2)
     assert "share 1 and share 2 are not of one split" in refusal([first, other])
     assert "share 1 and share 3 are not of one split" in refusal([first, second, other])
-    assert "1 of 2 shares that are needed are there, since one was given more than once" in refusal([first, first])
+    assert "you gave 1 of the 2 shares that are needed, since one was given more than once" in refusal([first, first])
     assert combine([first, first, third]) == SECRET
 
 

@@ -18,14 +18,14 @@ class Register:
     """One register's folder.
 
     Args:
-        path: of the folder.
-        signer: of what is appended; without one the register is only read.
+        path: the folder.
+        signer: signs new entries; without one the register is read-only.
 
     Attributes:
         id: the owner's commitment, 64 hex digits.
 
     Raises:
-        RegisterError: the folder holds no register.
+        RegisterError: the folder does not hold a register.
     """
 
     def __init__(self, path: str | Path, signer: Signer | None = None) -> None:
@@ -43,12 +43,12 @@ class Register:
 
     @classmethod
     def of(cls, owner: Owner) -> "Register":
-        """The owner's own, opened for writing, begun if it is not.
+        """The owner's register, opened for writing; begins it if necessary.
 
         Raises:
-            RegisterError: it cannot be written, or its owner has rotated and this is the one before.
+            RegisterError: it cannot be written, or its owner has rotated since `owner` was opened.
         """
-        if len(owner.roots()) > 1:  # which of them signs, the log says
+        if len(owner.roots()) > 1:  # the log names the one that signs
             return rotation.resume(owner, cls)
         signer = Signer(owner.signing_seed())
         register = cls(owner.path, signer)
@@ -77,10 +77,10 @@ class Register:
         """Write one entry; when this returns it is on disk, and plugins have received it (`wmplug_event`).
 
         Args:
-            kind: of the event, as in `statements.TYPES`.
+            kind: type of the event, one of `statements.TYPES`.
             body: a JSON object.
-            subject: (name, SHA-256 in hex) of what it is about.
-            event_id: of the event: a retry under the same id returns the entry that is there.
+            subject: (name, SHA-256 in hex) of the thing that it is about.
+            event_id: id of the event: a retry under the same id returns the existing entry.
 
         Raises:
             RegisterError: it could not be written, and nothing was; or the register was opened for reading.
@@ -99,10 +99,10 @@ class Register:
         return (self.path / "policy.json").exists()
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, in order, linked; signatures are not checked (`checking.check` does).
+        """All entries, in order, with their links checked, but not their signatures (`checking.check` does that).
 
         Raises:
-            CorruptEntryError: at the first that is damaged.
+            CorruptEntryError: an entry is damaged; raised at the first.
         """
         return ledger.read(self.log) if self.log.exists() else iter(())
 

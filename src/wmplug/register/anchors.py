@@ -1,7 +1,7 @@
 """Time from outside: the head of the log, stamped by authorities (RFC 3161), and the tokens kept beside it.
 
-What a token covers existed at its time; the `anchor` entry that names the token came after. So every entry lies between
-two times that do not depend on the owner's clock.
+All entries that a token covers existed at its time; the `anchor` entry that names the token came after. So every entry
+lies between two times that do not depend on the owner's clock.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ POLICY = "policy.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one authority did with a request.
+    """The result of a request to one authority.
 
     Attributes:
-        url: of the authority.
-        entry: the anchor that was recorded, or None.
-        error: the reason where there is none.
+        url: URL of the authority.
+        entry: the recorded anchor, or None.
+        error: the reason why no anchor was recorded, or None.
     """
 
     url: str
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def policy(folder: Path) -> list[Trust]:
-    """The authorities that the register's `policy.json` names; none where there is no such file.
+    """The authorities that the register's `policy.json` names; empty without such a file.
 
     Raises:
         RegisterError: the file is damaged.
@@ -53,7 +53,7 @@ def policy(folder: Path) -> list[Trust]:
 
 
 def trust(folder: Path, authority: Trust) -> None:
-    """Name an authority in `policy.json`, in place of what was there for its URL."""
+    """Name an authority in `policy.json`, replacing an earlier entry for its URL."""
     others = [known for known in policy(folder) if known.url != authority.url]
     document = {"tsa": [known.to_json() for known in [*others, authority]]}
     write_new(folder / POLICY, (json.dumps(document, indent=1) + "\n").encode(), 0o644)
@@ -74,10 +74,10 @@ def read_trust(file: Path) -> Trust:
 
 
 def pin(url: str, roots: Sequence[bytes], *, timeout: float = 10) -> Trust:
-    """An authority by its URL and root certificates; the policy of a first token is pinned, and shown by `log`.
+    """An authority by its URL and root certificates; pins the policy of a first token, which `log` shows.
 
     Raises:
-        TimestampError: it does not answer, or its answer fails a check.
+        TimestampError: the authority does not answer, or its answer fails a check.
     """
     imprint = os.urandom(32)
     request = timestamps.make_request(imprint)
@@ -88,11 +88,11 @@ def pin(url: str, roots: Sequence[bytes], *, timeout: float = 10) -> Trust:
 def anchor(register: Register, authorities: Sequence[Trust] | None = None, *, timeout: float = 10) -> list[Outcome]:
     """Have the head of the log stamped by every authority.
 
-    A request that gets no answer is kept in `anchors/`, and superseded by the next that does.
+    A request without an answer stays in `anchors/` until a later one gets an answer.
 
     Args:
-        register: opened for writing.
-        authorities: those of the policy by default.
+        register: the register, opened for writing.
+        authorities: the authorities to ask; those of the policy by default.
         timeout: seconds, for each.
 
     Raises:
@@ -106,7 +106,7 @@ def anchor(register: Register, authorities: Sequence[Trust] | None = None, *, ti
         )
     head = register.head
     if head is None:
-        raise RegisterError(f"{register.log} has no entry yet, so nothing can be stamped")
+        raise RegisterError(f"{register.log} has no entry yet, so nothing can be stamped: record something first")
     return [_stamp(register, head, authority, timeout) for authority in chosen]
 
 
@@ -144,12 +144,12 @@ def _body(head: Entry, url: str, file: str, response: bytes, token: Token, crls:
         "token": hashlib.sha256(response).hexdigest(),
         "crls": crls,
         "tsa": url,
-        **told_by(token),
+        **facts_of(token),
     }
 
 
-def told_by(token: Token) -> dict[str, Any]:
-    """What an anchor's body repeats of its token."""
+def facts_of(token: Token) -> dict[str, Any]:
+    """The facts of a token that an anchor's body repeats."""
     return {
         "authority": token.authority,
         "gen_time": token.gen_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -161,17 +161,17 @@ def told_by(token: Token) -> dict[str, Any]:
 
 
 def pending(folder: Path) -> list[Path]:
-    """Requests that got no answer yet."""
+    """Requests without an answer yet."""
     return sorted(file for file in (folder / FOLDER).glob("*.tsq") if not file.with_suffix(".tsr").exists())
 
 
 def salt_after(register: Register, seq: int) -> tuple[bytes, bool]:
     """The salt (32 bytes) of the first token that covers entry `seq`, and whether a lab made it.
 
-    If no token covers the entry yet, one is requested now.
+    If no token covers the entry yet, this requests one now.
 
     Raises:
-        TimestampError: no authority gave one.
+        TimestampError: no authority returned a token.
     """
     for _ in range(2):
         covering = (e for e in register.entries() if e.type == "anchor" and e.body["head"] >= seq)
@@ -182,7 +182,7 @@ def salt_after(register: Register, seq: int) -> tuple[bytes, bool]:
 
 
 def attempt(register: Register) -> None:
-    """Have the head stamped where the policy names authorities; one that does not answer causes a warning."""
+    """Have the head stamped, if the policy names authorities; one that does not answer causes a warning."""
     for outcome in anchor(register):
         if outcome.error is not None:
             warnings.warn(

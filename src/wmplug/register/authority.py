@@ -1,7 +1,7 @@
 """A timestamp authority for a laboratory (RFC 3161): real tokens, which prove nothing to anybody else.
 
-Its keys lie open in a folder and its clock is the machine's own, so its holder can date anything
-at will. The subject of each of its certificates says so, and with it every token.
+Its keys lie open in a folder and its clock is the machine's own, so its holder can date anything at will. The subject
+of each of its certificates states that, and with it every token.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ with need("evidence"):
 Kind = Literal["ec", "rsa"]
 Status = Literal["granted", "granted_with_mods", "rejection", "waiting"]
 
-# Under the enterprise number that RFC 5612 keeps for examples: no real authority can ever have this policy.
+# Under the enterprise number that RFC 5612 reserves for examples: no real authority can ever have this policy.
 POLICY = "1.3.6.1.4.1.32473.3161"
 _MOST = 1 << 16
 
@@ -74,7 +74,7 @@ class Party:
         """Read what `save` wrote.
 
         Raises:
-            InputError: it is not there, or damaged.
+            InputError: the files do not exist, or are damaged.
         """
         try:
             certificate = x509.load_pem_x509_certificate((folder / f"{name}.crt").read_bytes())
@@ -109,14 +109,14 @@ class LabAuthority:
         """Make an authority in `folder`.
 
         Args:
-            folder: made if it is not there; the keys lie open in it.
-            url: where `serve` will answer; the certificates name it as the place of the revocation lists.
+            folder: created if it does not exist; the keys lie open in it.
+            url: address at which `serve` will answer; the certificates name it as the place of the revocation lists.
             kind: "ec" (P-256) or "rsa" (2048 bits).
             since: start of validity, aware; default: a day ago.
             until: end of the timestamping certificate, ten years before the others'; default: ten years after `since`.
 
         Raises:
-            InputError: there is one already.
+            InputError: the folder holds an authority already.
         """
         folder = Path(folder)
         if (folder / "tsa.crt").exists():
@@ -134,24 +134,24 @@ class LabAuthority:
 
     @classmethod
     def open(cls, folder: str | Path) -> "LabAuthority":
-        """Read what `create` made.
+        """Open an authority that `create` made.
 
         Raises:
-            InputError: no authority is there, or it is damaged.
+            InputError: the folder does not hold an authority, or it is damaged.
         """
         return cls(*(Party.load(Path(folder), name) for name in ("tsa", "intermediate", "root")))
 
     def trust(self, url: str) -> Trust:
-        """What a register pins to accept this authority's tokens, answered at `url`."""
+        """The trust that a register pins to accept this authority's tokens, answered at `url`."""
         return Trust(url, (self.root.der,), policies=(POLICY,))
 
     def issue(self, request: bytes, *, gen_time: datetime | None = None, status: Status = "granted") -> bytes:
         """Answer a request (RFC 3161, section 2.4).
 
         Args:
-            request: DER of a TimeStampReq; a bad one is answered with a rejection, as over the wire.
+            request: DER of a TimeStampReq; a bad one gets a rejection, as over the wire.
             gen_time: aware; default: now, in whole seconds.
-            status: what to answer; only with granted and granted_with_mods comes a token.
+            status: the status to answer; only granted and granted_with_mods come with a token.
 
         Returns:
             DER of a TimeStampResp.
@@ -223,10 +223,10 @@ class LabAuthority:
         """The list in which a revocation of one certificate would stand, signed by its issuer (RFC 5280, section 5).
 
         Args:
-            of: whose certificate.
-            revoked: since when it is revoked; default: it is not.
-            reason: why; default: the list gives none.
-            at: when the list is issued; default: now.
+            of: party whose certificate the list is about.
+            revoked: time of revocation; default: not revoked.
+            reason: reason of revocation; default: none stated.
+            at: time of issue of the list; default: now.
 
         Returns:
             DER of a CertificateList.
@@ -257,7 +257,7 @@ def certified(
 
     Args:
         name: "tsa" for a timestamping certificate, any other for an authority over certificates.
-        issuer: who certifies it; None: itself.
+        issuer: the party that certifies it; None: itself.
         since: start of validity, aware.
         until: its end.
         kind: "ec" (P-256) or "rsa" (2048 bits).
@@ -292,11 +292,11 @@ def _now() -> datetime:
 
 
 def _answer(status: Status, token: Any = None, *, failure: str | None = None) -> bytes:
-    told: dict[str, Any] = {"status": status, "status_string": [LAB]}
+    status_info: dict[str, Any] = {"status": status, "status_string": [LAB]}
     if failure is not None:
-        told["fail_info"] = {failure}
-    encoded = tsp.PKIStatusInfo(told).dump()
-    # asn1crypto's TimeStampResp cannot be without a token, but a rejection has none.
+        status_info["fail_info"] = {failure}
+    encoded = tsp.PKIStatusInfo(status_info).dump()
+    # asn1crypto's TimeStampResp requires a token, and a rejection comes without one.
     encoded += b"" if token is None else token.dump()
     sequence: bytes = parser.emit(0, 1, 16, encoded)
     return sequence
@@ -340,7 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Not on stderr: callers have that for themselves."""
+        """Log nothing: stderr belongs to the caller."""
 
 
 @contextlib.contextmanager
@@ -348,7 +348,7 @@ def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterato
     """Answer for the authority in `folder`, in a thread, until the block ends.
 
     Args:
-        folder: what `LabAuthority.create` made.
+        folder: the folder that `LabAuthority.create` made.
         host: a loopback address; a lab's timestamps are for its own machine.
         port: 0 takes a free one.
 
@@ -356,7 +356,7 @@ def serve(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterato
         The URL.
 
     Raises:
-        InputError: the host is not loopback, the port is taken, or there is no authority.
+        InputError: the host is not loopback, the port is taken, or the folder does not hold an authority.
     """
     authority = LabAuthority.open(folder)
     address = "127.0.0.1" if host == "localhost" else host

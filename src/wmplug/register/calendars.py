@@ -1,7 +1,7 @@
 """A second anchor, optional: OpenTimestamps, whose proofs lead from an entry to the header of a Bitcoin block.
 
-Nobody's signature is believed, only the header, and the checker brings that. These entries are `retimestamp`
-ones of kind "opentimestamps" and not anchors: a watermark's salt comes from tokens of RFC 3161 alone.
+A check trusts no signature, only the block header, which the checker supplies. These entries are of type `retimestamp`
+and kind "opentimestamps", and not anchors: a watermark's salt comes from tokens of RFC 3161 alone.
 """
 
 import hashlib
@@ -49,12 +49,12 @@ _HEIGHTS = 1 << 32
 
 @dataclass(frozen=True)
 class End:
-    """What one end of a proof says.
+    """The result at one end of a proof.
 
     Attributes:
         code: "verified", "pending", "header-needed", or "unknown-attestation".
-        text: for people; which block, if verified.
-        time: of the block, aware, UTC; miners may be wrong by two hours. None unless verified.
+        text: the result for people, with the block if verified.
+        time: time of the block, aware, UTC; miners may be wrong by two hours. None unless verified.
     """
 
     code: str
@@ -63,22 +63,25 @@ class End:
 
 
 def stamp(register: Register, calendars: Sequence[str], *, timeout: float = 10) -> Entry:
-    """Submit the head to calendars; what they give is pending until a block holds it (`upgrade`).
+    """Submit the head to calendars; their proofs are pending until a block holds them (`upgrade`).
 
     Args:
-        register: opened for writing.
-        calendars: URLs; no others are asked. One that does not answer is warned about.
+        register: the register, opened for writing.
+        calendars: URLs of the only calendars to ask. One that does not answer causes a warning.
         timeout: seconds, for each.
 
     Raises:
-        RegisterError: there is nothing to stamp, or it could not be recorded.
+        RegisterError: the log has no entry, no calendar is given, or the proof could not be recorded.
         TimestampError: no calendar answered ("bad-url", "unreachable", "too-large", "bad-proof").
     """
     head = register.head
     if head is None or not calendars:
-        raise RegisterError(f"{register.log} has no entry yet, or no calendar was given: there is nothing to stamp")
+        raise RegisterError(
+            f"{register.log} has no entry yet, or no calendar was given, so nothing can be stamped: record something "
+            "first, and give the URL of a calendar"
+        )
     start = Timestamp(bytes.fromhex(head.hash))
-    # Without a nonce, calendars would learn which entry this is as soon as one sees the log.
+    # Without a nonce, a calendar that sees the log would know which entry this is.
     submitted = start.ops.add(OpAppend(os.urandom(16))).ops.add(OpSHA256())
     answered = []
     failed: dict[str, TimestampError] = {}
@@ -100,16 +103,16 @@ def upgrade(register: Register, calendars: Sequence[str] = (), *, timeout: float
     """Ask calendars for the blocks that pending proofs wait for; a completed proof is a new file and a new entry.
 
     Args:
-        register: opened for writing.
-        calendars: URLs that may be asked besides those a proof was asked of: pools hand on to others.
+        register: the register, opened for writing.
+        calendars: URLs of further calendars that may be asked: pools pass proofs on to others.
         timeout: seconds, for each.
 
     Returns:
-        What was recorded. What is still pending is warned about.
+        The recorded entries. A proof that is still pending causes a warning.
 
     Raises:
-        TimestampError: a proof is not the one that was recorded.
-        OSError: it is not there.
+        TimestampError: a proof is not the recorded one.
+        OSError: the file of a proof does not exist.
     """
     latest = {_stem(entry): entry for entry in register.entries() if _is_ours(entry)}
     made = []
@@ -127,8 +130,8 @@ def upgrade(register: Register, calendars: Sequence[str] = (), *, timeout: float
 
 
 def _complete(proof: Any, allowed: set[str], timeout: float) -> None:
-    """Merge into a proof what the calendars have that it waits for."""
-    # A list: what is merged below must not be walked too.
+    """Merge into a proof the parts that it waits for, as far as the calendars have them."""
+    # A list, because the walk must not include the parts merged below.
     for node, pending in [(n, a) for n in _nodes(proof) for a in n.attestations if isinstance(a, PendingAttestation)]:
         url = pending.uri.rstrip("/")
         try:
@@ -146,11 +149,11 @@ def check_calendar(proof: bytes, entry_hash: str, headers: Mapping[int, bytes]) 
 
     Args:
         proof: a detached timestamp file.
-        entry_hash: what it has to be about, 64 hex digits.
-        headers: of blocks (80 bytes), by height, from a node or a source that the caller believes.
+        entry_hash: the entry hash that it must be about, 64 hex digits.
+        headers: block headers (80 bytes) by height, from a node or a source that the caller trusts.
 
     Raises:
-        TimestampError: it has to be refused: "bad-proof", "wrong-start", "wrong-merkle-root".
+        TimestampError: the proof is refused: "bad-proof", "wrong-start", "wrong-merkle-root".
     """
     timestamp = _read(proof)
     if timestamp.msg.hex() != entry_hash:
@@ -174,10 +177,10 @@ def _end(message: bytes, attestation: Any, headers: Mapping[int, bytes]) -> End:
     try:
         seconds = attestation.verify_against_blockheader(message, header)
     except VerificationError:
-        told = (
+        text = (
             f"the proof does not lead to the header given of block {height}: it was altered, or the header is another"
         )
-        raise TimestampError(told, code="wrong-merkle-root") from None
+        raise TimestampError(text, code="wrong-merkle-root") from None
     text = f"Bitcoin block {height} (hash {header.GetHash()[::-1].hex()}), give or take two hours"
     return End("verified", text, datetime.fromtimestamp(seconds, timezone.utc))
 
@@ -198,11 +201,11 @@ def read_headers(file: Path) -> dict[int, bytes]:
 
 
 def check(report: Report, folder: Path, headers: Mapping[int, bytes]) -> Report:
-    """A report on a register, with what its OpenTimestamps proofs add; without a header they add no time.
+    """A report on a register with the results of its OpenTimestamps proofs; without a header they add no time.
 
     Args:
-        report: of `checking.check`; only entries that it found good are looked at.
-        folder: of the register.
+        report: the report of `checking.check`; only its good entries count.
+        folder: the register's folder.
         headers: see `check_calendar`.
     """
     hashes, ours = [], []
@@ -211,7 +214,7 @@ def check(report: Report, folder: Path, headers: Mapping[int, bytes]) -> Report:
         if _is_ours(entry):
             ours.append(entry)
     stamps, findings = list(report.stamps), list(report.findings)
-    open_ends: dict[str, list[tuple[int, End]]] = {}  # by proof: what its last file leaves open
+    open_ends: dict[str, list[tuple[int, End]]] = {}  # by proof: the ends that its last file leaves open
     for entry in ours:
         try:
             ends = _ends(folder, entry, hashes, headers)
@@ -242,7 +245,7 @@ def _is_ours(entry: Entry) -> bool:
 
 
 def _stem(entry: Entry) -> str:
-    """What the files of one proof have in common.
+    """The common part of the names of one proof's files.
 
     Raises:
         TimestampError: the entry names no file of a proof; it could lie anywhere.
@@ -272,7 +275,7 @@ def _record(register: Register, proof: Any, name: str, about: Mapping[str, Any])
 
 
 def _read(content: bytes, start: bytes | None = None) -> Any:
-    """A proof from a file, or what a calendar answered about `start`."""
+    """A proof from a file, or from a calendar's answer about `start`."""
     context = BytesDeserializationContext(content)
     try:
         if start is None:
@@ -297,7 +300,7 @@ def _blocks(proof: Any) -> bool:
 
 
 class _Staying(urllib.request.HTTPRedirectHandler):
-    """Only who was given is asked."""
+    """Follow no redirect: ask only the given calendars."""
 
     def redirect_request(self, *args: Any, **options: Any) -> None:
         return None

@@ -1,7 +1,7 @@
-"""Which draws are asked: chosen by two nonces, each committed to before either is revealed.
+"""The choice of draws to ask, by two nonces; both parties commit before either reveals.
 
 The indices follow from Merkle root, case and both nonces. So the owner chooses nothing, and neither notary nor opponent
-can choose alone: each fixed a part before the other's was known.
+can choose alone: each fixes a part before the other part is known.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ LEAST = 16  # bytes of a nonce
 def commitment(case_sha256: str, party: str, nonce: bytes) -> str:
     """SHA-256 in hex over a domain tag and the RFC 8785 form of case, party and nonce.
 
-    Bound to the case file, so that the case cannot be edited afterwards; and to the party, so that nobody can answer
-    with the other's commitment.
+    It binds the case file, so that nobody can edit the case afterwards; and the party, so that neither can answer with
+    the other's commitment.
 
     Raises:
-        NotaryError: no such party, or fewer than 16 bytes.
+        NotaryError: the party is unknown, or the nonce has fewer than 16 bytes.
     """
     _check_party(party)
     if len(nonce) < LEAST:
         raise NotaryError(
-            f"the nonce of the {party} has {len(nonce)} bytes: at least {LEAST} random ones are needed, or it could be "
-            "found from its commitment by trying"
+            f"the nonce of the {party} has {len(nonce)} bytes, so it could be guessed from its commitment: give at "
+            f"least {LEAST} random bytes"
         )
     sealed = rfc8785.dumps({"case": case_sha256, "party": party, "nonce": nonce.hex()})
     return hashlib.sha256(b"wmplug/nonce/1\x00" + sealed).hexdigest()
@@ -49,17 +49,17 @@ def _check_party(party: str) -> None:
 
 @dataclass(frozen=True)
 class Challenge:
-    """Commitments and nonces, as far as they are there.
+    """The commitments and nonces so far.
 
     Attributes:
-        case: its id.
-        case_sha256: of the case file.
+        case: id of the case.
+        case_sha256: digest of the case file, hex.
         root: Merkle root of the triggers, hex.
         commitments: party -> hex.
         nonces: party -> hex.
 
     Raises:
-        NotaryError: a nonce that does not fit its commitment, or came before both commitments.
+        NotaryError: a nonce does not fit its commitment, or came before both commitments.
     """
 
     case: str
@@ -84,10 +84,10 @@ class Challenge:
                 )
 
     def committed(self, party: str, digest: str) -> "Challenge":
-        """With one more commitment.
+        """The challenge with one more commitment.
 
         Raises:
-            NotaryError: it is not a commitment, or the party is bound by another one.
+            NotaryError: `digest` is not a commitment, or another one binds the party.
         """
         _check_party(party)
         if len(_bytes(digest)) != 32:
@@ -99,23 +99,23 @@ class Challenge:
         return replace(self, commitments={**self.commitments, party: digest})
 
     def revealed(self, party: str, nonce: bytes) -> "Challenge":
-        """With one more nonce.
+        """The challenge with one more nonce.
 
         Raises:
-            NotaryError: it does not fit, or a commitment is missing.
+            NotaryError: the nonce does not fit, or a commitment is missing.
         """
         _check_party(party)
         return replace(self, nonces={**self.nonces, party: nonce.hex()})
 
     def draw(self, among: Sequence[int], take: int) -> list[int]:
-        """`take` of some numbers, without replacement, as root, case and nonces have it; in the order drawn.
+        """Draw some numbers without replacement, as root, case and nonces determine; in the order drawn.
 
         Args:
             among: numbers to choose from, in ascending order.
-            take: how many.
+            take: how many to draw.
 
         Raises:
-            NotaryError: a nonce is missing, or there are fewer.
+            NotaryError: a nonce is missing, or `among` is too short.
         """
         if missing := [party for party in PARTIES if party not in self.nonces]:
             raise NotaryError(
@@ -124,14 +124,14 @@ class Challenge:
             )
         if not 1 <= take <= len(among):
             raise NotaryError(f"{take} cannot be drawn among {len(among)}: give 1 to {len(among)}")
-        said = rfc8785.dumps(
+        facts = rfc8785.dumps(
             {"root": self.root, "case": self.case, "case_sha256": self.case_sha256, "nonces": dict(self.nonces)}
         )
-        seed = HKDF(hashes.SHA256(), 32, None, b"wmplug/1/challenge").derive(said)
+        seed = HKDF(hashes.SHA256(), 32, None, b"wmplug/1/challenge").derive(facts)
         return [among[i] for i in KeyStream(seed).permutation(len(among))[:take]]
 
     def to_json(self) -> dict[str, Any]:
-        """What is written to challenge.json."""
+        """The content of challenge.json."""
         return {
             "schema": SCHEMA,
             "case": self.case,
@@ -143,10 +143,10 @@ class Challenge:
 
     @classmethod
     def from_json(cls, document: Any) -> "Challenge":
-        """Read what `to_json` wrote.
+        """Read a challenge that `to_json` wrote.
 
         Raises:
-            NotaryError: it is not a challenge, or was edited.
+            NotaryError: the document is not a challenge, or was edited.
         """
         try:
             if document["schema"] != SCHEMA:

@@ -1,7 +1,7 @@
-"""Is this register what was written? Offline, without any key, entry by entry.
+"""The check of a register against edits: offline, without any key, entry by entry.
 
-Reads the log once and keeps a hash and an id of each entry. Nothing that an owner could have edited is believed: there
-are signatures against keys that the log itself introduced, links, order, and tokens of pinned authorities.
+It reads the log once and keeps a hash and an id of each entry. It trusts nothing that an owner could have edited: it
+checks signatures against keys that the log itself introduced, links, order, and tokens of pinned authorities.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        register: its id.
-        entries: that are good.
+        register: id of the register.
+        entries: number of good entries.
         head: entry hash of the last of them.
         stamps: times from outside, in order.
-        findings: in order.
+        findings: findings in order.
         counts: entries by type.
     """
 
@@ -52,7 +52,7 @@ class Report:
         return max((stamp.head + 1 for stamp in self.stamps if not stamp.lab), default=0)
 
     def to_json(self) -> dict[str, Any]:
-        """For machines: all of it, times in ISO 8601."""
+        """The whole report for machines, with times in ISO 8601."""
         document = dataclasses.asdict(self)
         for stamp in document["stamps"]:
             stamp["gen_time"] = stamp["gen_time"].isoformat()
@@ -76,15 +76,15 @@ def check(
     """Check a register.
 
     Args:
-        path: of its folder.
-        receipts: given out earlier; the log must still hold what they name.
-        authorities: whose timestamps to believe; by default those that the register's policy.json names, and that is
-            its owner's word: give your own to check the register of somebody else.
-        now: by whose clock certificates have expired.
+        path: the register's folder.
+        receipts: receipts that the owner gave out earlier; the log must still hold the entries that they name.
+        authorities: the authorities to trust; by default those that the register's policy.json names. That is its
+            owner's word: give your own to check the register of somebody else.
+        now: time to judge the expiry of certificates by.
         progress: called with the number of entries read.
 
     Raises:
-        RegisterError: there is no register, or it cannot be read.
+        RegisterError: the folder does not hold a register, or it cannot be read.
     """
     register, reading = Register(path), Reading()
     try:

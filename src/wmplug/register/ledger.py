@@ -1,7 +1,7 @@
-"""The log on disk: appended to under a lock, synced before it is acknowledged, mended where a write was torn.
+"""The log on disk: appends under a lock, syncs before it acknowledges, and repairs torn writes.
 
-One writer at a time (flock), in any number of processes. What was acknowledged survives a kill at any moment; bytes of
-an entry that never was go to `quarantine/`, and an entry of type `recovered` says so.
+One writer at a time (flock), in any number of processes. An acknowledged entry survives a kill at any moment. Bytes of
+an unfinished entry go to `quarantine/`, and an entry of type `recovered` records that.
 """
 
 import base64
@@ -27,14 +27,14 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 LOG, QUARANTINE = "log.jsonl", "quarantine"
-_ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # what names a key that signs no more
+_ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # the field that names a key that no longer signs
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """The entries of a log, whole lines only, each linked to the one before; signatures are not checked here.
+    """The entries of a log, whole lines only, each linked to the one before; does not check signatures.
 
     Raises:
-        CorruptEntryError: at the first that is damaged, out of order or not linked.
+        CorruptEntryError: an entry is damaged, out of order or not linked; raised at the first.
     """
     last: Entry | None = None
     offset = 0
@@ -50,7 +50,7 @@ def read(path: Path) -> Iterator[Entry]:
 
 
 def torn(path: Path) -> int:
-    """Bytes after the last whole line: of a write that was cut, or is under way."""
+    """Number of bytes after the last whole line, from a write that was cut off or is under way."""
     with path.open("rb") as file:
         return len(_tail(file))
 
@@ -82,18 +82,18 @@ class Ledger:
     """Appends to one log.
 
     Args:
-        folder: of the register.
+        folder: the register's folder.
         register: its id, 64 hex digits.
-        signer: of what is appended.
+        signer: signs new entries.
     """
 
     def __init__(self, folder: Path, register: str, signer: Signer) -> None:
         if fcntl is None:  # pragma: no cover
             raise RegisterError("a register is locked with flock, which this system lacks: use Linux or macOS")
         self.path, self.register, self.signer = folder / LOG, register, signer
-        self._end = 0  # of what was read so far
+        self._end = 0  # offset behind the entries read so far
         self._events: dict[str, tuple[int, int]] = {}  # event_id -> seq and offset of its line
-        self._ended: set[str] = set()  # keys that sign no more
+        self._ended: set[str] = set()  # keys that no longer sign
         self._seq = -1
         self._last: Entry | None = None
 
@@ -105,8 +105,8 @@ class Ledger:
         Args:
             kind: one of `statements.TYPES`.
             body: a JSON object.
-            subject: (name, SHA-256 in hex) of what it is about.
-            event_id: of the event; an entry that is there already under this id is returned instead of a second one.
+            subject: (name, SHA-256 in hex) of the thing that it is about.
+            event_id: id of the event; if an entry has this id already, that entry is returned and none is written.
 
         Returns:
             The entry, and whether it is new.
@@ -116,7 +116,7 @@ class Ledger:
             CorruptEntryError: the log ends with something that is not an entry.
         """
         if kind not in TYPES:
-            raise RegisterError(f"there is no event type {kind!r}; there are: {', '.join(sorted(TYPES))}")
+            raise RegisterError(f"no event type has the name {kind!r}: use one of {', '.join(sorted(TYPES))}")
         with self._whole(), self._locked() as log:
             self._catch_up(log)
             if event_id is not None and event_id in self._events:
@@ -143,7 +143,7 @@ class Ledger:
             os.close(log)  # releases the lock
 
     def _catch_up(self, log: int) -> None:
-        """Read what others have appended, and set aside what was cut."""
+        """Read the entries that others have appended, and set aside the bytes of a torn write."""
         if os.fstat(log).st_size < self._end:
             raise RegisterError(
                 f"{self.path} is shorter than it was a moment ago: an older copy was put in its place; compare the two "
@@ -159,12 +159,12 @@ class Ledger:
                 last = line
                 self._note(line)
         if last:
-            # A reader checks all of it; a writer what it builds upon.
+            # A reader checks the whole log; a writer checks the entry that it builds upon.
             self._last = decode(last, self._seq, self._end - len(last))
             if self._last.keyid == self.signer.keyid and not self._last.verify(self.signer.public):
                 raise self._corrupt(self._seq, self._end - len(last), "bad-signature", "its signature does not fit")
         for pending in sorted((self.path.parent / QUARANTINE).glob("*.pending")):
-            self._tell_of(log, pending)
+            self._record_torn(log, pending)
 
     def _note(self, line: bytes) -> None:
         try:
@@ -181,11 +181,11 @@ class Ledger:
     def _set_aside(self, log: int, tail: bytes) -> None:
         folder = self.path.parent / QUARANTINE
         folder.mkdir(exist_ok=True)
-        # Named before it is told of, so that a second crash loses neither the bytes nor the entry about them.
+        # Rename before the entry is written, so that a second crash loses neither the bytes nor the entry about them.
         write_new(folder / f"{self._end:012d}-{hashlib.sha256(tail).hexdigest()[:16]}.pending", tail, 0o600)
         os.ftruncate(log, self._end)
 
-    def _tell_of(self, log: int, pending: Path) -> None:
+    def _record_torn(self, log: int, pending: Path) -> None:
         tail, name = pending.read_bytes(), pending.with_suffix(".torn").name
         offset = int(name.partition("-")[0])
         if name not in self._events:

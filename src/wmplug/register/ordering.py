@@ -1,4 +1,4 @@
-"""The order of things in time: tokens that hold, what lies between them, and what came too late."""
+"""The order of events in time: tokens that hold, entries between them, and events that came too late."""
 
 import functools
 import hashlib
@@ -25,11 +25,11 @@ class Stamp:
     """A time from outside that holds.
 
     Attributes:
-        seq: of the anchor entry, which came after.
-        head: the last entry it covers, which came before.
-        gen_time: by the authority.
-        authority: its name.
-        lab: whether it is a lab's own, which attests nothing.
+        seq: number of the anchor entry, which came after.
+        head: number of the last entry it covers, which came before.
+        gen_time: time by the authority.
+        authority: name of the authority.
+        lab: whether the authority is a lab's own, which attests nothing.
     """
 
     seq: int
@@ -40,13 +40,13 @@ class Stamp:
 
 
 def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence[Trust] | None" = None) -> list[Stamp]:
-    """The anchors of the log whose tokens hold, in order; what is wrong with the others is noted.
+    """The anchors of the log whose tokens hold, in order; `reading` gets a finding for each of the others.
 
     Args:
-        reading: of the whole log.
-        folder: of the register.
-        now: by whose clock certificates have expired.
-        authorities: whom to believe; those that the register's own policy names by default.
+        reading: reading of the whole log.
+        folder: the register's folder.
+        now: time to judge the expiry of certificates by.
+        authorities: the authorities to trust; by default those that the register's own policy names.
     """
     if not reading.anchors and not any((folder / "anchors").glob("*.tsr")):
         return []
@@ -58,7 +58,7 @@ def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence
         return []
     trusted = {trust.url: trust for trust in (policy(folder) if authorities is None else authorities)}
     good: list[Stamp] = []
-    latest: dict[str, list[bytes]] = {}  # by authority: what its last lists say of older certificates
+    latest: dict[str, list[bytes]] = {}  # by authority: its last revocation lists, for older certificates
     for entry in reversed(reading.anchors):
         # A later token renews this one if it covers the entry that names it, and not only the same head.
         renewed = min([now, *(stamp.gen_time for stamp in good if stamp.head >= entry.seq)])
@@ -79,7 +79,7 @@ def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence
 
 
 def _in_order(reading: Reading, good: list[Stamp]) -> list[Stamp]:
-    """Those that are not older than one that was recorded before."""
+    """The stamps that are not older than an earlier recorded one."""
     kept: list[Stamp] = []
     for stamp in good:
         # The clocks of two authorities need not agree to the second.
@@ -100,10 +100,10 @@ def _token(
     renewed: datetime,
     now: datetime,
 ) -> "Token":
-    """The token of an anchor; its status says how far it can be trusted.
+    """The token of an anchor; its status shows how far it holds.
 
     Raises:
-        TimestampError: it does not hold, or is not the one that the entry names.
+        TimestampError: the token does not hold, or is not the one that the entry names.
         OSError: the file cannot be read.
     """
     from wmplug.register import anchors, timestamps
@@ -134,14 +134,14 @@ def _token(
         if error.code != "future":
             raise
         token = verify(now=now)  # a later token of an earlier time renews nothing
-    if differing := [name for name, told in anchors.told_by(token).items() if body.get(name) != told]:
+    if differing := [name for name, value in anchors.facts_of(token).items() if body.get(name) != value]:
         code = "wrong-salt" if "salt" in differing else "wrong-anchor"
         raise TimestampError(f"the entry and its token differ in {', '.join(differing)}", code=code)
     return token
 
 
 def _check_orphans(reading: Reading, folder: Path) -> None:
-    """Tokens that no entry names: their heads must be in the log, else its end was cut off."""
+    """Check tokens that no entry names: the log must hold their heads, or its end was cut off."""
     from wmplug.register import timestamps
 
     named = {anchor.body["file"] for anchor in reading.anchors}
@@ -162,7 +162,7 @@ def _check_orphans(reading: Reading, folder: Path) -> None:
 
 
 def check_order(reading: Reading, stamps: list[Stamp]) -> None:
-    """Secrets before salts, salts before triggers, triggers before training."""
+    """Check the order: secrets before salts, salts before triggers, triggers before training."""
     for watermark, triggers in reading.triggers.items():
         salt = triggers.body["evidence"]["salt"]
         committed = reading.secrets.get(watermark, triggers.seq)
@@ -198,7 +198,7 @@ def _check_salt(reading: Reading, triggers: Entry, first: Entry, salt: str, stam
 
 
 def check_clock(reading: Reading, stamps: list[Stamp]) -> None:
-    """Claimed times outside of what authorities leave room for are flagged: a clock was off, or was turned."""
+    """Flag claimed times that contradict the authorities' times: a clock was wrong, or somebody set it."""
     seqs, heads = ([getattr(stamp, name) for stamp in stamps] for name in ("seq", "head"))
     for seq, claimed in reading.times:
         # Tokens that hold are in order of time, so the nearest on each side binds.
@@ -215,7 +215,7 @@ def check_clock(reading: Reading, stamps: list[Stamp]) -> None:
 
 
 def check_keys(reading: Reading, stamps: list[Stamp]) -> None:
-    """What a key has signed that others may have held, unless a token says that it was there before they did."""
+    """Flag entries signed by a key that others may have held, unless a token dates them before that."""
     for keyid, since in reading.compromised.items():
         covered = max((stamp.head for stamp in stamps if stamp.gen_time < since), default=-1)
         loose = [seq for seq in reading.signed.get(keyid, ()) if seq > covered]

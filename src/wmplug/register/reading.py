@@ -1,4 +1,4 @@
-"""What is known of a log after so many of its entries; the rules that one entry keeps by itself."""
+"""The state of a check after some entries of a log, and the rules for a single entry."""
 
 import re
 from array import array
@@ -12,7 +12,7 @@ from wmplug.register.rotation import is_proven
 from wmplug.register.statements import Entry, keyid_of
 
 Level = Literal["refused", "inconclusive", "flagged"]
-# What a key that signs for one watermark in training may say; the rest takes the owner.
+# Types of entries that a key for one watermark's training may sign; all others take the owner's key.
 RECORDED = frozenset(
     {
         *("dataset.committed", "architecture.committed", "parameters.committed", "system.committed"),
@@ -26,14 +26,14 @@ _FILE = re.compile(r"\w[\w.-]*", re.ASCII)  # beside the log, and nowhere else
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a check found.
+    """One finding of a check.
 
     Attributes:
-        level: `refused` (it is not what was written, or not in order), `inconclusive` (it proves less than it says),
-            or `flagged` (look at it).
-        code: in kebab-case.
-        seq: of the entry; None for the register as a whole.
-        text: for people.
+        level: `refused` (edited, or not in order), `inconclusive` (proves less than it claims), or `flagged` (look at
+            it).
+        code: the finding in kebab-case.
+        seq: number of the entry; None for the register as a whole.
+        text: the finding for people.
     """
 
     level: Level
@@ -44,9 +44,9 @@ class Finding:
 
 @dataclass
 class Reading:
-    """What is known after so many entries."""
+    """The state after some entries."""
 
-    whole: bool = True  # False: an entry was refused, and what follows it is not read
+    whole: bool = True  # False: an entry was refused, and the entries behind it are not read
     findings: list[Finding] = field(default_factory=list)
     hashes: bytearray = field(default_factory=bytearray)
     events: set[str] = field(default_factory=set)
@@ -74,10 +74,10 @@ class Reading:
 
 
 def take(reading: Reading, entry: Entry, register: str) -> None:
-    """Add one entry to what is known.
+    """Add one entry to the state.
 
     Raises:
-        CorruptEntryError: it is not what the register's keys wrote, or not where it belongs.
+        CorruptEntryError: the register's keys did not write the entry, or it is in the wrong place.
     """
     if entry.register != register:
         raise _corrupt(entry, "other-register", "it belongs to another register than owner.pub")
@@ -146,7 +146,7 @@ def _learn(reading: Reading, entry: Entry) -> None:
             raise ValueError
         reading.anchors.append(entry)
     time = _time(entry.claimed_time)
-    # One a run is enough to see a clock that is off; all of them would be a list as long as the log.
+    # One time a run is enough to notice a wrong clock; all of them would be a list as long as the log.
     if not reading.times or entry.type != "training.checkpoint":
         reading.times.append((entry.seq, time))
 

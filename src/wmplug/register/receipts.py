@@ -1,4 +1,4 @@
-"""What the owner hands out so that the log cannot be shortened or rewritten unnoticed; and how two copies differ."""
+"""Receipts, which reveal a log that was shortened or rewritten; and the difference between two copies of a log."""
 
 import base64
 import json
@@ -19,14 +19,14 @@ PAYLOAD_TYPE = "application/vnd.wmplug.receipt+json"
 
 @dataclass(frozen=True)
 class Receipt:
-    """The owner's word for the head of the log at some moment.
+    """The owner's signed statement of the head of the log at some moment.
 
     Attributes:
-        register: its id.
-        seq: of the entry that was last.
+        register: id of the register.
+        seq: number of the last entry.
         hash: its entry hash, in hex.
-        keyid: of the key that signed.
-        signature: over register, seq and hash.
+        keyid: id of the key that signed.
+        signature: signature over register, seq and hash.
     """
 
     register: str
@@ -45,16 +45,16 @@ class Receipt:
         return True
 
     def to_json(self) -> dict[str, Any]:
-        """What is handed out."""
+        """The document to give out."""
         sig = base64.b64encode(self.signature).decode()
         return {"register": self.register, "seq": self.seq, "hash": self.hash, "keyid": self.keyid, "sig": sig}
 
     @classmethod
     def from_json(cls, document: Any) -> "Receipt":
-        """Read one.
+        """Read a receipt.
 
         Raises:
-            RegisterError: it is not a receipt.
+            RegisterError: the document is not a receipt.
         """
         try:
             return cls(
@@ -76,14 +76,14 @@ def _payload(register: str, seq: int, digest: str) -> bytes:
 
 
 def receipt(register: Register, signer: Signer) -> Receipt:
-    """One for the log's head as it is now.
+    """A receipt for the log's present head.
 
     Raises:
         RegisterError: the log has no entry.
     """
     head = register.head
     if head is None:
-        raise RegisterError(f"{register.log} has no entry yet: there is nothing to give a receipt for")
+        raise RegisterError(f"{register.log} has no entry yet to give a receipt for: record something first")
     signature = signer.sign(_payload(register.id, head.seq, head.hash), PAYLOAD_TYPE)
     return Receipt(register.id, head.seq, head.hash, signer.keyid, signature)
 
@@ -104,12 +104,12 @@ def read(path: Path) -> Receipt:
 
 @dataclass(frozen=True)
 class Difference:
-    """How two copies of a log relate.
+    """The relation of two copies of a log.
 
     Attributes:
-        common: entries that both begin with.
-        first: entries that follow in the first alone.
-        second: entries that follow in the second alone.
+        common: number of entries that both begin with.
+        first: number of entries that follow in the first alone.
+        second: number of entries that follow in the second alone.
     """
 
     common: int
@@ -130,11 +130,14 @@ def diff(first: Register, second: Register) -> Difference:
     """Compare two copies of one register, entry by entry.
 
     Raises:
-        RegisterError: they are of two registers.
-        CorruptEntryError: one of them is damaged.
+        RegisterError: the copies belong to two registers.
+        CorruptEntryError: one of the copies is damaged.
     """
     if first.id != second.id:
-        raise RegisterError(f"{first.path} and {second.path} are two registers ({first.id[:16]}, {second.id[:16]})")
+        raise RegisterError(
+            f"{first.path} and {second.path} are two registers ({first.id[:16]}, {second.id[:16]})"
+            ": give two copies of one"
+        )
     ours, theirs = ([entry.hash for entry in register.entries()] for register in (first, second))
     common = 0
     while common < min(len(ours), len(theirs)) and ours[common] == theirs[common]:

@@ -1,7 +1,7 @@
-"""What an owner does when a key is old, in wrong hands, or lost: rotate, revoke, split into shares, combine them again.
+"""Remedies for a key that is old, in wrong hands, or lost: rotate, revoke, split into shares, combine them again.
 
-A rotation adds a new secret; the former ones stay, since older watermarks follow from them. `secret/owner.enc` is
-written before the log says who signs, so the next opening of the register finishes a rotation that was
+A rotation adds a new secret; the former ones stay, since older watermarks follow from them. It writes
+`secret/owner.enc` before the log names the new key, so the next opening of the register finishes a rotation that was
 cut off in between.
 """
 
@@ -29,11 +29,11 @@ FORMER = "former.enc"
 
 
 def rotate(owner: Owner, *, passphrase: str | None = None) -> Owner:
-    """Draw a new secret; what signs the register, and what new watermarks follow from, is its own from now on.
+    """Draw a new secret, which from now on signs the register and is the root of new watermarks.
 
     Args:
-        owner: who holds all former secrets; not to be used any more after this.
-        passphrase: a new one, for all of them; the same as before by default.
+        owner: the owner with all former secrets; do not use it after this.
+        passphrase: a new passphrase for all of them; by default the same as before.
 
     Raises:
         InputError: the passphrase is empty.
@@ -52,17 +52,18 @@ def rotate(owner: Owner, *, passphrase: str | None = None) -> Owner:
 
 
 def revoke(owner: Owner, key: str | None = None, *, reason: str, since: datetime | None = None) -> Entry:
-    """Say in the register that a key signs no more.
+    """Record in the register that a key no longer signs.
 
     Args:
-        owner: of the register.
+        owner: owner of the register.
         key: its keyid, or the id of a watermark, for the key that signs for its training; default: the owner's own.
-        reason: for people.
-        since: from when on others may have held the key: what it signed is flagged by a check, unless a timestamp
-            from before then covers it. None: it was never in other hands.
+        reason: the reason, for people.
+        since: time from which others may have held the key: a check flags the entries that it signed, unless a
+            timestamp from before then covers them. None: it was never in other hands.
 
     Raises:
-        InputError: no such key, a time without a zone, or the owner's own, which needs a successor first.
+        InputError: the key is unknown, the time has no zone, or the key is the owner's own, which needs a successor
+            first.
         RegisterError: the register cannot be written.
     """
     register = Register.of(owner)
@@ -82,16 +83,16 @@ def revoke(owner: Owner, key: str | None = None, *, reason: str, since: datetime
 def renounce(owner: Owner, *, reason: str, since: datetime | None = None, passphrase: str | None = None) -> Owner:
     """Rotate away from secrets that others may hold, and revoke all keys that follow from them.
 
-    Watermarks made before can still be verified, but their keys record no more training runs.
+    You can still verify earlier watermarks, but their keys cannot record training runs any more.
 
     Args:
-        owner: not to be used any more after this.
-        reason: for people.
-        since: from when on others may have held them, as in `revoke`; now by default.
-        passphrase: a new one; the same as before by default.
+        owner: the owner; do not use it after this.
+        reason: the reason, for people.
+        since: time from which others may have held the secrets, as in `revoke`; now by default.
+        passphrase: a new passphrase; by default the same as before.
 
     Raises:
-        InputError: a time without a zone, or an empty passphrase.
+        InputError: the time has no zone, or the passphrase is empty.
         RegisterError: the register cannot be written, or its owner has rotated since `owner` was opened.
     """
     since = since or datetime.now(timezone.utc)
@@ -105,7 +106,7 @@ def renounce(owner: Owner, *, reason: str, since: datetime | None = None, passph
 
 
 def _keys(register: Register) -> dict[str, str | None]:
-    """Keys that the log has introduced, by keyid; with the watermark, where it signs for one."""
+    """Keys that the log has introduced, by keyid; with the watermark that a key signs for, or None."""
     keys: dict[str, str | None] = {}
     for entry in register.entries():
         if entry.type in ("register.opened", "key.rotated"):
@@ -130,12 +131,12 @@ def _stamp(time: datetime) -> str:
 def split(owner: Owner, shares: int = 3, threshold: int = 2) -> list[str]:
     """The newest secret as sheets of 33 words (SLIP-39), of which `threshold` recover it, and with it the former ones.
 
-    `secret/former.enc` keeps the former secrets for whoever has the newest: keep a copy of the folder with the sheets.
+    `secret/former.enc` keeps the former secrets, which the newest one opens: keep a copy of the folder with the sheets.
 
     Args:
-        owner: whose secret it is.
+        owner: the owner of the secret.
         shares: number of sheets, up to 16.
-        threshold: how many are enough, at least 2.
+        threshold: number of sheets that are enough, at least 2.
 
     Raises:
         InputError: the numbers do not fit.
@@ -156,9 +157,9 @@ def combine(folder: str | Path, shares: Sequence[str], *, passphrase: str, scryp
     """Recover an owner from shares (SLIP-39) and the folder, and seal `secret/owner.enc` under a new passphrase.
 
     Args:
-        folder: of the register: owner.pub and log.jsonl are needed, and secret/former.enc after a rotation.
-        shares: the words of each.
-        passphrase: a new one.
+        folder: the register's folder, with owner.pub and log.jsonl, and secret/former.enc after a rotation.
+        shares: the words of each share.
+        passphrase: a new passphrase.
         scrypt_n: cost of one guess, a power of two from 2**10 to 2**20.
 
     Raises:
@@ -166,7 +167,7 @@ def combine(folder: str | Path, shares: Sequence[str], *, passphrase: str, scryp
             is empty.
         KeyFileError: secret/former.enc is damaged.
         PluginError: the extra wmplug[evidence] is not installed.
-        RegisterError: the folder holds no register, or its log is damaged.
+        RegisterError: the folder does not hold a register, or its log is damaged.
     """
     from wmplug.register.shares import combine as combine_words
 
@@ -224,8 +225,8 @@ def _former(register: Register, root: bytes) -> list[bytes]:
         ) from None
     if commitment_of(roots[-1]) != register.id:
         warnings.warn(
-            f"{file} is not there, or older than the last rotation: the newest secret was recovered, but watermarks "
-            "from before cannot be made again. Put the file of a newer copy there and combine once more",
+            f"{file} is missing, or older than the last rotation: the newest secret was recovered, but watermarks from "
+            "before cannot be made again. Put the file of a newer copy there and combine once more",
             EvidenceWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Revocation lists (RFC 5280, section 5): what they say about the certificates behind a timestamp."""
+"""Revocation lists (RFC 5280, section 5) for the certificates behind a timestamp."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from wmplug.errors import TimestampError
 
-# With these an authority says that its key was never in wrong hands; with another reason, or none, it does not
+# With these reasons an authority states that its key was never in wrong hands; with another one, or none, it does not
 # (RFC 3161, section 4, item 1).
 HARMLESS = {
     x509.ReasonFlags.unspecified,
@@ -16,7 +16,7 @@ HARMLESS = {
     x509.ReasonFlags.superseded,
     x509.ReasonFlags.cessation_of_operation,
 }
-# What cryptography raises about bytes that are no certificate or list, some of it only when a part is looked at.
+# Errors of cryptography about bytes that are not a certificate or list, some only when a part is read.
 UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
 
 
@@ -24,7 +24,7 @@ def load(data: bytes) -> x509.CertificateRevocationList:
     """Read a list in DER or PEM.
 
     Raises:
-        TimestampError: it is not a list ("bad-crl").
+        TimestampError: the data are not a list ("bad-crl").
     """
     try:
         pem = data.lstrip().startswith(b"-----BEGIN")
@@ -39,19 +39,19 @@ def spoken_for(
     lists: Sequence[x509.CertificateRevocationList],
     at: datetime,
 ) -> datetime | None:
-    """When lists last said that a certificate could be relied on at a time.
+    """The latest issue time of a list by which a certificate was reliable at a time; None without such a list.
 
     A list counts from that time on, and until the certificate expires: later ones need not mention it any more.
 
     Args:
-        certificate: in question.
-        issuer: of it.
-        lists: of any issuers; others' are passed over.
-        at: the time of which one asks, aware.
+        certificate: the certificate in question.
+        issuer: its issuer.
+        lists: lists of any issuers; those of others do not count.
+        at: the time in question, aware.
 
     Raises:
-        TimestampError: it was revoked by then ("revoked-at-gen-time"), or later in a way that leaves its key in doubt
-            ("revoked-for-cause"); or a list is not signed by the issuer that it names ("bad-crl").
+        TimestampError: the certificate was revoked by then ("revoked-at-gen-time"), or later in a way that leaves its
+            key in doubt ("revoked-for-cause"); or a list is not signed by the issuer that it names ("bad-crl").
     """
     times = []
     try:
@@ -59,8 +59,8 @@ def spoken_for(
             if not _names(one, issuer):
                 continue
             if not one.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
-                told = f"a revocation list of {issuer.subject.rfc4514_string()} is not signed by it: fetch it again"
-                raise TimestampError(told, code="bad-crl")
+                text = f"a revocation list of {issuer.subject.rfc4514_string()} is not signed by it: fetch it again"
+                raise TimestampError(text, code="bad-crl")
             entry = one.get_revoked_certificate_by_serial_number(certificate.serial_number)
             if entry is not None:
                 _judge(certificate, entry, at)
@@ -72,7 +72,7 @@ def spoken_for(
 
 
 def points(certificate: x509.Certificate) -> list[str]:
-    """URLs of the lists in which a certificate's revocation would stand."""
+    """URLs of the lists that would hold a certificate's revocation."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     except (x509.ExtensionNotFound, *UNREADABLE):
@@ -82,7 +82,7 @@ def points(certificate: x509.Certificate) -> list[str]:
 
 
 def _names(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    """Whether a list says that it comes from this issuer; one with a new key keeps its name."""
+    """Whether a list names this issuer; an issuer with a new key keeps its name."""
     if revoked.issuer != issuer.subject:
         return False
     try:
@@ -118,8 +118,8 @@ def _invalidity(entry: x509.RevokedCertificate) -> datetime | None:
 
 
 def _covers(revoked: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
-    """Whether a certificate that this list does not mention is thereby not revoked (RFC 5280, section 6.3.3)."""
-    # A delta list says so by a critical extension, and none other is known here.
+    """Whether a certificate's absence from this list means that it is not revoked (RFC 5280, section 6.3.3)."""
+    # A critical extension marks a delta list, and no other critical extension is known here.
     if any(e.critical and not isinstance(e.value, x509.IssuingDistributionPoint) for e in revoked.extensions):
         return False
     try:

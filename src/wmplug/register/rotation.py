@@ -1,4 +1,4 @@
-"""How the log learns which key signs next: the former one says so, and the new one proves that it agrees."""
+"""The entry that names the next signing key: the former key signs it, and the new one proves that it agrees."""
 
 import base64
 import contextlib
@@ -19,16 +19,16 @@ PROOF_TYPE = "application/vnd.wmplug.rotation+json"
 
 
 class Log(Protocol):
-    """A register, as far as a rotation goes; the class itself is made on top of this module."""
+    """The part of a register that a rotation needs; the class itself builds on this module."""
 
     id: str
     log: Path
 
     def entries(self) -> Iterator[Entry]:
-        """All, in order."""
+        """All entries, in order."""
 
     def append(self, kind: str, body: Mapping[str, Any], *, event_id: str | None = None) -> Entry:
-        """Write one."""
+        """Write one entry."""
 
 
 AnyLog = TypeVar("AnyLog", bound=Log)
@@ -38,8 +38,8 @@ def resume(owner: Owner, open_log: Callable[[Path, Signer], AnyLog]) -> AnyLog:
     """Open the register of an owner of several secrets for writing, and finish a rotation that was cut off.
 
     Args:
-        owner: who holds the secrets.
-        open_log: `Register`.
+        owner: the owner with the secrets.
+        open_log: the class `Register`.
 
     Raises:
         RegisterError: it cannot be written, or its owner has rotated since `owner` was opened.
@@ -50,8 +50,8 @@ def resume(owner: Owner, open_log: Callable[[Path, Signer], AnyLog]) -> AnyLog:
 
 @contextlib.contextmanager
 def alone(owner: Owner) -> Iterator[None]:
-    """Two rotations at a time would overwrite each other's new secret."""
-    import fcntl  # where there is none, no register is opened for writing
+    """Exclude other rotations: two at a time would overwrite each other's new secret."""
+    import fcntl  # without it, no register is opened for writing
 
     folder = os.open(owner.path / "secret", os.O_RDONLY)
     try:
@@ -88,7 +88,7 @@ def introduce(owner: Owner, open_log: Callable[[Path, Signer], AnyLog]) -> AnyLo
 
 
 def claim(register: str, body: Mapping[str, Any]) -> bytes:
-    """What the new key signs."""
+    """The bytes that the new key signs."""
     return rfc8785.dumps({"register": register, **{name: body[name] for name in ("former", "public", "commitment")}})
 
 
@@ -96,7 +96,7 @@ def is_proven(register: str, body: Mapping[str, Any]) -> bool:
     """Whether the new key of a `key.rotated` entry has signed that it follows the former one in this register.
 
     Raises:
-        KeyError, ValueError, TypeError: the body has another form.
+        KeyError: the body has another form; so do ValueError and TypeError.
     """
     public, proof = bytes.fromhex(body["public"]), base64.b64decode(body["proof"], validate=True)
     try:

@@ -1,10 +1,10 @@
-"""A secret as sheets of words, of which some are enough: SLIP-39, Shamir's secret sharing for mnemonic codes.
+"""A secret as sheets of words, any few of which recover it: SLIP-39, Shamir's secret sharing for mnemonic codes.
 
 SLIP-39's own passphrase stays empty. With one, every passphrase opens the shares, each to another secret, so that a
-typo looks like success; and a passphrase that was forgotten is what shares are there for.
+typo looks like success; and shares exist to survive a forgotten passphrase.
 
-The library is SLIP-39's reference implementation, written for clarity and not hardened against whoever can measure this
-process: split and combine on a machine that nobody else uses.
+The library is SLIP-39's reference implementation, written for clarity and not hardened against anybody who can measure
+this process: split and combine on a machine that nobody else uses.
 """
 
 from collections.abc import Sequence
@@ -26,34 +26,34 @@ def split(secret: bytes, shares: int, threshold: int) -> list[str]:
     Args:
         secret: 32 bytes.
         shares: number of sheets to make, up to 16.
-        threshold: how many of them recover the secret, at least 2; fewer reveal nothing about it.
+        threshold: number of sheets that recover the secret, at least 2; fewer reveal nothing about it.
 
     Raises:
-        InputError: the numbers do not fit.
+        InputError: the numbers are out of range.
     """
     if not 2 <= threshold <= shares <= MOST:
         raise InputError(
-            f"shares={shares}, threshold={threshold}: from 2 to {MOST} shares can be made, with a threshold from 2 up "
-            "to their number; 3 and 2 are usual"
+            f"shares={shares}, threshold={threshold}: give from 2 to {MOST} shares, and a threshold from 2 up to their "
+            "number; 3 and 2 are usual"
         )
-    # The exponent slows down guesses of a passphrase, and there is none.
+    # The exponent slows down guesses of a passphrase, which stays empty here.
     (sheets,) = generate_mnemonics(1, [(threshold, shares)], secret, iteration_exponent=0)
     return list(sheets)
 
 
 def read(text: str, name: str) -> Share:
-    """One share of its words.
+    """Read one share from its words.
 
     Args:
-        text: 33 words, in either case, however spaced.
-        name: of the share, for the error; words are never shown.
+        text: 33 words, in either case, with any spacing.
+        name: name of the share, for the error, which never shows words.
 
     Raises:
         InputError: `split` did not make this share.
     """
     words = text.lower().split()
     if len(words) != WORDS:
-        raise InputError(f"{name} has {len(words)} words, a share has {WORDS}: look for words left out or given twice")
+        raise InputError(f"{name} has {len(words)} words, and a share has {WORDS}: look for missing or doubled words")
     unknown = [str(number) for number, word in enumerate(words, 1) if word not in WORD_INDEX_MAP]
     if unknown:
         raise InputError(f"{name}: word {', '.join(unknown)} is not in the list of SLIP-39: check its spelling")
@@ -75,10 +75,10 @@ def _decode(text: str) -> Share | None:
 
 
 def combine(texts: Sequence[str]) -> bytes:
-    """The secret (32 bytes) of its shares; more than are needed must agree.
+    """Recover the secret (32 bytes) from its shares; if there are more than needed, they must agree.
 
     Raises:
-        InputError: one is not a share, they come from several splits, or they are too few.
+        InputError: a text is not a share, the shares come from several splits, or there are too few.
     """
     shares = [read(text, f"share {number}") for number, text in enumerate(texts, 1)]
     if not shares:
@@ -91,7 +91,7 @@ def combine(texts: Sequence[str]) -> bytes:
     if len(different) < needed:
         again = "" if len(different) == len(shares) else ", since one was given more than once"
         raise InputError(
-            f"{len(different)} of {needed} shares that are needed are there{again}: give more of this split"
+            f"you gave {len(different)} of the {needed} shares that are needed{again}: give more of this split"
         )
     # Every share is in one of these selections.
     secret, *others = {_recover(different[start : start + needed]) for start in range(len(different) - needed + 1)}

@@ -1,7 +1,7 @@
 """One entry of a register: an in-toto Statement v1 in a DSSE envelope, one JSON line.
 
-The payload is canonical JSON (RFC 8785); what is signed is DSSE's pre-authentication encoding of it, with Ed25519
-(RFC 8032). A reader hashes and checks the bytes that are stored; it never rewrites them first.
+The payload is canonical JSON (RFC 8785); the signature (Ed25519, RFC 8032) is over DSSE's pre-authentication encoding
+of it. A reader hashes and checks the stored bytes and never rewrites them first.
 """
 
 import base64
@@ -21,7 +21,7 @@ from wmplug.errors import CorruptEntryError
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:wmplug:register:v1"
-FIRST = "0" * 64  # what the first entry names as the entry before
+FIRST = "0" * 64  # the first entry names this as the hash of the entry before
 TYPES = frozenset(
     {
         *("register.opened", "owner.identity", "key.rotated", "key.revoked", "anchor", "retimestamp", "recovered"),
@@ -44,15 +44,15 @@ class Entry:
         seq: its number, from 0.
         prev: entry hash of the one before, in hex.
         type: one of `TYPES`.
-        body: what happened.
-        event_id: the same for a retry of the same event.
-        claimed_time: what the writer's clock said (UTC); a claim, not a proof.
+        body: the event's facts, a JSON object.
+        event_id: id of the event; a retry of the same event has the same one.
+        claimed_time: time by the writer's clock (UTC); a claim, not a proof.
         register: the owner's commitment, in hex.
-        subject: what the entry is about, as (name, SHA-256 in hex) pairs.
+        subject: the things that the entry is about, as (name, SHA-256 in hex) pairs.
         keyid: SHA-256 of the public key that signed, in hex.
         payload: the stored bytes.
         signature: 64 bytes.
-        offset: of its line in the log.
+        offset: position of its line in the log.
     """
 
     seq: int
@@ -99,7 +99,7 @@ class Signer:
         return self._key.sign(pre_authentication(payload, payload_type))
 
     def __reduce__(self) -> Any:
-        raise TypeError("a signing key is not pickled")
+        raise TypeError("a signing key is not pickled: open the owner where it is needed (Owner.open)")
 
 
 def keyid_of(public: bytes) -> str:
@@ -108,7 +108,7 @@ def keyid_of(public: bytes) -> str:
 
 
 def pre_authentication(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """DSSE v1: type and payload with their lengths, so that neither can be taken for a part of the other."""
+    """DSSE v1: type and payload with their lengths, so that neither can pass for a part of the other."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -118,8 +118,8 @@ def encode(predicate: Mapping[str, Any], subject: Sequence[tuple[str, str]], sig
 
     Args:
         predicate: register, seq, prev, type, event_id, claimed_time and body.
-        subject: (name, SHA-256 in hex) of what the entry is about; the register itself where there is nothing else.
-        signer: of the entry.
+        subject: (name, SHA-256 in hex) of the things that the entry is about; the register itself if nothing else is.
+        signer: signs the entry.
     """
     about = list(subject) or [("register", predicate["register"])]
     payload = rfc8785.dumps(
@@ -143,15 +143,15 @@ def _line(payload: bytes, keyid: Any, signature: bytes) -> bytes:
 
 
 def decode(line: bytes, seq: int, offset: int) -> Entry:
-    """An entry of its line; the signature is not checked here.
+    """Read an entry from its line, without a check of the signature.
 
     Args:
-        line: with its newline.
-        seq: the number it should have, for the error.
-        offset: of the line.
+        line: the line with its newline.
+        seq: expected number of the entry, for the error.
+        offset: position of the line in the log.
 
     Raises:
-        CorruptEntryError: not a line that `encode` wrote.
+        CorruptEntryError: `encode` did not write this line.
     """
 
     def refuse(code: str, why: str) -> CorruptEntryError:
@@ -184,7 +184,7 @@ def _parsed(payload: bytes) -> tuple[Any, bool]:
         return int(text) if abs(float(text)) < 2**53 else real(text)
 
     statement = json.loads(payload, parse_float=real, parse_int=whole, parse_constant=real)
-    # Python's own encoder is many times as fast, and differs for real numbers and in the order of names beyond ASCII.
+    # Python's own encoder is many times faster, and differs for real numbers and in the order of names beyond ASCII.
     plain = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == payload
     if plain and payload.isascii() and all(rfc8785.dumps(float(text)) == text.encode() for text in numbers):
         return statement, True

@@ -1,7 +1,7 @@
-"""Timestamps (RFC 3161): ask an authority for one, and check offline, years later, what it gave.
+"""Timestamps (RFC 3161): a request to an authority, and the check of its token, offline and years later.
 
-A token says that a SHA-256 was there at a time. It is verified by rfc3161-client, hence by OpenSSL; this module adds
-what that leaves open: which certificate was meant (RFC 5816), revocation, a time in the future, the policy, the pins.
+A token states that a SHA-256 existed at a time. rfc3161-client, hence OpenSSL, verifies it. This module adds the checks
+that these leave open: which certificate was meant (RFC 5816), revocation, a time in the future, the policy, the pins.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ with need("evidence"):
 
 REQUEST = "application/timestamp-query"
 REPLY = "application/timestamp-reply"
-# Stands in the subject of every certificate of a lab authority, so that its tokens cannot pass for others.
+# Part of the subject of every certificate of a lab authority, so that its tokens cannot pass for real ones.
 LAB = "LAB ONLY - NOT ATTESTED"
 # The authority's clock and this machine's need not agree to the second.
 SKEW = timedelta(minutes=5)
@@ -39,13 +39,13 @@ _MOST = {REPLY: 1 << 16, "crl": 1 << 24}
 
 @dataclass(frozen=True)
 class Trust:
-    """An authority, and what an owner decided to accept from it.
+    """An authority, and an owner's decision about the tokens to accept from it.
 
     Attributes:
-        url: where it answers.
+        url: its address.
         roots: certificates, DER; PEM (one or more in each) is converted.
         pins: SHA-256 (hex) of timestamping certificates or of their SubjectPublicKeyInfo; empty: any below the roots.
-        policies: OIDs that a token may have; empty: none, since what a policy promises has to be read first.
+        policies: OIDs that a token may have; empty: none, since the owner must read a policy's promises first.
     """
 
     url: str
@@ -71,19 +71,19 @@ class Trust:
 
     @classmethod
     def pinned(cls, url: str, response: bytes, *, imprint: bytes, request: bytes, roots: Sequence[bytes]) -> "Trust":
-        """Set up an authority from its first answer, and pin the policy that this token has.
+        """Set up an authority from its first answer, and pin the policy of this token.
 
-        The owner is to be shown the result: to accept a policy is a decision.
+        Show the owner the result: to accept a policy is a decision.
 
         Args:
-            url: where the authority answered.
+            url: address of the authority.
             response: its answer to `request`.
-            imprint: what was asked for, 32 bytes.
-            request: as sent.
+            imprint: the SHA-256 in the request, 32 bytes.
+            request: the request as sent.
             roots: certificates (PEM or DER) from a source other than the answer.
 
         Raises:
-            TimestampError: the answer fails any check other than that of the policy.
+            TimestampError: the answer fails a check (the policy is not checked).
         """
         policy = tokens.Response.read(response).policy
         trust = cls(url, tuple(roots), policies=(policy,))
@@ -95,7 +95,7 @@ class Trust:
         """Read one element of policy.json's "tsa" list.
 
         Raises:
-            TimestampError: it is not what `to_json` writes ("bad-trust").
+            TimestampError: `to_json` does not write such a document ("bad-trust").
         """
         try:
             roots = tuple(root.encode() for root in document["roots"])
@@ -114,7 +114,7 @@ class Trust:
 
 @dataclass(frozen=True)
 class Token:
-    """What a verified timestamp says.
+    """The facts of a verified timestamp.
 
     Attributes:
         gen_time: when the imprint existed, by the authority's clock; aware, UTC.
@@ -124,11 +124,11 @@ class Token:
         authority: subject of the timestamping certificate (RFC 4514).
         certificates: DER, from the timestamping certificate to the root.
         salt: 32 bytes that nobody could know before, see `salt_of`.
-        lab: made by a lab authority: proves nothing to others.
-        expired: a certificate below the root has expired since.
-        status: "valid", or "inconclusive": nothing speaks against it, but too little for it.
+        lab: whether a lab authority made it, which proves nothing to others.
+        expired: whether a certificate below the root has expired since.
+        status: "valid", or "inconclusive": nothing contradicts the token, but too little confirms it.
         reasons: why it is inconclusive; empty if valid.
-        unrevoked_at: when archived lists, issued at `gen_time` or later, spoke for all certificates; None: none do.
+        unrevoked_at: issue time of archived lists, at `gen_time` or later, that confirm all certificates, or None.
     """
 
     gen_time: datetime
@@ -152,7 +152,7 @@ def make_request(imprint: bytes) -> bytes:
         imprint: 32 bytes.
     """
     if len(imprint) != 32:
-        raise InputError(f"an imprint is a SHA-256, 32 bytes, not {len(imprint)}")
+        raise InputError(f"the imprint has {len(imprint)} bytes: give a SHA-256, 32 bytes")
     request: bytes = tsp.TimeStampReq(
         {
             "version": "v1",
@@ -173,7 +173,7 @@ def fetch(url: str, request: bytes, *, timeout: float = 20) -> bytes:
         timeout: seconds, for the whole exchange.
 
     Returns:
-        The response as received: nothing of it is checked yet.
+        The response as received, unchecked.
 
     Raises:
         TimestampError: "bad-url", "unreachable" (with its cause), "not-a-reply", "too-large".
@@ -197,7 +197,7 @@ def fetch_crls(certificates: Sequence[bytes], *, timeout: float = 20) -> list[by
         timeout: seconds for each.
 
     Returns:
-        Lists in DER, unchecked; whoever does not answer is left out, and its certificates stay unconfirmed.
+        Lists in DER, unchecked. If a server does not answer, its list is missing and its certificates stay unconfirmed.
     """
     urls = {
         url: None
@@ -234,7 +234,7 @@ def _exchange(request: urllib.request.Request, timeout: float, most: int) -> tup
     url, body, end = request.full_url, b"", time.monotonic() + timeout
     try:
         with _opener(url).open(request, timeout=timeout) as answer:
-            # Not one read: an authority that sends a byte now and then would hold up a training run for hours.
+            # Not in one read: an authority that sends a byte now and then would hold up a training run for hours.
             while chunk := answer.read1(1 << 16):
                 body += chunk
                 if len(body) > most:
@@ -247,8 +247,8 @@ def _exchange(request: urllib.request.Request, timeout: float, most: int) -> tup
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        told = f"{url} cannot be reached ({error}): try again later, or another authority"
-        raise TimestampError(told, code="unreachable") from error
+        text = f"{url} cannot be reached ({error}): try again later, or another authority"
+        raise TimestampError(text, code="unreachable") from error
 
 
 def verify_token(
@@ -264,15 +264,15 @@ def verify_token(
 
     Args:
         response: DER of a TimeStampResp, as received.
-        imprint: what it has to be about, 32 bytes.
+        imprint: the SHA-256 that it must be about, 32 bytes.
         request: DER as sent; None: the nonce is not compared.
-        trust: what is accepted.
+        trust: the authority and the tokens to accept from it.
         crls: revocation lists, DER or PEM, of any issuers.
-        now: when all this is known to have existed; default: now. For a token that was itself timestamped again while
-            its certificate was valid, give the later token's `gen_time`.
+        now: time by which the token is known to have existed; default: now. If the token was itself timestamped again
+            while its certificate was valid, give the later token's `gen_time`.
 
     Raises:
-        TimestampError: it has to be refused. Codes: of form, "truncated", "trailing-bytes", "malformed",
+        TimestampError: the token is refused. Codes: of form, "truncated", "trailing-bytes", "malformed",
             "not-a-timestamp", "several-signers", "weak-digest"; of the answer, "status-not-granted", "wrong-request",
             "wrong-imprint", "nonce-missing", "wrong-nonce"; of certificates, "signer-missing", "wrong-root",
             "eku-missing", "eku-not-critical", "eku-not-alone", "not-yet-valid", "expired-at-gen-time",
@@ -318,8 +318,8 @@ def verify_token(
 def salt_of(response: bytes) -> bytes:
     """SHA-256(TSTInfo DER || signature value), 32 bytes: unpredictable before the authority signed.
 
-    Not of the whole token: certificates can be added to it, and an ECDSA signature (r, s) verifies as (r, n - s) too,
-    so the smaller s is taken. Not of the TSTInfo alone: whoever asks chooses the nonce in it.
+    The whole token would not do: anybody can add certificates to it. An ECDSA signature (r, s) verifies as (r, n - s)
+    too, so the smaller s counts. The TSTInfo alone would not do either: the requester chooses the nonce in it.
 
     Raises:
         TimestampError: the form is wrong (see `verify_token`); nothing else is checked.
@@ -328,7 +328,7 @@ def salt_of(response: bytes) -> bytes:
 
 
 def imprint_of(response: bytes) -> bytes:
-    """The SHA-256 that a response says it is about.
+    """The SHA-256 in a response.
 
     Raises:
         TimestampError: the form is wrong (see `verify_token`); nothing else is checked.
@@ -337,7 +337,7 @@ def imprint_of(response: bytes) -> bytes:
 
 
 def _accept(stamp: tokens.Response, trust: Trust) -> None:
-    """Apply what the owner decided."""
+    """Apply the owner's decisions."""
     if not trust.policies:
         text = f"no policy is pinned for {trust.url}: read what {stamp.policy}, this token's, promises, and pin it"
         raise tokens.refusal("policy-not-pinned", text)

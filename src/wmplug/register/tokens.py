@@ -1,4 +1,4 @@
-"""The inside of a timestamp response (RFC 3161, section 2.4.2), and the checks that leave no decision open."""
+"""The parts of a timestamp response (RFC 3161, section 2.4.2), and the checks that need no decision of the owner."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -33,22 +33,22 @@ _MOST_CERTIFICATES = 16
 
 @dataclass(frozen=True)
 class Response:
-    """A response taken apart; what it says is not verified yet.
+    """The parsed parts of a response, not verified yet.
 
     Attributes:
-        received: all of it, DER.
+        received: the whole response, DER.
         imprint: hash algorithm and digest that the token is about.
         policy: OID.
         serial: number of the token.
         gen_time: aware, UTC.
         accuracy: seconds; None: not stated.
-        nonce: of the request; None: not there.
+        nonce: nonce of the request; None: missing.
         digest: hash algorithm of the signature.
         named: hash algorithm and digest of the signer's certificate, as the signature covers them.
         salt: SHA-256(TSTInfo DER || signature value with the smaller s), 32 bytes.
         leaf: the signer's certificate.
         authority: its subject (RFC 4514).
-        bag: all certificates that came along.
+        bag: all certificates in the response.
     """
 
     received: bytes
@@ -67,7 +67,7 @@ class Response:
 
     @classmethod
     def read(cls, received: bytes) -> "Response":
-        """Take a response apart.
+        """Parse a response.
 
         Raises:
             TimestampError: its form is wrong ("truncated", "trailing-bytes", "malformed", "not-a-timestamp",
@@ -82,8 +82,8 @@ class Response:
         try:
             answer = rfc3161_client.decode_timestamp_response(received)
             if answer.status != 0:
-                told = "; ".join(answer.status_string)
-                raise refusal("status-not-granted", f"the authority answered {answer.status}, not 0, and said {told!r}")
+                reason = "; ".join(answer.status_string)
+                raise refusal("status-not-granted", f"the authority answered {answer.status}, not 0, with {reason!r}")
             return cls._taken_apart(received)
         except (KeyError, IndexError, AttributeError, OverflowError, *UNREADABLE) as error:
             raise refusal("malformed", f"the response cannot be read ({error}): ask again") from None
@@ -124,7 +124,7 @@ class Response:
         )
 
     def compare(self, imprint: bytes, request: bytes | None) -> None:
-        """See that the token is about an imprint, and answers a request.
+        """Check that the token is about an imprint, and answers a request.
 
         Raises:
             TimestampError: "wrong-imprint", "wrong-request", "nonce-missing", "wrong-nonce".
@@ -149,7 +149,7 @@ class Response:
         """The certificates from the signer's to a root, each valid when the token was made.
 
         Args:
-            trusted: roots; those that are not self-issued only help to get there.
+            trusted: roots; those that are not self-issued are intermediate certificates.
 
         Raises:
             TimestampError: "wrong-root", "expired-at-gen-time", "not-yet-valid".
@@ -161,13 +161,15 @@ class Response:
                 "wrong-root", f"{self.authority} leads to none of the trusted roots: pin its root, if you trust it"
             )
         for one in chain:
-            told = f"the certificate of {one.subject.rfc4514_string()}, for a token of {self.gen_time:%F}"
+            subject = f"the certificate of {one.subject.rfc4514_string()}, for a token of {self.gen_time:%F}"
             if self.gen_time > one.not_valid_after_utc:
                 raise refusal(
-                    "expired-at-gen-time", f"{told}, had expired on {one.not_valid_after_utc:%F}: do not use it"
+                    "expired-at-gen-time", f"{subject}, had expired on {one.not_valid_after_utc:%F}: do not use it"
                 )
             if self.gen_time < one.not_valid_before_utc:
-                raise refusal("not-yet-valid", f"{told}, begins only on {one.not_valid_before_utc:%F}: do not use it")
+                raise refusal(
+                    "not-yet-valid", f"{subject}, begins only on {one.not_valid_before_utc:%F}: do not use it"
+                )
         return chain
 
     def check_signer(self) -> None:
@@ -177,26 +179,28 @@ class Response:
             TimestampError: "eku-missing", "eku-not-alone", "eku-not-critical", "certificate-not-named",
                 "other-certificate".
         """
-        told = f"the certificate of {self.authority}"
+        subject = f"the certificate of {self.authority}"
         try:
             usage = self.leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
         except (x509.ExtensionNotFound, *UNREADABLE):
-            raise refusal("eku-missing", f"{told} is not for timestamps: use another authority") from None
+            raise refusal("eku-missing", f"{subject} is not for timestamps: use another authority") from None
         if list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
             found = ", ".join(one.dotted_string for one in usage.value)
-            raise refusal("eku-not-alone", f"{told} is for {found}, not for timestamps alone: use another authority")
+            raise refusal("eku-not-alone", f"{subject} is for {found}, not for timestamps alone: use another authority")
         if not usage.critical:
-            raise refusal("eku-not-critical", f"{told} is for timestamps, but not critically so: use another authority")
+            raise refusal(
+                "eku-not-critical", f"{subject} is for timestamps, but not critically so: use another authority"
+            )
         if not self.named:
             raise refusal("certificate-not-named", "the signature names no certificate: use another authority")
         encoded = self.leaf.public_bytes(Encoding.DER)
         for algorithm, digest in self.named:
             # RFC 2634 has SHA-1: here one would need a second preimage, not a collision.
             if algorithm not in ("sha1", *_DIGESTS) or hashlib.new(algorithm, encoded).digest() != digest:
-                raise refusal("other-certificate", f"{told} came with the token, but the signature names another")
+                raise refusal("other-certificate", f"{subject} came with the token, but the signature names another")
 
     def check_signature(self, chain: Sequence[x509.Certificate]) -> None:
-        """See that the signature holds, and each certificate's.
+        """Check the signature of the token and of each certificate.
 
         Args:
             chain: from the signer's certificate to the root.
@@ -206,7 +210,7 @@ class Response:
         """
         if self.digest not in _DIGESTS:
             raise refusal("weak-digest", f"the token is signed over {self.digest}: use another authority")
-        # Built anew each time, from lists of its own: the builder's methods change a list that builders share.
+        # Built anew each time, with its own lists: the builder's methods change a list that builders share.
         builder = rfc3161_client.VerifierBuilder(roots=[chain[-1]], intermediates=list(chain[1:-1]))
         try:
             builder.build().verify(rfc3161_client.decode_timestamp_response(self.received), self.imprint[1])
@@ -215,7 +219,7 @@ class Response:
 
 
 def refusal(code: str, text: str) -> TimestampError:
-    """The error for a token that is refused."""
+    """The error for a refused token."""
     return TimestampError(text, code=code)
 
 
@@ -224,8 +228,8 @@ def _leaf(named: Any, bag: Sequence[Any]) -> x509.Certificate:
     issuer, serial = named["issuer"].dump(), named["serial_number"].native
     found = {one.dump() for one in bag if one.issuer.dump() == issuer and one.serial_number == serial}
     if len(found) != 1 or len(bag) > _MOST_CERTIFICATES:
-        told = f"{len(bag)} certificates came with the token, {len(found)} of them its signer's"
-        raise refusal("signer-missing", f"{told}: one is needed, among at most {_MOST_CERTIFICATES}")
+        count = f"{len(bag)} certificates came with the token, {len(found)} of them its signer's"
+        raise refusal("signer-missing", f"{count}: one is needed, among at most {_MOST_CERTIFICATES}")
     return x509.load_der_x509_certificate(found.pop())
 
 
@@ -253,7 +257,7 @@ def _smaller(signature: bytes, leaf: x509.Certificate) -> bytes:
 def _path(
     leaf: x509.Certificate, roots: Sequence[x509.Certificate], pool: Sequence[x509.Certificate]
 ) -> list[x509.Certificate] | None:
-    """The shortest way from a certificate to a root; each other is looked at once, however they certify each other."""
+    """The shortest path from a certificate to a root; visits each certificate once, even if some certify each other."""
     paths, seen = [[leaf]], {leaf}
     for path in paths:
         if path[-1] in roots:

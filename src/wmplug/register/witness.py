@@ -1,11 +1,11 @@
-"""How a watermark's key is made where there is a register: first the secret is committed to, then the key follows.
+"""The making of a watermark's key with a register: first a commitment to the secret, then the key.
 
     secret.committed    C = SHA-256(domain, S, r), and the digest of scheme, parameters, carriers and labels
     anchor              a timestamp token T over it, where the policy names an authority
     (derived)           salt from T;  K = HKDF(S, salt, id);  inputs, candidates and answers follow from K alone
     triggers.committed  Merkle root of the triggers, anchored in turn
 
-A search for a key that happens to fit somebody's model would leave a commitment and a token for each try.
+A search for a key that happens to fit somebody's model would leave a commitment and a token of each try.
 """
 
 import json
@@ -25,10 +25,10 @@ class Witness:
     """Records one watermark while it is made.
 
     Args:
-        owner: whose register it is.
+        owner: the owner of the register.
 
     Raises:
-        RegisterError: it cannot be written.
+        RegisterError: the register cannot be written.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -36,7 +36,7 @@ class Witness:
 
     @classmethod
     def of(cls, owner: Owner) -> "Witness | None":
-        """The witness of an owner who has a register, None for one without.
+        """The witness of an owner with a register; None for an owner without one.
 
         Raises:
             RegisterError: the register cannot be written.
@@ -44,13 +44,13 @@ class Witness:
         return cls(owner) if (owner.path / "owner.pub").is_file() else None
 
     def key(self, watermark: str, facts: Mapping[str, Any]) -> tuple[Subkeys, dict[str, Any]]:
-        """The subkeys of a watermark, and the public record of how they were made.
+        """The subkeys of a watermark, and the public record of their origin.
 
-        The same watermark is pledged once: made again, it has the key it had.
+        The register holds one pledge for a watermark: made again, it has the same key.
 
         Args:
             watermark: public id, a digest of the facts.
-            facts: all that its triggers follow from but the key.
+            facts: everything that its triggers follow from, except the key.
 
         Raises:
             RegisterError: the register cannot be written, or was written with a secret that is lost.
@@ -106,10 +106,10 @@ class Witness:
         """Record the triggers' root, keep the public line in `commit/`, and anchor it.
 
         Args:
-            public: line of the watermark.
+            public: public line of the watermark.
 
         Returns:
-            The signing seed (32 bytes) of the key that the register takes for this watermark's runs.
+            The signing seed (32 bytes) of the key that signs this watermark's runs in the register.
 
         Raises:
             RegisterError: the register cannot be written.
@@ -129,4 +129,4 @@ class Witness:
             from wmplug.register import anchors
 
             anchors.attempt(self.register)
-        return seeds[entry.body["recorder"]]  # of a former root, where the owner has rotated since
+        return seeds[entry.body["recorder"]]  # of a former root, if the owner has rotated since

@@ -1,1 +1,1 @@
-"""Documents for people: certificates and dossiers, each one self-contained file."""
+"""Documents for people: certificates and dossiers, each in one self-contained file."""

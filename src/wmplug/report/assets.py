@@ -39,12 +39,12 @@ def assets(facts: Facts) -> list[Fact]:
 
 def _described(entry: Entry, live: Entry) -> Fact:
     try:
-        told = _DESCRIBE[entry.type](entry.body)
+        fact = _DESCRIBE[entry.type](entry.body)
         if entry is not live:
             named = "" if entry.body["tensors"]["sha256"] == live.body["tensors"]["sha256"] else ", under other names"
-            told["text"] += f" The end of training (entry {live.seq}) found the same tensors in the live model{named}."
-        return told
-    # The key of a training run may sign any body: one that wmplug never writes must not hide the rest.
+            fact["text"] += f" The end of training (entry {live.seq}) found the same tensors in the live model{named}."
+        return fact
+    # The key of a training run may sign any body. A body that wmplug never writes must not hide the rest.
     except (KeyError, TypeError, ValueError, AttributeError):
         return {"text": "What its entry says cannot be read.", "digests": {}}
 

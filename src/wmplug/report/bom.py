@@ -1,6 +1,6 @@
 """The model as a bill of materials: CycloneDX 1.6 JSON with a model card; public digests only.
 
-Training parameters are left out but for their digest: they may be a trade secret, and a bill of materials is handed on.
+It holds only the digest of the training parameters: they may be a trade secret, and a bill of materials goes to others.
 """
 
 import json
@@ -19,7 +19,7 @@ _NO_MODEL = (
 
 
 def bom(document: Fact) -> Fact:
-    """A CycloneDX 1.6 document of what a dossier covers.
+    """A CycloneDX 1.6 document for the contents of a dossier.
 
     The same register gives the same document: its serial number follows from the last entry's hash (RFC 9562, version
     5), its time is that entry's claimed one.
@@ -28,10 +28,12 @@ def bom(document: Fact) -> Fact:
         document: as `dossier.gather` returns it.
 
     Raises:
-        RegisterError: the register does not hold, or tells of no model.
+        RegisterError: the register does not hold, or records no model.
     """
     if document["attestation"]["status"] == "refused":
-        raise RegisterError("the register does not hold (see the dossier): nothing public is made of it")
+        raise RegisterError(
+            "the register does not hold, so nothing public is made of it: see the dossier for the reasons"
+        )
     runs = [run for run in document["runs"] if run["finished_entry"] is not None]
     ran = {run["system"] for run in runs}
     alone = [asset for asset in document["assets"] if asset["asset"] == "finished system" and asset["entry"] not in ran]
@@ -79,7 +81,7 @@ def _hashes(digest: str | None) -> list[dict[str, str]]:
 
 
 def _model(document: Fact, run: Fact | None, system: Fact | None) -> Fact:
-    """One finished system; `wmplug:hash-of` says what its hash is of, and other digests are properties."""
+    """One finished system; `wmplug:hash-of` names the object of its hash, and other digests are properties."""
     used: Mapping[str, Any] = run["assets"] if run else {}
     architecture, parameters = (_asset(document, used.get(part)) for part in ("architecture", "parameters"))
     digests: Mapping[str, str] = system["digests"] if system else {}

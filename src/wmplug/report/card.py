@@ -22,7 +22,9 @@ def section(document: Fact) -> str:
         RegisterError: the register does not hold.
     """
     if document["attestation"]["status"] == "refused":
-        raise RegisterError("the register does not hold (see the dossier): nothing public is made of it")
+        raise RegisterError(
+            "the register does not hold, so nothing public is made of it: see the dossier for the reasons"
+        )
     lines = [
         *(BEGIN, "## Watermark commitment", ""),
         "This model's owner has committed to a watermark. What is below shows nothing of its secret.",
@@ -47,7 +49,7 @@ def _line(what: str, value: str) -> str:
 
 
 def _plain(text: object) -> str:
-    """On one line, and without any character that Markdown or HTML would read as more than itself."""
+    """The text on one line, without any character that has a meaning in Markdown or HTML."""
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
@@ -55,7 +57,7 @@ def insert(text: str, made: str) -> str:
     """A model card with the section in place of the one it had, or at its end.
 
     Args:
-        text: of the card.
+        text: the card.
         made: the section.
 
     Raises:
@@ -73,10 +75,10 @@ def insert(text: str, made: str) -> str:
 
 
 def write(file: Path, made: str) -> None:
-    """Put the section into a model card that is there.
+    """Put the section into an existing model card.
 
     Raises:
-        InputError: the file does not exist, is not a text, or its markers are broken.
+        InputError: the file does not exist or is not a text, or its markers are broken.
     """
     try:
         data = file.read_bytes()

@@ -49,8 +49,8 @@ def certify(notary: Notary, folder: str | Path) -> tuple[Path, Path]:
     """Write certificate.json and certificate.html for a case that was heard.
 
     Args:
-        notary: who heard it.
-        folder: of the case.
+        notary: the notary who heard it.
+        folder: folder of the case.
 
     Returns:
         Both files.
@@ -99,22 +99,22 @@ def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
 def _check_signature(document: Mapping[str, Any], signature: Mapping[str, Any], public: bytes, kind: str) -> None:
     try:
         if signature["keyid"] != keyid_of(public):
-            raise NotaryError("it is signed by another notary's key: open the keys of the one who heard the case")
+            raise NotaryError("it is signed with another notary's key: open the keys of the notary who heard the case")
         signed = pre_authentication(rfc8785.dumps(dict(document)), kind)
         Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(signature["sig"]), signed)
     except InvalidSignature:
-        raise NotaryError("its signature does not fit: it was edited since it was signed, restore it") from None
+        raise NotaryError("its signature does not fit, so it was edited since it was signed: restore it") from None
 
 
 def verify(signed: Mapping[str, Any], public: bytes) -> dict[str, Any]:
-    """What a certificate says, if this notary signed it; for everybody.
+    """The contents of a certificate, if this notary signed it; anybody can check that.
 
     Args:
-        signed: as in certificate.json.
+        signed: the document in certificate.json.
         public: the notary's Ed25519 key, 32 bytes, from a source other than the certificate.
 
     Raises:
-        NotaryError: he did not, or it was edited.
+        NotaryError: another key signed it, or it was edited.
     """
     try:
         document: dict[str, Any] = signed["certificate"]
@@ -132,7 +132,7 @@ def render(signed: Mapping[str, Any]) -> str:
     """The certificate as one HTML page that needs nothing else.
 
     Args:
-        signed: as in certificate.json.
+        signed: the document in certificate.json.
     """
     environment = pages.environment()
     environment.filters["power"] = power
@@ -141,7 +141,7 @@ def render(signed: Mapping[str, Any]) -> str:
 
 
 def power(log10: float) -> Markup:
-    """10**log10 for people, as HTML, also where it is not a float: 2.5 times ten to a raised -31."""
+    """10**log10 for people, as HTML, also beyond the range of floats: 2.5 times ten to a raised -31."""
     if log10 > -3:
         return Markup(f"{10.0**log10:.3f}")
     exponent = math.floor(log10)

@@ -1,4 +1,4 @@
-"""What was checked of the register, each check with its result; and whether anything of it is attested."""
+"""The checks of a register, each with its result; and how much of the register is attested."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -64,12 +64,12 @@ LEVELS = {
 
 
 def checks(facts: Facts, receipts: int, marks: Sequence[Fact]) -> list[Fact]:
-    """Each check with its result and what it found.
+    """Each check with its result and its findings.
 
     Args:
-        facts: of the register.
-        receipts: how many were given.
-        marks: watermarks that were committed to.
+        facts: the register's facts.
+        receipts: number of receipts given.
+        marks: watermarks that the owner committed to.
     """
     found: dict[str, list[Fact]] = {name: [] for name in _CHECKS}
     anchors = {entry.seq for entry in facts.of("anchor")}
@@ -79,17 +79,17 @@ def checks(facts: Facts, receipts: int, marks: Sequence[Fact]) -> list[Fact]:
     whole = not any(fact["level"] == "refused" for fact in found[ENTRIES])
     idle = {TIMES: not anchors, CLOCK: not facts.report.stamps, RECEIPTS: not receipts}
     idle[ORDER] = not facts.of("triggers.committed")
-    told = _told(facts, receipts, marks)
+    subjects = _subjects(facts, receipts, marks)
     return [
         {"check": name, "title": title, "means": means, "findings": found[name]}
         | _result(facts.report, name, found[name], whole or name == ENTRIES, idle.get(name, False))
-        | {"found": told[name] if whole or name == ENTRIES else None}
+        | {"found": subjects[name] if whole or name == ENTRIES else None}
         for name, (title, means) in _CHECKS.items()
     ]
 
 
-def _told(facts: Facts, receipts: int, marks: Sequence[Fact]) -> dict[str, str]:
-    """What each check looked at, in words."""
+def _subjects(facts: Facts, receipts: int, marks: Sequence[Fact]) -> dict[str, str]:
+    """The subject of each check, in words."""
     report, stamps, claimed = facts.report, facts.report.stamps, [entry.claimed_time for entry in facts.entries]
     number = words.count(len(claimed), "entry", "entries")
     span = f", claimed between {words.time(min(claimed))} and {words.time(max(claimed))}" if claimed else ""
@@ -131,7 +131,7 @@ def _group(code: str, seq: int | None, text: str, anchors: set[int]) -> str:
 
 def _result(report: Report, name: str, found: list[Fact], whole: bool, idle: bool) -> Fact:
     levels = {fact["level"] for fact in found}
-    # What is merely odd never hides that nobody outside dates anything.
+    # A merely odd finding must not hide that nobody outside dates anything.
     loose = whole and not report.attested and name in _UNDATED and not levels & {"refused", "inconclusive"}
     if loose:
         return {"result": "not attested", "result_text": _UNDATED[name][bool(report.stamps)]}

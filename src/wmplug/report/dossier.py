@@ -1,4 +1,4 @@
-"""The dossier: what a register says and how far it holds, as one HTML page for people and as JSON for machines."""
+"""The dossier: a register's contents and how far they hold, as one HTML page for people and as JSON for machines."""
 
 import hashlib
 import itertools
@@ -34,28 +34,31 @@ def gather(
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Fact:
-    """Check a register and collect all that the dossier says; offline, and without any key.
+    """Check a register and collect the contents of the dossier; offline, and without any key.
 
     Args:
-        path: of the register's folder.
-        verdicts: role (`suspect`, `own` or `control`), source and verdict of models that were asked beside it.
-        certificates: of notaries, as `models.certificate` reads them.
-        receipts: given out earlier.
-        authorities: whose timestamps to believe; those of the register's own policy.json by default.
-        now: when the dossier is made.
+        path: the register's folder.
+        verdicts: role (`suspect`, `own` or `control`), source and verdict of models whose verdicts lie outside it.
+        certificates: notaries' certificates, as `models.certificate` reads them.
+        receipts: receipts that the owner gave out earlier.
+        authorities: the authorities to trust; by default those of the register's own policy.json.
+        now: time of the dossier.
         progress: called with the number of entries checked.
 
     Returns:
-        A JSON document of schema "wmplug/dossier/1": all that the page says.
+        A JSON document of schema "wmplug/dossier/1", with everything that the page shows.
 
     Raises:
-        RegisterError: there is no register, it changed meanwhile, or an entry's body is not what wmplug writes.
+        RegisterError: the folder does not hold a register, the register changed meanwhile, or wmplug never writes such
+            a body as that of one of its entries.
     """
     made = now or datetime.now(timezone.utc)
     report = check(path, receipts=receipts, authorities=authorities, now=made, progress=progress)
     register = Register(path)
     if not re.fullmatch("[0-9a-f]{64}", register.id):
-        raise RegisterError(f"{register.path / 'owner.pub'} names no register: its commitment must be 64 hex digits")
+        raise RegisterError(
+            f"{register.path / 'owner.pub'} names no register: its commitment must be 64 hex digits; restore the file"
+        )
     entries = tuple(itertools.islice(register.entries(), report.entries))
     if (entries[-1].hash if entries else None) != report.head:
         raise RegisterError(f"{register.log} changed while it was read: make the dossier again")
@@ -64,7 +67,7 @@ def gather(
         document = _document(Facts(entries, report), verdicts, certificates, len(receipts))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegisterError(
-            f"{register.log} is signed, but an entry says something that wmplug never writes ({type(error).__name__}: "
+            f"{register.log} is signed, but an entry holds something that wmplug never writes ({type(error).__name__}: "
             f"{error}): look at it with `wmplug register log`, and ask its author"
         ) from error
     return {
@@ -119,7 +122,7 @@ def encode(document: Fact) -> bytes:
 
 
 def render(document: Fact) -> str:
-    """The HTML file, of nothing but the JSON document.
+    """The HTML file, made from the JSON document alone.
 
     Args:
         document: as `gather` returns it.

@@ -1,4 +1,4 @@
-"""What a register says, in the order in which a reader asks: who, what, when; each fact with its entry's number."""
+"""A register's facts in the order of a reader's questions: who, what, when; each with the number of its entry."""
 
 import hashlib
 import json
@@ -22,29 +22,29 @@ Fact = dict[str, Any]
 
 @dataclass(frozen=True)
 class Facts:
-    """The good entries of a register, and what a check found of them.
+    """The good entries of a register, and the report of a check.
 
     Attributes:
-        entries: in order, up to the first that was refused.
-        report: of the check.
+        entries: entries in order, up to the first that was refused.
+        report: report of the check.
     """
 
     entries: Sequence[Entry]
     report: Report
 
     def of(self, *kinds: str) -> list[Entry]:
-        """Those of some types."""
+        """The entries of some types."""
         return [entry for entry in self.entries if entry.type in kinds]
 
     def within(self, seq: int) -> Fact:
-        """The times from outside that an entry lies between; a real authority's, where there is one, before a lab's."""
+        """The outside times before and after an entry; a real authority's, if there is one, before a lab's."""
         stamps = self.report.stamps
         before = [stamp for stamp in stamps if stamp.seq < seq]
         after = [stamp for stamp in stamps if stamp.head >= seq]
         return {"not_before": _bound(before, latest=True), "not_after": _bound(after, latest=False)}
 
     def dated(self, seq: int) -> bool:
-        """Whether a real authority says that the entry existed by some time."""
+        """Whether a real authority attests that the entry existed by some time."""
         return seq < self.report.attested
 
 
@@ -98,7 +98,7 @@ def _flat(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def watermarks(facts: Facts) -> list[Fact]:
-    """Every secret that was committed to: each is a try, whether triggers followed or not."""
+    """Every secret that the owner committed to: each is a try, whether triggers followed or not."""
     triggers = {entry.body["watermark"]: entry for entry in facts.of("triggers.committed")}
     started: dict[str, int] = {}
     for entry in facts.of("training.started"):
@@ -159,7 +159,7 @@ def _key(facts: Facts, secret: int, triggers: Entry, started: int | None) -> Fac
 
 
 def ends_of(facts: Facts) -> list[tuple[Entry, Entry]]:
-    """What each run ended with: the system that its end names, and the newest entry of the same tensors in files."""
+    """The result of each run: the system that its end names, and the newest entry of the same tensors in files."""
     systems = {entry.seq: entry for entry in facts.of("system.committed")}
     lives = [systems[end.body["system"]] for end in facts.of("training.finished") if end.body.get("system") in systems]
     return [(live, next((one for one in reversed(systems.values()) if _saves(one, live)), live)) for live in lives]
@@ -169,7 +169,7 @@ def _saves(one: Entry, live: Entry) -> bool:
     """Whether an entry of the same run, by the same key, names files with the very tensors of the live model."""
     if not one.body.get("files") or live.body.get("files"):
         return False
-    # A loader drops one of two tied names when it saves: what the tensors hold is compared, not what they are called.
+    # A loader drops one of two tied names when it saves: compare the tensors' contents, and not their names.
     ours, theirs = _contents(one), _contents(live)
     by = (one.keyid, one.body.get("run")) == (live.keyid, live.body.get("run"))
     return by and ours is not None and ours == theirs
@@ -181,7 +181,7 @@ def _contents(entry: Entry) -> Any:
 
 
 def runs(facts: Facts) -> list[Fact]:
-    """Training runs: what they used, what reached the model, and each look at it."""
+    """Training runs: the assets they used, the triggers that reached the model, and each look at it."""
     found: dict[str, Fact] = {}
     saved = {live.seq: one.seq for live, one in ends_of(facts)}
     for entry in facts.of("training.started", "watermark.inserted", "training.checkpoint", "training.finished"):
@@ -203,7 +203,7 @@ def runs(facts: Facts) -> list[Fact]:
 
 
 def _together(looks: list[Fact]) -> list[Fact]:
-    """One look for a step and result: evaluation, save and end of training look at one model."""
+    """One look for each step and result: evaluation, save and end of training look at the same model."""
     kept: dict[Any, Fact] = {}
     for look in looks:
         result = tuple(look[name] for name in ("step", "state", "matches", "asked", "log10_p", "target"))
@@ -246,7 +246,7 @@ def _number(value: Any) -> int | float | None:
 
 
 def read_verdict(found: Any) -> Verdict | None:
-    """The verdict that an entry holds; None where it holds none that could have been."""
+    """The verdict that an entry holds; None if it holds no possible verdict."""
     if not isinstance(found, Mapping):
         return None
     try:
@@ -272,7 +272,7 @@ def events(facts: Facts) -> list[Fact]:
 
 
 def anchors(facts: Facts) -> list[Fact]:
-    """Timestamps that were recorded, those that do not hold too."""
+    """The recorded timestamps, including those that do not hold."""
     good = {stamp.seq: stamp for stamp in facts.report.stamps}
     return [
         {
@@ -290,7 +290,7 @@ def anchors(facts: Facts) -> list[Fact]:
 
 
 def authorities(trusted: Iterable[Any]) -> list[Fact]:
-    """Whose timestamps were believed, by the digests of their root certificates."""
+    """The trusted timestamp authorities, by the digests of their root certificates."""
     return [
         {
             "url": trust.url,

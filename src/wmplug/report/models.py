@@ -1,4 +1,4 @@
-"""The models that were asked: suspects, controls, the owner's own; and how many tries there were."""
+"""The models that were asked: suspects, controls, the owner's own; and the number of tries."""
 
 import json
 import math
@@ -15,10 +15,10 @@ ROLES = ("suspect", "own", "control")
 
 
 def read(file: Path) -> Verdict:
-    """A verdict from a file such as `wmplug verify --json` prints.
+    """A verdict from a file with the output of `wmplug verify --json`.
 
     Raises:
-        InputError: it holds none.
+        InputError: the file does not hold a verdict.
     """
     try:
         return Verdict.from_json(file.read_text(encoding="utf-8"))
@@ -27,13 +27,13 @@ def read(file: Path) -> Verdict:
 
 
 def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequence[Fact]) -> list[Fact]:
-    """Every model that was asked, from the register and from the files given beside it.
+    """Every model that was asked, from the register and from the files given in addition.
 
     Args:
-        facts: of the register.
-        given: role, source (name of the file) and verdict, of those beside it; one that the register has too is shown
-            once, in the role that is given here. So is a model that was asked twice with the same result.
-        marks: watermarks that were committed to; each verdict is made weaker by those it did not count.
+        facts: the register's facts.
+        given: role, source (name of the file) and verdict of the additional ones. A verdict that the register holds too
+            appears once, in the role given here; so does a model that was asked twice with the same result.
+        marks: watermarks that the owner committed to; each verdict is discounted by those it did not count.
     """
     kept: dict[str, Fact] = {}
     plain = [(role, source, verdict, json.loads(verdict.to_json())) for role, source, verdict in given]
@@ -101,7 +101,7 @@ def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
 
 
 def acquired(facts: Facts) -> list[Fact]:
-    """How suspects were come by, as the owner states it."""
+    """How the owner acquired suspects, by the owner's own statement."""
     return [
         {
             "entry": entry.seq,
@@ -120,10 +120,10 @@ def _digests(found: Any) -> dict[str, str]:
 
 
 def certificate(file: Path) -> Fact:
-    """What a notary's certificate says, if the key that it names signed it.
+    """The contents of a notary's certificate, if the key that it names signed it.
 
     Raises:
-        InputError: it is none, or was edited.
+        InputError: the file is not a certificate, or was edited.
     """
     from wmplug.errors import NotaryError
     from wmplug.report.certificate import verify

@@ -1,4 +1,4 @@
-"""What all pages are made with: everything is escaped, and a name that is missing is an error."""
+"""The template environment of all pages: it escapes everything, and a missing name is an error."""
 
 from wmplug.extras import need
 
@@ -7,7 +7,7 @@ with need("evidence"):
 
 
 def environment() -> jinja2.Environment:
-    """A new one, to which a page adds its own filters."""
+    """A new environment, to which a page adds its own filters."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("wmplug.report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Where the parts of the drawn plot lie: the strength of a watermark at every look, and the loss."""
+"""Layout of the drawn plot: the strength of a watermark at every look, and the loss."""
 
 import math
 from typing import Any
@@ -14,10 +14,10 @@ def plot(looks: list[Fact]) -> Fact | None:
     """The plot of one run: how unlikely so many matches are by luck (up is stronger), over steps.
 
     Args:
-        looks: of the run.
+        looks: the looks of the run.
 
     Returns:
-        Pixels: `line`, `marks`, `ticks`, `target`, and `loss` (a second plot) or None; None where nothing was measured.
+        Pixels: `line`, `marks`, `ticks`, `target`, and `loss` (a second plot) or None; None if nothing was measured.
     """
     points = [(_at(look, i), -look["log10_p"], look) for i, look in enumerate(looks) if look["log10_p"] is not None]
     if not points:

@@ -1,4 +1,4 @@
-"""Where the parts of the drawn timeline lie: entries in order, cut by timestamps into layers."""
+"""Layout of the drawn timeline: entries in order, cut by timestamps into layers."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def drawings(events: list[Fact], anchors: list[Fact]) -> list[Fact]:
 
     Args:
         events: all entries of the dossier.
-        anchors: all timestamps of it.
+        anchors: all its timestamps.
 
     Returns:
         Each with `height` in pixels and `items`; an item has `y` and is a row (shape, entries, text, time) or a band.

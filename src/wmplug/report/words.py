@@ -101,7 +101,7 @@ def odds(log10_p: float) -> str:
 
 
 def comparison(log10_p: float) -> str | None:
-    """What such a chance is like; None where it is nothing out of the ordinary."""
+    """A comparison for such a chance; None if it is nothing out of the ordinary."""
     if log10_p > -3:
         return None
     exponent = math.floor(-log10_p)
@@ -133,7 +133,7 @@ def named(numbers: list[int]) -> str:
 
 
 def rows(numbers: object) -> int:
-    """How many there are in a list that an entry may hold."""
+    """The length of a list that an entry may hold."""
     return len(numbers) if isinstance(numbers, list) else 0
 
 
@@ -166,7 +166,7 @@ _EVENTS = {
 
 
 def event(kind: str, body: Mapping[str, Any]) -> str:
-    """One entry in words; what its body says is the owner's word."""
+    """One entry in words; its body is the owner's own statement."""
     text = _EVENTS[kind]
     if kind == "watermark.inserted" and isinstance(body.get("triggers"), int):
         return f"{text}: {count(body['triggers'], 'time')}"

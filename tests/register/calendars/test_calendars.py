@@ -155,8 +155,8 @@ def test_a_file_left_by_a_killed_upgrade_is_not_written_over(register, calendar)
 
 
 def test_without_an_entry_or_a_calendar_there_is_nothing_to_stamp(register):
-    with pytest.raises(RegisterError, match="nothing to stamp"):
+    with pytest.raises(RegisterError, match="nothing can be stamped"):
         calendars.stamp(register, [])
     register.log.unlink()
-    with pytest.raises(RegisterError, match="nothing to stamp"):
+    with pytest.raises(RegisterError, match="nothing can be stamped"):
         calendars.stamp(register, ["http://127.0.0.1:9"])

@@ -20,7 +20,7 @@ def test_a_request_asks_for_certificates_with_a_nonce_of_its_own(lab):
     assert one["cert_req"] is True
     assert one["nonce"] != two["nonce"]
     assert imprint_of(lab.authority.issue(REQUEST)) == IMPRINT
-    with pytest.raises(InputError, match="32 bytes, not 20"):
+    with pytest.raises(InputError, match="the imprint has 20 bytes"):
         make_request(bytes(20))
 
 

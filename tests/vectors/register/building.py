@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wmplug.keys.owner import binding
 from wmplug.register import receipts, timestamps
-from wmplug.register.anchors import told_by
+from wmplug.register.anchors import facts_of
 from wmplug.register.authority import POLICY, LabAuthority, Party
 from wmplug.register.statements import FIRST, Signer, encode
 from wmplug.register.timestamps import Trust
@@ -225,7 +225,7 @@ class Log:
         request = request or timestamps.make_request(imprint)
         good = of.issue(request, gen_time=at or self.clock)
         own = Trust(url, (of.root.der,), policies=(POLICY,))
-        told = told_by(timestamps.verify_token(good, imprint=imprint, request=None, trust=own, now=NOW))
+        told = facts_of(timestamps.verify_token(good, imprint=imprint, request=None, trust=own, now=NOW))
         return self.name(spoil(good) if spoil else good, head, url, lists, keep, {**told, **body})
 
     def name(

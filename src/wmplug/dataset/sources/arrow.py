@@ -96,9 +96,9 @@ class Arrow(Base):
         made = self._made(old, [one.edit for one in new], batch.place)
         names = old.column_names
         other = [place for place, column in enumerate(made.columns) if not column.equals(old.column(place))]
-        told, said = old.select(other), made.select(other)
+        before, after = old.select(other), made.select(other)
         for place in np.flatnonzero(stands).tolist():
-            edits.count_changed(not said.slice(place, 1).equals(told.slice(place, 1)))
+            edits.count_changed(not after.slice(place, 1).equals(before.slice(place, 1)))
         columns = [
             self._taken(column, made.column(place), order, names[place])
             if place in other or len(order) > size

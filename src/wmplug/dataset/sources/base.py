@@ -138,12 +138,12 @@ class Base(ABC):
 
     def _counted(self, progress: Progress | None) -> Iterator[tuple[int, Chunk]]:
         """All parts with the index of the first record of each; reports progress."""
-        count = told = 0
+        count = reported = 0
         for part in self._parts(True):
             yield count, part
             count += len(part.labels)
-            if progress and count - told >= REPORT_EVERY:
-                progress(told := count, self.count)
+            if progress and count - reported >= REPORT_EVERY:
+                progress(reported := count, self.count)
         self.count = count
         if progress:
             progress(count, count)
