@@ -208,7 +208,9 @@ def test_what_it_is_for_chooses_the_scheme(terminal, owner, pictures, tmp_path):
     told = terminal.json("create", "--against", "theft", *pictures, "--register", owner.path, "--out", out)
     assert told["scheme"] == "random-label"
     both = ["--against", "theft", "--scheme", "logo"]
-    assert "give one of the two" in terminal.error("create", *both, *pictures, "--register", owner.path, "--out", out)
+    assert "give either a scheme or a purpose" in terminal.error(
+        "create", *both, *pictures, "--register", owner.path, "--out", out
+    )
 
 
 def test_the_public_part_needs_no_passphrase(terminal, monkeypatch, file, mark, tmp_path):
@@ -264,7 +266,7 @@ def test_paths_that_cannot_be_are_one_line(terminal, owner, pictures, tmp_path):
 
 
 def test_kind_of_another_file_is_named(terminal, owner):
-    assert "of kind 'owner', 'watermark' is needed" in terminal.error("show", owner.path / "secret" / "owner.enc")
+    assert "of kind 'owner', not 'watermark'" in terminal.error("show", owner.path / "secret" / "owner.enc")
 
 
 def test_help_names_every_exit_code(terminal):

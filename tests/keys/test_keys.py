@@ -214,7 +214,7 @@ def test_newer_file_says_so(sealed):
 
 def test_watermark_is_no_owner(register, sealed):
     (register / "secret" / "owner.enc").write_bytes(sealed)
-    with pytest.raises(KeyFileError, match="of kind 'test', 'owner' is needed"):
+    with pytest.raises(KeyFileError, match="of kind 'test', not 'owner'"):
         Owner.open(register, passphrase="open sesame")
 
 

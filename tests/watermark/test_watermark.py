@@ -168,7 +168,7 @@ def test_no_file_and_other_files(tmp_path, owner):
         (tmp_path / "some.txt").write_text("hello")
         with pytest.raises(KeyFileError, match="not a file that wmplug wrote"):
             read(tmp_path / "some.txt")
-    with pytest.raises(KeyFileError, match="of kind 'owner', 'watermark' is needed"):
+    with pytest.raises(KeyFileError, match="of kind 'owner', not 'watermark'"):
         load(owner.path / "secret" / "owner.enc", passphrase=PASSPHRASE)
 
 
@@ -208,8 +208,12 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"classes": 10.0}, InputError, "classes=10.0 is a float"),
         ({"classes": True}, InputError, "classes=True"),
         ({"classes": "ten"}, InputError, "classes='ten'"),
-        ({"task": Classes(10)}, InputError, r"classes=10 and task=Classes\(count=10\): give one of the two"),
-        ({"classes": None}, InputError, "classes=None and task=None: give one of the two"),
+        (
+            {"task": Classes(10)},
+            InputError,
+            r"classes=10 and task=Classes\(count=10\): give either a number of classes or a task",
+        ),
+        ({"classes": None}, InputError, "classes=None and task=None: give either a number of classes or a task"),
         ({"triggers": 0}, InputError, "at least one"),
         ({"triggers": -5}, InputError, "at least one"),
         ({"triggers": 2.5}, InputError, "triggers=2.5"),
@@ -227,7 +231,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"carriers": TEXTS, "labels": None, "words": 1}, InputError, "the same input with an answer each"),
         ({"scheme": "phrase", "carriers": TEXTS, "labels": None, "lessons": 0}, InputError, "lessons=0"),
         ({"scheme": "logo", "size": "big"}, InputError, "size='big'"),
-        ({"scheme": None}, InputError, "scheme=None and against=None: give one"),
+        ({"scheme": None}, InputError, "scheme=None and against=None: give either a scheme or a purpose"),
         ({"preprocess": "x"}, InputError, "preprocess='x' is a str: give a function"),
         ({"triggers": 10**9}, InputError, "triggers=1000000000"),
         ({"labels": [[1], [1, 2]]}, InputError, "labels cannot be read"),
