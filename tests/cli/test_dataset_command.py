@@ -71,7 +71,7 @@ def test_what_a_mark_did_is_compared(terminal, files):
     assert (found["records"], found["added"], found["relabelled"], found["changed"]) == (600, 30, 0, 0)
     assert "30 added" in terminal("dataset", "compare", "set.csv", "out.csv", "--label", "digit").stdout
     words = terminal.error("dataset", "compare", "set.csv", "out.csv", "--label", "digit", "--out", "shown.png")
-    assert "no picture was changed" in words
+    assert "no picture changed" in words
 
 
 def test_nothing_secret_is_printed(terminal, files):

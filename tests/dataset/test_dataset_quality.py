@@ -110,7 +110,7 @@ def test_before_and_after_are_drawn(patches, relabelled, mirrored, tmp_path):
     assert len(colours) > 1000
     assert "examples" not in repr(found)
     assert "examples" not in found.to_json()
-    with pytest.raises(InputError, match="no picture was changed"):
+    with pytest.raises(InputError, match="no picture changed"):
         picture(compare(open_source(patches), open_source(relabelled[1])), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 

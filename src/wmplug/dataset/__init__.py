@@ -1,8 +1,8 @@
 """Mark a training set: a model trained on it carries the mark, in any framework.
 
-`mark` writes a marked copy, `verify` tests a model that may have been trained on it, `trace` names the copy,
-`find` looks for records of the set in another set, `compare` reports what the mark changed, `survival` and `retrained`
-what the usual cleaning leaves of the mark.
+`mark` writes a marked copy, `verify` tests a model that may have been trained on it, `trace` names the copy, `find`
+looks for records of the set in another set, `compare` reports the changes of the mark, `survival` and `retrained` what
+remains of the mark after the usual cleaning.
 """
 
 from wmplug.dataset.finding import find

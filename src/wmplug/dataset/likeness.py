@@ -1,8 +1,8 @@
-"""Which of the owner's records another record is: exactly, whatever the file format, or nearly.
+"""Search for a record among the owner's: an exact copy in any file format, or a near-duplicate.
 
-Exact is the same numbers or the same text. Nearly is, for pictures, a close perceptual hash (ImageHash) and the same
-thumbnail but for brightness and contrast; for texts, MinHash of their words (datasketch; Broder 1997); for rows of a
-table, the same row in three significant digits. None of this sees the key.
+Exact copies have the same numbers or the same text. Near-duplicates are: pictures with a close perceptual hash
+(ImageHash) and the same thumbnail up to brightness and contrast; texts with similar MinHash of their words (datasketch;
+Broder 1997); rows of a table that agree in three significant digits. None of this sees the key.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from wmplug.statistics.arrays import FloatArray
 Array: TypeAlias = npt.NDArray[Any]
 Small: TypeAlias = npt.NDArray[np.float32]
 K = TypeVar("K", bound=Hashable)
-BLOCK = 256  # records that are looked up at once
+BLOCK = 256  # records to look up at once
 _BITS, _FAR = 64, 10  # of a perceptual hash, and how many may differ
 _THUMB, _ALIKE = 16, 0.97  # side of a thumbnail, and the least correlation of two that are one picture
-_CROPPED = 1 / 16  # of each side: what crops of augmentation and cleaning usually take
+_CROPPED = 1 / 16  # of each side: the usual crop of augmentation and cleaning
 _WORDS, _JACCARD, _PERMUTATIONS = 3, 0.5, 128
 _DIGITS, _EDGE = 3, (5**0.5 - 1) / 2
 _EXACT = "look for exact copies alone (near=False)"
@@ -35,10 +35,10 @@ _EXACT = "look for exact copies alone (near=False)"
 
 @dataclass(frozen=True)
 class Match(Generic[K]):
-    """One record as one of the owner's.
+    """A match with one of the owner's records.
 
     Attributes:
-        own: the name under which the owner's was added.
+        own: the name under which the owner's record was added.
         how: exact or near.
     """
 
@@ -47,7 +47,7 @@ class Match(Generic[K]):
 
 
 class Likeness(Generic[K]):
-    """The owner's records, to be looked up in; some 100 bytes each, 1 kB each for pictures and texts with `near`.
+    """An index of the owner's records; some 100 bytes each, 1 kB each for pictures and texts with `near`.
 
     Args:
         near: also find near-duplicates.
@@ -66,10 +66,10 @@ class Likeness(Generic[K]):
         return len(self._exact)
 
     def add(self, own: K, value: Any) -> None:
-        """One of the owner's records; of two that are the same, the first counts.
+        """Add one of the owner's records; of two equal ones, the first counts.
 
         Args:
-            own: what `find` calls it.
+            own: its name in the results of `find`.
             value: a PIL picture, an array or a text.
         """
         known = len(self)
@@ -81,7 +81,7 @@ class Likeness(Generic[K]):
             self._kinds[kind].add(own, value)
 
     def find(self, values: Sequence[Any]) -> list[Match[K] | None]:
-        """Which of the owner's records each value is, None for none; best some hundred values a call."""
+        """The owner's record that each value matches, None for none; best with some hundred values in a call."""
         found: list[Match[K] | None] = [None] * len(values)
         unknown: dict[str, list[int]] = defaultdict(list)
         for i, value in enumerate(values):
@@ -110,7 +110,7 @@ def pixels(value: Any) -> Array:
     """The numbers of a picture or an array; grey ones without channels.
 
     Raises:
-        InputError: it holds no numbers.
+        InputError: the value holds no numbers.
     """
     if isinstance(value, Image.Image):
         value = value.convert("RGB" if value.mode not in ("L", "I", "F", "I;16") else value.mode)
@@ -123,7 +123,7 @@ def pixels(value: Any) -> Array:
 
 
 def similarity(value: Any, other: Any) -> float:
-    """How alike two records of one kind are: of several that came from one record, the nearest to a copy is largest."""
+    """Similarity of two records of one kind; among versions of one record, it is largest for the one copied."""
     if isinstance(value, str) or isinstance(other, str):
         runs, others = _shingles(str(value)), _shingles(str(other))
         return len(runs & others) / len(runs | others) + float(value == other)
@@ -187,7 +187,7 @@ def _views(picture: Image.Image) -> tuple[Image.Image, ...]:
 
 
 def _grey(value: Any) -> Image.Image:
-    """A picture of 8 bits and full contrast, so that scaling and normalising change nothing."""
+    """A picture of 8 bits and full contrast, so that scaling and normalising make no difference."""
     array = np.asarray(pixels(value), np.float64)
     if array.ndim == 3:
         array = array.mean(axis=0 if array.shape[0] in (3, 4) else -1)
@@ -251,6 +251,6 @@ def _rounded(value: Any) -> FloatArray:
     row = np.asarray(value, np.float64)
     size = np.floor(np.log10(np.maximum(np.abs(row), 1e-300)))
     with np.errstate(invalid="ignore"):  # of infinity
-        # In whole numbers of the last digit kept: a product with a power of ten would differ in its last bits. What is
-        # written in decimals never lies on an edge that is an irrational part of a digit away.
+        # In whole numbers of the last digit kept: a product with a power of ten would differ in its last bits. Numbers
+        # written in decimals never lie on an edge that is an irrational part of a digit away.
         return np.stack([np.floor(row / 10.0 ** (size - _DIGITS + 1) + _EDGE), size])

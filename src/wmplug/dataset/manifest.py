@@ -1,4 +1,4 @@
-"""The public facts of a marked copy: counts and roots, and never which records."""
+"""The public facts of a marked copy: counts and roots, and never the marked records."""
 
 import json
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ def of(
 
     Args:
         mark: its watermark.
-        written: what was written.
+        written: the copy that was written.
         committed: `register.assets.dataset` of the copy.
-        share: of the records that were to be marked.
+        share: share of the records to mark.
         classes: names in the order of their numbers.
     """
     return {
@@ -54,7 +54,7 @@ def save(manifest: dict[str, Any], path: Path) -> Path:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A manifest that was saved; it proves nothing by itself.
+    """A saved manifest; it proves nothing by itself.
 
     Raises:
         InputError: the file is not a manifest.

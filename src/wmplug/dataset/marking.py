@@ -5,7 +5,7 @@
     create     the watermark over the chosen records: an ordinary one, with its events in the register
     pass 2     the copy; what is not chosen is copied as it is
 
-Memory is that of the sample and the chosen records, however large the set.
+It needs memory for the sample and the chosen records, however large the set.
 """
 
 import math
@@ -29,7 +29,7 @@ from wmplug.register import Register, assets
 from wmplug.watermark.watermark import Watermark
 
 T = TypeVar("T")
-_PROOF = -6.0  # log10 p, a little less than what an e-value of a million needs
+_PROOF = -6.0  # log10 p, a little weaker than an e-value of a million needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class Marked:
     """A marked set, or its copies.
 
     Attributes:
-        marks: the watermark of each copy, by the name of its licensee ("" where there is one copy for all). Secret.
-        written: what was written, by the same names.
-        manifests: what may be published, by the same names.
+        marks: the watermark of each copy, by the name of its licensee ("" for a single copy for all). Secret.
+        written: the copies, by the same names.
+        manifests: the manifests, which may be published, by the same names.
     """
 
     marks: Mapping[str, Watermark] = field(repr=False)
@@ -53,7 +53,7 @@ class Marked:
 
     @property
     def data(self) -> Any:
-        """Path of the only marked copy, or the copy itself where the set was given in memory."""
+        """Path of the only marked copy, or the copy itself if the set was given in memory."""
         return _only(self.written).data
 
     @property
@@ -85,27 +85,27 @@ def mark(
 ) -> Marked:
     """Mark a training set.
 
-    The same owner, data and parameters give the same copy again. Beside a copy that goes into a file or folder OUT are
-    written `OUT.manifest.json`, which may be published, and `OUT.wm`, which is secret.
+    The same owner, data and parameters give the same copy again. Beside a copy in a file or folder OUT this writes
+    `OUT.manifest.json`, which may be published, and `OUT.wm`, which is secret.
 
     Args:
         data: a folder of class folders with images, a .csv, .tsv, .jsonl, .parquet or .npz file, tar shards, a
             `datasets.Dataset`, a pair (inputs, labels), or a `Source`.
-        owner: whose key decides.
+        owner: the owner whose key decides.
         scheme: a name or a scheme for data sets: "label-twins", "twins", "canaries" ...
-        out: where the copy goes; with `copies`, the folder that they go into. Nothing for a set given in memory.
-        share: of the records that are marked (or added); the scheme's own by default, and never more records than its
+        out: path of the copy; with `copies`, the folder for the copies. None for a set given in memory.
+        share: share of the records to mark (or add); the scheme's own by default, and never more records than its
             `most`.
-        copies: one individually marked copy for each licensee: how many, or their names.
+        copies: one individually marked copy for each licensee: their number, or their names.
         text: column of the text, for tables.
         label: column of the label, for tables.
-        columns: of the numbers, for tables.
+        columns: columns of the numbers, for tables.
         classes: names of the classes in the order of their numbers.
         progress: called with (records read or written, their number or None).
-        **parameters: of the scheme.
+        **parameters: parameters of the scheme.
 
     Raises:
-        InputError: something does not fit; the message names the record where it is one.
+        InputError: an argument or a record does not fit; the message names it.
         RegisterError: the register cannot be written.
     """
     if not hasattr(owner, "pledges"):
@@ -139,12 +139,12 @@ def mark(
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """What is marked in every copy.
+    """The choice of records to mark in every copy.
 
     Attributes:
-        scheme: with what it learned from the sample.
-        records: whole, in the order of the scheme.
-        count: of all records of the set.
+        scheme: the scheme, with its results from the sample.
+        records: the whole records, in the order of the scheme.
+        count: number of all records of the set.
         wanted: number of records to mark.
     """
 
@@ -158,7 +158,10 @@ def _choose(source: Source, owner: Owner, kind: DatasetScheme, share: float, pro
     stream = owner.pledges("dataset/sample")[0].subkeys(None).stream("schedule")
     sampled, count = sample(source, stream, progress)
     if len(source.classes) < 2:
-        raise InputError(f"the set has {len(source.classes)} classes: labels of at least 2 are needed (label=COLUMN)")
+        raise InputError(
+            f"the set has {len(source.classes)} classes, and a mark needs at least 2: name the column of labels "
+            "(label=COLUMN)"
+        )
     wanted = min(kind.most, max(1, round(share * count)))
     rows, chosen = kind.chosen(Sample(inputs_of(sampled), labels_of(sampled), len(source.classes)), wanted)
     return _Choice(chosen, whole(source, [sampled[row] for row in rows], progress), count, wanted)
@@ -181,7 +184,7 @@ def _warn_of_few(mark: Watermark) -> None:
     if best > _PROOF:
         warnings.warn(
             f"{len(candidates)} draws show whether a model was trained on the copy, and at best log10 p = {best:.1f}: "
-            "for proof raise share=, or mark more records",
+            "for proof, raise share= or mark more records",
             AmbiguityWarning,
             stacklevel=3,
         )
@@ -216,6 +219,6 @@ def _published(
         except OSError as error:
             raise InputError(
                 f"{path} was not written: {error.strerror or error}; the copy {place} and its secret {place.name}.wm "
-                "are whole, and the register knows them: only what would be published is missing"
+                "are whole, and the register records them: only the manifest to publish is missing"
             ) from error
     return found

@@ -1,4 +1,4 @@
-"""Where marked copies go: nothing is written over, and no copy lies anywhere without its secret beside it."""
+"""Places of marked copies: nothing is overwritten, and every copy has its secret beside it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ def names_of(copies: int | Sequence[str] | None) -> list[str]:
     """Names of the copies; one without a name by default.
 
     Raises:
-        InputError: names that no file can have, or the same twice.
+        InputError: a file cannot have one of the names, or two are the same.
     """
     if copies is None:
         return [""]
@@ -36,10 +36,10 @@ def names_of(copies: int | Sequence[str] | None) -> list[str]:
 
 
 def place_of(out: str | Path | None, data: Any, name: str) -> Path | None:
-    """Where a copy goes; those for licensees lie in one folder, called after them.
+    """The place of a copy; licensees' copies lie in one folder, under the licensees' names.
 
     Raises:
-        InputError: something is there; better now than after hours.
+        InputError: the place is taken. This is checked first, not after hours of work.
     """
     if out is None:
         return None
@@ -55,13 +55,13 @@ def place_of(out: str | Path | None, data: Any, name: str) -> Path | None:
 
 
 def beside(place: Path, suffix: str) -> Path:
-    """The path of what lies beside a copy."""
+    """The path of a file beside a copy."""
     return place.with_name(place.name + suffix)
 
 
 @contextmanager
 def with_secret(place: Path | None, mark: Watermark) -> Iterator[None]:
-    """The watermark lies there before its copy does, and no longer if that fails: no copy is ever without it."""
+    """Write the watermark before its copy, and remove it if the copy fails: no copy is ever without its secret."""
     if place is None:
         yield
         return
@@ -70,7 +70,7 @@ def with_secret(place: Path | None, mark: Watermark) -> Iterator[None]:
         mark.save(secret)
     except OSError as error:
         raise InputError(
-            f"{secret} was not written: {error.strerror or error}; nothing was, give another place"
+            f"{secret} was not written: {error.strerror or error}; neither was the copy, so give another place"
         ) from error
     try:
         yield

@@ -1,6 +1,7 @@
-"""What a mark did to a data set, and what the usual cleaning leaves of it.
+"""The changes that a mark makes to a data set, and what remains of the mark after the usual cleaning.
 
-Pictures are compared by PSNR and SSIM (Wang et al. 2004; scikit-image), tables by cells, texts by words, all by labels.
+PSNR and SSIM (Wang et al. 2004; scikit-image) compare pictures, cells compare tables, words compare texts; labels
+compare all of them.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ _SEED = 0  # of cleaning that draws: the same every time
 
 @dataclass(frozen=True)
 class Quality:
-    """What differs between a set and its marked copy.
+    """The differences between a set and its marked copy.
 
     Attributes:
-        records: of the original.
-        changed: records of which the input differs.
-        relabelled: records of which the label differs.
-        added: records of the copy that the original has not.
-        removed: records of the original that the copy has not.
+        records: number of records of the original.
+        changed: number of records whose input differs.
+        relabelled: number of records whose label differs.
+        added: number of records of the copy that the original lacks.
+        removed: number of records of the original that the copy lacks.
         psnr: (lowest, mean) of the changed pictures, in dB; None where no picture changed.
-        ssim: (lowest, mean) of the changed pictures, at most 1; None likewise, or where they are below 7 pixels a side.
+        ssim: (lowest, mean) of the changed pictures, at most 1; None likewise, or if a side is below 7 pixels.
         cells: (changed, all) numbers of the original's tables.
-        words: (changed, all) words of the original's texts; one that moved counts once.
-        examples: some changed inputs, before and after. Secret: they say which records carry the mark.
+        words: (changed, all) words of the original's texts; a moved word counts once.
+        examples: some changed inputs, before and after. Secret: they reveal which records carry the mark.
     """
 
     records: int
@@ -67,7 +68,7 @@ class Quality:
         return self.relabelled / max(1, self.records)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the examples."""
+        """All fields but the examples."""
         return {name: value for name, value in asdict(self).items() if name != "examples"} | {"noise": self.noise}
 
     def __str__(self) -> str:
@@ -86,10 +87,11 @@ class Quality:
 
 
 def compare(original: Source, marked: Source) -> Quality:
-    """What the mark did, in two passes over the original and one over the copy; their order does not matter.
+    """Compare a set with its marked copy, in two passes over the original and one over the copy, in any order.
 
-    A record of the copy is the original's where both inputs are the same, else where they are near-duplicates, else
-    where as many are left over on both sides, by their order. Takes some 200 bytes of memory a record.
+    A record of the copy belongs to a record of the original if their inputs are the same, else if they are
+    near-duplicates, else, if equally many remain on both sides, by their order. This takes some 200 bytes of memory a
+    record.
 
     Raises:
         InputError: a record cannot be read, or scikit-image (pictures), ImageHash or datasketch is not installed.
@@ -108,7 +110,7 @@ def compare(original: Source, marked: Source) -> Quality:
         if not given:
             left.append((record.input, label))
         else:
-            # Of equal inputs with several labels, one with the same label is the same record.
+            # Among equal inputs with several labels, one with the same label is the same record.
             relabelled += given.pop(given.index(label) if label in given else 0) != label
     missing = [
         (record.input, _label(record, original))
@@ -150,7 +152,7 @@ def _paired(missing: Sequence[Labelled], left: Sequence[Labelled]) -> list[tuple
 
 
 def _taken(left: list[str | None], label: str | None) -> bool:
-    """Whether a record of this label is among those that the copy lacks; it is taken out of them."""
+    """Whether a record of this label is among those that the copy lacks; this removes it from them."""
     if label in left:
         left.remove(label)
         return True
@@ -199,7 +201,7 @@ def _ssim(before: Any, after: Any) -> float:
 def _same(before: Any, after: Any) -> tuple[Array, Array, float]:
     one, two = pixels(before), pixels(after)
     if one.shape != two.shape:
-        raise InputError(f"a picture of {one.shape} became one of {two.shape}: only those of one size can be compared")
+        raise InputError(f"a picture of {one.shape} became one of {two.shape}: compare pictures of one size")
     if one.ndim == 3 and one.shape[0] in (3, 4):
         one, two = np.moveaxis(one, 0, -1), np.moveaxis(two, 0, -1)
     span = 255.0 if one.dtype == np.uint8 else float(max(one.max(), two.max()) - min(one.min(), two.min()))
@@ -220,7 +222,7 @@ def picture(quality: Quality, path: str | Path) -> Path:
     """
     pairs = [pair for pair in quality.examples if _is_picture(pair[0])]
     if not pairs:
-        raise InputError("no picture was changed, so none can be shown: look at the counts")
+        raise InputError("no picture changed, so none can be shown: look at the counts")
     step = _TILE + _GAP
     sheet = Image.new("RGB", (step * len(pairs) + _GAP, 3 * (step + 12) + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -240,14 +242,14 @@ def picture(quality: Quality, path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Survival:
-    """What a cleaning leaves of a mark.
+    """What remains of a mark after a cleaning.
 
     Attributes:
         how: the cleaning.
-        of: records that the key decided something of.
-        left: how many of these are still found in the cleaned set.
-        log10_p: log10 p of a suspect that repeats all that the cleaned set says of these: no model that was trained on
-            it can be expected to give more. Exact, under the null of `find`.
+        of: number of records that the key made a decision about.
+        left: how many of these are still in the cleaned set.
+        log10_p: log10 p of a suspect that repeats the cleaned set's labels or versions of these records: no model
+            trained on the set can be expected to give more. Exact, under the null of `find`.
     """
 
     how: str
@@ -257,7 +259,7 @@ class Survival:
 
 
 def cleaned(x: Any, y: Any, how: str) -> tuple[Any, IntArray]:
-    """A data set after one of the usual cleanings, which does not see any key.
+    """A data set after one of the usual cleanings, none of which sees a key.
 
     Args:
         x: n inputs: an array, PIL pictures or texts.
@@ -266,7 +268,7 @@ def cleaned(x: Any, y: Any, how: str) -> tuple[Any, IntArray]:
             a sixteenth of each side cropped, and back), "lower" (lower case), "shuffle", or "half" (a random half).
 
     Returns:
-        The inputs that are left, of the same kind, and their labels.
+        The remaining inputs, of the same kind, and their labels.
 
     Raises:
         InputError: no cleaning has this name, or it does not fit the inputs.
@@ -284,11 +286,11 @@ def cleaned(x: Any, y: Any, how: str) -> tuple[Any, IntArray]:
 
 
 def survival(mark: Watermark, x: Any, y: Any, how: str) -> Survival:
-    """What a cleaning leaves of a mark in the published set, without training anything.
+    """What remains of a mark in the published set after a cleaning, without any training.
 
     Args:
-        mark: of the set.
-        x: its inputs, as they were published.
+        mark: the watermark of the set.
+        x: its inputs, as published.
         y: (n,) its labels.
         how: as in `cleaned`.
 
@@ -304,15 +306,15 @@ def survival(mark: Watermark, x: Any, y: Any, how: str) -> Survival:
 def retrained(
     mark: Watermark, x: Any, y: Any, how: str, *, train: Callable[[Any, IntArray], Any], **options: Any
 ) -> Verdict:
-    """The exact verdict on what somebody trains on the cleaned set.
+    """The exact verdict on a model trained on the cleaned set.
 
     Args:
-        mark: of the set.
-        x: its inputs, as they were published.
+        mark: the watermark of the set.
+        x: its inputs, as published.
         y: (n,) its labels.
         how: as in `cleaned`.
         train: from (inputs, labels) to anything that `verify` can ask.
-        **options: of `verify`.
+        **options: options of `verify`.
 
     Raises:
         InputError: as `cleaned`.
@@ -371,15 +373,17 @@ def _through(value: Any, change: Callable[[Image.Image], Image.Image]) -> Any:
     flat = array.squeeze(axis=-1) if array.ndim == 3 and array.shape[-1] == 1 else array
     if array.dtype != np.uint8 or flat.ndim not in (2, 3) or (flat.ndim == 3 and flat.shape[-1] != 3):
         raise InputError(
-            f"an input is a {type(value).__name__} of {getattr(array, 'shape', ())} {array.dtype}: pictures of uint8, "
-            "(h, w) or (h, w, 3), or PIL pictures can be re-encoded and resized"
+            f"an input is a {type(value).__name__} of {getattr(array, 'shape', ())} {array.dtype}, which cannot be "
+            "re-encoded or resized: give pictures of uint8, (h, w) or (h, w, 3), or PIL pictures"
         )
     return np.asarray(change(Image.fromarray(flat))).reshape(array.shape)
 
 
 def _lowered(value: Any) -> Any:
     if not isinstance(value, str):
-        raise InputError(f"an input is a {type(value).__name__}: only texts have a lower case")
+        raise InputError(
+            f"an input is a {type(value).__name__}, and only texts have a lower case: choose another cleaning"
+        )
     return value.lower()
 
 

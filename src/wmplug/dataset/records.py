@@ -1,4 +1,4 @@
-"""A training set as records, whatever it is kept in: read one by one, and written again with some of them changed."""
+"""A training set as records, in any format: read one by one, and written again with some of them changed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Record(NamedTuple):
 
     Attributes:
         index: its place in the set, counted from 0.
-        name: where it stands (file and line, path, member), for messages.
-        input: a PIL image, a NumPy row or picture, or a text, as the form of the source says.
+        name: its location (file and line, path, member), for messages.
+        input: a PIL image, a NumPy row or picture, or a text, by the form of the source.
         label: number of its class, or None in a set without labels.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a record
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs of a record
     name: str
     input: Any
     label: int | None
@@ -35,7 +35,7 @@ class Added:
 
     Attributes:
         after: index of the record that it follows; -1 puts it first.
-        input: as the other records of the source.
+        input: an input like those of the source's other records.
         label: number of its class, or None in a set without labels.
     """
 
@@ -46,7 +46,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a marked copy has otherwise. Which records these are is the owner's secret.
+    """The changes of a marked copy. The choice of records is the owner's secret.
 
     Attributes:
         labels: new class numbers by index of the record.
@@ -64,10 +64,10 @@ class Written:
     """A copy that was written whole.
 
     Attributes:
-        data: path of the copy, or the copy itself where it is kept in memory.
-        count: records in the copy, added ones included.
-        changed: records whose label or input is not what it was.
-        added: records that the set did not have.
+        data: path of the copy, or the copy itself if it is kept in memory.
+        count: number of records in the copy, added ones included.
+        changed: number of records with a new label or input.
+        added: number of records that the set did not have.
     """
 
     data: Any
@@ -81,7 +81,7 @@ class Source(Protocol):
 
     @property
     def form(self) -> Form:
-        """What the inputs are: PIL images, arrays or texts."""
+        """The kind of the inputs: PIL images, arrays or texts."""
         ...
 
     @property
@@ -94,14 +94,14 @@ class Source(Protocol):
 
     @property
     def count(self) -> int | None:
-        """Number of records, or None before they are counted."""
+        """Number of records, or None before a count."""
         ...
 
     def records(self, progress: Progress | None = None) -> Iterator[Record]:
         """All records, one after the other; memory does not grow with their number.
 
         Args:
-            progress: called with the records read and their number (None if unknown) now and then.
+            progress: called now and then with the records read and their number (None if unknown).
 
         Raises:
             InputError: a record cannot be read or does not fit the others; the message names it.
@@ -113,12 +113,12 @@ class Source(Protocol):
     ) -> Iterator[Record]:
         """The records at some indices in one pass, which also finds the classes if they are unknown.
 
-        Their labels are as the set writes them: `numbered` has the numbers, when the pass has come to its end.
+        Their labels are as the set writes them: `numbered` returns the numbers, once the pass has ended.
 
         Args:
-            indices: ascending; taken as the pass goes on, and those behind the last record are left.
+            indices: ascending; taken as the pass goes on, and those behind the last record are ignored.
             progress: as for `records`.
-            check: whether the inputs of the others are read too, lest one of them is broken.
+            check: whether to read the inputs of the others too, to notice a broken one.
 
         Raises:
             InputError: as for `records`.
@@ -130,17 +130,17 @@ class Source(Protocol):
         ...
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
-        """A copy with changes; other records are copied as they are, byte for byte where the format allows it.
+        """Write a copy with changes; other records stay as they are, byte for byte if the format allows it.
 
-        The copy appears at its place when it is whole, and not before.
+        The copy appears at its place only when it is whole.
 
         Args:
-            out: where to; nothing may be there but an empty folder. None for a set that is kept in memory.
-            changes: what the copy has otherwise.
+            out: path of the copy; it must not exist, or be an empty folder. None for a set that is kept in memory.
+            changes: the changes of the copy.
             progress: as for `records`.
 
         Raises:
             InputError: the place cannot be written, is taken or is part of the set; a record cannot be read; a change
-                does not fit the set. Nothing is left then.
+                does not fit the set. Then nothing remains of the copy.
         """
         ...

@@ -1,4 +1,4 @@
-"""The records a scheme chooses from: a uniform sample kept small, and the chosen ones whole."""
+"""The records that a scheme chooses from: a uniform sample of small copies, and the chosen ones whole."""
 
 import math
 from collections import Counter, deque
@@ -14,20 +14,20 @@ from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.carriers import Inputs, read_carriers
 
 SAMPLE = 20_000
-_DRAWN, _FAR = 4096, 2**40  # places of records drawn at once; further than any set goes
-_SIDE, _LETTERS = 32, 4096  # what references see of a picture, of a text
-_ASKED = 256  # longest side of a picture that a suspect is asked
+_DRAWN, _FAR = 4096, 2**40  # places of records drawn at once; a place beyond the end of any set
+_SIDE, _LETTERS = 32, 4096  # side of a picture, and length of a text, for references
+_ASKED = 256  # longest side of a picture for a suspect
 _PLAIN = ("L", "RGB", "RGBA")
 
 
 def sample(source: Source, stream: KeyStream, progress: Progress | None = None) -> tuple[list[Record], int]:
-    """A uniform sample of at most 20,000 records in their order, made small, and how many there are.
+    """A uniform sample of at most 20,000 records in their order, made small, and the number of all records.
 
-    By skips over a reservoir (Li 1994, algorithm L): a record that is passed over costs nothing. The stream is the
-    owner's, so that the choice of records stays secret.
+    By skips over a reservoir (Li 1994, algorithm L): a skipped record costs nothing. The stream is the owner's, so that
+    the choice of records stays secret.
 
     Raises:
-        InputError: a record has no label, or there are no records.
+        InputError: a record lacks a label, or the set is empty.
     """
     kept: list[Record] = []
     places: deque[int] = deque()
@@ -66,9 +66,11 @@ def _check_shape(record: Record, first: Record) -> None:
 
 
 def _small(record: Record) -> Record:
-    """The record with an input small enough to keep thousands of; itself, where it is."""
+    """The record with an input small enough to keep thousands of; the record itself if its input is small."""
     if record.label is None:
-        raise InputError(f"{record.name} has no label: only labelled sets can be marked so (label=COLUMN)")
+        raise InputError(
+            f"{record.name} has no label, and this scheme marks only labelled sets: name their column (label=COLUMN)"
+        )
     given = record.input
     if isinstance(given, str):
         return record if len(given) <= _LETTERS else record._replace(input=given[:_LETTERS])
@@ -96,7 +98,7 @@ def whole(source: Source, chosen: list[Record], progress: Progress | None = None
 
 
 def _is_whole(record: Record) -> bool:
-    """Whether a sampled record is for certain as it is in the set: texts that are not long, rows of numbers."""
+    """Whether a sampled record is certainly the same as in the set: short texts, rows of numbers."""
     given = record.input
     return len(given) < _LETTERS if isinstance(given, str) else isinstance(given, np.ndarray) and given.ndim == 1
 
@@ -112,7 +114,7 @@ def labels_of(records: list[Record]) -> IntArray:
 
 
 def carriers_of(records: list[Record]) -> list[Any]:
-    """The inputs as a suspect is asked them: pictures in one size and mode, others as they are."""
+    """The inputs as a suspect gets them: pictures in one size and mode, others as they are."""
     inputs = [record.input for record in records]
     if not hasattr(inputs[0], "getpalette"):
         return inputs

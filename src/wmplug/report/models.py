@@ -38,27 +38,28 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
     kept: dict[str, Fact] = {}
     plain = [(role, source, verdict, json.loads(verdict.to_json())) for role, source, verdict in given]
     for entry in facts.of("suspect.verified"):
-        role = next((one for one, _, _, told in plain if told == entry.body.get("verdict")), entry.body.get("role"))
+        own = entry.body.get("verdict")
+        role = next((role for role, _, _, value in plain if value == own), entry.body.get("role"))
         about = {"role": role if role in ROLES else "suspect", "model": str(entry.body.get("suspect"))}
-        told = {**about, **_result(read_verdict(entry.body.get("verdict")), marks)}
-        same = json.dumps([{**told, "verdict": None}, entry.body.get("system"), entry.body.get("watermark")])
-        first = kept.setdefault(same, {**told, "entry": entry.seq, "entries": [], **facts.within(entry.seq)})
+        row = {**about, **_result(read_verdict(own), marks)}
+        same = json.dumps([{**row, "verdict": None}, entry.body.get("system"), entry.body.get("watermark")])
+        first = kept.setdefault(same, {**row, "entry": entry.seq, "entries": [], **facts.within(entry.seq)})
         first["entries"].append(entry.seq)
-    found = [{**one, "source": words.named(one["entries"])} for one in kept.values()]
+    result = [{**row, "source": words.named(row["entries"])} for row in kept.values()]
     recorded = [entry.body.get("verdict") for entry in facts.of("suspect.verified")]
-    for role, source, verdict, told in plain:
-        if told not in recorded:
+    for role, source, verdict, value in plain:
+        if value not in recorded:
             about = {"entry": None, "entries": [], "source": source, "role": role, "model": verdict.suspect}
             about |= {"not_before": None, "not_after": None}
-            found.append({**about, **_result(verdict, marks)})
-    return found
+            result.append({**about, **_result(verdict, marks)})
+    return result
 
 
 def _matched(verdict: Verdict) -> str:
     if verdict.parts or verdict.test.endswith("weighted signs"):
-        told = "; ".join(str(part) for part in verdict.parts) or f"{verdict.matches:,} of {verdict.in_set:,} signs"
+        counts = "; ".join(str(part) for part in verdict.parts) or f"{verdict.matches:,} of {verdict.in_set:,} signs"
         return (
-            f"{told} matched the secret (a sign is one of the secret bits on which the answers to all ordinary "
+            f"{counts} matched the secret (a sign is one of the secret bits on which the answers to all ordinary "
             "questions bear together; strong ones count more)"
         )
     outside = verdict.queries - verdict.failed - verdict.in_set

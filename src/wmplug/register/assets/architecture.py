@@ -1,4 +1,4 @@
-"""The architecture, committed: what the model is made of, and which code makes it."""
+"""Commitment to the architecture: the model's parts, and the code that builds them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wmplug.keys.files import file_digest
 from wmplug.register.assets.documents import canonical_digest, class_name, document
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-# Where a model was loaded from, by what, and how it is trained, is no part of its architecture.
+# The source of a model, its loader and its training are not part of its architecture.
 _PASSING = ("_name_or_path", "_commit_hash", "transformers_version", "compile_config")
 _GIT_SECONDS = 5
 _DOCUMENT_BYTES = 65_536
@@ -27,16 +27,15 @@ def architecture(model: Any) -> dict[str, Any]:
     """Commit to an architecture.
 
     Args:
-        model: a Transformers model (its configuration), a Keras model (its `to_json`, in which layers without
-            a name of their own are numbered by how many the process made before), a torch module (the tree of modules:
-            classes, names, shapes and dtypes of parameters and buffers, the text of leaf modules).
+        model: a Transformers model (its configuration), a Keras model (its `to_json`, which numbers layers without a
+            name of their own consecutively in a process), a torch module (the tree of modules: classes, names, shapes
+            and dtypes of parameters and buffers, the text of leaf modules).
 
     Returns:
-        The body of `architecture.committed`: kind, class, form ("config", "keras", "modules", or "class" where nothing
-        more is known), document (None where it is longer than 64 KiB), sha256 (of its canonical JSON, RFC 8785),
-        removed, parameters (their number), code (file name and SHA-256 of the source file of the model's
-        class) and git (commit, and whether tracked files differ from it) of the working folder, each None where there
-        is none.
+        The body of `architecture.committed`: kind, class, form ("config", "keras", "modules", or "class" if nothing
+        more is known), document (None if longer than 64 KiB), sha256 (of its canonical JSON, RFC 8785), removed,
+        parameters (their number), code (file name and SHA-256 of the source file of the model's class) and git (commit
+        of the working folder, and whether tracked files differ from it), each None if unknown.
     """
     model = _unwrapped(model)
     form, described = _description(model)
@@ -73,7 +72,7 @@ def _description(model: Any) -> tuple[str, Any]:
     if hasattr(model, "to_json") and hasattr(model, "weights"):
         try:
             text = model.to_json()
-        except (NotImplementedError, TypeError, ValueError):  # a subclass that does not say how it is made
+        except (NotImplementedError, TypeError, ValueError):  # a subclass without a configuration
             return "keras", {"weights": [_tensor(weight.path, weight) for weight in model.weights]}
         return "keras", {name: value for name, value in json.loads(text).items() if name not in _PASSING}
     if hasattr(model, "named_modules"):
@@ -100,7 +99,7 @@ def _tensors(named: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
 def _tensor(name: str, tensor: Any) -> dict[str, Any]:
     try:
         shape = list(map(int, tensor.shape))
-    except RuntimeError:  # a lazy parameter has none before the first batch
+    except RuntimeError:  # a lazy parameter lacks a shape before the first batch
         shape = None
     return {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": shape}
 
@@ -132,7 +131,7 @@ def git_commit(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *command: str) -> str:
-    # A file system monitor named in the configuration is a program, and status would otherwise write the index.
+    # The configuration may name a file system monitor, which is a program; and status would otherwise write the index.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     done = subprocess.run(
         ["git", "-c", "core.fsmonitor=false", *command],

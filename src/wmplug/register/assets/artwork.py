@@ -1,4 +1,4 @@
-"""A creative element of a trigger, committed: a logo, a picture, a poem."""
+"""Commitment to a creative element of a trigger: a logo, a picture, a poem."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def artwork(
     """Commit to a work. Author, date, licence and title are the owner's statements; only the file is measured.
 
     Args:
-        path_or_bytes: its file, or its bytes (of a phrase: UTF-8).
-        author: who made it.
-        created: when: an ISO 8601 year, month, day or time ("2026", "2026-03", "2026-03-07", "2026-03-07T10:00:00Z").
-        licence: under which the owner holds or gives it: an SPDX identifier, or words.
-        title: what it is called.
+        path_or_bytes: its file, or its bytes (UTF-8 for a phrase).
+        author: its author.
+        created: ISO 8601 year, month, day or time ("2026", "2026-03", "2026-03-07", "2026-03-07T10:00:00Z").
+        licence: the terms on which the owner holds or gives it: an SPDX identifier, or words.
+        title: its title.
 
     Returns:
         The body of `artwork.committed`: kind, sha256, bytes, media_type, pixels ([width, height] or None), title,

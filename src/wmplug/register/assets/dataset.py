@@ -1,4 +1,4 @@
-"""The training set, committed: one root over the digests of its records, whatever their order."""
+"""Commitment to the training set: one root over the digests of its records, in any order."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def dataset(data: Any, *, progress: Progress | None = None) -> dict[str, Any]:
     """Commit to a training set in one pass, also one larger than memory.
 
     The root is that of RFC 9162 over leaves SHA-256(0x00 || record digest) in ascending order of the record digests
-    (see `encoding`): the order of records does not matter, how often each occurs does. Leaves have no salt. Who holds
-    the tree could therefore test whether a record that he knows is in it; only the root is published, and it tells
-    nothing about single records.
+    (see `encoding`): the order of records does not matter, the number of times that each occurs does. Leaves have no
+    salt, so a holder of the tree could test whether it contains a known record. Only the root is published, which
+    reveals nothing about single records.
 
-    What is read:
+    Records, by the kind of data:
         - a file, or a folder of files: a record is [path relative to the folder ("." for a file), offset, up to 1 MiB];
         - an array (n, ...): its rows; a tuple, mapping or table of columns of one length: a tuple or mapping of rows;
-        - a map-style dataset (`len`, `[i]`); of a torch DataLoader, its dataset;
-        - any other iterable, once: an iterator is used up by it, and whether it repeats is not known.
+        - a map-style dataset (`len`, `[i]`); for a torch DataLoader, its dataset;
+        - any other iterable, once: this uses an iterator up, and does not determine whether it repeats.
 
-    Random augmentation gives other records in each epoch: pass the data before it. Where one of the first 8 records
-    differs when read again, or reading map-style records draws from a global generator, nothing is called a
-    commitment to records: status is "not-deterministic", and `instead` holds what was committed in its place
-    (the data below a wrapper or without its transform, `what` says which), if anything was.
-    Global random states of Python, NumPy and torch are as before when it returns; a generator of the dataset's own is
+    Random augmentation gives different records in each epoch: pass the data before it. If one of the first 8 records
+    differs when read again, or reading map-style records draws from a global generator, the result is not a
+    commitment to records: status is "not-deterministic", and `instead` holds the commitment made in its place, if any
+    (to the data below a wrapper or without its transform; `what` names them).
+    The global random states of Python, NumPy and torch are restored at the end; a generator of the dataset's own is
     not.
 
     Args:
         data: the raw records that training reads.
-        progress: called with the number of records read and their total (None where nobody knows) now and then.
+        progress: called now and then with the number of records read and their total (None if unknown).
 
     Returns:
         The body of `dataset.committed`: kind, status, root (hex), count, bytes (of files, or of all encodings), schema
@@ -55,20 +55,20 @@ def dataset(data: Any, *, progress: Progress | None = None) -> dict[str, Any]:
         class, tree, encoding.
 
     Raises:
-        InputError: there is nothing to read, or a record has no canonical encoding.
+        InputError: the data hold no records, or a record has no canonical encoding.
     """
     return {"kind": "dataset", **_commit(data, progress or (lambda done, total: None), _NESTING)}
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where records come from, and how many there are.
+    """The source of records.
 
     Attributes:
-        read: how they are read.
-        records: an iterable over them, or over their digests where the source makes those itself.
-        total: their number, where it is known.
-        again: the record at an index, where it can be read twice.
+        read: the way to read them.
+        records: an iterable over them, or over their digests if the source makes those itself.
+        total: their number, if known.
+        again: returns the record at an index, if the source can read it twice.
     """
 
     read: str
@@ -79,7 +79,7 @@ class _Source:
 
 @dataclass
 class _Tally:
-    """What is counted in the pass."""
+    """The counts of the pass."""
 
     count: int = 0
     length: int = 0
@@ -136,7 +136,7 @@ def _read(record: Any) -> Record:
 def _refused(
     data: Any, source: _Source, seen: Record | _Tally, reason: str, progress: Progress, nesting: int
 ) -> dict[str, Any]:
-    """What is said of a dataset whose records are not the same twice."""
+    """The body for a dataset whose records differ from read to read."""
     instead = None
     for what, raw in _below(data) if nesting else ():
         try:
@@ -159,7 +159,7 @@ def _refused(
 
 
 def _below(data: Any) -> Iterator[tuple[str, Any]]:
-    """The data that a dataset wraps or transforms, under the names that are usual."""
+    """The data that a dataset wraps or transforms, under the usual names."""
     if callable(getattr(data, "with_format", None)):
         yield "with_format(None)", data.with_format(None)
     raw, targets = getattr(data, "data", None), getattr(data, "targets", None)
@@ -179,7 +179,7 @@ def _source(data: Any) -> _Source:
         return _Source("files", _file_records(Path(data)))
     if hasattr(data, "columns") and hasattr(data, "to_numpy") and not callable(data.columns):
         return _columns({str(name): data[name] for name in data.columns})
-    if hasattr(data, "to_numpy"):  # a pandas Series is indexed by its labels
+    if hasattr(data, "to_numpy"):  # indexing a pandas Series uses its labels
         data = data.to_numpy()
     if isinstance(data, Mapping):
         return _columns(data)
@@ -202,12 +202,12 @@ def _source(data: Any) -> _Source:
 
 
 def _tensor_rows(data: Any) -> Callable[[int], Any] | None:
-    """Records of a torch TensorDataset, several times faster than it hands them out, and the same."""
+    """The same records that a torch TensorDataset returns, several times faster."""
     if type(data).__module__ != "torch.utils.data.dataset" or type(data).__name__ != "TensorDataset":
         return None
     try:
         arrays = [tensor.detach().cpu().numpy() for tensor in data.tensors]
-    except (TypeError, RuntimeError):  # NumPy has no bfloat16; a sparse tensor is no array
+    except (TypeError, RuntimeError):  # NumPy has no bfloat16, and cannot hold a sparse tensor
         return None
     return lambda index: tuple(array[index, ...] for array in arrays)
 
@@ -234,7 +234,7 @@ def _is_array(data: Any) -> bool:
 
 
 def _file_records(path: Path) -> Iterator[Record]:
-    """The encodings of [path, offset, bytes], hashed from one buffer that is filled again and again."""
+    """The encodings of [path, offset, bytes], hashed from one buffer that is reused."""
     buffer = bytearray(PIECE)
     for name, file in files_of(path):
         offset = 0

@@ -19,9 +19,9 @@ _BLOCK = 2048 * _SIZE
 
 
 class SortedDigests:
-    """A multiset of 32-byte digests that is read in ascending order; past `limit` it lies in temporary files.
+    """A multiset of 32-byte digests, read in ascending order; beyond `limit` it uses temporary files.
 
-    Use it as a context: the files, which nobody else can open, are gone when it ends.
+    Use it as a context: the files, which nobody else can open, are deleted when it ends.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -37,7 +37,7 @@ class SortedDigests:
         self._folder.cleanup()
 
     def add(self, digest: bytes) -> None:
-        """Take one digest in."""
+        """Add one digest."""
         self._held += digest
         if len(self._held) >= self._limit * _SIZE:
             self._sort()
@@ -65,7 +65,7 @@ def _in_file(path: Path) -> Iterator[bytes]:
 
 
 def tree_root(leaves: Iterable[bytes]) -> bytes:
-    """What `merkle.root` gives for the same leaf hashes, from one pass and with memory for log2 of their number."""
+    """The same root as `merkle.root` over these leaf hashes, in one pass and with memory for log2 of their number."""
     waiting: list[bytes] = []
     for count, leaf in enumerate(leaves, start=1):
         waiting.append(leaf)

@@ -1,4 +1,4 @@
-"""Any arguments object or configuration as one canonical JSON document, without the secrets in it."""
+"""Any arguments object or configuration as one canonical JSON document, without its secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wmplug.errors import InputError
 from wmplug.register.assets import encoding
 
 REMOVED = "removed"
-_EXACT = 2**53 - 1  # what every reader of JSON holds exactly
+_EXACT = 2**53 - 1  # every reader of JSON holds integers up to this exactly
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ALWAYS = {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials", "apikey"}
 _TEXTS = {"token", "tokens", "key", "keys", "auth", "authorization", "cookie"}
@@ -34,11 +34,11 @@ _INSIDE = re.compile(
 
 
 def document(value: Any) -> tuple[Any, list[str]]:
-    """A value as JSON holds it, and the names of what was removed from it as a secret.
+    """A value as JSON holds it, and the names of the secrets removed from it.
 
     Numbers, texts, true, false, null, lists and mappings stay. An integer past 2**53 - 1 becomes {"int": decimal}, a
     number that is not finite {"float": "nan" | "inf" | "-inf"}; arrays, tensors and bytes become their digest (see
-    `encoding`); what else JSON cannot hold becomes {"repr": name of its type}, or of itself for a class or function.
+    `encoding`); anything else becomes {"repr": name of its type}, or its own name for a class or function.
 
     Raises:
         InputError: it contains itself.
@@ -159,7 +159,7 @@ def _fields(value: Any) -> Mapping[Any, Any] | None:
 def _call(method: Callable[[], Any] | None) -> Any:
     try:
         return method() if callable(method) else None
-    except (TypeError, NotImplementedError):  # of another signature, or not offered by this class after all
+    except (TypeError, NotImplementedError):  # another signature, or not implemented by this class
         return None
 
 

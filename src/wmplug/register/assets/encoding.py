@@ -18,9 +18,9 @@ A second implementation needs this page only. `u64(n)` is n as 8 bytes, little-e
 | `P` | picture | `S` mode, `i` width, `i` height, `Y` palette (empty but for modes P and PA), `Y` pixels, row by row |
 | `X` | date, time, decimal number, UUID | `S` class name, `S` ISO 8601 or decimal text |
 
-Every value says where it ends, so two different records never share an encoding. Elements lie in C order, their bytes
-little-endian, and a dtype has the name that NumPy and torch give it (`float32`, `bfloat16`, `bool`). Lists and tuples
-are one kind; a scalar of NumPy and a tensor of no dimension are arrays of no dimension; a structured array and a
+Every value encodes its own length, so two different records never share an encoding. Elements lie in C order, their
+bytes little-endian, and a dtype has its name in NumPy and torch (`float32`, `bfloat16`, `bool`). Lists and tuples are
+one kind; a NumPy scalar and a tensor without dimensions are arrays without dimensions; a structured array and a
 dataclass are the mappings of their fields. The digest of a record is SHA-256("wmplug/record/1" || 0x00 || encoding).
 """
 
@@ -60,7 +60,7 @@ class RawArray(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The digest of a record (32 bytes), the length of its encoding in bytes, and what it is made of."""
+    """The digest of a record (32 bytes), the length of its encoding in bytes, and its schema."""
 
     digest: bytes
     length: int
@@ -71,7 +71,7 @@ def read_record(value: Any) -> Record:
     """Digest and schema of one record.
 
     Raises:
-        InputError: it holds something that has no encoding, or it contains itself.
+        InputError: the record holds something without an encoding, or contains itself.
     """
     pieces: list[Any] = []
     schema = _feed_whole(value, pieces.append)
@@ -86,7 +86,7 @@ def encode(value: Any) -> bytes:
     """The canonical encoding of one record.
 
     Raises:
-        InputError: it holds something that has no encoding, or it contains itself.
+        InputError: the record holds something without an encoding, or contains itself.
     """
     pieces: list[Any] = []
     _feed_whole(value, pieces.append)
@@ -99,7 +99,7 @@ def u64(number: int) -> bytes:
 
 
 def read_array(value: Any) -> RawArray | None:
-    """An array or a dense tensor of any framework, as it is hashed; None for what is none, or holds objects.
+    """An array or a dense tensor of any framework, as it is hashed; None for other values and arrays of objects.
 
     Raises:
         InputError: its bytes depend on the machine, or are not all here (sparse, quantised, sharded, meta).
@@ -168,7 +168,7 @@ def _feed(value: Any, put: Put) -> Schema:
 
 @lru_cache(maxsize=1024)
 def _plain_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[bytes, Schema]:
-    """What comes before the elements of a plain array, of which a training set holds thousands alike."""
+    """The bytes before the elements of a plain array; cached, as a training set holds thousands of such arrays."""
     length = dtype.itemsize * math.prod(shape)
     return b"A" + _text(dtype.name) + _shape(shape) + u64(length), {"array": dtype.name, "shape": list(shape)}
 

@@ -1,4 +1,4 @@
-"""The training parameters, committed: the framework's own arguments object as a canonical document."""
+"""Commitment to the training parameters: the framework's own arguments object as a canonical document."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from wmplug.register.assets.documents import canonical_digest, class_name, docum
 def parameters(arguments: Any) -> dict[str, Any]:
     """Commit to training parameters.
 
-    Any value whose key looks like that of a secret (token, password, secret, key, credential, ...), and any text that
-    holds one (a URL with a password, a known form of access token), is replaced by "removed" before anything is hashed.
+    This replaces by "removed", before it hashes anything, any value whose key looks like that of a secret (token,
+    password, secret, key, credential, ...), and any text that holds one (a URL with a password, a known form of access
+    token).
 
     Args:
         arguments: TrainingArguments or anything else with `to_dict`, a dataclass, an argparse.Namespace, a Keras
@@ -22,7 +23,7 @@ def parameters(arguments: Any) -> dict[str, Any]:
         The body of `parameters.committed`: kind, class, document, sha256 (of its canonical JSON, RFC 8785), removed.
 
     Raises:
-        InputError: it holds no settings, or contains itself.
+        InputError: `arguments` holds no settings, or contains itself.
     """
     plain, removed = document(arguments)
     if not isinstance(plain, dict) or set(plain) == {"repr"}:

@@ -1,4 +1,4 @@
-"""Reading a training set must not change what training draws next."""
+"""Random states: reading a training set must not change the next draws of training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 
 @contextmanager
 def kept_random_states() -> Iterator[Callable[[], bool]]:
-    """Put the global random states of Python, NumPy and torch back to where they were.
+    """Restore the global random states of Python, NumPy and torch at the end of the block.
 
     Yields:
-        A function that says whether anything drew from them since.
+        A function that returns whether anything drew from them since.
     """
     python, numpy, torch = random.getstate(), np.random.get_state(legacy=False), sys.modules.get("torch")
     cpu = torch.get_rng_state() if torch else None

@@ -1,4 +1,4 @@
-"""The finished system, committed: by its files, and by its tensors whatever file they lie in."""
+"""Commitment to the finished system: by its files, and by its tensors, independent of their file format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def system(target: Any) -> dict[str, Any]:
     `encoding`; both are bytes), in ascending order of the paths; a path is relative and POSIX, and "." for a single
     file, whose name does not matter.
     Tensors: see `tensors.tensor_digest`; a change of format keeps the digest, a flipped bit, a cast or another name
-    does not. Transformers drops one of two tied names when it saves: commit to what is released, the files.
+    does not. Transformers drops one of two tied names when it saves: commit to the released files.
 
     Args:
         target: path of a file or folder, or a torch module, a Keras model, or a state dict.
@@ -35,7 +35,7 @@ def system(target: Any) -> dict[str, Any]:
         None, tensors (sha256, contents, count, elements, bytes) or None, and unreadable: why there are no tensors.
 
     Raises:
-        InputError: there is nothing at the path, or it is nothing that has files or tensors.
+        InputError: the path does not exist, or the target has neither files nor tensors.
     """
     if isinstance(target, (str, os.PathLike)):
         path = Path(target)
@@ -50,11 +50,11 @@ def system(target: Any) -> dict[str, Any]:
 
 
 def compare_system(a: Mapping[str, Any], b: Mapping[str, Any]) -> Literal["files", "tensors", "different"]:
-    """What two commitments of `system` have in common.
+    """Compare two commitments of `system`.
 
     Returns:
         "files": byte for byte the same. "tensors": the same tensors under the same names, in other files. "different":
-        neither, or nothing that both hold can be compared.
+        neither, or the two have no comparable part.
     """
     if a["files"] and b["files"] and a["files"]["root"] == b["files"]["root"]:
         return "files"
@@ -79,7 +79,7 @@ def _files(path: Path) -> dict[str, Any]:
 
 def _stored(path: Path) -> dict[str, Any]:
     try:
-        # Keras draws initial values for a model before it loads those that were saved.
+        # Keras draws initial values for a model before it loads the saved ones.
         with kept_random_states(), tensors.tensors_in(path) as named:
             return {"tensors": tensors.tensor_digest(named), "unreadable": None}
     except Exception as error:  # a damaged file, a missing framework: the files are committed all the same

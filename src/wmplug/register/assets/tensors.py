@@ -1,4 +1,4 @@
-"""The canonical tensor digest: what a model's numbers are, in whichever file or framework they lie."""
+"""The canonical tensor digest of a model's numbers, the same in every file format and framework."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wmplug.keys.files import shown
 from wmplug.register.assets.encoding import RawArray, is_array, read_array, u64
 
 VERSION = "wmplug/tensors/1"
-# A tensor is read when it is asked for, one at a time.
+# Each function reads one tensor when called, so that one is in memory at a time.
 Named: TypeAlias = Mapping[str, Callable[[], RawArray]]
 
 _NUMBERED = re.compile(r"_\d+$")
@@ -44,9 +44,9 @@ def tensor_digest(named: Named) -> dict[str, Any]:
     little-endian. Every name counts, also where two names share one tensor. The name of a Keras model's tensor is its
     place in `model.weights`, a slash, and the variable's name without a number at its end.
 
-    `contents` leaves names out: SHA-256 over the same domain and, in ascending order, the distinct SHA-256 of what each
-    tensor has after its name; it tells a renamed model, or one whose tied names were dropped, from an altered one, and
-    proves no identity.
+    `contents` leaves names out: SHA-256 over the same domain and, in ascending order, the distinct SHA-256 of each
+    tensor's bytes after its name. It distinguishes a renamed model, or one without its tied names, from an altered one,
+    and does not prove identity.
 
     Returns:
         sha256, contents (hex), count, elements, bytes, encoding.
@@ -87,10 +87,10 @@ def _sized(data: bytes) -> bytes:
 
 
 def tensors_of(model: Any) -> Named | None:
-    """The tensors of a torch module, a Keras model or a state dict; None where it is none of them.
+    """The tensors of a torch module, a Keras model or a state dict; None for anything else.
 
     Raises:
-        InputError: it holds no tensors.
+        InputError: the model holds no tensors.
     """
     if hasattr(model, "weights") and hasattr(model, "count_params"):
         return _keras_tensors(model)
@@ -103,11 +103,11 @@ def tensors_of(model: Any) -> Named | None:
 def tensors_in(path: Path) -> Iterator[Named]:
     """The tensors in a file, or in the files of a saved model's folder.
 
-    Pickles are read by torch's `weights_only` and Keras archives in safe mode, so a file brings no code of its own, as
-    far as these two hold what they promise.
+    torch's `weights_only` reads pickles, and Keras reads archives in safe mode, so a file cannot bring code of its own,
+    as far as these two keep their promise.
 
     Raises:
-        InputError: there are none, they cannot be read here, or two files hold one name.
+        InputError: the path holds no tensors, they cannot be read here, or two files hold one name.
     """
     with contextlib.ExitStack() as stack:
         named: dict[str, Callable[[], RawArray]] = {}
@@ -120,25 +120,27 @@ def tensors_in(path: Path) -> Iterator[Named]:
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """Those of the first pattern that fits: a checkpoint's folder holds pickles that are no weights, too."""
+    """The files of the first pattern that fits: a checkpoint's folder also holds pickles that are not weights."""
     if path.is_file():
         if path.suffix not in _READERS:
-            raise InputError(f"no tensors are read from files that end in {path.suffix!r}")
+            raise InputError(
+                f"no tensors are read from files that end in {path.suffix!r}: give safetensors, or the model"
+            )
         return [path]
     for pattern in ("*.safetensors", "pytorch_model*.bin", "*.keras", "*.npz", "model*.pt", "*.pth", "*.pt", "*.bin"):
         if files := sorted(path.glob(pattern)):
             return files
-    raise InputError("no file in the folder holds tensors")
+    raise InputError("no file in the folder holds tensors: give the folder of a saved model")
 
 
 def _state_dict(state: Mapping[Any, Any]) -> Named:
-    """The tensors of a state dict, also where it lies under a usual name in a checkpoint."""
+    """The tensors of a state dict, also if it lies under a usual name in a checkpoint."""
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(inner := state.get(key), Mapping):
             return _state_dict(inner)
     named = {str(name): functools.partial(_array, state, name) for name in state if is_array(state[name])}
     if not named:
-        raise InputError("it holds no tensors under names: give a state dict, a model, or the path of its file")
+        raise InputError("the mapping holds no named tensors: give a state dict, a model, or the path of its file")
     return named
 
 
@@ -164,7 +166,7 @@ def _safetensors(file: Path) -> Iterator[Named]:
         if len(mapped) < 8 or size > min(_HEADER_LIMIT, len(mapped) - 8):
             raise ValueError(f"a header of {size} bytes in a file of {len(mapped)}")
         header = json.loads(mapped[8 : 8 + size], object_pairs_hook=_without_doubles)
-        # A tensor is copied when it is asked for: a view would keep the map open past its end.
+        # Copies a tensor on each call: a view would keep the map open past its end.
         yield {
             name: _located(mapped, name, entry, 8 + size) for name, entry in header.items() if name != "__metadata__"
         }
@@ -181,7 +183,7 @@ def _located(mapped: mmap.mmap, name: str, entry: Mapping[str, Any], start: int)
     shape = tuple(entry["shape"])
     dtype, item = _ITEM_BYTES.get(entry["dtype"], (str(entry["dtype"]).lower(), None))
     if not 0 <= begin <= end <= len(mapped) - start or (item and end - begin != item * math.prod(shape)):
-        raise ValueError(f"the bytes of {name} lie outside the file, or are not as many as its shape says")
+        raise ValueError(f"the bytes of {name} lie outside the file, or their number does not fit its shape")
     return lambda: RawArray(dtype, shape, memoryview(mapped[start + begin : start + end]))
 
 
