@@ -79,7 +79,7 @@ def test_some_whole_draws_are_judged_alone(grouped):
 
 def test_answers_that_do_not_fit_are_refused(mark, grouped, theirs):
     torn = ask(Questions.of(grouped.triggers, grouped.triggers.groups[0][:2]), Thief(grouped))
-    with pytest.raises(InputError, match="only some rows of draw .* were answered: a draw is judged as a whole"):
+    with pytest.raises(InputError, match=r"only some rows of draw .* were answered: a draw is judged as a whole"):
         judge(grouped, torn)
     with pytest.raises(InputError, match="none of 1 answers is to a row"):
         judge(mark, Answers("s", mark.task, np.array([10**6]), (Said(1),)))
