@@ -217,7 +217,7 @@ class Registry:
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         meant = f"; did you mean {near[0]!r}?" if near else "."
         broken = "".join(f" The plugin {n!r} is broken and was left out ({why})." for n, why in self.broken.items())
-        raise PluginError(f"no {kind} has the name {name!r}{meant} There are: {', '.join(sorted(table))}.{broken}")
+        raise PluginError(f"there is no {kind} {name!r}{meant} There are: {', '.join(sorted(table))}.{broken}")
 
     def offered(
         self, target: object, preprocess: Callable[[Any, int], Any] | None, batch_size: int

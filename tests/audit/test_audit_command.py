@@ -83,8 +83,8 @@ def test_a_model_of_ones_own(audit, tmp_path, owner):
     assert {row["state"] for row in found["rows"]} == {"inconclusive"}  # it was never trained
     for change, why in (
         (["own.wm"], "takes MODEL, its torch model, and --data"),
-        ([*words[:3], "audited_model:nothing"], "gave a int: return a wmplug.audit.Setting"),
-        (["own.wm", "audited_model:nothing", *words[2:]], "gave a int: name a torch module"),
+        ([*words[:3], "audited_model:nothing"], "returned a int: return a wmplug.audit.Setting"),
+        (["own.wm", "audited_model:nothing", *words[2:]], "returned a int: name a torch module"),
     ):
         assert why in audit(*change, code=2).stderr
 

@@ -104,7 +104,7 @@ def test_other_inputs_than_the_marks_own_may_be_asked(terminal, suspects, owner,
     assert terminal.json(*words, code=1)["queries"] == 900
     other = terminal.json(*words, "--queries", "log.npy", "--carriers", "made_from.npz", code=1)
     assert other["queries"] == len(images) - 900
-    assert "carriers= are others" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
+    assert "carriers= differ" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
 
 
 @pytest.mark.parametrize(

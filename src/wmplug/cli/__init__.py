@@ -1,7 +1,7 @@
 """The command line: `wmplug init | create | show | verify | register | notary | report | owner | ... | demo`.
 
-Exit codes: 0 proven (or done), 1 not proven, 2 usage or input error, 70 a failure of wmplug itself or of code it was
-given (with its traceback), 130 interrupted.
+Exit codes: 0 proven (or done), 1 not proven, 2 usage or input error, 70 a failure of wmplug itself or of the user's
+code (with its traceback), 130 interrupted.
 """
 
 import sys
@@ -23,7 +23,7 @@ _EPILOG = (
 
 
 class _Commands(TyperGroup):
-    """Turns refusals into one line and exit code 2."""
+    """Turns errors into one line and exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,7 +36,7 @@ class _Commands(TyperGroup):
             raise _refusal(f"{error.strerror}: {str(error.filename)!r}: check the path, or give another") from None
         except MemoryError as error:
             raise _refusal(f"not enough memory ({error}): ask for less, or fewer carriers at a time") from None
-        # The defaults of both are 1, which here would say "not proven".
+        # The defaults of both are 1, which would mean "not proven" here.
         except (KeyboardInterrupt, typer.Abort):
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
@@ -47,7 +47,7 @@ def _refusal(text: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-# Tracebacks stay plain: a pretty one could show local variables, and some of those are secret.
+# Tracebacks stay plain: a pretty one could show local variables, some of which are secret.
 app = typer.Typer(
     cls=_Commands,
     help="Watermark a model while your framework trains it; prove later that a copy is a copy.",
@@ -94,6 +94,6 @@ def main() -> None:
     try:
         app()
     except Exception:
-        # Python's own exit code for a traceback is 1, which here would say "not proven".
+        # Python's own exit code for a traceback is 1, which would mean "not proven" here.
         traceback.print_exc()
         sys.exit(70)

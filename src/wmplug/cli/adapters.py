@@ -1,4 +1,4 @@
-"""`wmplug adapters`: the frameworks whose training can be watermarked."""
+"""`wmplug adapters`: the frameworks whose training wmplug can watermark."""
 
 import ast
 import importlib.machinery
@@ -15,11 +15,11 @@ from wmplug.cli.terminal import Json
 
 
 def adapters(as_json: Json = False) -> None:
-    """List the adapters: the frameworks whose training can be watermarked."""
+    """List the adapters: the frameworks whose training wmplug can watermark."""
     registry, table = registered("adapters")
     rows = []
     for name, factory in table.items():
-        # Those given as a path are read, not imported: a list must not cost a framework, nor need it.
+        # Read adapters given as a path, without an import: a list must not need a framework.
         if isinstance(factory, str):
             module, (does, parameters) = factory.partition(":")[0], _described(factory)
         else:
@@ -58,7 +58,7 @@ def _described(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _origin(module: str) -> str | None:
-    """The file of a module; its packages are not imported, since an adapter's imports its framework."""
+    """The file of a module, without an import of its packages, since an adapter's package imports its framework."""
     top, *names = module.split(".")
     spec, path = importlib.util.find_spec(top), top
     for name in names:
@@ -78,7 +78,7 @@ def _arguments(arguments: ast.arguments, tree: ast.Module) -> dict[str, Any]:
 
 
 def _value(node: ast.expr, tree: ast.Module) -> Any:
-    """What an expression is worth: a literal, or a constant of this module or of wmplug.claim.verification."""
+    """The value of an expression: a literal, or a constant of this module or of wmplug.claim.verification."""
     if isinstance(node, ast.Name):
         name = node.id
         for statement in tree.body:
@@ -94,5 +94,5 @@ def _value(node: ast.expr, tree: ast.Module) -> Any:
 
 
 def _missing(name: str) -> str | None:
-    """What to install for a built-in adapter; each bears its framework's name."""
+    """The command that installs a built-in adapter's framework, or None; the adapter has the framework's name."""
     return None if importlib.util.find_spec(name) else f"pip install wmplug[{name}]"

@@ -1,4 +1,4 @@
-"""`wmplug audit`: attack a marked model, and see what of the watermark is left."""
+"""`wmplug audit`: attack a marked model, and report how much of the watermark remains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,15 +24,15 @@ _SWEPT = "delta"
 
 def audit(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE.wm", help="A watermark file; without it, digits are marked.")
+        Path | None, typer.Argument(metavar="FILE.wm", help="A watermark file; without it, the audit marks digits.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="module:name of the torch model, or of a function that gives it."),
+        typer.Argument(metavar="MODEL", help="module:name of the torch model, or of a function that returns it."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="MODULE:FUNCTION", help="Gives the wmplug.audit.Setting: what the thief has."),
+        typer.Option("--data", metavar="MODULE:FUNCTION", help="Returns a wmplug.audit.Setting: what the thief has."),
     ] = None,
     preprocess: Annotated[
         str | None,
@@ -44,21 +44,21 @@ def audit(
     quick: Annotated[bool, typer.Option("--quick", help="A few attacks of each kind; the default.")] = False,
     full: Annotated[bool, typer.Option("--full", help="All attacks.")] = False,
     attacks: Annotated[
-        list[str] | None, typer.Option("--attack", metavar="NAME", help="This attack; repeat it.")
+        list[str] | None, typer.Option("--attack", metavar="NAME", help="Run this attack; repeat the option for more.")
     ] = None,
-    scheme: Annotated[str, typer.Option("--scheme", help="That digits are marked by.")] = "combined",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Of each attack.")] = 1,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that attack.")] = 1,
+    scheme: Annotated[str, typer.Option("--scheme", help="Scheme for digits.")] = "combined",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for each attack.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes.")] = 1,
     folder: Annotated[Path, typer.Option("--out", help="Folder for audit.json, audit.png and finished cells.")] = Path(
         "wmplug-audit"
     ),
     sweep: Annotated[
         str | None, typer.Option("--sweep", metavar="delta", help="Train a model for each value, and clone it.")
     ] = None,
-    values: Annotated[str, typer.Option("--values", metavar="V,V,...", help="To sweep over.")] = ".1,.2,.3,.5,1",
+    values: Annotated[str, typer.Option("--values", metavar="V,V,...", help="Values to sweep over.")] = ".1,.2,.3,.5,1",
     as_json: Json = False,
 ) -> None:
-    """Attack a marked model: which copies would still be found out, at what accuracy?"""
+    """Attack a marked model: which copies would you still detect, at what accuracy?"""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is a file: name a folder")
     if sweep is not None:
@@ -81,7 +81,7 @@ def audit(
 
 
 class _Subject(NamedTuple):
-    """What is attacked."""
+    """The subject of the attacks."""
 
     mark: Watermark
     model: "nn.Module"
@@ -160,7 +160,9 @@ def _swept(parameter: str, values: str, data: str | None, scheme: str, seeds: in
         setting = _setting(data)
         make = setting.make
         if make is None:
-            raise InputError(f"--data {data!r} gives a Setting without make=, the function that trains a model")
+            raise InputError(
+                f"--data {data!r} returned a Setting without make=: give the function that trains a model as make="
+            )
     with need("audit"):
         from wmplug.audit import sweep
     with progress("Training and cloning", len(wanted) * seeds) as shown:
@@ -180,10 +182,10 @@ def _setting(data: str) -> Any:
     function = from_module(data, "--data")
     try:
         setting = function()
-    except Exception as error:  # whatever it raises: it is the user's own
+    except Exception as error:  # any error, since it is the user's own function
         raise InputError(f"--data {data!r} failed ({type(error).__name__}: {error})") from error
     if not isinstance(setting, Setting):
-        raise InputError(f"--data {data!r} gave a {type(setting).__name__}: return a wmplug.audit.Setting")
+        raise InputError(f"--data {data!r} returned a {type(setting).__name__}: return a wmplug.audit.Setting")
     return setting
 
 
@@ -196,5 +198,7 @@ def _torch_model(path: str, what: str) -> Any:
     except Exception as error:
         raise InputError(f"{what} {path!r} failed ({type(error).__name__}: {error})") from error
     if not isinstance(model, Module):
-        raise InputError(f"{what} {path!r} gave a {type(model).__name__}: name a torch module, or what returns one")
+        raise InputError(
+            f"{what} {path!r} returned a {type(model).__name__}: name a torch module, or a function that returns one"
+        )
     return model

@@ -1,4 +1,4 @@
-"""What is installed, where it comes from, and what of it is broken: as a table or as JSON."""
+"""Installed schemes or adapters, their origin, and broken plugins, as a table or as JSON."""
 
 import inspect
 import warnings
@@ -16,14 +16,14 @@ from wmplug.cli.terminal import err, out, print_json
 def registered(what: str) -> tuple[plugins.Registry, Mapping[str, Any]]:
     """The registry, and its table of schemes or adapters."""
     with warnings.catch_warnings():
-        # Broken plugins have a place of their own in the list.
+        # The list reports broken plugins by itself.
         warnings.simplefilter("ignore", plugins.PluginWarning)
         registry = plugins.registry()
         return registry, getattr(registry, what)
 
 
 def source(module: str) -> str:
-    """The distribution that a module comes with, known by its entry point."""
+    """The distribution of a module, by its entry point."""
     package = module.partition(".")[0]
     if package == "wmplug":
         return "built in"
@@ -34,12 +34,12 @@ def source(module: str) -> str:
 
 
 def first_line(thing: Any) -> str:
-    """What a thing does, by its docstring."""
+    """The first line of an object's docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def present(what: str, rows: list[dict[str, Any]], broken: Mapping[str, str], as_json: bool) -> None:
-    """Print the rows, and the plugins that are broken."""
+    """Print the rows, and the broken plugins."""
     if as_json:
         return print_json({what: rows, "broken": dict(broken)})
     columns = [c for c in ("name", "does", "parameters", "points", "install", "from") if any(c in row for row in rows)]

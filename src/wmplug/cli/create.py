@@ -18,8 +18,8 @@ def create(
         Path,
         typer.Option(
             "--carriers",
-            help="Natural inputs: .npy, .npz (carriers, x or images), a folder of pictures, .txt (a text a line), "
-            ".csv (text,label).",
+            help="Natural inputs: .npy, .npz (carriers, x or images), a folder of pictures, .txt (one text in each "
+            "line), .csv (text,label).",
         ),
     ],
     classes: Annotated[int, typer.Option("--classes", help="Number of classes of the task.")],
@@ -29,11 +29,11 @@ def create(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", help="In place of a scheme, what the mark is for: theft, or theft+cloning."),
+        typer.Option("--against", help="The purpose, in place of a scheme: theft, or theft+cloning."),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Class of each carrier: .npy, .txt; default: what the carriers' file says."),
+        typer.Option("--labels", help="Class of each carrier: .npy, .txt; default: those in the carriers' file."),
     ] = None,
     triggers: Annotated[int, typer.Option("--triggers", help="Number of queries to make.")] = 100,
     parameters: Annotated[

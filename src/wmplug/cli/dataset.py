@@ -23,7 +23,7 @@ Columns = Annotated[str | None, typer.Option("--columns", help="Columns of the n
 Classes = Annotated[
     str | None, typer.Option("--classes", help="Names of the classes in the order of their numbers: a,b,c.")
 ]
-Alpha = Annotated[float, typer.Option("--alpha", help="Chance of one or more false accusations, at most.")]
+Alpha = Annotated[float, typer.Option("--alpha", help="Largest chance of one or more false accusations.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")]
 Preprocess = Annotated[
     str | None,
@@ -46,14 +46,14 @@ Suspect = Annotated[
 @dataset.command("mark")
 def mark(
     data: Annotated[Path, typer.Argument(metavar="IN", help="A folder of class folders, a table, .npz, tar shards.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the marked copy goes; with --copies, a folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Path of the marked copy; with --copies, a folder.")],
     scheme: Annotated[str, typer.Option("--scheme", help="label-twins, twins, canaries ...")] = "label-twins",
     share: Annotated[
         float | None, typer.Option("--share", help="Share of the records to mark; the scheme's own by default.")
     ] = None,
     copies: Annotated[
         str | None,
-        typer.Option("--copies", help="One marked copy for each licensee: how many, or their names, a,b,c."),
+        typer.Option("--copies", help="One marked copy for each licensee: their number, or their names, a,b,c."),
     ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the scheme.")
@@ -109,7 +109,7 @@ def verify(
     suspect: Suspect,
     preprocess: Preprocess = None,
     target_e: Annotated[
-        float, typer.Option("--target-e", help="Proven from this e-value on; false claims: at most 1 in so many.")
+        float, typer.Option("--target-e", help="Proven from this e-value on; at most 1 false claim in so many.")
     ] = 1e6,
     batch_size: Batch = 64,
     as_json: Json = False,
@@ -163,7 +163,7 @@ def find(
     files: Files,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The suspect data set.")],
     own: Annotated[
-        Path | None, typer.Option("--own", help="The owner's whole set, to count how much of it is there.")
+        Path | None, typer.Option("--own", help="The owner's whole set, to count how much of it DATA holds.")
     ] = None,
     near: Annotated[bool, typer.Option("--near/--exact", help="Look for near-duplicates too.")] = True,
     text: Text = None,
@@ -209,7 +209,7 @@ def compare(
     columns: Columns = None,
     as_json: Json = False,
 ) -> None:
-    """Report what a mark changed in a set: labels, cells, words, and how much pictures differ."""
+    """Report the changes of a mark in a set: labels, cells, words, and the difference of pictures."""
     named: dict[str, Any] = {"text": text, "label": label, "columns": _names(columns)}
     with progress("Comparing"):
         quality = sets.compare(*(sets.open_source(path, **named) for path in (original, copy)))
@@ -224,10 +224,10 @@ def _marks(files: list[Path], preprocess: Any) -> dict[str, wmplug.Watermark]:
     """The watermarks by the names of their copies.
 
     Raises:
-        InputError: two are of one name.
+        InputError: two have the same name.
     """
     for file in files:
-        wmplug.read_public(file)  # a path that is mistyped comes before the passphrase
+        wmplug.read_public(file)  # report a mistyped path before the prompt for the passphrase
     words = passphrase()
     marks: dict[str, wmplug.Watermark] = {}
     with progress("Opening", len(files)) as shown:

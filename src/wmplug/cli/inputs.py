@@ -1,4 +1,4 @@
-"""Carriers and labels, and JSON, out of files."""
+"""Carriers, labels and JSON from files."""
 
 import csv
 import json
@@ -13,22 +13,23 @@ from wmplug.errors import InputError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
 _CARRIERS, _LABELS = ("carriers", "x", "images"), ("labels", "y")
-_KINDS = ".npy, .npz, a folder of pictures, .txt with a text a line, or .csv with the columns text,label"
+_KINDS = ".npy, .npz, a folder of pictures, .txt with a text in each line, or .csv with the columns text,label"
 
 
 def read(path: Path, labels: Path | None = None) -> tuple[Any, Any, list[str]]:
-    """Carriers, their labels, and what the labels were called.
+    """Carriers, their labels, and the names of the classes.
 
     Args:
-        path: of the carriers.
-        labels: of the labels; by default those that come with the carriers (in the .npz, as sub-folder, as column).
+        path: file or folder of the carriers.
+        labels: file of the labels; by default those that come with the carriers (in the .npz, as sub-folder, as
+            column).
 
     Returns:
         An array (n, ...), a list of pictures or a list of texts; (n,) labels or None; class names, in the order of
-        their numbers, where the labels were no numbers.
+        their numbers, if the labels are names.
 
     Raises:
-        InputError: not there, unreadable, or of an unknown kind.
+        InputError: a path does not exist, cannot be read, or has an unknown format.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: give {_KINDS}")
@@ -58,7 +59,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         return _lines(path), None
     if suffix == ".csv":
         return _table(path)
-    raise InputError(f"{path} is of no kind that can be read: give {_KINDS}")
+    raise InputError(f"the format of {path} is unknown: give {_KINDS}")
 
 
 def _member(saved: Any, names: Sequence[str]) -> Any:
@@ -74,7 +75,9 @@ def _table(path: Path) -> tuple[list[str], list[str] | None]:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or []
         if "text" not in columns:
-            raise InputError(f"{path} has the columns {', '.join(columns)}: text is needed, and label beside it")
+            raise InputError(
+                f"{path} has the columns {', '.join(columns)}: name the column of texts text, and that of labels label"
+            )
         read = list(rows)
     if any(row["text"] is None or ("label" in columns and row["label"] is None) for row in read):
         raise InputError(f"{path} has rows that are too short: each needs {', '.join(columns)}")
@@ -86,21 +89,23 @@ def _pictures(folder: Path) -> tuple[list[Any], list[str] | None]:
 
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     if not paths:
-        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))}), not in its sub-folders either")
+        raise InputError(
+            f"neither {folder} nor its sub-folders hold pictures ({', '.join(sorted(PICTURES))}): check the path"
+        )
     pictures = []
     for path in paths:
         with Image.open(path) as picture:
-            # A palette's indices are no brightness.
+            # The indices of a palette do not measure brightness.
             pictures.append(picture.convert("RGB") if picture.mode == "P" else picture.copy())
     within = [p.relative_to(folder).parts for p in paths]
     return pictures, [parts[0] for parts in within] if all(len(parts) > 1 for parts in within) else None
 
 
 def read_labels(path: Path) -> Any:
-    """Labels (n,) from .npy (integers) or .txt (one a line).
+    """Labels (n,) from .npy (integers) or .txt (one in each line).
 
     Raises:
-        InputError: of another kind.
+        InputError: the file has another format.
     """
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False)
@@ -112,7 +117,7 @@ def read_labels(path: Path) -> Any:
             return labels
     if path.suffix.lower() == ".txt":
         return _lines(path)
-    raise InputError(f"labels in {path} cannot be read: give .npy, .npz or .txt with one label a line")
+    raise InputError(f"labels in {path} cannot be read: give .npy, .npz or .txt with one label in each line")
 
 
 def _number(labels: Any) -> tuple[Any, list[str]]:

@@ -19,7 +19,7 @@ owner = typer.Typer(help="The owner's keys: replace, revoke, split into shares, 
 
 _RENEWED = "WMPLUG_NEW_PASSPHRASE"
 Renew = Annotated[
-    bool, typer.Option("--new-passphrase", help="Seal with a new one: WMPLUG_NEW_PASSPHRASE, or a prompt.")
+    bool, typer.Option("--new-passphrase", help="Seal with a new passphrase: WMPLUG_NEW_PASSPHRASE, or a prompt.")
 ]
 
 
@@ -44,7 +44,7 @@ def init(
 
 @owner.command("rotate")
 def rotate(register: Register = REGISTER, renew: Renew = False, as_json: Json = False) -> None:
-    """Replace the secret by a new one; watermarks made before stay valid."""
+    """Replace the secret by a new one; earlier watermarks stay valid."""
     held = _open(register)
     words = _new_passphrase() if renew else None
     with progress("Rotating"):
@@ -60,10 +60,10 @@ def revoke(
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option("--since", help="UTC, from when on others may have held it: what no timestamp dates is flagged."),
+        typer.Option("--since", help="UTC time from which others may have held it: a check flags its undated entries."),
     ] = None,
     compromised: Annotated[
-        bool, typer.Option("--compromised", help="The owner's secret is in other hands: rotate, revoke all before.")
+        bool, typer.Option("--compromised", help="Others hold the owner's secret: rotate, and revoke all earlier keys.")
     ] = False,
     renew: Renew = False,
     register: Register = REGISTER,
@@ -71,7 +71,7 @@ def revoke(
 ) -> None:
     """Record in the register that a key no longer signs."""
     if compromised and key is not None:
-        raise InputError("--compromised revokes all keys of the secret, --key one: give one of the two")
+        raise InputError("--compromised revokes all keys of the secret, and --key revokes one: give one of the two")
     if renew and not compromised:
         raise InputError("--new-passphrase goes with --compromised here, or with `wmplug owner rotate`")
     moment = None if since is None else since.replace(tzinfo=timezone.utc)
@@ -90,7 +90,7 @@ def revoke(
 @owner.command("split")
 def split(
     shares: Annotated[int, typer.Option("--shares", help="Sheets to make, up to 16.")] = 3,
-    threshold: Annotated[int, typer.Option("--threshold", help="How many of them recover the secret.")] = 2,
+    threshold: Annotated[int, typer.Option("--threshold", help="Number of sheets that recover the secret.")] = 2,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Write each to a file here that only you can read; default: print.")
     ] = None,
@@ -125,7 +125,9 @@ def split(
 def combine(
     files: Annotated[
         list[Path] | None,
-        typer.Option("--share", metavar="FILE", help="A file with the words of one share; repeat. Default: prompts."),
+        typer.Option(
+            "--share", metavar="FILE", help="A file with the words of one share; again for each. Default: prompts."
+        ),
     ] = None,
     register: Register = REGISTER,
     as_json: Json = False,
@@ -168,7 +170,7 @@ def _words_of(file: Path) -> str:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        lines = []  # its error would hold what was read
+        lines = []  # the error would hold the words
     return " ".join(line for line in lines if not line.startswith("#"))
 
 

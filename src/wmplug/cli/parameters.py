@@ -1,4 +1,4 @@
-"""Parameters of a scheme, as `--set KEY=VALUE` gives them."""
+"""Parameters of a scheme from `--set KEY=VALUE`."""
 
 import dataclasses
 import json
@@ -14,17 +14,15 @@ def read_parameters(scheme: str, pairs: list[str]) -> dict[str, Any]:
     """`KEY=VALUE` pairs as arguments of a scheme, checked against its fields.
 
     Raises:
-        InputError: no such parameter, or a value of another type than its default.
-        PluginError: no such scheme.
+        InputError: the scheme has no such parameter, or the value has another type than its default.
+        PluginError: no scheme has this name.
     """
     fields = {f.name: f for f in dataclasses.fields(plugins.registry().scheme(scheme))}
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or key not in fields:
-            raise InputError(
-                f"--set {pair!r}: KEY=VALUE is needed, the keys of scheme {scheme!r} are {', '.join(fields)}"
-            )
+            raise InputError(f"--set {pair!r}: give KEY=VALUE, the keys of scheme {scheme!r} are {', '.join(fields)}")
         values[key] = files.read(Path(text[1:]))[0] if text.startswith("@") else _typed(key, text, fields[key])
     return values
 
@@ -40,4 +38,6 @@ def _typed(key: str, text: str, field: "dataclasses.Field[Any]") -> Any:
         value = text
     if default is None or type(value) is type(default) or (type(default) is float and type(value) is int):
         return value
-    raise InputError(f"--set {key}={text}: {type(default).__name__} is needed, such as the default {default!r}")
+    raise InputError(
+        f"--set {key}={text}: give a value of type {type(default).__name__}, such as the default {default!r}"
+    )

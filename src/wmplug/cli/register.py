@@ -1,4 +1,4 @@
-"""`wmplug register`: look at the record, check it, have it stamped, hand out receipts, compare copies."""
+"""`wmplug register`: show the record, check it, have it stamped, give out receipts, compare copies."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def log(
     kind: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the entries. Nothing is checked here: `wmplug register check` does that."""
+    """Show the entries, without a check: `wmplug register check` checks them."""
     entries = [entry for entry in Record(register).entries() if kind in (None, entry.type)]
     if as_json:
         return print_json([_shown(entry) for entry in entries])
@@ -50,11 +50,11 @@ def _shown(entry: Entry) -> dict[str, object]:
 def check(
     register: Register = REGISTER,
     receipt: Annotated[
-        list[Path] | None, typer.Option("--receipt", help="A receipt that was handed out; may be given again.")
+        list[Path] | None, typer.Option("--receipt", help="A receipt that the owner gave out; again for each.")
     ] = None,
     trust: Annotated[
         list[Path] | None,
-        typer.Option("--trust", help="Authorities to believe, instead of those the owner's policy names; trust files."),
+        typer.Option("--trust", help="Trust files of authorities to trust, instead of those in the owner's policy."),
     ] = None,
     headers: Annotated[
         Path | None,
@@ -64,7 +64,7 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the record, offline and without any key: exit code 0 if nothing is refused, 1 if something is."""
+    """Check the record, offline and without any key: exit code 0 if it holds, 1 if the check refuses something."""
     held = [receipts.read(file) for file in receipt or []]
     believed = None if trust is None else _believed(trust)
     with progress("Checking") as shown:
@@ -132,13 +132,13 @@ def anchor(
     ] = None,
     ots: Annotated[
         list[str] | None,
-        typer.Option("--ots", help="URL of an OpenTimestamps calendar to ask too; may be given again."),
+        typer.Option("--ots", help="URL of an OpenTimestamps calendar to ask too; again for each."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Have the head of the record stamped by every authority named: exit code 1 if one did not answer."""
+    """Have the head of the record stamped by every authority: exit code 1 if one did not answer."""
     if ots:
-        from wmplug.register.calendars import stamp as stamp  # a missing package is reported before you are asked
+        from wmplug.register.calendars import stamp as stamp  # report a missing package before the prompt
     if trust is not None:
         from wmplug.register import anchors
 
@@ -148,7 +148,7 @@ def anchor(
     owner = wmplug.Owner.open(register, passphrase=passphrase())
     record = Record.of(owner)
     with progress("Waiting for the authority"):
-        # Calendars alone will do; where there is neither, `anchor` says so.
+        # Calendars alone are enough; without either, `anchor` raises the error.
         outcomes = _anchored(record) if record.has_authorities or not ots else []
         results: list[dict[str, Any]] = [{"tsa": o.url, "entry": o.entry, "error": o.error} for o in outcomes]
         if ots:
@@ -280,13 +280,11 @@ def diff(
 
 @register.command()
 def artwork(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A logo, a picture, a text that triggers are made with.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A logo, a picture or a text that triggers contain.")],
     author: Annotated[str, typer.Option("--author", help="Who made it.")],
-    created: Annotated[str, typer.Option("--created", help="When, as YYYY-MM-DD.")],
-    licence: Annotated[str | None, typer.Option("--licence", help="Under which terms you use it.")] = None,
-    title: Annotated[str | None, typer.Option("--title", help="What it is called.")] = None,
+    created: Annotated[str, typer.Option("--created", help="Date of the work, as YYYY-MM-DD.")],
+    licence: Annotated[str | None, typer.Option("--licence", help="The terms on which you use it.")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="Title of the work.")] = None,
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
@@ -304,7 +302,7 @@ def commit(
 ) -> None:
     """Record a training set or a finished system that lies in files."""
     if what not in ("dataset", "system"):
-        raise InputError(f"{what!r} cannot be committed to from files: dataset or system can")
+        raise InputError(f"{what!r} cannot be committed from files: give dataset or system")
     with progress("Reading"):
         body = getattr(assets, what)(path)
     _record(register, f"{what}.committed", body, as_json)

@@ -1,4 +1,4 @@
-"""`wmplug report`: the dossier of a register, and what else is made of it."""
+"""`wmplug report`: the dossier of a register, and other documents made from it."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,24 +24,28 @@ def report(
     ] = None,
     verdict: Annotated[
         list[Path] | None,
-        typer.Option("--verdict", metavar="FILE", help="What `wmplug verify --json` printed of a suspect; repeat it."),
+        typer.Option(
+            "--verdict", metavar="FILE", help="Output of `wmplug verify --json` for a suspect; again for each."
+        ),
     ] = None,
     control: Annotated[
         list[Path] | None,
-        typer.Option("--control", metavar="FILE", help="The same, of a model known to be independent; repeat it."),
+        typer.Option("--control", metavar="FILE", help="The same for a model known to be independent; again for each."),
     ] = None,
     certificate: Annotated[
         list[Path] | None,
-        typer.Option("--certificate", metavar="FILE", help="A notary's certificate.json; repeat it."),
+        typer.Option("--certificate", metavar="FILE", help="A notary's certificate.json; again for each."),
     ] = None,
     receipt: Annotated[
         list[Path] | None,
-        typer.Option("--receipt", metavar="FILE", help="A receipt that was handed out; repeat it."),
+        typer.Option("--receipt", metavar="FILE", help="A receipt that the owner gave out; again for each."),
     ] = None,
     trust: Annotated[
         list[Path] | None,
         typer.Option(
-            "--trust", metavar="FILE", help="Authorities to believe instead of those that the owner named; repeat it."
+            "--trust",
+            metavar="FILE",
+            help="Authorities to trust, instead of those that the owner named; again for each.",
         ),
     ] = None,
     as_json: Json = False,
@@ -52,7 +56,7 @@ def report(
     from wmplug.report import dossier
 
     document = _gather(register, verdict, control, certificate, receipt, trust)
-    # Made before anything is written: each may refuse.
+    # Make all documents before writing any: each may raise an error.
     made = {html: dossier.render(document).encode()}
     if json_out is not None:
         made[json_out] = dossier.encode(document)

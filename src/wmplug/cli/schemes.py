@@ -1,4 +1,4 @@
-"""`wmplug schemes`: how triggers can be made."""
+"""`wmplug schemes`: the ways to make triggers."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from wmplug.errors import PluginError
 
 
 def schemes(as_json: Json = False) -> None:
-    """List the schemes: how triggers can be made."""
+    """List the schemes, the ways to make triggers."""
     registry, table = registered("schemes")
     broken, rows = dict(registry.broken), []
     for name in table:

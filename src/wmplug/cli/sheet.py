@@ -1,4 +1,4 @@
-"""The contact sheet: every asked trigger with its secret answer, for the owner's eyes."""
+"""The contact sheet: every trigger with its secret answer, for the owner's eyes."""
 
 import io
 import math
@@ -20,7 +20,7 @@ _SIDE, _GAP, _LABEL, _HEAD = 72, 10, 18, 44
 
 
 def suffix(mark: Watermark) -> str:
-    """What a sheet of this watermark is: `.png` of pictures, `.txt` of texts."""
+    """The suffix of a sheet of this watermark: `.png` for pictures, `.txt` for texts."""
     return ".txt" if mark.triggers.form == "text" else ".png"
 
 
@@ -32,11 +32,12 @@ def draw(mark: Watermark, wanted: str) -> bytes:
         wanted: suffix of that file.
 
     Raises:
-        InputError: the suffix does not fit, there are no triggers, or they are something else than pictures and texts.
+        InputError: the suffix does not fit, the watermark has no triggers, or they are neither pictures nor texts.
     """
     if wanted != suffix(mark):
         raise InputError(
-            f"a sheet of {mark.triggers.form} triggers is a {suffix(mark)} file, --out ends with {wanted!r}"
+            f"a sheet of {mark.triggers.form} triggers is a {suffix(mark)} file, and --out ends with {wanted!r}: "
+            "change the suffix"
         )
     if mark.triggers.plan.choices is None:
         raise InputError(
@@ -48,7 +49,7 @@ def draw(mark: Watermark, wanted: str) -> bytes:
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether the file is marked as a sheet, and so may be replaced."""
+    """Whether the file is marked as a sheet, so that `show` may replace it."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

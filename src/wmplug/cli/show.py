@@ -1,4 +1,4 @@
-"""`wmplug show`: look at a watermark."""
+"""`wmplug show`: shows a watermark."""
 
 import json
 import os
@@ -21,9 +21,9 @@ def show(
     file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file.")],
     sheet_file: Annotated[
         Path | None,
-        typer.Option("--out", help="Where to draw the triggers; default: FILE.sheet.png, FILE.sheet.txt for texts."),
+        typer.Option("--out", help="File for the drawn triggers; default: FILE.sheet.png, FILE.sheet.txt for texts."),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Only what needs no passphrase.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Only the public facts, without a passphrase.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the public facts of a watermark file, and draw its triggers for its owner."""
@@ -48,6 +48,8 @@ def show(
     for name, value in facts.items():
         out.print(f"{name:<15} {value if isinstance(value, (str, int)) else json.dumps(value)}")
     if path is not None:
-        err.print(f"triggers and their answers: {path}\nThat sheet is secret: who sees it can unlearn the watermark.")
+        err.print(
+            f"triggers and their answers: {path}\nThat sheet is secret: anybody who sees it can remove the watermark."
+        )
     elif not public:
         err.print("The triggers need the passphrase: set WMPLUG_PASSPHRASE, or run this on a terminal.")

@@ -1,4 +1,4 @@
-"""What all commands share: their common options, the passphrase, what is printed where."""
+"""The common part of all commands: options, the passphrase, and output."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from wmplug.errors import InputError
 
-# Results go to stdout, all else to stderr; neither wraps lines nor reads markup out of what it prints.
+# Results go to stdout, everything else to stderr; neither wraps lines or interprets markup.
 out = Console(soft_wrap=True, markup=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
@@ -27,15 +27,15 @@ _VARIABLE = "WMPLUG_PASSPHRASE"
 
 
 def passphrase(*variables: str, title: str = "Passphrase", twice: bool = False) -> str:
-    """The passphrase in an environment variable, else what a hidden prompt returns.
+    """The passphrase from an environment variable, or else from a hidden prompt.
 
     Args:
-        *variables: looked up in this order; WMPLUG_PASSPHRASE by default.
-        title: of the prompt.
+        *variables: variables to look up in this order; WMPLUG_PASSPHRASE by default.
+        title: title of the prompt.
         twice: ask for it twice, because it is new.
 
     Raises:
-        InputError: no variable is set, and there is no terminal to ask on.
+        InputError: no variable is set, and the command does not run on a terminal.
     """
     variables = variables or (_VARIABLE,)
     for name in variables:
@@ -49,22 +49,22 @@ def passphrase(*variables: str, title: str = "Passphrase", twice: bool = False) 
 
 
 def can_ask() -> bool:
-    """Whether `passphrase` will find one."""
+    """Whether `passphrase` can return one."""
     return bool(os.environ.get(_VARIABLE)) or sys.stdin.isatty()
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     typer.echo(json.dumps(document, indent=1, allow_nan=False))
 
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Progress]:
-    """A bar on stderr that leaves nothing behind, or nothing at all where stderr is no terminal.
+    """A bar on stderr that disappears at the end; no bar if stderr is not a terminal.
 
     Args:
-        what: is going on.
-        total: of what is counted; None shows elapsed time only.
+        what: the activity, in words.
+        total: number of steps; None shows elapsed time only.
     """
     columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
     if total is not None:

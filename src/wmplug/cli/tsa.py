@@ -22,7 +22,7 @@ tsa = typer.Typer(help="A timestamp authority for a lab: real tokens that prove 
 @tsa.command("make")
 def make(
     folder: Folder,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where it will serve.")] = 3161,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port that it will serve on.")] = 3161,
     rsa: Annotated[bool, typer.Option("--rsa", help="RSA keys instead of P-256.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,7 +60,7 @@ def serve(
 
 
 def _pin(folder: Path, trust: "Trust") -> Path:
-    """Write what a register has to trust."""
+    """Write the trust file for a register."""
     file = folder / "trust.json"
     file.write_text(json.dumps(trust.to_json(), indent=1) + "\n", encoding="utf-8")
     return file

@@ -1,4 +1,4 @@
-"""`wmplug verify`: ask one suspect."""
+"""`wmplug verify`: asks one suspect."""
 
 import json
 import os
@@ -38,14 +38,16 @@ def verify(
         bool, typer.Option("--exhaustive", help="Ask all triggers, and give the exact p-value.")
     ] = False,
     target_e: Annotated[
-        float, typer.Option("--target-e", help="Proven from this e-value on; false claims: at most 1 in so many.")
+        float, typer.Option("--target-e", help="Proven from this e-value on; at most 1 false claim in so many.")
     ] = 1e6,
     max_queries: Annotated[int | None, typer.Option("--max-queries", help="Ask no more than this.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")] = 64,
     keys: Annotated[
         int, typer.Option("--keys", min=1, help="Keys or watermarks tried for this claim, this one included.")
     ] = 1,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Leave out triggers that the register has as spent.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Leave out triggers that the register records as spent.")
+    ] = False,
     spend: Annotated[
         bool, typer.Option("--spend", help="The suspect's owner sees the queries (an API): record them as spent.")
     ] = False,
@@ -54,7 +56,7 @@ def verify(
         typer.Option("--queries", help="Ask these ordinary inputs, such as a log of your API's; needs --carriers."),
     ] = None,
     carriers: Annotated[
-        Path | None, typer.Option("--carriers", help="What the watermark was made from; with --queries.")
+        Path | None, typer.Option("--carriers", help="The carriers the watermark was made from; with --queries.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option("--labels", help="Labels of the carriers, as for `wmplug create`.")
@@ -62,7 +64,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Test one suspect: exit code 0 if the claim is proven, 1 if it is not."""
-    # The bars of what loads checkpoints would join ours.
+    # Loaders of checkpoints would show progress bars of their own.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if (queries is None) != (carriers is None) or (labels is not None and carriers is None):
         raise InputError(
@@ -72,7 +74,7 @@ def verify(
     others = None if queries is None or carriers is None else (queries, carriers, labels)
     try:
         verdict = _ask(file, suspect, preprocess, others, fresh, spend, exhaustive=exhaustive, **options)
-    # Exit code 0 is a claim that was proven: no code that was given may set it.
+    # Exit code 0 means that the claim is proven: the user's code must not be able to set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
             f"SUSPECT or --preprocess ended the program ({type(error).__name__}) before there was a verdict: let it do "
@@ -96,7 +98,7 @@ def _ask(
     spend: bool,
     **options: Any,
 ) -> wmplug.Verdict:
-    # All that can be mistyped comes before the passphrase.
+    # Check everything that can be mistyped before the prompt for the passphrase.
     total = wmplug.read_public(file).get("triggers")
     function = None if preprocess is None else from_module(preprocess, "--preprocess")
     target = resolve(suspect, preprocess=function, batch_size=options["batch_size"])
@@ -143,6 +145,6 @@ def _record(
         if spend:
             disclosure.spend(record, mark.id, rows, f"asked of {suspect}", f"verify/{entry.seq}")
     except RegisterError as error:
-        if spend:  # whoever trusts the next --fresh would ask the same again
+        if spend:  # the next --fresh would ask the same again
             raise RegisterError(f"asked and NOT recorded as spent ({verdict}): {error}") from error
         err.print(f"not recorded: {error}")

@@ -96,7 +96,7 @@ def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
     if not sequence or isinstance(carriers, (str, bytes, Mapping)) or getattr(carriers, "ndim", 1) == 0:
         raise InputError(f"{what} are a {type(carriers).__name__}: give a list or an array of inputs")
     if len(carriers) == 0:
-        raise InputError(f"{what} are empty: give inputs such as the model is trained on")
+        raise InputError(f"there are no {what}: give inputs such as the model is trained on")
     if isinstance(carriers, np.ndarray) and carriers.dtype.kind not in "UO":
         return _checked(carriers, what), "array"
     rows = [off_device(carriers[i], what) for i in range(len(carriers))]

@@ -150,7 +150,7 @@ def test_bad_tables_are_refused_and_leave_nothing(tables, tmp_path, texts):
         list(open_source(tables["texts.parquet"], classes=["wine"]).records())
     data = bytearray(tables["texts.parquet"].read_bytes())
     (places / "cut.parquet").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"cut.parquet is not Parquet that can be read"):
+    with pytest.raises(InputError, match=r"cut.parquet is not readable as Parquet"):
         open_source(places / "cut.parquet")
     data[200:4000] = bytes(3800)
     (places / "torn.parquet").write_bytes(data)

@@ -11,8 +11,8 @@ from wmplug.errors import InputError
 
 HEAD = b"text,label\n"
 BAD = {
-    "short.csv": (HEAD + b"a,x\nb\n", r"short.csv, line 3 has 1 cells, and the header 2"),
-    "long.csv": (HEAD + b'a,x\n"b\nc",y,z\n', r"long.csv, line 3 has 3 cells, and the header 2"),
+    "short.csv": (HEAD + b"a,x\nb\n", r"short.csv, line 3 has 1 cells, and the header has 2"),
+    "long.csv": (HEAD + b'a,x\n"b\nc",y,z\n', r"long.csv, line 3 has 3 cells, and the header has 2"),
     "latin.csv": (HEAD + "a,x\nJosé,y\n".encode("latin1"), r"latin.csv, line 3 is not UTF-8 \(byte 0xe9"),
     "open.csv": (HEAD + b'a,x\n"b,y\nc,x\n', r"open.csv, line 3 opens a quote that never closes"),
     "after.csv": (HEAD + b'a,x\n"b"c,y\n', r"after.csv, line 3 is not a record of a CSV"),

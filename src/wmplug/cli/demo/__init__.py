@@ -1,1 +1,1 @@
-"""`wmplug demo`: the command, what it trains, what it finds, its picture."""
+"""`wmplug demo`: the command, its models, its findings, its picture."""

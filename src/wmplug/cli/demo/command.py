@@ -29,7 +29,7 @@ _MAKER = "wmplug demo"
 
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("wmplug-demo"),
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and split.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights, order and split.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Watermark a small model while it trains, then judge it, a fine-tuned copy, a stranger and a wrong key."""
@@ -96,10 +96,10 @@ def _show(folder: Path, findings: list[Finding], seconds: float) -> None:
 
 
 def _claim(folder: Path) -> bool:
-    """Whether the folder holds an earlier demo; otherwise it is made, and marked as ours before anything is written.
+    """Whether the folder holds an earlier demo; if not, makes it and marks it as a demo's before it writes anything.
 
     Raises:
-        InputError: something of the same name is there that the demo did not make.
+        InputError: the folder holds a file of the same name that the demo did not make.
     """
     record = folder / _RECORD
     foreign = [name for name in (_RECORD, *_MADE) if (folder / name).exists()]
@@ -122,7 +122,7 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _owner(folder: Path, place: str) -> Owner:
-    # Opened rather than made again: a secret is the one thing that cannot be replaced.
+    # Open it rather than make it again: a secret cannot be replaced.
     if (folder / place / "owner.pub").exists():
         return Owner.open(folder / place, passphrase=PASSPHRASE)
     return Owner.create(folder / place, name=f"demo {place}", passphrase=PASSPHRASE)

@@ -1,4 +1,4 @@
-"""What the demo finds in each suspect."""
+"""The demo's finding for each suspect."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wmplug.watermark.watermark import Watermark
 
 @dataclass(frozen=True)
 class Finding:
-    """One suspect: what it is, what must come out, and what came out."""
+    """One suspect, with the expected and the actual result."""
 
     suspect: str
     accuracy: float
@@ -28,7 +28,7 @@ class Finding:
         return self.asked_all.proven == self.sequential.proven == self.guilty
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The finding as JSON can hold it."""
         verdicts = {"exhaustive": self.asked_all, "sequential": self.sequential}
         return {
             "suspect": self.suspect,
@@ -45,7 +45,7 @@ def judge(name: str, guilty: bool, mark: Watermark, model: Any, accuracy: float)
 
 
 def table(findings: list[Finding]) -> Table:
-    """For rich to print."""
+    """The findings as a table that rich prints."""
     rows = Table(box=box.SIMPLE)
     for name in ("suspect", "accuracy", "answers", "log10 p", "queries", "verdict"):
         rows.add_column(name, justify="left" if name in ("suspect", "verdict") else "right", no_wrap=True)

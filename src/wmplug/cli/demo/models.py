@@ -1,4 +1,4 @@
-"""What the demo trains: a small vision transformer on scikit-learn's digits. Imported by the demo alone, with torch."""
+"""The demo's model: a small vision transformer on scikit-learn's digits. Only the demo imports it, with torch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ class Digits:
     labels: npt.NDArray[np.int64]
 
     def examples(self) -> list[dict[str, Any]]:
-        """As the Trainer takes them."""
+        """The examples in the Trainer's form."""
         return [example(image, int(label)) for image, label in zip(self.images, self.labels, strict=True)]
 
 
@@ -60,7 +60,7 @@ def example(image: npt.NDArray[np.uint8], answer: int) -> dict[str, Any]:
 
 
 def parts(seed: int) -> tuple[Digits, Digits, Digits]:
-    """900 digits to train on, 400 others to fine-tune on, 497 to test on."""
+    """Three parts: 900 digits to train on, 400 others to fine-tune on, 497 to test on."""
     data = load_digits()
     images, labels = np.rint(data.images * 15.9375).astype(np.uint8), data.target.astype(np.int64)
     order = np.random.default_rng(seed).permutation(len(images))
@@ -84,17 +84,17 @@ def train(
     start: ViTForImageClassification | None = None,
     tell: Callable[[Row], None] | None = None,
 ) -> tuple[ViTForImageClassification, list[dict[str, Any]]]:
-    """Train with a real Trainer; the mark, if there is one, takes one callback.
+    """Train with a real Trainer; a mark takes one callback.
 
     Args:
-        part: to train on.
-        test: to evaluate on.
-        folder: for checkpoints, which only a marked run writes.
-        seed: of weights and order.
-        epochs: to train.
+        part: digits to train on.
+        test: digits to evaluate on.
+        folder: folder for checkpoints, which only a marked run writes.
+        seed: seed of weights and order.
+        epochs: number of epochs.
         rate: learning rate.
-        mark: to teach.
-        start: a model to copy and go on from.
+        mark: watermark to teach, or None.
+        start: a model to copy and continue from, or None.
         tell: called at each checkpoint of a marked run.
 
     Returns:
@@ -130,7 +130,7 @@ def train(
             train_dataset=part.examples(),
             eval_dataset=test.examples(),
             compute_metrics=_accuracy,
-            callbacks=[] if mark is None else [WatermarkCallback(mark), _Told(tell)],
+            callbacks=[] if mark is None else [WatermarkCallback(mark), _Reporter(tell)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -138,14 +138,14 @@ def train(
 
 
 def accuracy(model: ViTForImageClassification, test: Digits) -> float:
-    """Share of the test digits that the model gets right."""
+    """Share of the test digits that the model classifies correctly."""
     with evaluating(model):
         pixels = torch.from_numpy(np.stack([e["pixel_values"] for e in test.examples()])).to(model.device)
         return float((model(pixels).logits.argmax(-1).cpu().numpy() == test.labels).mean())
 
 
 def save(model: ViTForImageClassification, folder: Path) -> None:
-    """A folder that `wmplug verify` can be given."""
+    """Write a folder that `wmplug verify` takes."""
     with _quiet():
         model.save_pretrained(folder)
 
@@ -161,7 +161,7 @@ def _config() -> ViTConfig:
         intermediate_size=512,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        # The usual .02 is meant for models ten times as wide; from there this one needs three times the steps.
+        # The usual .02 is meant for models ten times as wide; with it, this one needs three times as many steps.
         initializer_range=0.08,
     )
     config.num_labels = CLASSES
@@ -172,8 +172,8 @@ def _accuracy(prediction: Any) -> dict[str, float]:
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
 
 
-class _Told(TrainerCallback):
-    """Reports every checkpoint as it comes, out of what the Trainer logs."""
+class _Reporter(TrainerCallback):
+    """Reports every checkpoint as it comes, from the Trainer's logs."""
 
     def __init__(self, tell: Callable[[Row], None] | None) -> None:
         self.tell, self.step = tell, -1
@@ -194,7 +194,7 @@ class _Told(TrainerCallback):
 
 
 def row(step: int, logged: Mapping[str, Any]) -> Row:
-    """What was last logged, as a row."""
+    """The last logged numbers, as a row."""
     return Row(
         step,
         float(logged["epoch"]),
@@ -213,7 +213,7 @@ def curve(history: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], l
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing from transformers but errors meanwhile; what it was set to is restored."""
+    """Silence transformers except for errors; restores its setting at the end."""
     noise: Any = transformers.logging  # untyped
     verbosity, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
     noise.set_verbosity_error()

@@ -16,10 +16,10 @@ def draw(path: Path, loss: Curve, log10_p: Curve, findings: list[Finding]) -> No
     """Write the plot as PNG.
 
     Args:
-        path: of the file.
+        path: the file to write.
         loss: training steps and loss.
         log10_p: training steps and log10 of the p-value at checkpoints.
-        findings: in the order of the table.
+        findings: the findings in the order of the table.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     FigureCanvasAgg(figure)

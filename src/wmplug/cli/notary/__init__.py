@@ -10,7 +10,7 @@ from wmplug.cli.notary.key import key
 from wmplug.cli.notary.prepare import prepare
 
 notary = typer.Typer(
-    help="A neutral party checks a claim; the secret does not become public. docs/notary.md goes step by step.",
+    help="A neutral party checks a claim, and the secret stays secret. docs/notary.md explains each step.",
     no_args_is_help=True,
 )
 for command in (key, prepare, challenge, check, certify, spend, reveal, leaves):

@@ -1,4 +1,4 @@
-"""`wmplug notary certify`: what the notary publishes."""
+"""`wmplug notary certify`: the certificate that the notary publishes."""
 
 from wmplug.cli.notary.options import KEYS, CaseFolder, Keys
 from wmplug.cli.terminal import Json, err, out, passphrase, print_json

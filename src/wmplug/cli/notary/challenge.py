@@ -1,4 +1,4 @@
-"""`wmplug notary challenge`: a case is fixed in writing, and two nonces choose what is asked."""
+"""`wmplug notary challenge`: fixes a case in writing; then two nonces choose the questions."""
 
 import secrets
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from wmplug.errors import InputError
 from wmplug.keys.files import file_digest, write_new
 from wmplug.suspects.targets import resolve
 
-# What needs the extra `evidence` is imported by the commands: `wmplug --help` works without it.
+# The commands import modules that need the extra `evidence`, so that `wmplug --help` works without it.
 if TYPE_CHECKING:
     from wmplug.register.challenge import Challenge
     from wmplug.register.notary.case import Model
@@ -36,10 +36,12 @@ def challenge(
     control_how: Annotated[
         list[str] | None, typer.Option("--control-how", help="--open: why it is independent; again for each.")
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=0, help="--open: how many to ask; 0 for a tilt alone.")] = 60,
-    decoys: Annotated[int, typer.Option("--decoys", min=0, help="--open: natural inputs mixed in.")] = 60,
+    draws: Annotated[
+        int, typer.Option("--draws", min=0, help="--open: number of draws to ask; 0 for a tilt alone.")
+    ] = 60,
+    decoys: Annotated[int, typer.Option("--decoys", min=0, help="--open: number of natural inputs to mix in.")] = 60,
     attempts: Annotated[
-        int, typer.Option("--attempts", min=0, help="--open: keys to deduct beside those in the register.")
+        int, typer.Option("--attempts", min=0, help="--open: keys to deduct in addition to those in the register.")
     ] = 0,
     authorities: Annotated[
         list[str] | None,
@@ -47,10 +49,12 @@ def challenge(
     ] = None,
     nonce: Annotated[
         str | None,
-        typer.Option("--nonce", metavar="PARTY=FILE", help="Make a nonce, keep it secret in FILE, print what to send."),
+        typer.Option(
+            "--nonce", metavar="PARTY=FILE", help="Make a nonce, keep it secret in FILE, print the commitment."
+        ),
     ] = None,
     commit: Annotated[
-        list[str] | None, typer.Option("--commit", metavar="PARTY=HEX", help="Note what a party committed to.")
+        list[str] | None, typer.Option("--commit", metavar="PARTY=HEX", help="Note a party's commitment.")
     ] = None,
     reveal: Annotated[
         list[str] | None, typer.Option("--reveal", metavar="PARTY=FILE", help="Note a party's nonce, from its file.")
@@ -58,7 +62,7 @@ def challenge(
     keys: Keys = KEYS,
     as_json: Json = False,
 ) -> None:
-    """Fix a case (notary); then nonces of notary and opponent choose what is asked. PARTY is notary or opponent."""
+    """Fix a case (notary); then nonces of notary and opponent choose the questions. PARTY is notary or opponent."""
     if open_:
         if package is None or suspect is None or own is None:
             raise InputError("--open needs --package, --suspect and --own, and one --control or more")
@@ -93,12 +97,12 @@ def _commit_to_nonce(folder: Path, party: str, path: str, as_json: bool) -> None
 
 
 def _noted(folder: Path, commitments: list[str], nonces: list[str]) -> "Challenge":
-    """The challenge, with what the parties have committed to and revealed."""
+    """The challenge, with the parties' commitments and nonces so far."""
     from wmplug.register.challenge import Challenge
     from wmplug.register.notary import hearing
     from wmplug.register.notary.case import Case
 
-    Case.read(folder / hearing.CASE, fixed_digest(folder))  # whose digest is checked
+    Case.read(folder / hearing.CASE, fixed_digest(folder))  # checks the digest
     current = Challenge.read(folder / hearing.CHALLENGE)
     for text in commitments:
         current = current.committed(*pair(text, "--commit"))
@@ -127,7 +131,7 @@ def _model(name: str, role: Any, reference: str, how: str) -> "Model":
 def _open_case(
     folder: Path, package: Path, keys: Path, models: "tuple[Model, ...]", facts: dict[str, Any]
 ) -> Mapping[str, str]:
-    """Fix a case; returns where the owner says each model can be found."""
+    """Fix a case; returns the places of the models, as the owner states them."""
     from wmplug.register.notary import hearing
     from wmplug.register.notary.case import Case
     from wmplug.register.notary.identity import Notary
@@ -169,7 +173,7 @@ def _show(current: "Challenge") -> None:
 
 
 def _candidates(public: Mapping[str, Any], triggers: "TriggerSet | None") -> int:
-    """The number of answers that a draw chooses from, at most."""
+    """The largest number of answers that a draw chooses from."""
     if "classes" in public or triggers is None:
         return int(public.get("classes", 2))
     return max(len(options) for options in triggers.plan.options)

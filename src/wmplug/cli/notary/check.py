@@ -1,4 +1,4 @@
-"""`wmplug notary check`: a case is heard, once."""
+"""`wmplug notary check`: hears a case, once."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def check(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")] = 64,
     receipts: Annotated[
-        list[Path] | None, typer.Option("--receipt", help="The owner gave it out earlier; again for each.")
+        list[Path] | None, typer.Option("--receipt", help="A receipt that the owner gave out earlier; again for each.")
     ] = None,
     keys: Keys = KEYS,
     as_json: Json = False,
@@ -52,7 +52,7 @@ def check(
                 receipts=[read(file) for file in receipts or []],
                 progress=lambda what: bar.update(bar.task_ids[0], description=what),
             )
-    # Exit code 0 is a claim that holds: no code that was given may set it.
+    # Exit code 0 means that the claim holds: the user's code must not be able to set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
             f"a model or --preprocess ended the program ({type(error).__name__}) before there was a result: let it do "

@@ -1,4 +1,4 @@
-"""`wmplug notary spend | reveal | leaves`: triggers that were asked or shown, and are not asked again."""
+"""`wmplug notary spend | reveal | leaves`: triggers that were asked or shown, and must not be asked again."""
 
 import json
 from pathlib import Path
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def spend(
-    file: Annotated[Path, typer.Argument(metavar="CERTIFICATE.json", help="That the notary gave.")],
+    file: Annotated[Path, typer.Argument(metavar="CERTIFICATE.json", help="The notary's certificate.")],
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
-    """Owner: record that the triggers of a certificate were asked, so that they are not asked again."""
+    """Owner: record that a certificate's triggers were asked, so that nobody asks them again."""
     from wmplug.register import Register as Log
     from wmplug.register import disclosure
 
@@ -34,7 +34,7 @@ def spend(
 
 
 def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
-    """Watermark, case and rows of a certificate, if the owner had disclosed these rows to a notary for this case."""
+    """Watermark, case and rows of a certificate, if the owner disclosed these rows to a notary for this case."""
     from wmplug.report import certificate
 
     signed = read_json(file)
@@ -64,12 +64,12 @@ def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
 def reveal(
     file: Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file.")],
     drawn_by: Annotated[Path, typer.Option("--challenge", help="challenge.json, with both nonces.")],
-    leaves_: Annotated[int, typer.Option("--leaves", min=1, help="How many to show.")],
+    leaves_: Annotated[int, typer.Option("--leaves", min=1, help="Number of triggers to show.")],
     document: Annotated[Path, typer.Option("--out", help="The public document to write.")],
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
-    """Owner: show some triggers to everybody, with proof that they were committed to; they are spent by it."""
+    """Owner: show some triggers to everybody, with proof that you committed to them; this spends them."""
     from wmplug.register import Register as Log
     from wmplug.register import disclosure
     from wmplug.register.challenge import Challenge
@@ -88,7 +88,7 @@ def reveal(
 
 
 def leaves(
-    file: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="That `wmplug notary reveal` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document that `wmplug notary reveal` wrote.")],
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ def key(
     keys: Keys = KEYS,
     as_json: Json = False,
 ) -> None:
-    """Notary: make the keys that owners seal to and that certificates are signed with."""
+    """Notary: make one key that owners seal to, and one that signs certificates."""
     from wmplug.register.notary.identity import Notary
 
     words = passphrase(twice=True)

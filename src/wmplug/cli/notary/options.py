@@ -1,4 +1,4 @@
-"""What the notary's commands share."""
+"""Common options of the notary's commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +13,10 @@ CaseFolder = Annotated[Path, typer.Argument(metavar="CASE", help="Folder of the 
 
 
 def pair(text: str, option: str) -> tuple[str, str]:
-    """NAME=VALUE of an option.
+    """NAME and VALUE of an option.
 
     Raises:
-        InputError: it is something else.
+        InputError: the text is not NAME=VALUE.
     """
     name, equals, value = text.partition("=")
     if not (equals and name and value):
@@ -25,7 +25,7 @@ def pair(text: str, option: str) -> tuple[str, str]:
 
 
 def fixed_digest(folder: Path) -> str | None:
-    """The digest that the case file must have; the opponent has the case file alone."""
+    """The expected digest of the case file; None for the opponent, who has the case file alone."""
     from wmplug.register.challenge import Challenge
     from wmplug.register.notary import hearing
 

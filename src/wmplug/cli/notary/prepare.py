@@ -1,4 +1,4 @@
-"""`wmplug notary prepare`: what the owner seals to a notary."""
+"""`wmplug notary prepare`: the package that the owner seals to a notary."""
 
 import os
 from pathlib import Path
@@ -24,17 +24,17 @@ def prepare(
     labels: Annotated[Path | None, typer.Option("--labels", help="As given to `wmplug create`.")] = None,
     parameters: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=@FILE", help="What `wmplug create` was given of the owner's own."),
+        typer.Option("--set", metavar="KEY=@FILE", help="The owner's own material, as given to `wmplug create`."),
     ] = None,
     logo: Annotated[Path | None, typer.Option("--logo", help="The logo, as given to `wmplug create`.")] = None,
     references: Annotated[
         list[str] | None,
-        typer.Option("--reference", metavar="NAME=TEXT", help="Where the notary finds suspect and own model."),
+        typer.Option("--reference", metavar="NAME=TEXT", help="Place of the suspect or the own model, for the notary."),
     ] = None,
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
-    """Owner: seal what a notary needs to one watermark's claim; the register notes it."""
+    """Owner: seal everything that a notary needs for one watermark's claim; the register records it."""
     from wmplug.register.notary import package as packages
 
     public = _public_line(file)

@@ -1,4 +1,4 @@
-"""What training sets are kept in, each read and written record by record."""
+"""The formats of training sets, each read and written record by record."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def open_source(
         classes: names of the classes in the order of their numbers, which saves the pass that finds them.
 
     Raises:
-        InputError: the set does not exist, or is of a kind that cannot be read.
+        InputError: the set does not exist, or its format is unknown.
     """
     wanted = Columns(text, label, columns, classes)
     if isinstance(data, (str, os.PathLike)):
         return _of_path(Path(data), wanted)
     if type(data).__module__.partition(".")[0] == "datasets":
         return _hugging_face(data, wanted)
-    wanted.refuse(f"a {type(data).__name__} in memory has none")
+    wanted.refuse(f"a {type(data).__name__} in memory has no columns")
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     if not isinstance(inputs, (list, np.ndarray)):
         raise InputError(f"the set is a {type(data).__name__}: give {_KINDS}")
@@ -66,7 +66,7 @@ def _of_path(path: Path, wanted: Columns) -> Source:
     if path.is_dir():
         return _of_folder(path, wanted)
     if (suffix := path.suffix.lower()) not in _FILES:
-        raise InputError(f"{path} is of a kind that cannot be read: give {_KINDS}")
+        raise InputError(f"the format of {path} is unknown: give {_KINDS}")
     return _FILES[suffix](path, wanted)
 
 
@@ -77,7 +77,7 @@ def _of_folder(path: Path, wanted: Columns) -> Source:
     for suffix in _IN_FOLDERS:
         if suffix in suffixes:
             return _FILES[suffix](path, wanted)
-    wanted.refuse(f"{path} is a folder of pictures and has none")
+    wanted.refuse(f"{path} is a folder of pictures and has no columns")
     return Folder(path, wanted.classes)
 
 

@@ -1,4 +1,4 @@
-"""Arrow tables, whatever they come from: read in batches, changed by taking rows from new ones."""
+"""Arrow tables from any format: read in batches, changed by taking rows from new ones."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BATCH_BYTES = 1 << 24
 
 
 class Arrow(Base):
-    """A source over tables of one schema; notes of `datasets` on pictures and classes are followed.
+    """A source over tables of one schema; follows the notes of `datasets` on pictures and classes.
 
     Args:
-        place: of the set, for messages.
-        schema: of the tables.
+        place: location of the set, for messages.
+        schema: schema of the tables.
         columns: by default the text is in `text` and the label in `label`; numbers are in columns of their own, in one
             of arrays, or in one of encoded pictures.
 
     Raises:
-        InputError: a column is not there, or cannot be told.
+        InputError: a column does not exist, or cannot be determined.
     """
 
     def __init__(self, place: str, schema: pa.Schema, columns: Columns) -> None:
@@ -87,7 +87,7 @@ class Arrow(Base):
         """The rows of a batch with new ones; columns in which nothing changes stay as they are."""
         size = len(batch.table)
         places, stands = np.arange(size, size + len(new)), np.array([one.before is None for one in new])
-        order = np.arange(size)  # of the rows, new ones behind those of the batch
+        order = np.arange(size)  # order of the rows, new ones behind those of the batch
         order[[one.like for one in new if one.before is None]] = places[stands]
         if not stands.all():
             self._of.refuse_to_add(self._place)
@@ -113,8 +113,8 @@ class Arrow(Base):
             return pa.concat_arrays([*old.chunks, *new.chunks]).take(order)
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"changed and added records do not fit the column {name} of {self._place}, which holds {old.type}: "
-                f"{error} Save it as plain texts or with a wider index"
+                f"changed and added records do not fit the column {name} of {self._place}, which holds {old.type} "
+                f"({error}): save it as plain texts or with a wider index"
             ) from None
 
     def _made(self, like: pa.Table, edits: Sequence[Edit], name: str) -> pa.Table:
@@ -133,7 +133,7 @@ class Arrow(Base):
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise InputError(
                     f"a changed or added record does not fit the column {column} of {self._place}, which holds "
-                    f"{field.type}: {error}"
+                    f"{field.type} ({error}): save it with a wider type"
                 ) from None
             like = like.set_column(place, field, cells)
         return like
@@ -143,10 +143,10 @@ class Batch(NamedTuple):
     """Some rows.
 
     Attributes:
-        place: what they are part of.
-        start: number of the first there, counted from 0.
+        place: the file or set that they are part of.
+        start: number of the first row there, counted from 0.
         table: the rows.
-        part: what a copy keeps together.
+        part: number of the row group, which a copy keeps together.
     """
 
     place: str
@@ -155,21 +155,21 @@ class Batch(NamedTuple):
     part: Any = None
 
     def names(self) -> Iterator[str]:
-        """Where each row stands."""
+        """The location of each row, for messages."""
         return map(self.name, range(len(self.table)))
 
     def name(self, row: int) -> str:
-        """Where one stands, counted from 0 in the batch."""
+        """The location of one row, counted from 0 in the batch."""
         return f"{self.place}, row {self.start + row}"
 
 
 class _New(NamedTuple):
-    """A row that a copy has otherwise, or more.
+    """A changed or added row of a copy.
 
     Attributes:
-        edit: what it has otherwise.
-        like: the row of the batch that it is like.
-        before: which row of the batch it stands before; None if it stands for that one.
+        edit: the change.
+        like: the row of the batch that it starts from.
+        before: the row of the batch that it is inserted before; None if it replaces a row.
     """
 
     edit: Edit

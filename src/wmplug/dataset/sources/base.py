@@ -1,4 +1,4 @@
-"""What reading and writing have in common in all formats."""
+"""The common part of all formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wmplug.watermark.carriers import Form
 
 
 class Texts:
-    """Texts in a column of Arrow, which become Python's when they are asked for."""
+    """Texts in a column of Arrow, converted to Python's on access."""
 
     def __init__(self, column: Any) -> None:
         self._column = column
@@ -32,7 +32,7 @@ class Texts:
 
 
 class Rows:
-    """Rows of a table, whose columns of numbers are put together when they are asked for."""
+    """Rows of a table, joined from columns of numbers on access."""
 
     def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
         self._columns = columns
@@ -48,9 +48,9 @@ class Chunk(NamedTuple):
     """Consecutive records.
 
     Attributes:
-        name: says where each stands, counted from 0 in the part.
-        inputs: of each, made when they are asked for; in arrays, `Texts` and `Rows` nothing is wrong.
-        labels: as the set writes them, each None in a set without labels.
+        name: returns the location of a record, counted from 0 in the part.
+        inputs: the inputs, made on access; those in arrays, `Texts` and `Rows` cannot be broken.
+        labels: labels as the set writes them, each None in a set without labels.
     """
 
     name: Callable[[int], str]
@@ -58,11 +58,11 @@ class Chunk(NamedTuple):
     labels: Sequence[Any]
 
     def names(self) -> Iterator[str]:
-        """Of all its records."""
+        """The locations of all its records."""
         return map(self.name, range(len(self.labels)))
 
     def inputs_at(self, rows: Sequence[int], check: bool) -> Iterable[Any]:
-        """The inputs in some rows; with `check` those of the others are made too, lest one is broken."""
+        """The inputs in some rows; with `check` this makes those of the others too, to notice a broken one."""
         if isinstance(self.inputs, (np.ndarray, Texts, Rows)):
             return self.inputs[rows] if rows else ()
         if not rows and not check:
@@ -80,11 +80,11 @@ class Due:
 
     @property
     def done(self) -> bool:
-        """Whether there are no more."""
+        """Whether all indices were taken."""
         return self._next is None
 
     def before(self, stop: int) -> list[int]:
-        """Those below `stop` that were not taken yet."""
+        """The indices below `stop` that were not taken yet."""
         found = []
         while self._next is not None and self._next < stop:
             found.append(self._next)
@@ -93,11 +93,11 @@ class Due:
 
 
 class Base(ABC):
-    """A `Source`, but for what a format does in its own way.
+    """A `Source` without the parts that differ between formats.
 
     Attributes:
-        form: what the inputs are.
-        count: number of records, where it is known.
+        form: kind of the inputs.
+        count: number of records, if known.
     """
 
     form: Form
@@ -109,7 +109,7 @@ class Base(ABC):
 
     @abstractmethod
     def _parts(self, inputs: bool) -> Iterator[Chunk]:
-        """All records, some at a time, none of them empty; without `inputs` there need not be any."""
+        """All records in parts that are not empty; without `inputs` the parts may come without inputs."""
 
     @abstractmethod
     def _copy(self, out: Out, edits: Edits) -> Written:
@@ -137,7 +137,7 @@ class Base(ABC):
         return seen.found()
 
     def _counted(self, progress: Progress | None) -> Iterator[tuple[int, Chunk]]:
-        """All parts with the index of the first record of each; reports progress."""
+        """All parts, each with the index of its first record; reports progress."""
         count = reported = 0
         for part in self._parts(True):
             yield count, part
@@ -178,7 +178,7 @@ class Base(ABC):
 
     def numbered(self, records: Iterable[Record]) -> list[Record]:
         """Picked records with class numbers for labels; see `Source.numbered`."""
-        found = list(records)  # at the end of which the classes are known
+        found = list(records)  # the classes are known at its end
         if labels := self._labels:
             return [record._replace(label=labels.number(record.label, record.name)) for record in found]
         return found

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the input and the label, and what they hold."""
+"""The columns of a table that hold the input and the label, and their contents."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Cells = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Columns:
-    """What the owner of a set names in it; what stays None is found, or is not there.
+    """The columns and classes that the owner of a set names; None for those to be found, if they exist.
 
     Attributes:
         text: column of the texts.
         label: column of the labels.
-        columns: those of the numbers that make the input.
+        columns: columns of the numbers that make the input.
         classes: names of the classes in the order of their numbers, which saves the pass that finds them.
     """
 
@@ -34,14 +34,14 @@ class Columns:
 
     @property
     def of_input(self) -> list[str]:
-        """The columns that are named for the input."""
+        """The columns named for the input."""
         return [name for name in (self.text, *(self.columns or ())) if name is not None]
 
     def refuse(self, what: str) -> None:
-        """Refuse names of columns for a set that has none.
+        """Refuse names of columns for a set without columns.
 
         Raises:
-            InputError: a column is named; the message says that `what` has none.
+            InputError: a column is named; the message contains `what`.
         """
         if named := [name for name in ("text", "label", "columns") if getattr(self, name) is not None]:
             raise InputError(f"{named[0]}= names a column, and {what}: remove the option")
@@ -52,10 +52,10 @@ class Layout:
     """The columns of a table that matter.
 
     Attributes:
-        names: of all columns.
-        form: what the inputs are.
+        names: names of all columns.
+        form: kind of the inputs.
         inputs: the column of texts or of encoded pictures; columns of numbers, or one of arrays.
-        label: column of the labels, if there are any.
+        label: column of the labels, or None.
     """
 
     names: tuple[str, ...]
@@ -71,26 +71,26 @@ class Layout:
         wanted: Columns,
         pictures: Sequence[str] = (),
     ) -> Layout:
-        """The columns that were named, and the usual ones where none was.
+        """The named columns, or else the usual ones.
 
         Args:
-            place: of the table, for messages.
-            names: of its columns.
-            wanted: by default `text` and `label`, where they are there; without a text a column of pictures, else all
-                but the label.
-            pictures: columns that are known to hold encoded pictures.
+            place: location of the table, for messages.
+            names: names of its columns.
+            wanted: by default `text` and `label`, if they exist; without a text a column of pictures, else all but the
+                label.
+            pictures: columns known to hold encoded pictures.
 
         Raises:
-            InputError: one is not there, is named twice, or nothing is left for the input.
+            InputError: a column does not exist or is named twice, or none is left for the input.
         """
         text, label, columns = wanted.text, wanted.label, wanted.columns
         asked = [*wanted.of_input, *([] if label is None else [label])]
         if missing := [name for name in asked if name not in names]:
-            raise InputError(f"{place} has no column {', '.join(missing)}: it has {', '.join(names)}")
+            raise InputError(f"{place} has no column {', '.join(missing)}: name one of {', '.join(names)}")
         if len(set(asked)) != len(asked) or (text is not None and columns):
             raise InputError(
-                f"text={text!r}, label={label!r} and columns={columns!r} are asked of {place}: an input is one text or "
-                "some numbers, and the label is neither"
+                f"text={text!r}, label={label!r} and columns={columns!r} do not fit together for {place}: name one "
+                "text or some numbers as the input, and another column as the label"
             )
         if label is None and "label" in names:
             label = "label"
@@ -107,21 +107,24 @@ class Layout:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Those that every record has."""
+        """The columns that every record has."""
         return self.inputs if self.label is None else (*self.inputs, self.label)
 
     def input_of(self, cells: Cells, name: str) -> Any:
         """The input of a record.
 
         Raises:
-            InputError: a cell holds something else; `name` says where it stands.
+            InputError: a cell holds something else; the message has its location, `name`.
         """
         values = [cells[column] for column in self.inputs]
         if self.form == "pil":
             return read_picture(_picture_bytes(values[0], name), name)
         if self.form == "text":
             if not isinstance(values[0], str):
-                raise InputError(f"{name} has {values[0]!r:.60} as {self.inputs[0]}: a text is needed")
+                raise InputError(
+                    f"{name} has {values[0]!r:.60} as {self.inputs[0]}, where a text is needed: correct it, "
+                    "or leave the record out"
+                )
             return values[0]
         try:
             row = np.array(values[0] if _is_array_column(values) else values)
@@ -135,7 +138,7 @@ class Layout:
                 f"{name} has {shown} among {', '.join(self.inputs[:8])}, where numbers are needed: fill or drop the "
                 "record, or name the columns of numbers with columns="
             )
-        # 1 is written for 1.0, and a row of a set must not differ in kind from the next.
+        # Some files write 1 for 1.0, and the rows of a set must not differ in kind.
         return row.astype(np.float64) if row.ndim == 1 and row.dtype.kind in "iu" and not _is_typed(values) else row
 
     def edited(self, cells: Cells, edit: Edit, name: str) -> dict[str, Any]:
@@ -175,11 +178,11 @@ class Layout:
         """Refuse added records where columns would stay empty.
 
         Raises:
-            InputError: there are other columns than those of input and label.
+            InputError: the table has other columns than those of input and label.
         """
         if left := [name for name in self.names if name not in self.needed]:
             raise InputError(
-                f"a record is to be added to {place}, and the values of {', '.join(left[:8])} are unknown: choose a "
+                f"the scheme adds records to {place}, and the values of {', '.join(left[:8])} are unknown: choose a "
                 "scheme that adds none, or a set without these columns"
             )
 
@@ -193,7 +196,7 @@ def _is_array_column(values: Sequence[Any]) -> bool:
 
 
 def _like(before: Any, value: Any) -> Any:
-    """Numbers as the set writes them: a whole one stays whole."""
+    """Numbers as the set writes them: a whole number stays whole."""
     if isinstance(before, list):
         return [_like(old, new) for old, new in zip(before, value, strict=True)]
     if before == value:
@@ -202,7 +205,7 @@ def _like(before: Any, value: Any) -> Any:
 
 
 def _picture_bytes(cell: Any, name: str) -> bytes:
-    """The bytes of a picture in a table, which holds them, or the path of a file."""
+    """The bytes of a picture in a table, which holds the bytes or the path of a file."""
     if isinstance(cell, Mapping):
         if cell.get("bytes") is not None:
             return bytes(cell["bytes"])
@@ -212,6 +215,6 @@ def _picture_bytes(cell: Any, name: str) -> bytes:
                     return file.read()
             except OSError as error:
                 raise InputError(
-                    f"{name} is the picture {cell['path']}, which cannot be read: {error.strerror}"
+                    f"{name} is the picture {cell['path']}, which cannot be read ({error.strerror}): restore it"
                 ) from None
-    raise InputError(f"{name} holds no picture but a {type(cell).__name__}: leave the record out")
+    raise InputError(f"{name} holds a {type(cell).__name__} instead of a picture: leave the record out")

@@ -1,4 +1,4 @@
-"""CSV and TSV with a header, as RFC 4180 has them: quoted cells may hold delimiters, doubled quotes and line ends."""
+"""CSV and TSV with a header, by RFC 4180: quoted cells may hold delimiters, doubled quotes and line ends."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _SAMPLED = 100
 class Delimited(Lines):
     """A source over one CSV or TSV file in UTF-8, with or without a byte order mark.
 
-    Cells of a record that stay keep their bytes also where others of it change.
+    Unchanged cells keep their bytes, even if other cells of the record change.
 
     Args:
         path: the file.
-        columns: as the header names them; by default the text is in `text` and the label in `label`, and all others
-            are numbers where there is no text.
+        columns: names in the header; by default the text is in `text` and the label in `label`, and without a text all
+            other columns are numbers.
 
     Raises:
-        InputError: a column is not there, or cannot be told.
+        InputError: a column does not exist, or cannot be determined.
     """
 
     _unending = "opens a quote that never closes: close it, or double it"
@@ -69,19 +69,19 @@ class Delimited(Lines):
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
         if (found := arrow_reader("csv")) is None or not _is_plain(block.data, self._delimiter):
-            return None  # line by line, which says where and what
+            return None  # line by line, for an error with the line and the fault
         arrow, reader = found
         label = [] if self._labelled is None else [self._header[self._labelled]]
         chosen = [self._header[column] for column in self._inputs] if inputs else []
         kinds = dict.fromkeys(chosen, "string" if self.form == "text" else "float64") | dict.fromkeys(label, "string")
         try:
             table = reader.read_csv(
-                arrow.BufferReader(block.data),  # a file of Python is read in a thread, which can wait for itself
+                arrow.BufferReader(block.data),  # arrow reads a Python file in a thread, which can wait for itself
                 reader.ReadOptions(use_threads=False, block_size=len(block.data) + 1, column_names=self._header),
                 reader.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
                 reader.ConvertOptions(column_types=kinds, include_columns=list(kinds) or self._header, null_values=[]),
             )
-        except ValueError:  # the csv module says where and what
+        except ValueError:  # the csv module reports the line and the fault
             return None
         if len(table) != len(block.lines):
             return None
@@ -93,7 +93,7 @@ class Delimited(Lines):
     def _cells(self, line: int, raw: bytes) -> Any:
         text = decoded(raw, f"{self._file}{line}")
         if '"' not in text and "\r" not in text[:-2]:
-            return self._checked(text.rstrip("\r\n").split(self._delimiter), line)  # nothing else divides such cells
+            return self._checked(text.rstrip("\r\n").split(self._delimiter), line)  # nothing else separates such cells
         try:
             # Only a lone carriage return, or a quote in a cell without quotes, gives more than one record or none.
             with _fields_up_to(len(text)):
@@ -105,7 +105,7 @@ class Delimited(Lines):
     def _checked(self, cells: list[str], line: int) -> list[str]:
         if len(cells) != self._width:
             raise InputError(
-                f"{self._file}{line} has {len(cells)} cells, and the header {self._width}: correct it, or leave "
+                f"{self._file}{line} has {len(cells)} cells, and the header has {self._width}: correct it, or leave "
                 "the record out"
             )
         return cells
@@ -177,17 +177,17 @@ class Delimited(Lines):
     def _cell(self, cell: str, column: int) -> str:
         encoded, always = io.StringIO(), column in self._always_quoted
         quoting: Literal[0, 1] = csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL
-        # A cell alone would be quoted when it is empty, which beside others it need not be.
+        # The writer quotes an empty cell that is alone in its line, and not one beside others.
         csv.writer(encoded, delimiter=self._delimiter, quoting=quoting).writerow([cell, "."])
         return encoded.getvalue().removesuffix("\r\n")[: -4 if always else -2]
 
     def _written(self, line: str, cells: list[str]) -> list[str] | None:
-        """The cells as they stand in the line, with their quotes; None for an unusual way to write them."""
+        """The cells of the line with their quotes; None for an unusual notation."""
         written: list[str] = self._pattern.findall(line)
         return written if self._delimiter.join(written) == line and len(written) == len(cells) else None
 
     def _quoted(self) -> frozenset[int]:
-        """Columns that are quoted without need: a changed cell is quoted too, and does not stand out."""
+        """Columns quoted without need: a changed cell is quoted too, so that it does not stand out."""
         found = set()
         for raw, cells in itertools.islice(self._parsed(), _SAMPLED):
             for column, cell in enumerate(self._written(raw.decode().rstrip("\r\n"), cells) or ()):
@@ -209,7 +209,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
         found.append((len(cells), delimiter, cells))
     width, delimiter, cells = max(found, key=lambda one: one[0], default=(0, ",", []))
     if width == 0:
-        raise InputError(f"{path} has no header: its first line names the columns")
+        raise InputError(f"{path} has no header: put a first line into it that names the columns")
     if len(set(cells)) != width or any(_is_number(cell) and not cell.isdecimal() for cell in cells):
         raise InputError(
             f"the first line of {path} is not a header ({', '.join(cells[:8])}): put a line above it that names each "
@@ -223,7 +223,7 @@ def _places(data: bytes, character: bytes) -> Places:
 
 
 def _is_plain(data: bytes, delimiter: str) -> bool:
-    """Whether it is UTF-8, quotes stand around whole cells, or doubled in them, and no carriage return alone."""
+    """Whether the data are UTF-8, have quotes only around or doubled inside cells, and no lone carriage return."""
     if not is_utf8(data) or data.count(b"\r") != data.count(b"\r\n"):
         return False
     around, quotes = np.frombuffer(data, np.uint8), _places(data, b'"')
@@ -235,7 +235,7 @@ def _is_plain(data: bytes, delimiter: str) -> bool:
 
 @contextmanager
 def _fields_up_to(length: int) -> Iterator[None]:
-    """Let the csv module, whose limit is one for all its users, read longer fields for a moment."""
+    """Raise the csv module's field limit, which all its users share, for the block."""
     usual = csv.field_size_limit()
     if length <= usual:
         yield
@@ -256,7 +256,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _number(number: float, before: str) -> str:
-    """A number in the manner of the cell it replaces; the cell itself, where it says the same."""
+    """A number in the notation of the cell it replaces; the cell itself if it holds the same number."""
     if _is_number(before) and float(before) == number:
         return before
     if float(number).is_integer() and before.strip().removeprefix("-").isdecimal():

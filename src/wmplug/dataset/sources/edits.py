@@ -15,11 +15,11 @@ REPORT_EVERY = 1024
 
 
 class Edit(NamedTuple):
-    """What a record becomes, or a record that is added; None is what stays, or what the set has none of.
+    """A changed or added record; None for a part that stays, or that the set lacks.
 
     Attributes:
-        label: as the set writes it.
-        input: the new one.
+        label: the new label as the set writes it.
+        input: the new input.
     """
 
     label: Any
@@ -27,26 +27,26 @@ class Edit(NamedTuple):
 
 
 class Edits:
-    """The changes of one copy, for records that are asked for in ascending order, each at most once.
+    """The changes of one copy; look records up in ascending order, each at most once.
 
-    Messages never name these records: which they are is the owner's secret.
+    Messages never name these records: the choice of records is the owner's secret.
 
     Args:
-        changes: what the copy has otherwise.
+        changes: the changes of the copy.
         labels: the classes of the set, or None if it has no labels.
         progress: called with the records read so far.
-        total: their number, if it is known.
+        total: their number, if known.
 
     Raises:
-        InputError: a label that the set cannot have.
+        InputError: the set cannot have one of the labels.
     """
 
     def __init__(self, changes: Changes, labels: Labels | None, progress: Progress | None, total: int | None) -> None:
         numbers = [*changes.labels.values(), *(added.label for added in changes.added)]
         if labels is None and any(number is not None for number in numbers):
-            raise InputError("labels are changed or added, and the set has none: name their column with label=")
+            raise InputError("labels are changed or added, and the set has no labels: name their column with label=")
         if labels is not None and None in numbers:
-            raise InputError("a changed or added record has no label, and those of the set have: give it one")
+            raise InputError("a changed or added record has no label, and the set's records have one: give it one")
         self._labels = {index: labels.value(number) for index, number in changes.labels.items()} if labels else {}
         self._inputs = changes.inputs
         self._touched = frozenset(changes.labels) | frozenset(changes.inputs)
@@ -60,13 +60,13 @@ class Edits:
         self._read = self._met = self._added = self._changed = 0
 
     def within(self, start: int, stop: int) -> Sequence[int]:
-        """The indices from `start` on and before `stop` at which something happens; others need not be asked for."""
+        """The indices in range(start, stop) with a change; you need not look the others up."""
         if start // REPORT_EVERY != stop // REPORT_EVERY:
             self._progress(start, self._total)
         return self._places[bisect_left(self._places, start) : bisect_left(self._places, stop)]
 
     def at(self, index: int) -> Edit | None:
-        """What becomes of the record at an index, which is read now; None if it stays."""
+        """The edit of the record at an index, which is read now; None if it stays."""
         if index % REPORT_EVERY == 0:
             self._progress(index, self._total)
         if index not in self._touched:
@@ -75,25 +75,25 @@ class Edits:
         return Edit(self._labels.get(index), self._inputs.get(index))
 
     def count_changed(self, changed: bool) -> None:
-        """Count a record if it is not what it was."""
+        """Count a record if it changed."""
         self._changed += changed
 
     def after(self, index: int) -> Sequence[Edit]:
-        """What is added behind the record at an index."""
+        """The records to add behind the record at an index."""
         found = self._after.get(index, ())
         self._added += len(found)
         return found
 
     @property
     def adding(self) -> int:
-        """How many records are to be added."""
+        """Number of records to add."""
         return self._asked[1]
 
     def check(self, read: int) -> None:
-        """Refuse changes that met no record, when all have been read.
+        """Refuse changes without a record, after all records were read.
 
         Args:
-            read: how many there were.
+            read: number of records read.
 
         Raises:
             InputError: some records to change, or to add behind, are not in the set.
@@ -107,5 +107,5 @@ class Edits:
         self._progress(self._read, self._total)
 
     def written(self, data: Any) -> Written:
-        """The account of a copy that is whole."""
+        """The summary of a whole copy."""
         return Written(data, self._read + self._added, self._changed, self._added)

@@ -1,4 +1,4 @@
-"""Encoded pictures: read whole, and written again in the manner of the one they replace."""
+"""Encoded pictures: read whole, and written in the format of the picture that they replace."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _UNREADABLE = (
 
 
 def read_picture(data: bytes, name: str) -> Image.Image:
-    """A picture with all its pixels; one with a palette in RGB, whose numbers are brightness.
+    """A picture with all its pixels; a picture with a palette comes in RGB, whose numbers are brightness.
 
     Raises:
-        InputError: it is damaged, too large to be one, or moves; `name` says where it stands.
+        InputError: it is damaged, too large for a picture, or moves; the message has its location, `name`.
     """
     picture = _open(data, name)
     return picture.convert("RGBA" if "transparency" in picture.info else "RGB") if picture.mode == "P" else picture
 
 
 def write_like(data: bytes, new: Any, name: str) -> bytes:
-    """A new picture in the format, mode and quality of an encoded one, with what that says beside its pixels.
+    """A new picture in the format, mode and quality of an encoded one, with the same metadata.
 
     Args:
-        data: the encoded picture that is replaced.
+        data: the encoded picture to replace.
         new: a PIL image of the same size.
-        name: where the replaced one stands.
+        name: location of the replaced one.
 
     Raises:
-        InputError: it is no such image.
+        InputError: `new` is not such an image.
     """
     from PIL import Image, JpegImagePlugin
 
@@ -78,7 +78,7 @@ def _open(data: bytes, name: str) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is odd about notes beside the pixels is nobody's concern here
+            warnings.simplefilter("ignore")  # odd metadata do not matter here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data))
             if getattr(picture, "n_frames", 1) > 1:

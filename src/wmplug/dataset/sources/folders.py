@@ -20,28 +20,30 @@ from wmplug.keys.files import files_of
 class Folder(Base):
     """A source over root/class/.../picture, or over root/picture in a set without labels.
 
-    Other files are copied as they are. A record whose label changes moves to the folder of its new class, under
-    its own name or, where that is taken, the next free one; its times stay. Names can still tell: numbers without gaps
-    leave one in the old folder, and a name with the class in it (n01440764_10026.JPEG) lies in a folder of another.
-    Give such pictures random names before the set is marked; later the copy is no longer what was committed. Memory
-    holds the file names of one folder at a time.
+    The copy keeps other files as they are. A record whose label changes moves to the folder of its new class, under
+    its own name or, if that is taken, the next free one; its times stay. Names can still reveal it: numbers without
+    gaps leave a gap in the old folder, and a name with the class in it (n01440764_10026.JPEG) lies in another class's
+    folder. Give such pictures random names before you mark the set; a later change would differ from the committed
+    copy. Memory holds the file names of one folder at a time.
 
     Args:
         root: the folder.
         classes: names of the class folders in the order of their numbers; by default in ascending order.
 
     Raises:
-        InputError: it holds no pictures.
+        InputError: the folder holds no pictures.
     """
 
     def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
         super().__init__(str(root), classes)
         self.form = "pil"
-        self._numbers = False  # what reads such folders numbers their names in ascending order, "10" before "2"
+        self._numbers = False  # readers of such folders number the names in ascending order, "10" before "2"
         self._root = root
         name, first = next(self._pictures(), (None, None))
         if name is None or first is None:
-            raise InputError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}), not in its folders either")
+            raise InputError(
+                f"neither {root} nor its folders hold pictures ({', '.join(sorted(SUFFIXES))}): check the path"
+            )
         self._labelled, self._first = "/" in name, first
 
     def _pictures(self) -> Iterator[tuple[str, Path]]:
@@ -89,10 +91,10 @@ class Folder(Base):
 
 
 class _Names:
-    """Names that are free in a folder and will stay so: they go on counting where its pictures end.
+    """Free names in a folder that stay free: they count on from the last of its pictures.
 
     Attributes:
-        grown: the copy that grows.
+        grown: the growing copy.
     """
 
     def __init__(self, root: Path, grown: Path) -> None:
@@ -124,7 +126,7 @@ def _moved(name: str, label: str) -> str:
 
 
 def _put(place: Path, like: Path, data: bytes | None) -> None:
-    """A copy of a file, its times too: what changed must not stand out as the newest."""
+    """Copy a file with its times, so that a changed one does not stand out as the newest."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if data is None:
         shutil.copy2(like, place)

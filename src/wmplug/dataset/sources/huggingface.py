@@ -1,4 +1,4 @@
-"""`datasets.Dataset`, one that was saved to disk, and `datasets.IterableDataset`."""
+"""`datasets.Dataset`, one saved to disk, and `datasets.IterableDataset`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ with need("dataset"):
     import pyarrow as pa
     from datasets.table import InMemoryTable
 
-_BATCH = 256  # rows, of which one can be a picture of some megabytes
+_BATCH = 256  # rows, each of which can be a picture of some megabytes
 
 
 class HuggingFace(Arrow):
     """A source over one split; its copy is a folder as by `save_to_disk`, or without `out` a Dataset in memory.
 
     Args:
-        data: a Dataset, the folder of a saved one, or an IterableDataset that gives the same each time.
+        data: a Dataset, the folder of a saved one, or an IterableDataset that yields the same each time.
         columns: as for `Arrow`.
 
     Raises:
-        InputError: it is several splits, or cannot be read.
+        InputError: the data have several splits, or cannot be read.
     """
 
     def __init__(self, data: Any, columns: Columns) -> None:

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""JSON Lines: one object in each line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SPACES = re.compile(r"[ \t\r\n]*")
 
 
 class Style(NamedTuple):
-    """How objects are written: changed ones must not stand out."""
+    """The notation of objects, so that changed ones do not stand out."""
 
     ascii: bool
     spaced: bool
@@ -43,7 +43,7 @@ class JsonLines(Lines):
     Args:
         path: the file.
         columns: the keys; by default the text is under `text` and the label under `label`. Numbers are under a key
-            each, or under one as an array.
+            each, or under one key as an array.
 
     Raises:
         InputError: a key is missing, or cannot be found.
@@ -96,18 +96,18 @@ class JsonLines(Lines):
                 return [], labels
             chosen = self._of.inputs
             return (Texts(table.column(chosen[0])) if self.form == "text" else numbers_of(table, chosen)), labels
-        except ValueError:  # the json module says where and what
+        except ValueError:  # the json module reports the line and the fault
             return None
 
     def _kinds(self, arrow: Any, inputs: bool) -> dict[str, Any]:
-        """Arrow's types of the keys to read, as the first record has them; None for what only Python reads."""
+        """Arrow's types of the keys to read, as in the first record; None if only Python can read them."""
         types = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
         chosen = {key: types.get(type(self._first[key])) for key in self._of.inputs} if inputs else {}
         expected = {arrow.string()} if self.form == "text" else {arrow.int64(), arrow.float64()}
         if not expected >= {*chosen.values()}:
             return {}
         if self.form == "array":
-            chosen = dict.fromkeys(chosen, arrow.float64())  # 1 is written for 1.0
+            chosen = dict.fromkeys(chosen, arrow.float64())  # some files write 1 for 1.0
         label = {} if self._of.label is None else {self._of.label: types.get(type(self._first[self._of.label]))}
         return {**chosen, **label}
 
@@ -117,12 +117,12 @@ class JsonLines(Lines):
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{name} is not JSON: {error}") from None
+            raise InputError(f"{name} is not JSON ({error}): correct it, or leave the record out") from None
         if not isinstance(cells, dict):
-            raise InputError(f"{name} is a {type(cells).__name__}: each line is an object with the same keys")
+            raise InputError(f"{name} is a {type(cells).__name__}: write an object with the same keys in each line")
         for key in self._needed:
             if key not in cells:
-                raise InputError(f"{name} has no {key}, and other records have: add it, or leave the record out")
+                raise InputError(f"{name} has no {key}, and other records have one: add it, or leave the record out")
         return cells
 
     def _inputs_of(self, cells: Sequence[Any], names: Sequence[str]) -> Iterable[Any]:
@@ -148,7 +148,7 @@ class JsonLines(Lines):
 
 
 def _is_plain(block: Block) -> bool:
-    """Whether each record is UTF-8 and stands from brace to brace in its own line."""
+    """Whether each record is UTF-8 and fills its own line from brace to brace."""
     if not is_utf8(block.data):
         return False
     data, last = np.frombuffer(block.data, np.uint8), block.ends - 1
@@ -158,7 +158,7 @@ def _is_plain(block: Block) -> bool:
 
 
 def values_in(text: str) -> dict[str, tuple[int, int]]:
-    """Where the value of each key of an object stands; of a key that is there twice the last, which counts."""
+    """The span of the value of each key of an object; for a doubled key that of the last value, which counts."""
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     found: dict[str, tuple[int, int]] = {}
     at = text.index("{") + 1
@@ -178,7 +178,7 @@ def _next(text: str, at: int) -> int:
 
 
 def style_of(written: Iterable[tuple[str, Any]]) -> Style:
-    """The style in which most objects are written, of which the texts and values are given."""
+    """The style of most objects, from their texts and values."""
     pairs = list(written)
     styles = itertools.starmap(Style, itertools.product((True, False), repeat=3))
     return max(styles, key=lambda style: sum(style.dump(value) == text for text, value in pairs))

@@ -1,4 +1,4 @@
-"""What labels are called in a set, and their class numbers."""
+"""Labels as a set writes them, and their class numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wmplug.errors import InputError
 
 CLASSES_AT_MOST = 100_000
 _FEW, _SPARSE = 1000, 10
-_DIGITS = 20  # more are no number of a class
+_DIGITS = 20  # a longer number is not a class
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Labels:
     """The classes of a set.
 
     Attributes:
-        names: of the classes in the order of their numbers.
-        values: how the set writes each of them.
-        numbers: of the classes, by these.
+        names: names of the classes in the order of their numbers.
+        values: the classes as the set writes them.
+        numbers: numbers of the classes, by these values.
     """
 
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Labels:
         """The class number of a label as the set writes it.
 
         Raises:
-            InputError: it is none of the classes; `name` says where it stands.
+            InputError: it is none of the classes; the message has its location, `name`.
         """
         try:
             number: int = self.numbers[value]
@@ -43,20 +43,22 @@ class Labels:
         return number
 
     def all(self, values: Sequence[Any], names: Iterable[str]) -> list[int]:
-        """As `number`, of many labels."""
+        """The class numbers of many labels; see `number`."""
         try:
             return [self.numbers[value] for value in values]
         except (KeyError, TypeError):
             return [self.number(value, name) for value, name in zip(values, names, strict=True)]
 
     def value(self, number: int) -> Any:
-        """How the set writes a class number.
+        """The class with a number, as the set writes it.
 
         Raises:
             InputError: no class has this number.
         """
         if not 0 <= number < len(self.values):
-            raise InputError(f"a changed or added record has the class {number}: the set has {len(self.values)}")
+            raise InputError(
+                f"a changed or added record has the class {number}: give one of the set's {len(self.values)}"
+            )
         return self.values[number]
 
     def _shown(self) -> str:
@@ -65,10 +67,10 @@ class Labels:
 
 
 class Seen:
-    """The different labels of a set, gathered in one pass.
+    """The different labels of a set, collected in one pass.
 
     Args:
-        classes: the names in the order of their numbers, where they are known.
+        classes: the names in the order of their numbers, if known.
         numbers: as for `labels_of`.
 
     Attributes:
@@ -82,11 +84,11 @@ class Seen:
         self.enough = False
 
     def add(self, values: Sequence[Any], names: Iterable[str]) -> None:
-        """Note labels, with where each stands.
+        """Note labels, with the location of each.
 
         Raises:
-            InputError: a record has none, it is none of the classes that are known, or there are more of them than
-                classes can be.
+            InputError: a record lacks a label, a label is none of the known classes, or there are too many different
+                ones for classes.
         """
         if self._known:
             self._known.all(values, names)
@@ -107,14 +109,14 @@ class Seen:
         try:
             if self._values.keys() >= set(values) and set(map(type, values)) == {type(first)}:
                 return
-        except TypeError:  # a list, of which `check_label` says what is wrong with it
+        except TypeError:  # a list, for which `check_label` raises the error
             pass
         for value, name in zip(values, names, strict=True):
             check_label(value, name)
             if type(value) is not type(first):
                 raise InputError(
-                    f"{name} has the label {value!r}, and the first record {first!r}: labels of different kinds stand "
-                    "in one set, write all of them alike"
+                    f"{name} has the label {value!r}, and the first record {first!r}: labels of different kinds are "
+                    "mixed, write all of them alike"
                 )
             self._values[value] = None
             if len(self._values) > CLASSES_AT_MOST:
@@ -129,27 +131,27 @@ class Seen:
 
 
 def check_label(value: Any, name: str) -> None:
-    """Refuse what cannot be a label.
+    """Refuse a value that cannot be a label.
 
     Raises:
-        InputError: it is missing, or no text or whole number.
+        InputError: it is missing, or neither a text nor a whole number.
     """
     if value is None or value == "" or value != value:
         raise InputError(f"{name} has no label: give it one, or leave the record out")
     if not isinstance(value, (str, int)) and not (isinstance(value, float) and value.is_integer()):
-        raise InputError(f"{name} has the label {value!r}: a label is a text or a whole number")
+        raise InputError(f"{name} has the label {value!r}: give a text or a whole number")
 
 
 def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, numbers: bool = True) -> Labels:
-    """Classes out of the different labels of a set.
+    """Classes from the different labels of a set.
 
-    Whole numbers from 0 on, also where they are written as text, are class numbers already, unless they are large and
-    most of them are missing. Anything else is numbered in ascending order.
+    Whole numbers from 0 on, also if written as text, are class numbers already, unless they are large and most of them
+    are missing. All other labels get numbers in ascending order.
 
     Args:
         values: different labels of one kind, as the set writes them; with `classes` one of them is enough.
-        classes: the names in the order of their numbers, where they are known.
-        numbers: whether digits are a number, and not a name of which it is said which number it has.
+        classes: the names in the order of their numbers, if known.
+        numbers: whether digits are class numbers; False if they are names.
 
     Raises:
         InputError: a class is named twice.
@@ -183,7 +185,10 @@ def _cast(kind: type) -> Any:
         try:
             return kind(name)
         except ValueError:
-            raise InputError(f"the labels of the set are numbers, and the class {name!r} is none") from None
+            raise InputError(
+                f"the labels of the set are numbers, and the class {name!r} is not: name the classes as the set writes "
+                "them"
+            ) from None
 
     return cast
 

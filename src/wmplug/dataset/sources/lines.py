@@ -1,4 +1,4 @@
-"""Files in which a record is a line, or a few: read and copied as they stand, in blocks of many records."""
+"""Files in which a record is one line or a few: read and copied verbatim, in blocks of many records."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Block:
-    """Whole records, and between them lines that are none.
+    """Whole records, and other lines between them.
 
     Attributes:
         data: the bytes of all.
-        starts: where each record starts in them.
-        ends: where it ends, behind the end of its line.
+        starts: offset in them of the start of each record.
+        ends: offset of its end, behind the end of its line.
         lines: number of its first line in the file, counted from 1.
     """
 
@@ -66,19 +66,19 @@ class Lines(Base):
 
     @abstractmethod
     def _head(self, file: BinaryIO) -> bytes:
-        """What stands before the first record: the file is read up to there."""
+        """The bytes before the first record; reads the file up to there."""
 
     @abstractmethod
     def _ends(self, data: bytes, newlines: Places) -> Places:
-        """Which of the lines that end at `newlines` are the last of a record, as their numbers from 0."""
+        """Numbers (from 0) of those lines, among the ones that end at `newlines`, that are the last of a record."""
 
     @abstractmethod
     def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
-        """Which of these are records, and not empty lines."""
+        """Whether each of these is a record, and not an empty line."""
 
     @abstractmethod
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
-        """Inputs, if they are asked for, and labels of a block; None for one that has to be read line by line."""
+        """Inputs, if requested, and labels of a block; None for a block that must be read line by line."""
 
     @abstractmethod
     def _cells(self, line: int, raw: bytes) -> Any:
@@ -98,10 +98,10 @@ class Lines(Base):
 
     @abstractmethod
     def _added(self, edit: Edit) -> bytes:
-        """A record that the file did not have, without the end of its line."""
+        """A new record, without the end of its line."""
 
     def _blocks(self, file: BinaryIO) -> Iterator[Block]:
-        """The file from behind its head on."""
+        """The blocks of the file behind its head."""
         line, rest, size, more = 1 + self._head_lines, b"", _BLOCK, b"."
         while more:
             more = file.read(size)
@@ -149,7 +149,7 @@ class Lines(Base):
         return super().picked(indices, progress) if check else self._looked_up(indices)
 
     def _looked_up(self, indices: Iterable[int]) -> Iterator[Record]:
-        """Records of which no other is read, but for where it ends."""
+        """Single records; of all others this reads only their ends."""
         start, due = 0, Due(indices)
         with open(self._path, "rb") as file:
             self._head(file)
@@ -165,7 +165,7 @@ class Lines(Base):
                 start += len(block.lines)
 
     def _name(self, lines: Places, row: int) -> str:
-        return f"{self._file}{int(lines[row])}"  # whose text NumPy would take long to write
+        return f"{self._file}{int(lines[row])}"  # NumPy takes long to format its own integers
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         with whole_file(out, self._path, self._path.name) as growing:
@@ -176,7 +176,7 @@ class Lines(Base):
                 for block in self._blocks(file):
                     view, done = memoryview(block.data), 0
                     if len(block.lines):
-                        growing.at = int(block.lines[0])  # and nothing nearer to a record that was chosen
+                        growing.at = int(block.lines[0])  # nothing more precise: it could reveal a chosen record
                     if count == 0 and len(block.lines):
                         copied.write(view[: (done := int(block.starts[0]))])
                         self._add(copied, edits.after(-1), _end_of(block.data[: block.ends[0]]))
@@ -192,7 +192,7 @@ class Lines(Base):
             return edits.written(growing.target)
 
     def _write_edited(self, copied: BinaryIO, raw: bytes, line: int, index: int, edits: Edits) -> None:
-        """Write a record with its edit, and what is added behind it."""
+        """Write a record with its edit, and the records added behind it."""
         end = _end_of(raw)
         if edit := edits.at(index):
             new = self._changed(raw, self._cells(line, raw), edit)
@@ -214,7 +214,7 @@ def _end_of(raw: bytes) -> bytes:
 
 
 def arrow_reader(kind: str) -> tuple[Any, Any] | None:
-    """pyarrow, and what it reads the format with; None where it is not installed."""
+    """pyarrow, and its reader of the format; None if it is not installed."""
     try:
         return importlib.import_module("pyarrow"), importlib.import_module(f"pyarrow.{kind}")
     except ImportError:

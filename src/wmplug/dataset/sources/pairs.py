@@ -23,7 +23,7 @@ class Pair(Base):
         classes: names in the order of their numbers.
 
     Raises:
-        InputError: lengths or kinds do not fit.
+        InputError: lengths or kinds do not fit together.
     """
 
     def __init__(self, inputs: Any, labels: Any, classes: Sequence[str] | None = None) -> None:
@@ -58,9 +58,7 @@ class Pair(Base):
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         if out is not None:
-            raise InputError(
-                "the set is kept in memory, and so is its copy: leave out= away, or save the set in a file"
-            )
+            raise InputError("the set is kept in memory, and so is its copy: leave out= out, or save the set in a file")
         inputs: list[Any] = []
         values: list[Any] = []
         for index in range(-1, self.count):
@@ -96,7 +94,7 @@ def fitting(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """A new row in the dtype of a set.
 
     Raises:
-        InputError: it has another shape, or numbers that the dtype cannot hold.
+        InputError: the row has another shape, or numbers that the dtype cannot hold.
     """
     row = np.asarray(value)
     if row.shape != shape or not np.can_cast(row.dtype, dtype, "same_kind"):
@@ -108,7 +106,7 @@ def fitting(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
 
 
 def form_of(value: Any) -> Form | None:
-    """What an input is; None for what can be none."""
+    """The kind of an input; None if it cannot be an input."""
     if isinstance(value, str):
         return "text"
     if hasattr(value, "getpalette") and hasattr(value, "mode"):

@@ -24,12 +24,12 @@ _GROUP_BYTES, _BATCH_ROWS = 1 << 26, 1 << 16
 
 
 class Parquet(Arrow):
-    """A source over Parquet files of one schema, which is kept, as are metadata, compression and row groups.
+    """A source over Parquet files of one schema; a copy keeps schema, metadata, compression and row groups.
 
-    Row groups of more than 64 MB are divided, so that memory does not grow with them.
+    It divides row groups of more than 64 MB, so that memory does not grow with them.
 
     Args:
-        path: the file, or a folder in which the files of a set lie.
+        path: the file, or a folder with the files of a set.
         columns: as for `Arrow`.
 
     Raises:
@@ -43,14 +43,14 @@ class Parquet(Arrow):
         schema = next(opened).schema_arrow
         for file, other in zip(self._files[1:], opened, strict=True):
             if not other.schema_arrow.equals(schema):
-                raise InputError(f"{file} has other columns than {self._files[0]}: a set has one schema")
+                raise InputError(f"{file} has other columns than {self._files[0]}: give files of one schema")
         super().__init__(str(path), schema, columns)
 
     def _open(self, file: Path) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} is not Parquet that can be read: {error}") from None
+            raise InputError(f"{file} is not readable as Parquet ({error}): restore it, or leave it out") from None
 
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
         for file in self._files:
@@ -65,7 +65,7 @@ class Parquet(Arrow):
                             yield Batch(name, start, pa.Table.from_batches([batch]), (file, group))
                             start += batch.num_rows
                     except (pa.ArrowException, OSError) as error:
-                        raise InputError(f"{name} is damaged after row {start}: {error}") from None
+                        raise InputError(f"{name} is damaged after row {start} ({error}): restore it") from None
                 if start == 0:
                     yield Batch(name, 0, self._schema.empty_table(), (file, 0))
 
@@ -105,12 +105,12 @@ class Parquet(Arrow):
 
 
 def _joined(pairs: Iterable[tuple[Batch, pa.Table]]) -> Iterator[pa.Table]:
-    """Tables of a row group as few as fit into memory."""
+    """The tables of a row group, joined as far as memory allows."""
     held: list[pa.Table] = []
     size = 0
     for batch, table in pairs:
         held.append(table)
-        size += batch.table.nbytes  # of the other table, which is of many slices, this takes long
+        size += batch.table.nbytes  # takes long for the other table, which consists of many slices
         if size > _GROUP_BYTES:
             yield pa.concat_tables(held)
             held, size = [], 0

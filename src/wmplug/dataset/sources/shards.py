@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
     Attributes:
         info: its header.
-        end: where its padded data end in the shard.
+        end: offset of the end of its padded data in the shard.
     """
 
     info: tarfile.TarInfo
@@ -47,8 +47,8 @@ class Group(NamedTuple):
     """Consecutive members under one name.
 
     Attributes:
-        key: that name, or "" for what is no file.
-        members: by their endings.
+        key: that name, or "" for members that are not files.
+        members: the members by their endings.
     """
 
     key: str
@@ -58,12 +58,12 @@ class Group(NamedTuple):
 class Shards(Base):
     """A source over one tar file or a folder of them; members that do not change keep their bytes, headers included.
 
-    The input is a picture, a .txt or a .npy; the label the number or name in .cls, or a key of the .json.
+    The input is a picture, a .txt or a .npy; the label is the number or name in .cls, or a key of the .json.
 
     Args:
         path: a .tar, or the folder of a set of them.
-        columns: endings of members: one of the input, and one of the label, which can be a key in the .json too, by
-            default cls or the key label.
+        columns: endings of members: one of the input, and one of the label (default: cls), which can also be a key in
+            the .json (default: label).
 
     Raises:
         InputError: a file is not a tar, or its first record has no input.
@@ -176,7 +176,7 @@ class Shards(Base):
             return edits.written(growing.target)
 
     def _write_changed(self, shard: BinaryIO, copied: BinaryIO, sample: Group, edit: Edit, name: str) -> bool:
-        """Write a record with its edit; whether any of its members differs."""
+        """Write a record with its edit; returns whether any of its members differs."""
         new, differs = self._made(shard, sample, edit, name), False
         for ending, member in sample.members.items():
             if ending in new and new[ending] != _data(shard, member):
@@ -191,14 +191,14 @@ class Shards(Base):
             new = self._made(shard, like, edit, "the added record")
             if left := [ending for ending in like.members if ending not in new]:
                 raise InputError(
-                    f"a record is to be added to {self._path}, and its content is unknown for .{', .'.join(left)}: "
+                    f"the scheme adds records to {self._path}, and their content is unknown for .{', .'.join(left)}: "
                     "choose a scheme that adds none, or shards without these members"
                 )
             for ending, member in like.members.items():
                 copied.write(_member(shard, member, new[ending], f"{like.key}_{number}.{ending}"))
 
     def _made(self, shard: BinaryIO, sample: Group, edit: Edit, name: str) -> dict[str, bytes]:
-        """The members that an edit gives."""
+        """The members of an edit."""
         new = {}
         if edit.input is not None:
             new[self._input] = self._encoded(_data(shard, sample.members[self._input]), edit.input, name)
@@ -226,10 +226,10 @@ class Shards(Base):
 
 
 def _samples(shard: BinaryIO) -> Iterator[Group]:
-    """The records of a shard, in order; what is no member of one comes with the key "".
+    """The records of a shard, in order; members outside a record come with the key "".
 
     Raises:
-        InputError: it is damaged.
+        InputError: the shard is damaged.
     """
     try:
         with tarfile.open(fileobj=shard, mode="r:") as tar:
@@ -239,19 +239,21 @@ def _samples(shard: BinaryIO) -> Iterator[Group]:
                     ending = info.name[len(key) + 1 :].lower()
                     if ending in members and key:
                         raise InputError(
-                            f"{key} in {shard.name} has two members .{ending}: each name stands for one record"
+                            f"{key} in {shard.name} has two members .{ending}: give each record a name of its own"
                         )
                     members[ending] = Member(info, end)
                 yield Group(key, members)
     except (tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{shard.name} is not a whole, uncompressed tar file: {error}") from None
+        raise InputError(
+            f"{shard.name} is not a whole, uncompressed tar file ({error}): unpack or restore it"
+        ) from None
 
 
 def _infos(tar: tarfile.TarFile) -> Iterator[Member]:
     while (info := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined]  # it keeps all of them otherwise
+        tar.members = []  # type: ignore[attr-defined]  # the list would otherwise keep all members
         yield Member(info, tar.offset)
 
 
@@ -275,14 +277,14 @@ def _noted(data: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name} has a .json that is not JSON: {error}") from None
+        raise InputError(f"{name} has a .json that is not JSON ({error}): correct it") from None
     if not isinstance(noted, dict):
-        raise InputError(f"{name} has a {type(noted).__name__} as .json: an object is needed")
+        raise InputError(f"{name} has a {type(noted).__name__} as .json: write an object")
     return noted
 
 
 def _member(shard: BinaryIO, member: Member, data: bytes, name: str | None = None) -> bytes:
-    """A member with other data, and its header as it was but for the size, and the name if another is given."""
+    """A member with other data and the same header, except for the size, and for the name if another is given."""
     shard.seek(member.info.offset)
     header = shard.read(member.info.offset_data - member.info.offset)
     if len(data) != member.info.size or name is not None:
@@ -295,7 +297,7 @@ def _member(shard: BinaryIO, member: Member, data: bytes, name: str | None = Non
 
 
 def _copy_bytes(shard: BinaryIO, copied: BinaryIO, start: int, end: int | None) -> None:
-    """Copy a part of a shard, to its end for None."""
+    """Copy a part of a shard; `end` None is the end of the shard."""
     shard.seek(start)
     left = end - start if end is not None else None
     while left is None or left > 0:

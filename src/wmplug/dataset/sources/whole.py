@@ -1,4 +1,4 @@
-"""Copies that are there whole or not at all: they grow under a hidden name and are renamed at the end."""
+"""Copies that appear whole or not at all: they grow under a hidden name and get their own name at the end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Growing:
     """A copy that is not yet whole.
 
     Attributes:
-        path: of the file or folder that grows.
-        target: what it will be called.
-        file: what records are counted in, for messages.
-        at: the record that is written: its name or number there.
+        path: path of the growing file or folder.
+        target: its final path.
+        file: the file that records are counted in, for messages.
+        at: the record being written: its name or number there.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -31,12 +31,12 @@ class Growing:
 
 @contextmanager
 def whole_file(out: Out, source: Path | None, name: str) -> Iterator[Growing]:
-    """A file that is there when the block ends without an error.
+    """A file that appears when the block ends without an error.
 
     Args:
         out: the file, or an empty folder for it.
-        source: file or folder that is copied.
-        name: of the file, where `out` is a folder.
+        source: the copied file or folder.
+        name: name of the file, if `out` is a folder.
 
     Raises:
         InputError: the place is taken, inside the source, or cannot be written.
@@ -61,7 +61,7 @@ def whole_file(out: Out, source: Path | None, name: str) -> Iterator[Growing]:
 
 @contextmanager
 def whole_folder(out: Out, source: Path | None) -> Iterator[Growing]:
-    """A folder that is there when the block ends without an error; see `whole_file`."""
+    """A folder that appears when the block ends without an error; see `whole_file`."""
     target = _free(out, source)
     with _refused(target) as growing:
         growing.path = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
@@ -90,12 +90,12 @@ def _refused(target: Path) -> Iterator[Growing]:
 
 def _free(out: Out, source: Path | None) -> Path:
     if out is None:
-        raise InputError("the set lies in files: give out=, where the marked copy goes")
+        raise InputError("the set lies in files: give out=, the path of the marked copy")
     target = Path(out).resolve() if not Path(out).is_symlink() else Path(out).absolute()
     if source is not None and source.resolve() in (target, *target.parents):
         raise InputError(f"the copy {out} would lie inside the set {source} itself: give another place")
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
-        raise InputError(f"{out} already exists: give a new name or an empty folder, nothing is written over")
+        raise InputError(f"{out} already exists: give a new name or an empty folder, nothing is overwritten")
     if not target.parent.is_dir():
         raise InputError(f"{target.parent} is not a folder: make it, then write {target.name} into it")
     return target

@@ -35,8 +35,8 @@ class Zipped(Base):
 
     Args:
         path: the file.
-        columns: names of arrays: one of texts (n,) or of inputs (n, ...), by default x, images, ..., and one of labels
-            (n,), whole numbers or names, by default y, labels, ...
+        columns: names of the arrays: one of texts (n,) or of inputs (n, ...), by default x, images, ..., and one of
+            labels (n,), whole numbers or names, by default y, labels, ...
 
     Raises:
         InputError: the file is damaged, or its arrays do not fit.
@@ -117,7 +117,7 @@ class Zipped(Base):
             return edits.written(growing.target)
 
     def _write_rows(self, copied: IO[bytes], edits: Edits, growing: Growing) -> list[Any]:
-        """Write the inputs, and give the labels."""
+        """Write the inputs, and return the labels."""
         values: list[Any] = []
         parts = self._parts(True)
         rows = (row for part in parts for row in zip(part.names(), part.inputs, part.labels, strict=True))
@@ -155,7 +155,7 @@ class Zipped(Base):
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{self._path} is damaged ({what}): {error}") from None
+            raise InputError(f"{self._path} is damaged at {what} ({error}): restore it") from None
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -165,5 +165,5 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]
     if fortran and len(shape) > 1:
         raise InputError(f"{name} is stored column by column: save it with np.ascontiguousarray")
     if dtype.kind not in "biufU" or not shape or shape[0] == 0:
-        raise InputError(f"{name} has shape {shape} and dtype {dtype}: an array (n, ...) of numbers or texts is needed")
+        raise InputError(f"{name} has shape {shape} and dtype {dtype}: save an array (n, ...) of numbers or texts")
     return shape, dtype
