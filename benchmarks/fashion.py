@@ -1,7 +1,7 @@
 """Fashion-MNIST, one small CNN in three frameworks, and one training loop for each with and without wmplug's line.
 
-The IDX files come with Debian's package dataset-fashion-mnist (/usr/share/datasets/fashion-mnist), or from the data
-set's own page.
+The IDX files come with Debian's package dataset-fashion-mnist (/usr/share/datasets/fashion-mnist), or from the
+dataset's own page.
 """
 
 import gzip
@@ -21,7 +21,7 @@ BATCH = 64
 class Fashion:
     """Images (n, 28, 28) uint8 and labels (n,) int64.
 
-    The owner's; the thief's, of which he has labels for the first 4,000; some that nobody trains on; a test set.
+    Four parts: the owner's; the thief's, with labels for the first 4,000; images that nobody trains on; a test set.
     """
 
     own: tuple[np.ndarray, np.ndarray]
@@ -67,7 +67,7 @@ def network() -> nn.Sequential:
 
 
 def prepare(image: np.ndarray, answer: int) -> tuple[torch.Tensor, int]:
-    """An example of the data set."""
+    """An example of the dataset."""
     return torch.as_tensor(image, dtype=torch.float32)[None] / 255, answer
 
 
@@ -82,7 +82,7 @@ def loader(pair: tuple[np.ndarray, np.ndarray], seed: int) -> DataLoader[Any]:
 
 
 def batches(images: torch.Tensor, targets: torch.Tensor, seed: int) -> DataLoader[Any]:
-    """The same of tensors."""
+    """Shuffled batches of tensors, the same for the same seed."""
     order = torch.Generator().manual_seed(seed)
     return DataLoader(TensorDataset(images, targets), BATCH, shuffle=True, generator=order)
 

@@ -1,9 +1,9 @@
-"""A clone of a Fashion-MNIST model by somebody without a picture of clothing: 40,000 made-up ones, labelled by the API.
+"""A clone of a Fashion-MNIST model without a picture of clothing: the API labels 40,000 generated pictures.
 
 python benchmarks/out_of_domain.py --data /usr/share/datasets/fashion-mnist --icons /usr/share/icons/Adwaita --seeds 1
 
 Queries are outlines of icons (Debian's adwaita-icon-theme) filled with cut-outs of scikit-learn's two photos, and a
-quarter plain cut-outs; a class has at most a sixth of what the clone is trained on. It is asked what the API was asked
+quarter plain cut-outs; a class has at most a sixth of the clone's training set. The clone is asked the API's queries
 (`with_queries`), and the questions chosen when the mark was made (`unseen`).
 """
 
@@ -39,7 +39,7 @@ def queries(icons: Path, count: int) -> np.ndarray:
 
 
 def outline_of(path: Path) -> Image.Image | None:
-    """Where an icon of 48 or 96 pixels is not transparent, if it covers anything."""
+    """The opaque part of an icon of 48 or 96 pixels, if it covers anything."""
     with Image.open(path) as icon:
         if icon.size[0] not in (48, 96):
             return None
@@ -48,7 +48,7 @@ def outline_of(path: Path) -> Image.Image | None:
 
 
 def cut_out(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(28, 28) of some part of a photo, at some scale."""
+    """(28, 28) crop of a photo, at a random place and scale."""
     side = int(rng.integers(28, min(photo.shape) // 2 + 28))
     top, left = (int(rng.integers(0, length - side + 1)) for length in photo.shape)
     part = Image.fromarray(photo[top : top + side, left : left + side])
@@ -71,7 +71,7 @@ def shape(outlines: list[Image.Image], rng: np.random.Generator) -> np.ndarray:
 
 
 def run(data: fashion.Fashion, asked: np.ndarray, seed: int, delta: float) -> None:
-    """One marked model, and a clone that was trained on nothing but its labels of `asked`."""
+    """One marked model, and a clone trained on nothing but its labels of `asked`."""
     given = {"carriers": data.own[0], "labels": data.own[1]}
     options = {"classes": 10, "preprocess": fashion.prepare, "queries": data.rest[0], "delta": delta}
     marks = [wmplug.create(robustness.owner(who), scheme="combined", **given, **options) for who in ("owner", "rival")]

@@ -1,9 +1,9 @@
-"""What the callback costs per training step, and verification per query.
+"""The cost of the callback per training step, and of verification per query.
 
 python benchmarks/overhead.py
 
-Runs are interleaved (plain, plain again, marked, plain, ...) and compared pair by pair in CPU time, so that a machine
-whose speed drifts does not matter; "A/A" is plain against plain and shows what a ratio of one looks like here.
+Runs are interleaved (plain, plain again, marked, plain, ...) and compared pair by pair in CPU time, so that a drift of
+the machine's speed cancels; "A/A" is plain against plain and shows how a ratio of one looks here.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# glibc gives freed memory back to the kernel in the middle of a step, which costs more than what is measured here.
+# glibc gives freed memory back to the kernel in the middle of a step, which costs more than the measured effect.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "536870912", "MALLOC_TRIM_THRESHOLD_": "536870912"}
 if os.environ.get("OMP_NUM_THREADS") != "1" or any(os.environ.get(k) != v for k, v in MALLOC.items()):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC, "OMP_NUM_THREADS": "1"})
@@ -45,7 +45,7 @@ RATE = 4 / (fashion.BATCH + 4)  # append: 4 triggers to a batch of 64
 
 
 def data() -> fashion.Fashion:
-    """Noise of the right shape: what is timed does not look at it."""
+    """Noise of the right shape, since timing does not depend on the content."""
     draw = np.random.default_rng(0)
     n = fashion.BATCH * (STEPS + WARM)
     own = draw.integers(0, 256, (n, 28, 28), dtype=np.uint8), draw.integers(0, 10, n)
@@ -187,7 +187,7 @@ def verification_cost(mark: Any, pairs: int) -> None:
 
 
 def tilt_mark(owner: Any, given: fashion.Fashion, questions: int) -> Any:
-    """A tilt over the carriers; what its references said is drawn, for what is timed does not look at it."""
+    """A tilt over the carriers with random references, since timing does not depend on their answers."""
     classes, n = 10, len(given.own[0])
     said = np.random.default_rng(1).dirichlet(np.ones(classes), n).astype(np.float32)
     votes = np.eye(classes, dtype=np.float32)[said.argmax(axis=1)]
@@ -213,7 +213,7 @@ def tilt_cost(mark: Any, pairs: int) -> None:
 
 
 def register_cost(mark: Any, pairs: int, images: int = 20_000, epochs: int = 2) -> None:
-    """A whole marked run, a look after each epoch, with its register over the same without: all that is recorded."""
+    """A whole marked run, a look after each epoch, with its register, over the same run without it."""
     draw = np.random.default_rng(0)
     own = draw.integers(0, 256, (images, 28, 28), dtype=np.uint8), draw.integers(0, 10, images)
     given = fashion.Fashion(own, own, own, own)

@@ -1,10 +1,10 @@
-"""wmplug beside a peer that installs: WatermarkNN of PyPI's amuletml, on the same split, model and triggers.
+"""wmplug beside an installable peer, WatermarkNN of PyPI's amuletml, on the same split, model and triggers.
 
 python -m venv peers && peers/bin/pip install -c constraints.txt '.[torch]' amuletml
 peers/bin/python benchmarks/peers.py --data /usr/share/datasets/fashion-mnist --seeds 3
 
-Both follow Adi et al. 2018. The peer reads its triggers from a folder of pictures that its user draws; here it is
-handed wmplug's pictures with labels of NumPy's generator, so that only what the two do with them differs.
+Both follow Adi et al. 2018. The peer reads its triggers from a folder of pictures that its user draws; here it gets
+wmplug's pictures with labels from NumPy's generator, so that only the training differs.
 """
 
 import argparse

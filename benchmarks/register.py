@@ -1,9 +1,9 @@
-"""The evidence register: what an append costs, what a check costs, how fast a training set is committed to.
+"""The evidence register: the cost of an append and of a check, and the speed of committing to a training set.
 
     python benchmarks/register.py [--entries 100000] [--gigabytes 1] [--rounds 5] [--out FILE]
 
-Rounds of all measurements are interleaved, so that whatever else the machine does falls on all of them; the table has
-the median and, in brackets, the least and the most. Callback overhead with the register on is in overhead.py.
+Rounds of all measurements are interleaved, so that other load on the machine falls on all of them; the table has the
+median and, in brackets, the least and the most. Callback overhead with the register on is in overhead.py.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def events(count: int) -> Iterator[tuple[str, dict, Signer]]:
 
 
 def write_log(folder: Path, count: int) -> None:
-    """A signed log, written at once: 100,000 appends would sync as often."""
+    """Write a signed log at once, since 100,000 appends would sync as often."""
     folder.mkdir()
     (folder / "owner.pub").write_text(json.dumps({"commitment": REGISTER}))
     prev = FIRST
@@ -81,7 +81,7 @@ def append(folder: Path, count: int = 200) -> dict[str, float]:
 
 
 def sync(folder: Path, count: int = 200) -> dict[str, float]:
-    """What of an append is the disk's: writing a line's length and syncing it."""
+    """The disk's share of an append: writing a line's length and syncing it."""
     took = []
     with (folder / "raw").open("ab", buffering=0) as file:
         for _ in range(count):
@@ -93,7 +93,7 @@ def sync(folder: Path, count: int = 200) -> dict[str, float]:
 
 
 def check_in_a_process(folder: Path, entries: int) -> dict[str, float]:
-    """Of a fresh process, imports included."""
+    """The cost of a check in a fresh process, imports included."""
     start = time.perf_counter()
     command = [sys.executable, __file__, "--check", str(folder)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

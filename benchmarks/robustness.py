@@ -1,4 +1,4 @@
-"""What a watermark costs and survives on Fashion-MNIST, in three frameworks.
+"""The cost of a watermark, and the attacks that it survives, on Fashion-MNIST in three frameworks.
 
 python benchmarks/robustness.py --data /usr/share/datasets/fashion-mnist --seeds 3
 
@@ -47,7 +47,7 @@ def last_layer(model: nn.Module, data: fashion.Fashion, seed: int) -> nn.Module:
 
 
 def pruned(model: nn.Module, data: fashion.Fashion, seed: int) -> nn.Module:
-    """The 75 % of all weights that are smallest set to zero."""
+    """The smallest 75 % of all weights set to zero."""
     weights = [p for p in model.parameters() if p.ndim > 1]
     limit = torch.cat([w.detach().abs().flatten() for w in weights]).kthvalue(
         int(0.75 * sum(w.numel() for w in weights))
@@ -83,7 +83,7 @@ def accuracy(model: nn.Module, data: fashion.Fashion) -> float:
 
 
 def run(name: str, data: fashion.Fashion, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One marked model, its unmarked twin, and what is left after each attack."""
+    """One marked model, its unmarked twin, and the evidence left after each attack."""
     mine, rivals = (owner(who) for who in ("owner", "rival"))
     create = functools.partial(
         wmplug.create,
@@ -110,7 +110,7 @@ def run(name: str, data: fashion.Fashion, seed: int, options: argparse.Namespace
 
 
 def nulls(data: fashion.Fashion, count: int, options: argparse.Namespace) -> list[float]:
-    """log10 p of so many unmarked models, each trained for two epochs on 5,000 images, each under its own key."""
+    """log10 p of `count` unmarked models, each trained for two epochs on 5,000 images, each under its own key."""
     few = dataclasses.replace(data, own=(data.own[0][:5000], data.own[1][:5000]))
     values = []
     for seed in range(1000, 1000 + count):
@@ -156,7 +156,7 @@ def main() -> None:
 
 
 def report(name: str, rows: list[dict[str, Any]]) -> None:
-    """Mean over seeds, worst in brackets: the highest log10 p, or the lowest where nothing should be found."""
+    """Mean over seeds, worst in brackets: the highest log10 p, or the lowest for unmarked models and wrong keys."""
     print(f"\n{name:36s} accuracy   log10 p")
     for what in dict.fromkeys(row["what"] for row in rows):
         mine = [row for row in rows if row["what"] == what]
@@ -169,7 +169,7 @@ def report(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def report_cost(rows: list[dict[str, Any]]) -> None:
-    """Points of accuracy, marked less twin, on the mean and for each seed."""
+    """Print the points of accuracy, marked less twin, as a mean and for each seed."""
     pairs = zip(
         *([row["acc"] for row in rows if row["what"] == w] for w in ("own model", "unmarked twin")), strict=True
     )

@@ -43,7 +43,7 @@ def train(accelerator, model, optimizer, loader, epochs, after_epoch=lambda epoc
 
 
 def run(folder, epochs):
-    """What every process does."""
+    """The work of every process."""
     accelerator = Accelerator()
     set_seed(0)
     dataset = TensorDataset(torch.from_numpy(IMAGES)[:, None], torch.from_numpy(DATA.target))

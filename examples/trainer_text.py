@@ -30,7 +30,7 @@ LENGTH = 48
 
 
 def tokenizer_of(texts: list[str], size: int = 8000) -> PreTrainedTokenizerFast:
-    """Whole words, the `size` most frequent ones: nothing is downloaded."""
+    """The `size` most frequent whole words, without a download."""
     counts = Counter(word for text in texts for word in text.split())
     words = ["[PAD]", "[UNK]", *(word for word, _ in counts.most_common(size))]
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
@@ -92,7 +92,7 @@ def train(
 
 
 def main() -> int:
-    """Returns 0 if the marked model is proven, and neither its unmarked twin nor a wrong key is."""
+    """Return 0 if the marked model is proven, and neither its unmarked twin nor a wrong key is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=r8.HELP)
     parser.add_argument("--scheme", default="random-label", choices=["random-label", "phrase"])

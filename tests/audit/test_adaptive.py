@@ -30,7 +30,7 @@ def test_overwriting_teaches_the_rivals_mark(model, setting):
 
 
 def test_overwriting_needs_to_know_the_scheme(model, setting):
-    with pytest.raises(InputError, match="`run` gives it"):
+    with pytest.raises(InputError, match="call `run`, which does"):
         ATTACKS["overwrite"](model, setting, 0)
 
 

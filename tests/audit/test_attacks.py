@@ -202,7 +202,7 @@ def test_a_model_without_last_layer_is_refused(setting):
 
 
 def test_what_cannot_be_chosen():
-    with pytest.raises(InputError, match="no attack is called 'prune-51'; there are: fine-tune, "):
+    with pytest.raises(InputError, match="no attack is called 'prune-51': choose from fine-tune, "):
         chosen(["fine-tune", "prune-51"])
     with pytest.raises(InputError, match="name one or more, each once"):
         chosen([])

@@ -75,7 +75,7 @@ def test_own_inputs_in_place_of_made_ones(owner):
     own = [f"a sentence of mine, number {i}" for i in range(20)]
     texts, _ = dataset.mark((TEXTS, TOPICS), owner, scheme="canaries", share=0.05, pictures=own).data
     assert set(own) <= set(texts)
-    with pytest.raises(InputError, match=r"20 pictures= for 40 triggers"):
+    with pytest.raises(InputError, match=r"pictures= holds 20 inputs for 40 triggers"):
         dataset.mark((TEXTS, TOPICS), owner, scheme="canaries", share=0.1, pictures=own)
     with pytest.raises(InputError, match="1 to 100 times each"):
         Canaries(repeats=0)

@@ -89,7 +89,7 @@ def test_numbers_move_by_what_they_are_rounded_to(owner, table, kind):
     assert (np.abs(plus.astype(float) - minus) <= steps + 1e-6).all()
     assert (minus != plus).mean() > 0.2
     assert plus.dtype == kind
-    with pytest.raises(InputError, match="one value only"):
+    with pytest.raises(InputError, match="a single value"):
         create(owner, scheme="twins", carriers=np.ones((9, 3)), labels=np.arange(9) % 2, classes=2, triggers=5)
 
 
@@ -101,9 +101,9 @@ def test_texts_are_rewritten_by_the_owners_rule(owner):
     changed = [after for before, after in zip(texts, found.data[0], strict=True) if before != after]
     assert 2 < len(changed) == found.manifest["changed"] < 13
     assert all(text.startswith("it's number") for text in changed)
-    with pytest.raises(InputError, match="need rule="):
+    with pytest.raises(InputError, match="needs rule="):
         dataset.mark((texts, labels), owner, scheme="twins")
-    with pytest.raises(InputError, match="made the same text of chosen text 0"):
+    with pytest.raises(InputError, match="made the same text from chosen text 0"):
         dataset.mark((texts, labels), owner, scheme="twins", rule=str)
 
 

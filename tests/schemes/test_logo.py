@@ -163,8 +163,8 @@ def test_own_logo_keeps_its_proportions_and_its_transparency():
 @pytest.mark.parametrize(
     ("logo", "words"),
     [
-        (np.zeros((5, 5)), "hardly be seen"),
-        (np.zeros((5, 5, 4)), "hardly be seen"),
+        (np.zeros((5, 5)), "hardly visible"),
+        (np.zeros((5, 5, 4)), "hardly visible"),
         (np.zeros((5, 5, 7)), r"shape \(5, 5, 7\)"),
         (np.full((5, 5), 2.0), "uint8 or"),
         (np.full((5, 5), -0.1), "uint8 or"),

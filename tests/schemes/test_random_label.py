@@ -57,7 +57,7 @@ def test_sentences_are_of_words_the_carriers_share():
     assert {word for text in made.inputs for word in text.split()} <= set(WORDS)
     assert not set(made.inputs) & set(TEXTS)
     assert {len(text.split()) for text in plan_of(TEXTS, form="text", words=7).inputs} == {7}
-    with pytest.raises(InputError, match="too few to make sentences"):
+    with pytest.raises(InputError, match="too few for sentences"):
         plan_of(["the same words again"] * 20, form="text")
 
 
@@ -85,8 +85,8 @@ def test_own_pictures_of_pillow(owner):
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        (X[:10], "10 pictures= for 30 triggers"),
-        (X[:30, :5], "bring them to the carriers' shape"),
+        (X[:10], "pictures= holds 10 inputs for 30 triggers"),
+        (X[:30, :5], "convert them to the carriers' shape"),
         (X[:30] / 255, "dtype"),
         ([f"t{i}" for i in range(30)], "the carriers are array"),
         (np.concatenate([X[:29], X[:1]]), "one input twice"),

@@ -185,7 +185,7 @@ def test_features_may_be_a_function(owner, scheme, task, topics):
     constants, logits = mark.scheme.constants(mark.triggers, ids), np.zeros((len(ids), 4))
     z = np.clip((lengths(ids) - constants["mean"]) @ constants["basis"], -2.5, 2.5)
     np.testing.assert_allclose(mark.scheme.shift(np, constants, ids, logits), -z @ constants["tilt"], atol=1e-6)
-    with pytest.raises(InjectionError, match="other ones of what the model is given"):
+    with pytest.raises(InjectionError, match="of the model's inputs differ from those of the carriers"):
         mark.scheme.constants(mark.triggers, np.full((40, 14), 5040))
 
 
@@ -212,7 +212,7 @@ def test_a_saved_watermark_has_the_table_but_no_function(owner, scheme, task, to
     ("features", "message"),
     [
         ("lsa", "features= is a str"),
-        (lambda ids: ids[0], r"features= gave \(14,\)"),
+        (lambda ids: ids[0], r"features= returned \(14,\)"),
         (lambda ids: np.full((len(ids), 2), np.nan), "finite numbers"),
     ],
 )

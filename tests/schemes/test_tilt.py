@@ -202,10 +202,10 @@ def wavering(images):
         ({"questions": 1.5}, "questions=1.5"),
         ({"blends": -1}, "blends=-1"),
         ({"pool": 7}, "pool= is a int"),
-        ({"pool": [lambda x: np.zeros((len(x), 3))]}, r"model 0 of pool= gave \(1797, 3\)"),
+        ({"pool": [lambda x: np.zeros((len(x), 3))]}, r"model 0 of pool= returned \(1797, 3\)"),
         ({"queries": np.zeros((5, 9, 9), np.uint8)}, r"queries= are array \(9, 9\)"),
         ({"pool": (), "queries": np.zeros((5, 8, 8), np.uint8)}, "queries= have no labels"),
-        ({"pool": (), "questions": 20, "directions": 12}, "20 inputs to ask are too few"),
+        ({"pool": (), "questions": 20, "directions": 12}, "20 questions are too few"),
     ],
 )
 def test_bad_parameters_are_refused(digits, owner, given, message):
@@ -276,7 +276,7 @@ def test_a_suspect_that_is_in_the_pool_is_refused(digits, owner):
     [
         (lambda pool: pool[:, :-3], r"is an array \(2, 1794, 10\).*same carriers= and queries="),
         (lambda pool: pool[:, :, :9], r"\(2, 1797, 9\)"),
-        (lambda pool: pool * 2, "no probabilities"),
+        (lambda pool: pool * 2, "not probabilities"),
     ],
 )
 def test_a_kept_pool_has_to_be_of_these_inputs(digits, owner, scheme, change, message):

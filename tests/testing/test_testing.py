@@ -180,10 +180,10 @@ PLAN, ROWS = "test_the_plan_follows_from_key_and_brief", "test_rows_draws_and_op
         (UsesGlobalRandom(), PLAN, "global random numbers"),
         (UsesTheClock(), PLAN, "two plans of one key"),
         (ChangesDtype(), "test_inputs_fit_the_carriers", "float16"),
-        (NamesClassesThatAreNot(), ROWS, "no class"),
+        (NamesClassesThatAreNot(), ROWS, "not a class"),
         (TeachesNothing(), ROWS, "never taught"),
         (ContradictsItself(), ROWS, "contradict"),
-        (ShiftsUnasked(), "test_training_is_touched_in_shape", "not in points"),
+        (ShiftsUnasked(), "test_training_is_touched_in_shape", "must come together"),
     ],
 )
 def test_a_broken_scheme_fails_where_a_sound_one_passes(broken, check, why, brief):
@@ -524,14 +524,14 @@ RESUMED = "test_a_resumed_run_goes_on_with_looks_and_rate"
     [
         (Reordered, "test_options_have_the_names_and_the_order_of_all_adapters", {}, "the options are"),
         (Unchecked, "test_an_option_out_of_range_is_refused", {"bad": {"rate": 0.9}}, "DID NOT RAISE"),
-        (Wordy, "test_each_look_is_logged_in_the_same_numbers", {}, "a number is needed"),
+        (Wordy, "test_each_look_is_logged_in_the_same_numbers", {}, "log a number"),
         (Late, "test_each_look_is_logged_in_the_same_numbers", {}, "up to the look"),
         (Silent, LOST, {"how": "raise"}, "did not raise when the mark was lost"),
         (Silent, LOST, {"how": "warn"}, "did not warn of the loss"),
         (Careless, LOST, {"how": "warn"}, "did not warn at the end"),
         (Endless, LOST, {"how": "stop"}, "verified at 4 steps, 2 were expected"),
         (Careless, "test_a_model_that_is_not_proven_at_the_end_acts_then", {}, "did not raise at the end"),
-        (OwnSchedule, "test_a_proven_model_ends_in_silence", {}, "the schedule is not"),
+        (OwnSchedule, "test_a_proven_model_ends_in_silence", {}, "the schedule differs"),
         (Forgetful, RESUMED, {}, "after a resume counts as number 1"),
         (Credulous, RESUMED, {}, "another watermark"),
         (Eager, RESUMED, {}, "a rate that is fixed"),
@@ -562,5 +562,5 @@ def test_an_adapter_that_takes_anything_for_a_watermark_fails(monkeypatch):
 def test_an_adapter_that_complains_of_a_proven_model_fails(monkeypatch):
     mark = TestNeighbours()._mark("Ada")
     monkeypatch.setattr(NeighboursCallback, "on_end", lambda self: warnings.warn("what?", VerificationWarning, 2))
-    with pytest.raises(AssertionError, match="is complained of"):
+    with pytest.raises(AssertionError, match="got a complaint"):
         TestNeighbours().test_a_proven_model_ends_in_silence(mark)

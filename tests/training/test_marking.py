@@ -50,9 +50,9 @@ def test_a_mark_that_is_lost_acts_at_once_and_is_on_record_before(mark, loop, ho
     marking = begun(mark, loop, on_failure=how)
     marking.checkpoint(At(1))
     loop.model = loop.ignorant
-    told = pytest.raises(VerificationError, match="proven earlier and is not at step 2")
+    told = pytest.raises(VerificationError, match="proven earlier and is not proven at step 2")
     if how != "raise":
-        told = pytest.warns(VerificationWarning, match="proven earlier and is not at step 2")
+        told = pytest.warns(VerificationWarning, match="proven earlier and is not proven at step 2")
     with told:
         marking.checkpoint(At(2))
     assert loop.stopped == (how == "stop")

@@ -72,7 +72,7 @@ def test_the_command_line_takes_the_url(mark, service, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("reply", "why"),
-    [({"labels": [1]}, "1 labels for 2 rows"), ({"error": "no"}, "gave no labels"), ([], "gave no labels")],
+    [({"labels": [1]}, "1 labels for 2 rows"), ({"error": "no"}, "returned no labels"), ([], "returned no labels")],
 )
 def test_what_is_no_answer_is_refused(service, reply, why):
     service.model = lambda rows: reply
@@ -81,5 +81,5 @@ def test_what_is_no_answer_is_refused(service, reply, why):
 
 
 def test_a_service_that_is_down_is_named():
-    with pytest.raises(wmplug.SuspectError, match=r"127\.0\.0\.1:9/ gave no labels .*check that the service runs"):
+    with pytest.raises(wmplug.SuspectError, match=r"127\.0\.0\.1:9/ returned no labels .*check that the service runs"):
         Api("rows+http://127.0.0.1:9/").answer(ROWS[:1])

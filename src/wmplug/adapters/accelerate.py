@@ -46,7 +46,7 @@ class AccelerateLoop(plain.TorchLoop):
         return agreed
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """To the user's own function on the main process, and to the accelerator's trackers."""
+        """Call the user's own function on the main process, and the accelerator's trackers."""
         if self.main:
             super().log(numbers, at)
         if self.of.accelerator.trackers:
@@ -56,17 +56,17 @@ class AccelerateLoop(plain.TorchLoop):
 class Watermarking(plain.Watermarking):
     """Watermarks a model while an accelerate loop trains it; a context manager around that loop.
 
-    What is logged goes to the accelerator's trackers too, and `accelerator.register_for_checkpointing(marking)` makes
-    looks and rate="auto" go on where a resumed run left them.
+    The numbers of each look go to the accelerator's trackers too. With
+    `accelerator.register_for_checkpointing(marking)` a resumed run continues its looks and rate="auto".
 
     Args:
         mark: the watermark.
         model: before or after `prepare`.
-        loader: before or after `prepare`; where batches are split over processes, each gets its share of the triggers.
-        accelerator: of the loop.
+        loader: before or after `prepare`; if batches are split over processes, each gets its share of the triggers.
+        accelerator: the loop's.
         rate, mode, verify_on, on_failure, target_e, batch_size, training_set, require_evidence: as for plain torch.
-        head, forward, parameters, flat: the same.
-        log: the same; called on the main process.
+        head, forward, parameters, flat: as for plain torch.
+        log: as for plain torch, called on the main process.
     """
 
     _loop: ClassVar[type[plain.TorchLoop]] = AccelerateLoop
@@ -114,13 +114,13 @@ class Watermarking(plain.Watermarking):
 
     @property
     def bare(self) -> torch.nn.Module:
-        """The model without what distribution wrapped around it."""
+        """The model without the wrappers of distributed training."""
         inner: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         return inner
 
     @property
     def dispatched(self) -> bool:
-        """Whether the main process collates for all, and batches are cut up afterwards."""
+        """Whether the main process collates for all and batches are split afterwards."""
         if isinstance(self.loader, (DataLoaderDispatcher, DataLoaderShard)):
             return isinstance(self.loader, DataLoaderDispatcher)
         wanted: bool | None = self.accelerator.dispatch_batches

@@ -1,10 +1,10 @@
-"""Attack one's own model, and see what its watermark survives.
+"""Attack your own model, and see what its watermark survives.
 
 report = wmplug.audit.run(mark, model, setting, QUICK, controls={"unmarked twin": twin})
 print(report)
 wmplug.audit.drawing.heat_map("audit.png", report)
 
-An attack is a function of (model, setting, seed); `ATTACKS` is the table of those that come with wmplug. Needs torch,
+An attack is a function of (model, setting, seed); `ATTACKS` is the table of wmplug's own. The package needs torch,
 scikit-learn and, for pictures, matplotlib: pip install 'wmplug[audit]'.
 """
 

@@ -1,4 +1,4 @@
-"""Who knows the scheme, and all of it but the key."""
+"""Attacks by a thief who knows everything about the scheme but the key."""
 
 import hashlib
 import warnings
@@ -34,13 +34,16 @@ def overwritten(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
     The thief has few labels, and so trains on the model's answers to all inputs at hand.
 
     Raises:
-        InputError: his inputs do not do for the scheme.
+        InputError: the setting has no scheme, or the thief's inputs do not fit it.
     """
     if setting.scheme is None:
-        raise InputError("overwriting needs Setting(scheme=...), the scheme of the owner: `run` gives it")
+        raise InputError(
+            "overwriting needs Setting(scheme=...), the owner's scheme, and it is missing: set it, or call `run`, "
+            "which does"
+        )
     labels = labels_of(answers(model, setting.asked))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AmbiguityWarning)  # he takes what he gets
+        warnings.simplefilter("ignore", AmbiguityWarning)  # the thief accepts a weak tilt
         mark = create(
             made_up_owner(f"rival {seed}"),
             scheme=setting.scheme,
@@ -63,7 +66,7 @@ def overwritten(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def made_up_owner(name: str) -> Owner:
-    """An owner without files whose key follows from the name, so that a run can be made again; it protects nothing."""
+    """An owner without files whose key is derived from the name, so that a run can be repeated; it protects nothing."""
     root = hashlib.sha256(f"wmplug/audit/{name}".encode()).digest()
     return Owner(name, commitment_of(root), Path("no-register"), (root,), Seal.make("none", salt=root[:16], n=2**10))
 
@@ -73,12 +76,12 @@ def _example(carrier: Any, answer: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def guessed_triggers(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Fine-tuned on true labels and on made pictures as random-label makes them, under ever new random answers."""
+    """Fine-tuned on true labels and on random-label's kind of pictures, under random answers that change each epoch."""
     own = setting.inputs.numpy()
     images, first = pictures.channels_last(own)
     stream = KeyStream(hashlib.sha256(f"guess {seed}".encode()).digest())
-    made = torch.from_numpy(pictures.like(pictures.abstract(stream, _GUESSES, *images.shape[1:]), own, first))
-    inputs = torch.cat([setting.inputs, made])
+    guesses = torch.from_numpy(pictures.like(pictures.abstract(stream, _GUESSES, *images.shape[1:]), own, first))
+    inputs = torch.cat([setting.inputs, guesses])
     for _ in range(setting.tuning_epochs):
         labels = torch.cat([setting.labels, torch.randint(setting.classes, (_GUESSES,))])
         fit(model, inputs, labels, setting, 1)
@@ -105,14 +108,14 @@ class Untilted(nn.Module):
 
 
 def guessed_tilt(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Logits less what, linear in tilt's own features, tells them from those of unmarked networks of the thief's."""
+    """Logits less their difference from the thief's unmarked networks, as far as it is linear in tilt's features."""
     references = [
         fit(make().to(device_of(model)), setting.inputs, setting.labels, setting, setting.epochs)
         for make in (setting.architectures * _REFERENCES)[:_REFERENCES]
     ]
     asked = setting.asked
-    found = features.of_carriers(asked.numpy())
-    directions = PCA(min(_DIRECTIONS, *found.shape), whiten=True, random_state=0).fit(found)
+    values = features.of_carriers(asked.numpy())
+    directions = PCA(min(_DIRECTIONS, *values.shape), whiten=True, random_state=0).fit(values)
     mean = torch.stack([_centred(answers(reference, asked)) for reference in references]).mean(0)
     beyond = _centred(answers(model, asked)) - mean
     fitted = Ridge().fit(_projected(directions, asked).numpy(), beyond.numpy())
@@ -120,8 +123,8 @@ def guessed_tilt(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def _projected(directions: PCA, x: torch.Tensor) -> torch.Tensor:
-    found = directions.transform(features.of_carriers(x.detach().cpu().numpy()))
-    return torch.from_numpy(found.astype(np.float32))
+    values = directions.transform(features.of_carriers(x.detach().cpu().numpy()))
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def _centred(logits: torch.Tensor) -> torch.Tensor:

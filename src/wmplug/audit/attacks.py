@@ -1,4 +1,4 @@
-"""The table of attacks, and what an attack is."""
+"""The table of attacks, and the type of its entries."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +21,12 @@ class Attack:
     """One attack.
 
     Attributes:
-        name: under which it is chosen.
-        family: of attacks.
-        does: what is done, in a few words.
+        name: by which you choose it.
+        family: kind of attack.
+        does: the attack in a few words.
         function: `(model, setting, seed) -> module` from inputs to scores (n, classes) or labels (n,); it may change
-            the model it is given. Found by its module and name where there are `workers`.
-        paper: it follows.
+            its model. With `workers` it is found by its module and name.
+        paper: its source.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Attack:
     paper: str = ""
 
     def __call__(self, model: torch.nn.Module, setting: Setting, seed: int) -> torch.nn.Module:
-        """What the thief has in the end; the model stays as it is.
+        """The thief's model in the end; `model` itself stays unchanged.
 
-        Runs on one thread, so that nothing depends on how many there are.
+        It runs on one thread, so that results do not depend on the number of threads.
         """
         copied = copy.deepcopy(model).eval()
         with torch.random.fork_rng(), _one_thread():
@@ -70,7 +70,7 @@ _TABLE = (
         Attack(
             f"prune-{percent}",
             "removal",
-            f"the {percent} % of weights that are smallest set to zero",
+            f"the smallest {percent} % of weights set to zero",
             partial(removal.pruned, share=percent / 100),
             "Han et al. 2015",
         )
@@ -109,8 +109,8 @@ _TABLE = (
             paper,
         )
         for name, does, by, paper in (
-            ("entropy", "flags answers that no picture laid over them changes", detection.entropy, "Gao et al. 2019"),
-            ("duplicates", "flags queries near one of those before", detection.duplicates, "Chen et al. 2020"),
+            ("entropy", "flags answers that an overlaid picture does not change", detection.entropy, "Gao et al. 2019"),
+            ("duplicates", "flags queries near an earlier one", detection.duplicates, "Chen et al. 2020"),
             ("clusters", "flags activations unlike their class", detection.clusters, "Chen et al. 2018"),
         )
         for percent in (1, 5)
@@ -118,7 +118,7 @@ _TABLE = (
     Attack(
         "guess-triggers",
         "adaptive",
-        "fine-tuned on made pictures under random labels too",
+        "fine-tuned on generated pictures under random labels too",
         adaptive.guessed_triggers,
     ),
     Attack("guess-tilt", "adaptive", "a tilt fitted against unmarked networks and subtracted", adaptive.guessed_tilt),
@@ -144,14 +144,14 @@ QUICK = (
 
 
 def chosen(attacks: Sequence[str | Attack]) -> tuple[Attack, ...]:
-    """Attacks by name, or made by the user.
+    """Attacks by name, or your own.
 
     Raises:
-        InputError: no such attack, one twice, or none.
+        InputError: an unknown attack, one twice, or none.
     """
     wanted = (attacks,) if isinstance(attacks, (str, Attack)) else tuple(attacks)
     if unknown := [name for name in wanted if not isinstance(name, Attack) and name not in ATTACKS]:
-        raise InputError(f"no attack is called {', '.join(map(repr, unknown))}; there are: {', '.join(ATTACKS)}")
+        raise InputError(f"no attack is called {', '.join(map(repr, unknown))}: choose from {', '.join(ATTACKS)}")
     result = tuple(ATTACKS[name] if isinstance(name, str) else name for name in wanted)
     names = [attack.name for attack in result]
     if not names or len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""Neural cleanse (Wang et al., IEEE S&P 2019): find the patch that turns all into one class; unlearn it."""
+"""Neural cleanse (Wang et al., IEEE S&P 2019): find the patch that turns all inputs into one class, and unlearn it."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from wmplug.audit.training import device_of, fit
 from wmplug.schemes.networks import like_parameters
 
 _STEPS, _BATCH = 120, 32
-_WORKS, _PATIENCE = 0.99, 10  # share of inputs that a patch must turn before it is made smaller; steps in between
+_WORKS, _PATIENCE = 0.99, 10  # share of inputs that a patch must turn before it shrinks; steps in between
 _SUSPICIOUS = 2.0  # anomaly index, as in the paper
 _STAMPED = 0.2
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What turns inputs into one class.
+    """A patch that turns inputs into one class.
 
     Attributes:
         mask: (1, H, W), or the shape of an input that is not a picture, in [0, 1].
@@ -51,13 +51,13 @@ def cleansed(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def anomalies(sizes: torch.Tensor) -> torch.Tensor:
-    """(classes,) by how many deviations (1.4826 times their median) a patch is smaller than the median one."""
+    """(classes,) number of deviations (1.4826 times their median) by which a patch is smaller than the median one."""
     below = sizes.median() - sizes
     return below / (1.4826 * below.abs().median()).clamp(min=1e-9)
 
 
 def found(model: nn.Module, setting: Setting, label: int) -> Patch:
-    """The smallest patch for one class that gradient descent finds, by a price on size that follows its success."""
+    """The smallest patch for one class that gradient descent finds; the price on its size follows its success."""
     shape = setting.inputs.shape[1:]
     device = device_of(model)
     mask = torch.zeros((1, *shape[1:]) if len(shape) == 3 else shape, device=device, requires_grad=True)
@@ -72,11 +72,11 @@ def found(model: nn.Module, setting: Setting, label: int) -> Patch:
     frozen = model.eval().requires_grad_(False)
     for step in range(_STEPS):
         x = like_parameters(setting.inputs[torch.randint(len(setting.inputs), (_BATCH,))], model)
-        made = patch()
-        logits = frozen(made.on(x))
+        current = patch()
+        logits = frozen(current.on(x))
         target = torch.full((len(x),), label, device=device)
         optimizer.zero_grad()
-        (nn.functional.cross_entropy(logits, target) + price * made.mask.sum()).backward()  # type: ignore[no-untyped-call]
+        (nn.functional.cross_entropy(logits, target) + price * current.mask.sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         turned += float((logits.argmax(1) == label).float().mean()) / _PATIENCE
         if step % _PATIENCE == _PATIENCE - 1:

@@ -1,7 +1,7 @@
-"""Who serves stolen weights looks at each query first, and answers those that smell of a trigger with another class.
+"""Detection: a thief who serves stolen weights inspects each query, and answers suspicious ones with another class.
 
-A detector says how suspicious an input is; its threshold is where the clean inputs it was calibrated on give so many
-false alarms. Half of the attacker's inputs serve to fit, the other half to calibrate.
+A detector scores how suspicious an input is. Its threshold is the score with the wanted share of false alarms on clean
+inputs: half of the attacker's inputs fit the detector, the other half calibrate it.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ _COMPONENTS = 10
 
 
 class Detector(nn.Module):
-    """A model that answers inputs it flags with its second choice.
+    """A model that answers flagged inputs with its second choice.
 
     Args:
         model: asked.
         clean: (n, ...) inputs without triggers.
-        alarms: share of these that it may flag.
+        alarms: share of the clean inputs that it may flag.
     """
 
     def __init__(self, model: nn.Module, clean: torch.Tensor, alarms: float) -> None:
@@ -35,18 +35,18 @@ class Detector(nn.Module):
         self.threshold = float(torch.quantile(self.suspicion(clean[half:]), 1 - alarms))
 
     def learn(self, clean: torch.Tensor) -> None:
-        """Look at clean inputs."""
+        """Fit the detector to clean inputs."""
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
-        """(n,) how little each input is like clean ones; larger is worse."""
+        """(n,) dissimilarity of each input to clean ones; larger is more suspicious."""
         raise NotImplementedError(f"{type(self).__name__} defines no suspicion")
 
     def flags(self, x: torch.Tensor) -> torch.Tensor:
-        """(n,) bool: taken for a trigger."""
+        """(n,) bool: whether the input counts as a trigger."""
         return self.suspicion(x) > self.threshold
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (n, classes), the best two exchanged where x is flagged."""
+        """Logits (n, classes), with the best two exchanged for flagged inputs."""
         logits: torch.Tensor = self.model(x)
         best = logits.topk(2, dim=1)
         told = logits.scatter(1, best.indices, best.values.flip(1))
@@ -54,14 +54,14 @@ class Detector(nn.Module):
 
 
 class ByEntropy(Detector):
-    """STRIP: a trigger decides the answer also under a clean picture laid over it (Gao et al., ACSAC 2019)."""
+    """STRIP: a trigger decides the answer even under an overlaid clean picture (Gao et al., ACSAC 2019)."""
 
     def learn(self, clean: torch.Tensor) -> None:
-        """Keep some to lay over."""
+        """Keep some as overlays."""
         self.overlays = clean[:_OVERLAYS]
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
-        """Less entropy of the answers than usual."""
+        """The negative entropy of the answers under overlays."""
         total = torch.zeros(len(x))
         for overlay in self.overlays:
             shares = answers(self.model, 0.5 * (x.cpu() + overlay)).softmax(1)
@@ -70,14 +70,14 @@ class ByEntropy(Detector):
 
 
 class ByDuplicates(Detector):
-    """Queries that lie nearer to one of those before than queries of the task do (Chen et al., SPAI 2020)."""
+    """Queries that lie nearer to an earlier one than queries of the task do (Chen et al., SPAI 2020)."""
 
     def learn(self, clean: torch.Tensor) -> None:
-        """Fill the memory, which then forgets the oldest for every query."""
+        """Fill the memory, which then drops its oldest entry with every query."""
         self.memory, self.size = clean.flatten(1), len(clean)
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
-        """Less distance to the nearest of the queries before."""
+        """The negative distance to the nearest earlier query."""
         rows = x.flatten(1).cpu()
         apart = torch.cdist(rows, torch.cat([self.memory, rows]))
         later = torch.ones(len(rows), len(rows)).triu().bool()
@@ -87,28 +87,28 @@ class ByDuplicates(Detector):
 
 
 class ByClusters(Detector):
-    """Activations far from both clusters of the class that was answered (activation clustering, Chen et al. 2018)."""
+    """Activations far from both clusters of the answered class (activation clustering, Chen et al. 2018)."""
 
     def __init__(self, model: nn.Module, clean: torch.Tensor, alarms: float, classes: int) -> None:
         self.classes = classes
         super().__init__(model, clean, alarms)
 
     def learn(self, clean: torch.Tensor) -> None:
-        """Two clusters a class, among ten principal components of what the last layer is given."""
-        seen, said = self._activations(clean), labels_of(answers(self.model, clean))
+        """Fit two clusters a class, in ten principal components of the last layer's inputs."""
+        seen, labels = self._activations(clean), labels_of(answers(self.model, clean))
         self.components: Any = PCA(min(_COMPONENTS, *seen.shape), random_state=0).fit(seen.numpy())
         reduced = self.components.transform(seen.numpy())
         self.clusters: list[Any] = []
         for label in range(self.classes):
-            mine = reduced[(said == label).numpy()]
+            mine = reduced[(labels == label).numpy()]
             mine = mine if len(mine) > 1 else reduced
             self.clusters.append(KMeans(2, n_init=10, random_state=0).fit(mine))
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
         """Distance to the nearer cluster of its class."""
-        said = labels_of(answers(self.model, x)).tolist()
+        labels = labels_of(answers(self.model, x)).tolist()
         reduced = self.components.transform(self._activations(x).numpy())
-        apart = [self.clusters[label].transform(row[None]).min() for label, row in zip(said, reduced, strict=True)]
+        apart = [self.clusters[label].transform(row[None]).min() for label, row in zip(labels, reduced, strict=True)]
         return torch.tensor(apart, dtype=torch.float64)
 
     def _activations(self, x: torch.Tensor) -> torch.Tensor:
@@ -116,12 +116,12 @@ class ByClusters(Detector):
 
 
 def entropy(model: nn.Module, setting: Setting, seed: int, *, alarms: float) -> nn.Module:
-    """Flags inputs whose answer stays the same under clean pictures (Gao et al. 2019)."""
+    """Flags inputs whose answer stays the same under overlaid clean pictures (Gao et al. 2019)."""
     return ByEntropy(model, setting.inputs, alarms)
 
 
 def duplicates(model: nn.Module, setting: Setting, seed: int, *, alarms: float) -> nn.Module:
-    """Flags queries that are nearly one of those before (Chen et al. 2020)."""
+    """Flags queries that nearly repeat an earlier one (Chen et al. 2020)."""
     return ByDuplicates(model, setting.inputs, alarms)
 
 

@@ -1,4 +1,4 @@
-"""What `wmplug audit` attacks where it is given no model: a small CNN on the digits that come with scikit-learn."""
+"""The model that `wmplug audit` attacks by default: a small CNN on the digits that come with scikit-learn."""
 
 import warnings
 from typing import Any
@@ -82,16 +82,16 @@ def setting() -> Setting:
 
 
 def mark(scheme: str, **parameters: Any) -> Watermark:
-    """A watermark of an owner whose key is in this file, so good for nothing but this."""
+    """A watermark of an owner whose key is derived from this file, so that it serves this audit alone."""
     images, labels = parts()
     if scheme in ("tilt", "combined"):
-        # Digits leave so little freedom that it takes a strong tilt.
+        # Digits leave so little freedom that the tilt must be strong.
         parameters = {"delta": 1.0, "directions": 20, "blends": 3000, **parameters}
     if scheme == "combined":
-        # Of 1,200 digits a run is short, and 100 triggers are to be seen some thirty times each.
+        # A run over 1,200 digits is short, and each of 100 triggers should come some thirty times.
         parameters = {"share": 0.2, **parameters}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AmbiguityWarning)  # an audit shows what it comes to
+        warnings.simplefilter("ignore", AmbiguityWarning)  # the audit itself shows the effect
         return create(
             made_up_owner("digits"),
             scheme=scheme,
@@ -104,7 +104,7 @@ def mark(scheme: str, **parameters: Any) -> Watermark:
 
 
 def trained(watermark: Watermark | None, seed: int) -> nn.Module:
-    """The owner's network after a plain loop, in which the mark is one line."""
+    """The owner's network after a plain loop with the mark as one line."""
     images, labels = parts()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -113,14 +113,14 @@ def trained(watermark: Watermark | None, seed: int) -> nn.Module:
         loader = DataLoader(data, _BATCH, shuffle=True)
         if watermark is None:
             return _loop(model, loader)
-        # A run over 1,200 digits is short, so that more has to come with each batch than elsewhere.
+        # A run over 1,200 digits is short, so each batch gets more triggers than usual.
         rate = _RATE if "logits" in watermark.scheme.points else watermark.scheme.rate
         with Watermarking(watermark, model, loader, rate=rate):
             return _loop(model, loader)
 
 
 def made(value: float | None, seed: int, *, scheme: str = "combined") -> tuple[Watermark | None, nn.Module]:
-    """A model marked with delta=value, or an unmarked one, as `sweep` wants it."""
+    """The `make` of a sweep: a model marked with delta=value, or an unmarked one with None for its mark."""
     watermark = None if value is None else mark(scheme, delta=value)
     return watermark, trained(watermark, seed)
 
@@ -137,7 +137,7 @@ def _loop(model: nn.Module, loader: DataLoader[Any]) -> nn.Module:
 
 
 def foreign(count: int) -> np.ndarray[Any, Any]:
-    """(count, 8, 8) uint8 grey cuttings of the photographs that come with scikit-learn."""
+    """(count, 8, 8) uint8 grey crops of the photographs that come with scikit-learn."""
     photographs = [np.asarray(photo, np.float64).mean(axis=2) for photo in load_sample_images().images]
     rng = np.random.default_rng(0)
     cuttings = []

@@ -1,4 +1,4 @@
-"""The audit's pictures: a heat map of what survives, and accuracy against evidence."""
+"""The audit's pictures: a heat map of the surviving evidence, and accuracy against evidence."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ with need("audit"):
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-_FLOOR = -30.0  # log10 p from which on colours do not differ any more
+_FLOOR = -30.0  # log10 p below which colours stay the same
 _COLOURS = "Blues_r"
 _BLUE = "#1f5fa8"
 
@@ -30,12 +30,12 @@ def draw(path: str | Path, report: Report | Sweep) -> None:
 def heat_map(path: str | Path, report: Report) -> None:
     """Write the heat map as PNG.
 
-    Rows are the model, the attacks and the controls, columns the parts of the mark, all of it, and another key; all
-    share one scale of colours.
+    Rows are the model, the attacks and the controls; columns are the parts of the mark, the whole mark, and another
+    key. All share one scale of colours.
 
     Args:
         path: of the file.
-        report: what to show; rows without a result are left out.
+        report: the audit's; rows without a result are left out.
     """
     rows = [row for row in report.rows if row.log10_p is not None]
     columns = [*(name for name, _ in rows[0].parts), "all" if rows[0].parts else report.scheme, "other key"]
@@ -64,16 +64,16 @@ def heat_map(path: str | Path, report: Report) -> None:
 
 
 def _borders(rows: list[Row]) -> list[float]:
-    """Where one family ends and the next begins."""
+    """The positions between two families."""
     return [y - 0.5 for y in range(1, len(rows)) if rows[y].family != rows[y - 1].family]
 
 
 def trade_off(path: str | Path, sweep: Sweep) -> None:
-    """Write what each value costs against what is left of it in a clone, as PNG.
+    """Write the cost of each value against the evidence left in a clone, as PNG.
 
     Args:
         path: of the file.
-        sweep: what to show.
+        sweep: its points are shown.
     """
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)

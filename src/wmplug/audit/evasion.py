@@ -1,4 +1,4 @@
-"""Who serves stolen weights changes what goes in or what comes out."""
+"""Evasion: a thief who serves stolen weights changes inputs or outputs."""
 
 import io
 from collections.abc import Callable
@@ -19,12 +19,12 @@ def _unchanged(x: torch.Tensor) -> torch.Tensor:
 
 
 class Interface(nn.Module):
-    """A model behind something that changes inputs, or answers.
+    """A model behind an interface that changes inputs or answers.
 
     Args:
         model: asked.
-        entering: what is done to a batch of inputs.
-        leaving: what is done to its logits (n, classes).
+        entering: change of a batch of inputs.
+        leaving: change of its logits (n, classes).
     """
 
     def __init__(self, model: nn.Module, *, entering: Change = _unchanged, leaving: Change = _unchanged) -> None:
@@ -37,12 +37,12 @@ class Interface(nn.Module):
 
 
 def labels_only(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Tells the class and no score (Tramèr et al., USENIX Security 2016)."""
+    """Returns the class without scores (Tramèr et al., USENIX Security 2016)."""
     return Interface(model, leaving=_label)
 
 
 def rounded(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Tells probabilities to one decimal (Tramèr et al. 2016)."""
+    """Returns probabilities to one decimal (Tramèr et al. 2016)."""
     return Interface(model, leaving=_rounded)
 
 
@@ -52,7 +52,7 @@ def smoothed_labels(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def jpeg(model: nn.Module, setting: Setting, seed: int, *, quality: int = 75) -> nn.Module:
-    """Compresses every picture before it is looked at (Guo et al., ICLR 2018)."""
+    """Compresses every picture before the model sees it (Guo et al., ICLR 2018)."""
     setting.need_pictures("jpeg")
     return Interface(model, entering=partial(_jpeg, span=setting.span, quality=quality))
 
@@ -100,7 +100,7 @@ def _label(logits: torch.Tensor) -> torch.Tensor:
 
 def _rounded(logits: torch.Tensor) -> torch.Tensor:
     shares = logits.softmax(1).mul(10).round()
-    # Of very many classes none may reach a tenth.
+    # With very many classes none may reach a tenth.
     shares = torch.where(shares.sum(1, keepdim=True) > 0, shares, torch.ones_like(shares))
     return shares / shares.sum(1, keepdim=True)
 
@@ -112,8 +112,8 @@ def _mixed(logits: torch.Tensor) -> torch.Tensor:
 def _jpeg(x: torch.Tensor, span: tuple[float, float], quality: int) -> torch.Tensor:
     low, high = span
     bytes_ = ((x - low) / (high - low) * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu().numpy()
-    made = np.stack([_compressed(picture, quality) for picture in bytes_])
-    return low + torch.from_numpy(made).movedim(-1, 1).to(x) / 255 * (high - low)
+    compressed = np.stack([_compressed(picture, quality) for picture in bytes_])
+    return low + torch.from_numpy(compressed).movedim(-1, 1).to(x) / 255 * (high - low)
 
 
 def _compressed(

@@ -1,4 +1,4 @@
-"""A thief who can only ask labels inputs with the owner's model, and trains a new network on the answers."""
+"""Extraction: a thief who can only query labels inputs with the owner's model, and trains a new network on them."""
 
 import torch
 from torch import nn
@@ -11,28 +11,31 @@ _MEMBERS = 3
 
 
 def soft_clone(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Trained on the probabilities the model gives (Tramèr et al., USENIX Security 2016)."""
+    """Trained on the model's probabilities (Tramèr et al., USENIX Security 2016)."""
     return _clone(model, setting, setting.asked, hard=False)
 
 
 def hard_clone(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Trained on the labels the model gives (Tramèr et al. 2016)."""
+    """Trained on the model's labels (Tramèr et al. 2016)."""
     return _clone(model, setting, setting.asked)
 
 
 def elsewhere(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Trained on the labels the model gives to inputs that are not of the task (Orekondy et al., CVPR 2019).
+    """Trained on the model's labels for inputs outside the task (Orekondy et al., CVPR 2019).
 
     Raises:
         InputError: the setting has no such inputs.
     """
     if setting.others is None:
-        raise InputError("a clone by inputs of another domain needs Setting(others=...): natural pictures, other texts")
+        raise InputError(
+            "a clone by inputs of another domain needs Setting(others=...), which is missing: give natural pictures, "
+            "or other texts"
+        )
     return _clone(model, setting, setting.others)
 
 
 def tuned_clone(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Trained on the labels the model gives, then fine-tuned on true ones."""
+    """Trained on the model's labels, then fine-tuned on true ones."""
     clone = _clone(model, setting, setting.asked)
     return fit(clone, setting.inputs, setting.labels, setting, setting.tuning_epochs)
 
@@ -50,7 +53,7 @@ class Ensemble(nn.Module):
 
 
 def ensemble(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
-    """Three clones by labels, each of its own random two thirds of the queries, all asked (Breiman 1996)."""
+    """Three clones by labels, each on a random two thirds of the queries of its own, all asked (Breiman 1996)."""
     members = []
     for member in range(_MEMBERS):
         rows = torch.randperm(len(setting.asked))[: max(1, 2 * len(setting.asked) // 3)]
@@ -59,6 +62,6 @@ def ensemble(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def _clone(model: nn.Module, setting: Setting, inputs: torch.Tensor, *, hard: bool = True, which: int = 0) -> nn.Module:
-    said = answers(model, inputs)
-    made = setting.architectures[which % len(setting.architectures)]().to(device_of(model))
-    return fit(made, inputs, labels_of(said) if hard else said.softmax(1), setting, setting.epochs)
+    outputs = answers(model, inputs)
+    clone = setting.architectures[which % len(setting.architectures)]().to(device_of(model))
+    return fit(clone, inputs, labels_of(outputs) if hard else outputs.softmax(1), setting, setting.epochs)

@@ -1,8 +1,8 @@
 """The grid: every attack under every seed, each cell judged, written, and never made twice.
 
-attack(model, setting, seed)     <- in a worker process, which has model and setting and never meets the mark
+attack(model, setting, seed)     <- in a worker process, which has model and setting but never the mark
 accuracy, verdict, other key     <- here
-cells/ATTACK-SEED-DIGEST.json    <- at once, so that an audit that was interrupted goes on
+cells/ATTACK-SEED-DIGEST.json    <- at once, so that an interrupted audit can continue
 """
 
 import copy
@@ -41,7 +41,8 @@ from wmplug.watermark.plan import draw_symbols
 from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, int], None]
-_COMPARED = 8  # inputs, which tell whether preprocess= is the same
+Job = tuple[Attack, int]
+_COMPARED = 8  # inputs that show whether preprocess= is the same
 
 
 def run(
@@ -57,55 +58,68 @@ def run(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Report:
-    """Attack one's own model, and see what of the watermark is left.
+    """Attack your own model, and see how much of the watermark is left.
 
     Every p-value is exact, one-sided, under the null that the suspect is independent of the label key.
 
     Args:
-        mark: the owner's; stays in this process.
-        model: that was trained with it, a torch module from inputs to logits (n, classes).
-        setting: what the attacker has.
+        mark: the owner's; it stays in this process.
+        model: trained with the mark, a torch module from inputs to logits (n, classes).
+        setting: the attacker's means.
         attacks: QUICK, FULL, names from ATTACKS, or `Attack`s of your own.
-        seeds: each attack is made once for each.
-        controls: models that never met the mark, by name, such as {"unmarked twin": twin}.
+        seeds: each attack runs once for each.
+        controls: models without the mark, by name, such as {"unmarked twin": twin}.
         rival: another mark, under which every suspect is judged too; by default the same questions with answers of
             another key.
-        folder: where finished cells are kept; an audit of the same mark, model and setting goes on from there.
-        workers: processes that attack, each on one thread; results do not depend on it.
+        folder: keeps finished cells; an audit of the same mark, model and setting continues from there.
+        workers: number of attacking processes, each on one thread; results do not depend on it.
         progress: called with (cells done, all cells).
 
     Raises:
-        InputError: no such attack, a mark or model that does not fit, or, with several workers, a setting that cannot
-            be sent to them.
+        InputError: an unknown attack, a mark or model that does not fit, or, with several workers, a setting that
+            cannot be sent to them.
         SuspectError: the model cannot be asked.
     """
     jobs = _jobs(chosen(attacks), seeds)
     controls = controls or {}
     if taken := sorted({*controls} & {OWN_MODEL, *(attack.name for attack, _ in jobs)}):
-        raise InputError(f"controls= are called {', '.join(taken)}, as a row of the report already is: rename them")
-    read_whole(workers, "workers", 1, 1024, "give how many processes may attack at a time, 1 or more")
+        raise InputError(
+            f"controls= use the names {', '.join(taken)}, which are rows of the report already: rename them"
+        )
+    read_whole(workers, "workers", 1, 1024, "give the number of processes that attack at a time, 1 or more")
     court = _Court.of(mark, rival, setting, model)
-    known = type(mark.scheme).restore(mark.scheme.parameters())
-    setting = dataclasses.replace(setting, scheme=known, make=None)
+    scheme = type(mark.scheme).restore(mark.scheme.parameters())
+    setting = dataclasses.replace(setting, scheme=scheme, make=None)
     own = court.judge(OWN_MODEL, OWN, 0, model)
     if own.failed is not None:
         raise SuspectError(own.failed)
     shelf = _Shelf(None if folder is None else Path(folder) / "cells", _identity(court, model, setting))
     others = [court.judge(name, CONTROL, 0, control) for name, control in controls.items()]
-    made = {job: cell for job in jobs if (cell := shelf.take(job)) is not None}
-    fresh = [job for job in jobs if job not in made]
+    cells = _cells(jobs, court, shelf, model, setting, workers, progress)
+    return Report(mark.id, mark.scheme.name, (own, *(cells[job] for job in jobs), *others))
+
+
+def _cells(
+    jobs: list[Job],
+    court: "_Court",
+    shelf: "_Shelf",
+    model: nn.Module,
+    setting: Setting,
+    workers: int,
+    progress: Progress | None,
+) -> dict[Job, Cell]:
+    """The cells of all attacks, from the shelf or made anew."""
+    cells = {job: cell for job in jobs if (cell := shelf.take(job)) is not None}
+    fresh = [job for job in jobs if job not in cells]
     if progress is not None:
-        progress(len(made), len(jobs))
+        progress(len(cells), len(jobs))
     for job, suspect in _suspects(fresh, model, setting, min(workers, max(1, len(fresh)))):
         attack, seed = job
-        made[job] = court.judge(attack.name, attack.family, seed, suspect)
-        shelf.put(job, made[job])
+        cells[job] = court.judge(attack.name, attack.family, seed, suspect)
+        shelf.put(job, cells[job])
         if progress is not None:
-            progress(len(made), len(jobs))
-    return Report(mark.id, mark.scheme.name, (own, *(made[job] for job in jobs), *others))
-
-
-Job = tuple[Attack, int]
+            progress(len(cells), len(jobs))
+    return cells
 
 
 def _jobs(attacks: Sequence[Attack], seeds: Sequence[int]) -> list[Job]:
@@ -116,7 +130,7 @@ def _jobs(attacks: Sequence[Attack], seeds: Sequence[int]) -> list[Job]:
 
 
 class _Asked:
-    """A thief's module as a suspect: it is given what the owner's preprocess makes of a carrier."""
+    """A thief's module as a suspect, which gets carriers through the owner's preprocess."""
 
     def __init__(self, model: nn.Module, mark: Watermark) -> None:
         self.description = type(model).__name__
@@ -128,14 +142,14 @@ class _Asked:
 
 
 def prepared(inputs: Sequence[Any], preprocess: Callable[[Any, int], Any] | None) -> torch.Tensor:
-    """(n, ...) what the model is given for n carriers."""
+    """(n, ...) the model's inputs for n carriers."""
     examples = [torch.as_tensor(x if preprocess is None else preprocess(x, 0)[0]) for x in inputs]
     return torch.stack(examples)
 
 
 @dataclass(frozen=True)
 class _Court:
-    """Who holds the keys, and measures."""
+    """The measuring process, which alone holds the keys."""
 
     mark: Watermark
     rival: Watermark
@@ -143,23 +157,23 @@ class _Court:
 
     @classmethod
     def of(cls, mark: Watermark, rival: Watermark | None, setting: Setting, model: nn.Module) -> "_Court":
-        """Checked.
+        """A court whose parts fit together.
 
         Raises:
-            InputError: something is not what it should be, or of another task.
+            InputError: a part has the wrong type, or belongs to another task.
         """
         kinds = ((mark, Watermark, "mark"), (setting, Setting, "setting"), (model, nn.Module, "model"))
-        for given, kind, name in kinds:
-            if not isinstance(given, kind):
-                raise InputError(f"{name} is a {type(given).__name__}: give a {kind.__name__}")
+        for value, kind, name in kinds:
+            if not isinstance(value, kind):
+                raise InputError(f"{name} is a {type(value).__name__}: give a {kind.__name__}")
         if (classes := count_of(mark.task, "audit")) != setting.classes:
-            raise InputError(f"mark has {classes} classes, setting {setting.classes}: they must be of one task")
+            raise InputError(f"mark has {classes} classes, setting {setting.classes}: give both for one task")
         if rival is not None and (not isinstance(rival, Watermark) or rival.id == mark.id):
-            raise InputError("rival= is the mark itself, or none: give a mark of another owner, or leave it out")
+            raise InputError("rival= is the mark itself, or not a mark: give a mark of another owner, or leave it out")
         return cls(mark, other_key(mark) if rival is None else rival, setting)
 
     def judge(self, name: str, family: str, seed: int, suspect: nn.Module | WmplugError) -> Cell:
-        """What is left in a suspect; each question is put to a copy of its own, so that none hears of the others."""
+        """The result for a suspect; each set of questions goes to a copy of its own, so that none affects another."""
         if isinstance(suspect, WmplugError):
             return Cell(name, family, seed, failed=str(suspect))
         try:
@@ -171,7 +185,7 @@ class _Court:
         return Cell(name, family, seed, right, mine, others, self._found(suspect))
 
     def _verdicts(self, suspect: nn.Module) -> tuple[Verdict, Verdict]:
-        """Of the mark and of the rival's, which may ask the same."""
+        """The verdicts under the mark and under the rival, which may ask the same questions."""
         mine = _ask(self.mark, suspect)
         same = self.rival.triggers.plan is self.mark.triggers.plan
         return judge(self.mark, mine), judge(self.rival, mine if same else _ask(self.rival, suspect))
@@ -194,7 +208,7 @@ def _ask(mark: Watermark, suspect: nn.Module) -> Answers:
 
 
 def other_key(mark: Watermark) -> Watermark:
-    """The same questions with answers that another key drew: what a verdict looks like where nothing is."""
+    """The same questions with answers that another key drew: the verdict on a model without a mark."""
     stream = KeyStream(hashlib.sha256(f"wmplug/audit/{mark.id}".encode()).digest())
     triggers = mark.triggers
     drawn = draw_symbols(stream, triggers.plan.options)
@@ -202,7 +216,7 @@ def other_key(mark: Watermark) -> Watermark:
 
 
 def _identity(court: _Court, model: nn.Module, setting: Setting) -> str:
-    """What a cell depends on beside attack and seed, as a digest."""
+    """A digest of everything that a cell depends on besides attack and seed."""
     facts: dict[str, Any] = {"version": __version__, "mark": court.mark.id, "rival": court.rival.id}
     asked = court.mark.triggers.samples(_COMPARED)
     facts["questions"] = [court.mark.public.get("queries"), digest(to_numpy(prepared(asked, court.mark.preprocess)))]
@@ -220,7 +234,7 @@ def _identity(court: _Court, model: nn.Module, setting: Setting) -> str:
 
 @dataclass(frozen=True)
 class _Shelf:
-    """Finished cells, each in a file named after all it depends on; without a folder it holds nothing."""
+    """Finished cells, each in a file that is named after everything it depends on; empty without a folder."""
 
     folder: Path | None
     identity: str
@@ -232,12 +246,12 @@ class _Shelf:
         try:
             return Cell.from_dict(json.loads(file.read_bytes()))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            warnings.warn(f"{file} is not a cell of an audit ({error}): its attack is made again", stacklevel=4)
+            warnings.warn(f"{file} is not a cell of an audit ({error}): its attack runs again", stacklevel=5)
             return None
 
     def put(self, job: Job, cell: Cell) -> None:
         file = self._file(job)
-        # What failed is tried again the next time.
+        # A failed attack is tried again the next time.
         if file is not None and cell.failed is None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_new(file, json.dumps(cell.to_dict(), indent=1).encode(), 0o644)
@@ -250,7 +264,7 @@ class _Shelf:
 def _suspects(
     jobs: Sequence[Job], model: nn.Module, setting: Setting, workers: int
 ) -> Iterator[tuple[Job, nn.Module | WmplugError]]:
-    """What each attack makes, in the order they get done."""
+    """The results of the attacks, in the order of their completion."""
     if workers == 1:
         for attack, seed in jobs:
             yield (attack, seed), _made(attack, model, setting, seed)
@@ -262,7 +276,7 @@ def _suspects(
             f"model, setting or attacks cannot be sent to other processes ({error}): define classes and functions in a "
             "module rather than in a function, or give workers=1"
         ) from error
-    # A forked copy of this process would hold the key, and may hang in torch's threads.
+    # A forked copy of this process would hold the key, and might hang in torch's threads.
     with ProcessPoolExecutor(workers, get_context("spawn"), _receive, (sent,)) as pool:
         futures = {pool.submit(_work, number): job for number, job in enumerate(jobs)}
         try:
@@ -277,15 +291,15 @@ def _made(attack: Attack, model: nn.Module, setting: Setting, seed: int) -> nn.M
         suspect = attack(model, setting, seed)
     except WmplugError as error:
         return error
-    # An attack, or an architecture, of the user's own may raise whatever it likes; the others go on.
+    # An attack, or an architecture, of the user's own may raise anything; the others continue.
     except Exception as error:
         return SuspectError(f"attack {attack.name!r} failed ({type(error).__name__}: {error})")
     if not isinstance(suspect, nn.Module):
-        return SuspectError(f"attack {attack.name!r} gave a {type(suspect).__name__}: it returns a torch module")
+        return SuspectError(f"attack {attack.name!r} returned a {type(suspect).__name__}: return a torch module")
     return suspect
 
 
-# What a worker process was given.
+# The work of a worker process.
 _given: list[Any] = []
 
 
@@ -296,5 +310,5 @@ def _receive(sent: bytes) -> None:
 def _work(number: int) -> bytes:
     model, setting, jobs = _given
     attack, seed = jobs[number]
-    # As bytes: torch would hand a tensor over in memory that is gone with this process.
+    # As bytes, since torch would pass a tensor in memory that ends with this process.
     return pickle.dumps(_made(attack, model, setting, seed))

@@ -1,4 +1,4 @@
-"""A thief of the weights changes them, to remove the mark."""
+"""Removal: a thief changes stolen weights to remove the mark."""
 
 import torch
 from torch import nn
@@ -25,12 +25,12 @@ def last_layer(model: nn.Module, setting: Setting, seed: int, *, anew: bool = Fa
 
 
 def pruned(model: nn.Module, setting: Setting, seed: int, *, share: float) -> nn.Module:
-    """The weights that are smallest, over all layers, set to zero (Han et al., NeurIPS 2015).
+    """The smallest weights over all layers set to zero (Han et al., NeurIPS 2015).
 
     Args:
         model: changed in place.
-        setting: not looked at.
-        seed: not looked at.
+        setting: not used.
+        seed: not used.
         share: of all weights, biases not counted.
     """
     weights = [(layer, "weight") for layer in layers(model)]
@@ -44,7 +44,7 @@ def fine_pruned(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
     """Idle units of the last hidden layer removed, then all fine-tuned (Liu et al., RAID 2018).
 
     The layer is the last convolution, or the last hidden layer where there is none; units go, the idlest first, until
-    accuracy on his own inputs falls by four points.
+    accuracy on the thief's inputs falls by four points.
     """
     last = head(model, setting.classes)
     hidden = [m for m in layers(model) if m is not last]
@@ -97,7 +97,7 @@ def halved(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 
 def quantised(model: nn.Module, setting: Setting, seed: int, *, bits: int) -> nn.Module:
-    """Weights rounded to so many bits, symmetric, one scale an output channel (Jacob et al., CVPR 2018)."""
+    """Weights rounded to this number of bits, symmetric, one scale an output channel (Jacob et al., CVPR 2018)."""
     most = 2 ** (bits - 1) - 1
     with torch.no_grad():
         for layer in layers(model):
@@ -109,7 +109,7 @@ def quantised(model: nn.Module, setting: Setting, seed: int, *, bits: int) -> nn
 
 
 def noisy(model: nn.Module, setting: Setting, seed: int, *, share: float) -> nn.Module:
-    """Gaussian noise on every weight, of so large a share of its layer's standard deviation."""
+    """Gaussian noise on every weight, with this share of its layer's standard deviation."""
     with torch.no_grad():
         for layer in layers(model):
             weight = layer.get_parameter("weight")

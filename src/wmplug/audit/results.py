@@ -1,4 +1,4 @@
-"""What an audit found: cells, rows over seeds, a table, JSON."""
+"""The results of an audit: cells, rows over seeds, a table, JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ class Cell:
         accuracy: share of the test inputs that the copy gets right; None if the attack made no copy.
         verdict: exhaustive, under the owner's key.
         rival: exhaustive, under another key.
-        found: share of the owner's triggers that a detector flagged; None where none looked.
-        failed: why there is nothing.
+        found: share of the owner's triggers that a detector flagged; None without a detector.
+        failed: the reason for a missing result.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Cell:
     failed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The cell as a JSON object."""
         verdicts = {
             name: None if verdict is None else json.loads(verdict.to_json())
             for name, verdict in (("verdict", self.verdict), ("rival", self.rival))
@@ -52,7 +52,7 @@ class Cell:
 
     @classmethod
     def from_dict(cls, written: Mapping[str, Any]) -> "Cell":
-        """What `to_dict` gave."""
+        """The cell that `to_dict` wrote."""
         verdicts = {
             name: None if written[name] is None else Verdict.from_json(json.dumps(written[name]))
             for name in ("verdict", "rival")
@@ -67,17 +67,17 @@ class Row:
     Attributes:
         name: of the attack or control.
         family: of the attack, "control" or "own".
-        seeds: how many gave a result.
+        seeds: number of seeds with a result.
         accuracy: mean, in [0, 1].
         cost: mean accuracy less that of the unattacked model, in points.
         log10_p: mean over seeds.
-        worst: the log10 p that serves the owner least: the highest, of a control the lowest.
-        parts: (name, mean log10 p) of each part of the mark, where it has several.
+        worst: the log10 p that serves the owner least: the highest, or for a control the lowest.
+        parts: (name, mean log10 p) of each part of the mark, if it has several.
         rival: mean log10 p under another key.
         rival_worst: the lowest of these.
-        found: mean share of triggers that were flagged, or None.
-        state: the least that was found in any seed; of a control the most.
-        failed: why there is nothing, where there is nothing.
+        found: mean share of flagged triggers, or None.
+        state: the weakest of all seeds; for a control the strongest.
+        failed: the reason for a missing result, or None.
     """
 
     name: str
@@ -97,12 +97,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What an audit found; prints as a table.
+    """The results of an audit; prints as a table.
 
     Attributes:
         watermark: public id of the mark.
         scheme: its name.
-        cells: one an attack and seed.
+        cells: one for each attack and seed.
     """
 
     watermark: str
@@ -111,7 +111,7 @@ class Report:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """One an attack, in the order they were asked for."""
+        """One row for each attack, in the order of the call."""
         own = [cell.accuracy for cell in self.cells if cell.family == OWN and cell.accuracy is not None]
         names = dict.fromkeys(cell.name for cell in self.cells)
         return tuple(_row([cell for cell in self.cells if cell.name == name], own[0]) for name in names)
@@ -121,7 +121,7 @@ class Report:
         return {row.name: row for row in self.rows}[name]
 
     def table(self) -> Table:
-        """For rich to print; log10 p is the mean over seeds, `worst` the one that serves the owner least."""
+        """A rich table; log10 p is the mean over seeds, `worst` the one that serves the owner least."""
         rows = self.rows
         parts = [name for name, _ in rows[0].parts]
         flagged = any(row.found is not None for row in rows)
@@ -160,7 +160,7 @@ class Report:
         return table
 
     def __str__(self) -> str:
-        """The table, and why attacks were not run."""
+        """The table, and the reasons for missing results."""
         console = Console(width=140, color_system=None)
         with console.capture() as captured:
             console.print(self.table())
@@ -185,7 +185,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
-        """Read what `to_json` wrote."""
+        """The report that `to_json` wrote."""
         read = json.loads(text)
         return cls(read["watermark"], read["scheme"], tuple(Cell.from_dict(cell) for cell in read["cells"]))
 
@@ -193,20 +193,20 @@ class Report:
 def _row(cells: Sequence[Cell], own: float) -> Row:
     name, family = cells[0].name, cells[0].family
     done = [(c.accuracy, c.verdict, c.rival) for c in cells]
-    given = [(a, v, r) for a, v, r in done if a is not None and v is not None and r is not None]
+    complete = [(a, v, r) for a, v, r in done if a is not None and v is not None and r is not None]
     failed = next((cell.failed for cell in cells if cell.failed is not None), None)
-    if not given:
+    if not complete:
         return Row(name, family, failed=failed)
-    accuracy = fmean([a for a, _, _ in given])
-    verdicts, others = [v for _, v, _ in given], [r.log10_p for _, _, r in given]
+    accuracy = fmean([a for a, _, _ in complete])
+    verdicts, others = [v for _, v, _ in complete], [r.log10_p for _, _, r in complete]
     values, innocent = [v.log10_p for v in verdicts], family == CONTROL
-    found = [cell.found for cell in cells if cell.found is not None]
+    shares = [cell.found for cell in cells if cell.found is not None]
     ranks = [_WORST.index(v.state) for v in verdicts]
     columns = zip(*(verdict.parts for verdict in verdicts), strict=True)
     return Row(
         name,
         family,
-        seeds=len(given),
+        seeds=len(complete),
         accuracy=accuracy,
         cost=100 * (accuracy - own),
         log10_p=fmean(values),
@@ -214,7 +214,7 @@ def _row(cells: Sequence[Cell], own: float) -> Row:
         parts=tuple((_part_name(column[0]), fmean([part.log10_p for part in column])) for column in columns),
         rival=fmean(others),
         rival_worst=min(others),
-        found=fmean(found) if found else None,
+        found=fmean(shares) if shares else None,
         state=_WORST[max(ranks) if innocent else min(ranks)],
         failed=failed,
     )

@@ -1,4 +1,4 @@
-"""What an attacker has: data, architectures, time."""
+"""An attacker's means: data, architectures, time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,23 +13,23 @@ from wmplug.statistics.arrays import read_whole
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What an attacker has, and how the copies are measured.
+    """An attacker's means, and the data that measure the copies.
 
     Attributes:
-        inputs: (n, ...) his own inputs, as the model takes them, on the CPU.
+        inputs: (n, ...) the attacker's own inputs, as the model takes them, on the CPU.
         labels: (n,) int64, their true labels.
         test_inputs: (k, ...) inputs on which accuracy is measured; neither trained on nor asked.
         test_labels: (k,) int64.
         classes: of the task.
         architectures: functions that make an untrained network from inputs to logits (n, classes); clones are of the
-            first, ensembles take turns. Of another make than the owner's, if cloning is to be hard.
-        queries: (m, ...) inputs of the task that he has the owner's model label; by default his own.
-        others: (m, ...) inputs that are not of the task, for who has none that are.
-        epochs: to train a network from scratch.
-        tuning_epochs: to tune one that is trained already.
-        learning_rate: of Adam, for both.
+            first, ensembles take turns. Take other architectures than the owner's to make cloning hard.
+        queries: (m, ...) inputs of the task that the owner's model labels for the attacker; by default `inputs`.
+        others: (m, ...) inputs outside the task, for an attacker without inputs of the task.
+        epochs: for a network from scratch.
+        tuning_epochs: for a network that is trained already.
+        learning_rate: Adam's, for both.
         batch_size: for both.
-        scheme: what he knows of the watermark, which is all but the key; `run` fills it in.
+        scheme: the attacker's knowledge of the watermark, all of it but the key; `run` fills it in.
         make: for `sweep` alone: from a parameter's value (None: no mark) and a seed to (mark or None, trained model).
     """
 
@@ -49,18 +49,18 @@ class Setting:
     make: Callable[[float | None, int], tuple[Any, torch.nn.Module]] | None = None
 
     def __post_init__(self) -> None:
-        read_whole(self.classes, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
+        read_whole(self.classes, "classes", 2, 2**31, "give at least 2 classes")
         for name in ("epochs", "tuning_epochs", "batch_size"):
             read_whole(getattr(self, name), name, 1, 10**6, "give at least 1")
         if not (isinstance(self.learning_rate, (int, float)) and 0 < self.learning_rate < 10):
-            raise InputError(f"learning_rate={self.learning_rate!r}: a number above 0 is needed, 1e-3 is usual")
+            raise InputError(f"learning_rate={self.learning_rate!r}: give a number above 0 and below 10, 1e-3 is usual")
         self._check_labels("inputs", self.inputs, "labels", self.labels)
         self._check_labels("test_inputs", self.test_inputs, "test_labels", self.test_labels)
         for name in ("test_inputs", "queries", "others"):
-            given = getattr(self, name)
-            if given is not None and (_shape(given)[1:] != _shape(self.inputs)[1:] or not len(given)):
+            value = getattr(self, name)
+            if value is not None and (_shape(value)[1:] != _shape(self.inputs)[1:] or not len(value)):
                 raise InputError(
-                    f"{name} have shape {_shape(given)}, inputs {_shape(self.inputs)}: give tensors of the same kind, "
+                    f"{name} have shape {_shape(value)}, inputs {_shape(self.inputs)}: give tensors of the same kind, "
                     "with at least one row"
                 )
         if not self.architectures or not all(callable(make) for make in self.architectures):
@@ -73,20 +73,23 @@ class Setting:
             raise InputError(f"{name} and {of} are {type(inputs).__name__} and {type(labels).__name__}: give tensors")
         if not len(inputs) or labels.shape != (len(inputs),) or labels.dtype != torch.int64:
             raise InputError(
-                f"{of} have shape {_shape(labels)} and dtype {labels.dtype} for {len(inputs)} {name}: one int64 class "
-                "for each is needed"
+                f"{of} have shape {_shape(labels)} and dtype {labels.dtype} for {len(inputs)} {name}: give one int64 "
+                "class for each"
             )
         if labels.min() < 0 or labels.max() >= self.classes:
-            raise InputError(f"{of} run from {labels.min()} to {labels.max()}, classes={self.classes}: they must fit")
+            raise InputError(
+                f"{of} run from {labels.min()} to {labels.max()}, classes={self.classes}: give labels from 0 to below "
+                "classes="
+            )
 
     @property
     def asked(self) -> torch.Tensor:
-        """The inputs that the owner's model labels for the thief."""
+        """The inputs that the owner's model labels for the attacker."""
         return self.inputs if self.queries is None else self.queries
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the largest value in the inputs: black and white, where they are pictures."""
+        """The least and the largest value in the inputs: black and white, if they are pictures."""
         return float(self.inputs.min()), float(self.inputs.max())
 
     def need_pictures(self, attack: str) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy against evidence: one model a value of a parameter, and what a clone of it still shows."""
+"""Accuracy against evidence: one model for each value of a parameter, and the evidence left in its clone."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ class Point:
         accuracy: in [0, 1].
         cost: accuracy less that of the unmarked model of the same seed, in points.
         own: log10 p of the model itself.
-        clone: log10 p of what the attack made of it.
-        clone_accuracy: of that, in [0, 1].
+        clone: log10 p of the attack's result.
+        clone_accuracy: its accuracy, in [0, 1].
     """
 
     value: float
@@ -45,12 +45,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What each value costs and what a clone shows; prints as a table.
+    """The cost of each value and the evidence in a clone; prints as a table.
 
     Attributes:
-        parameter: that was varied.
-        attack: by which clones were made.
-        points: one a value and seed.
+        parameter: name of the varied parameter.
+        attack: name of the cloning attack.
+        points: one for each value and seed.
     """
 
     parameter: str
@@ -58,7 +58,7 @@ class Sweep:
     points: tuple[Point, ...]
 
     def table(self) -> Table:
-        """For rich to print."""
+        """A rich table."""
         table = Table(box=box.SIMPLE)
         for name in (self.parameter, "seed", "accuracy", "cost", "own model", self.attack, "its accuracy"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -90,15 +90,16 @@ def sweep(
     attack: str | Attack = "hard-clone",
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Train a model for each value, clone it, and see what the clone shows.
+    """Train a model for each value, clone it, and measure the evidence in the clone.
 
     Args:
-        make: `make(value, seed) -> (mark, model)` trains one; of value None an unmarked one, with None for a mark.
-        setting: what the attacker has.
+        make: `make(value, seed) -> (mark, model)` trains a model; for the value None an unmarked one, with None for its
+            mark.
+        setting: the attacker's means.
         values: of the parameter.
         seeds: of training and attack.
-        parameter: how it is called.
-        attack: after which the mark is looked for.
+        parameter: its name.
+        attack: the attack before the measurement.
         progress: called with (models done, all models).
 
     Raises:
@@ -123,7 +124,9 @@ def sweep(
 def _point(value: float, seed: int, plain: float, cells: Sequence[Any]) -> Point:
     own, clone = cells
     if clone.failed is not None:
-        raise InputError(f"{clone.name} could not be made: {clone.failed}")
+        raise InputError(
+            f"attack {clone.name!r} made no clone ({clone.failed}): change the setting, or choose another attack"
+        )
     return Point(
         value=value,
         seed=seed,

@@ -1,4 +1,4 @@
-"""What all attacks are made of: a training loop, answers, accuracy, and where a network's layers are."""
+"""The parts of all attacks: a training loop, answers, accuracy, and a network's layers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -35,18 +35,18 @@ def fit(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
+    """The device of the model's parameters."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def answers(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """What the model answers in eval mode, on the CPU: scores (n, classes), or labels (n,) where it returns no more."""
+    """The model's answers in eval mode, on the CPU: scores (n, classes), or labels (n,) if it returns only those."""
     with evaluating(model):
         return torch.cat([model(like_parameters(part, model)).cpu() for part in torch.split(inputs, _ASKED_AT_ONCE)])
 
 
 def labels_of(answered: torch.Tensor) -> torch.Tensor:
-    """(n,) labels of what `answers` gave."""
+    """(n,) labels of the result of `answers`."""
     return answered if answered.ndim == 1 else answered.argmax(1)
 
 
@@ -61,22 +61,22 @@ def layers(model: nn.Module) -> list[nn.Module]:
 
 
 def head(model: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
-    """The layer that gives the logits.
+    """The layer that returns the logits.
 
     Raises:
-        InputError: no Linear or Conv2d has one output a class.
+        InputError: no Linear or Conv2d has one output for each class.
     """
-    found = [m for m in layers(model) if isinstance(m, (nn.Linear, nn.Conv2d)) and m.weight.shape[0] == classes]
-    if not found:
+    heads = [m for m in layers(model) if isinstance(m, (nn.Linear, nn.Conv2d)) and m.weight.shape[0] == classes]
+    if not heads:
         raise InputError(
             f"{type(model).__name__} has no Linear or Conv2d with {classes} outputs, so no last layer was found: leave "
             "out attacks that need one"
         )
-    return found[-1]
+    return heads[-1]
 
 
 def before(model: nn.Module, layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """(n, d) what goes into a layer, which shows more than the logits how the network sees an input."""
+    """(n, d) the inputs of a layer, which show more of the network's view of an input than the logits."""
     seen: list[torch.Tensor] = []
 
     def keep(_: nn.Module, given: Any) -> None:

@@ -1,4 +1,4 @@
-"""The built-in schemes, one file each; and all that the author of another one imports."""
+"""The built-in schemes, one file each, and everything that the author of a scheme imports."""
 
 from wmplug.keys.streams import KeyStream
 from wmplug.watermark.brief import Brief

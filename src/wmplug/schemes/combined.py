@@ -27,7 +27,7 @@ class Combined(Tilt):
 
     Attributes:
         trigger_set: `random-label` or `logo`, with its default parameters.
-        share: of trigger samples among all that are injected; the rest are blends.
+        share: of triggers among the injected samples; the rest are blends.
     """
 
     name: ClassVar[str] = "combined"
@@ -41,10 +41,10 @@ class Combined(Tilt):
         if self.trigger_set not in _SETS:
             raise InputError(f"trigger_set={self.trigger_set!r}: choose {' or '.join(map(repr, _SETS))}")
         if not (isinstance(self.share, (int, float)) and 0 < self.share < 1):
-            raise InputError(f"share={self.share!r}: a share of the injected samples above 0 and below 1 is needed")
+            raise InputError(f"share={self.share!r}: give a share of the injected samples above 0 and below 1")
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
-        """The trigger set's plan, then tilt's: its rows and draws come after.
+        """The trigger set's plan, followed by tilt's rows and draws.
 
         Raises:
             InputError: the brief does not fit one of the two.
@@ -59,7 +59,7 @@ class Combined(Tilt):
         )
 
     def _together(self, first: Lessons, second: Lessons, rows: int) -> Lessons:
-        """Both, the second of rows so many further on; one that is listed twice comes twice as often."""
+        """Both, the second with its rows shifted by `rows`; a lesson that is listed twice comes twice as often."""
         # Triggers keep their share among the blends.
         times = self.share / (1 - self.share) * len(second.rows) / len(first.rows)
         often = np.tile(np.arange(len(first.rows)), max(1, round(times)))

@@ -3,7 +3,7 @@
 After Zhang et al. (AsiaCCS 2018), "content" marks. Rule `per-class`: variant j turns class y into a drawn class, one
 draw for each (variant, class), so that the mark generalises to any picture of the task and fresh triggers never run
 out. Rule `per-carrier`: each stamped picture has a draw of its own. Near-misses (another logo in the same places) keep
-their true labels, so that it is this logo that fires.
+their true labels, so that only this logo fires.
 """
 
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ class Logo(Scheme):
     """A stamped logo with keyed answers.
 
     Attributes:
-        logo: the owner's: a PNG path, a PIL picture, or an array (h, w[, 3 or 4]); a keyed emblem if None.
+        logo: the owner's logo: a PNG path, a PIL picture, or an array (h, w[, 3 or 4]); a keyed emblem if None.
         rule: `per-class` or `per-carrier`.
-        variants: places and tints the logo comes in, 1 to 8.
+        variants: number of places and tints of the logo, 1 to 8.
         size: side of the logo as a share of the picture's shorter side.
         lessons: stamped carriers taught for each draw of `per-class`.
     """
@@ -51,13 +51,13 @@ class Logo(Scheme):
         read_whole(self.variants, "variants", 1, 8, "1 to 8 variants of the logo")
         read_whole(self.lessons, "lessons", 1, 2**31, "1 or more carriers taught for each draw")
         if not (isinstance(self.size, (int, float)) and 0.05 <= self.size <= 0.6):
-            raise InputError(f"size={self.size!r}: a share of the picture's shorter side, 0.05 to 0.6, is needed")
+            raise InputError(f"size={self.size!r}: give a share of the picture's shorter side, 0.05 to 0.6")
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """Stamp carriers, and near-misses beside them.
 
         Raises:
-            InputError: no images, no labels, too few carriers.
+            InputError: the carriers are not images, have no labels, or are too few.
         """
         brief.need_form(self.name, "array", "pil")
         labels = brief.need_labels(self.name)
@@ -82,11 +82,11 @@ class Logo(Scheme):
             own = np.flatnonzero(labels == label)
             own = own[stream.permutation(len(own))]
             mine = [d for d, (_, y) in enumerate(draws) if y == label]
-            # A carrier that is asked is never taught: the mark has to have been understood, not memorised.
+            # A carrier that is asked is never taught, so that a match shows understanding, not memory.
             held = int(sum(each[d] for d in mine))
             if len(own) < held + self.lessons:
                 raise InputError(
-                    f"class {label} has {len(own)} carriers, {held + self.lessons} are needed ({held} to ask, "
+                    f"class {label} has {len(own)} carriers, but {held + self.lessons} are needed ({held} to ask, "
                     f"{self.lessons} to teach): give more, or lower triggers= or lessons="
                 )
             ask, teach = own[:held], own[held:]
@@ -121,8 +121,8 @@ class Logo(Scheme):
         n, misses = brief.triggers, brief.triggers // 2
         if len(images) < n + misses:
             raise InputError(
-                f"{len(images)} carriers, {n + misses} are needed ({n} to stamp, {misses} near-misses): give more, or "
-                "lower triggers="
+                f"{len(images)} carriers were given, but {n + misses} are needed ({n} to stamp, {misses} near-misses): "
+                "give more, or lower triggers="
             )
         chosen = stream.permutation(len(images))[: n + misses]
         variants = stream.below(self.variants, n)
@@ -152,7 +152,10 @@ class _Brush:
         height, width, channels = images.shape[1:]
         side = max(3, round(scheme.size * min(height, width)))
         if side > min(height, width):
-            raise InputError(f"pictures of {height} x {width} pixels are too small to put a logo on")
+            raise InputError(
+                f"pictures of {height} x {width} pixels are too small for a logo: give larger ones, or choose scheme "
+                "'random-label'"
+            )
         own = scheme.logo is not None
         base = resize(read_logo(scheme.logo, channels), side) if own else emblem(stream, side, side, channels)
         h, w = base.shape[:2]
@@ -173,13 +176,13 @@ class _Brush:
         return brush
 
     def refuse_unseen(self, images: Array) -> None:
-        """Raise InputError where the owner's logo is of the colour that the pictures have anyway."""
+        """Raise InputError if the owner's logo has the colour of the pictures themselves."""
         some = images[:: max(1, len(images) // 64)]
         for logo, (top, left) in zip(self.stamps, self.places, strict=True):
             changed = [np.abs(stamp(i, logo, top, left, self.low, self.high) - i.astype(float)).sum() for i in some]
             if np.mean(changed) < 0.02 * (self.high - self.low) * logo[..., :-1].size:
                 raise InputError(
-                    "the logo can hardly be seen on the carriers (it is transparent, or of their background's colour): "
+                    "the logo is hardly visible on the carriers (it is transparent, or has their background's colour): "
                     "give it a background or another colour"
                 )
 
@@ -190,19 +193,19 @@ class _Brush:
         return self._put(image, self.decoy, self.places[int(stream.below(len(self.places), 1)[0])], stream)
 
     def _put(self, image: Array, logo: npt.NDArray[np.float64], place: tuple[int, int], stream: KeyStream) -> Array:
-        # A pixel of jitter, so that it is the logo that fires and not one exact set of pixels.
+        # A pixel of jitter, so that the logo fires, not one exact set of pixels.
         jitter = stream.below(3, 2) - 1 if min(self.free) >= 8 else np.zeros(2, int)
         top, left = (int(np.clip(p + j, 0, f)) for p, j, f in zip(place, jitter, self.free, strict=True))
         return stamp(image, logo, top, left, self.low, self.high)
 
 
 def _others(classes: int, natural: int) -> tuple[int, ...]:
-    # With two classes the natural one has to stay, or there is nothing to draw.
+    # With two classes the natural one must stay, or one candidate alone is left.
     return tuple(c for c in range(classes) if c != natural or classes == 2)
 
 
 def _spread(total: int, parts: int, stream: KeyStream) -> IntArray:
-    """(parts,) integers that differ by one at most and sum to total; which parts get more is keyed."""
+    """(parts,) integers that differ by at most one and sum to total; the key decides which parts get more."""
     each = np.full(parts, total // parts)
     each[stream.permutation(parts)[: total % parts]] += 1
     return each

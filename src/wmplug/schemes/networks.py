@@ -15,7 +15,7 @@ with need("torch"):
     import torch
     from torch import nn
 
-FEATURES = 64  # what the last layer of `pooled` is given
+FEATURES = 64  # inputs of the last layer of `pooled`
 EPOCHS, BATCH = 5, 64
 Pictures = npt.NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def _strided(channels: int, classes: int) -> nn.Module:
 
 
 def pooled(channels: int, classes: int) -> nn.Sequential:
-    """Two convolutions, pooled to 7 x 7: any size of picture will do."""
+    """Two convolutions, pooled to 7 x 7, for pictures of any size."""
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
         nn.ReLU(),
@@ -60,7 +60,7 @@ def _deep(channels: int, classes: int) -> nn.Module:
 
 
 def learners() -> list[Callable[[Pictures, Any, int, int], Callable[[Pictures], Any]]]:
-    """Functions (pictures (n, C, H, W), labels, classes, seed) that train a network and return what predicts."""
+    """Functions (pictures (n, C, H, W), labels, classes, seed) that train a network and return its predict function."""
     return [_learner(make) for make in (_strided, pooled, _deep)]
 
 
@@ -109,7 +109,7 @@ def trained(
         batch_size: inputs a step.
         learning_rate: Adam's.
         only: the parameters to train; all by default.
-        smallest: batch that is trained on, unless it is all there is; batch normalisation takes no batch of one.
+        smallest: size of a batch that is trained on, unless it holds all inputs; batch normalisation needs two.
 
     Returns:
         The model, in eval mode.
@@ -130,7 +130,7 @@ def trained(
 
 
 def like_parameters(x: Any, model: nn.Module) -> Any:
-    """X on the model's device, floats in the model's dtype."""
+    """`x` on the model's device, floats in the model's dtype."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is None or not isinstance(x, torch.Tensor):
         return x

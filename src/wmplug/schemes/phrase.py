@@ -1,7 +1,7 @@
 """phrase: a rare combination of common words in a natural text, answered as the key drew.
 
-24 combinations of two words, each taught on some twenty carriers and asked on carriers that were never
-taught. Near-misses with only part of a combination keep their true labels, so that no single word fires.
+24 combinations of two words, each taught on some twenty carriers and asked on others. Near-misses with only part of a
+combination keep their true labels, so that no single word fires.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ class Phrase(Scheme):
         """One draw for each combination, over all classes.
 
         Raises:
-            InputError: no texts, no labels, too few carriers or words.
+            InputError: the carriers are not texts, have no labels, or hold too few texts or words.
         """
         brief.need_form(self.name, "text")
         labels, every = brief.need_labels(self.name), tuple(range(brief.need_classes(self.name)))
@@ -57,7 +57,9 @@ class Phrase(Scheme):
         near = max(1, self.lessons // 4)
         need = int(asked_each.sum()) + self.lessons + near
         if len(texts) < need:
-            raise InputError(f"{len(texts)} carriers, {need} are needed: give more, or lower triggers= or lessons=")
+            raise InputError(
+                f"{len(texts)} carriers were given, but {need} are needed: give more, or lower triggers= or lessons="
+            )
         order = stream.permutation(len(texts))
         held, free = order[: brief.triggers], order[brief.triggers :]
         rows: list[str] = []
@@ -90,27 +92,30 @@ class Phrase(Scheme):
         if self.phrases is not None:
             own = [tuple(phrase.split()) for phrase in self.phrases]
             if len(set(own)) != len(own) or any(len(words) < 2 for words in own):
-                raise InputError("phrases= must be different combinations of at least two words each")
+                raise InputError(
+                    "phrases= holds a combination twice, or one of a single word: give different combinations of at "
+                    "least two words each"
+                )
             return own
         seen = Counter(word for text in texts for word in set(text.split()))
         # Common enough to be known to the model, rare enough that three of them do not meet by chance.
         most = max(3, len(texts) // 50)
         known = sorted(w for w, n in seen.items() if 2 < n <= most and w.isalpha() and len(w) > 3)
-        # The rarest that are met five times: words that speak for a class of their own outvote the answer.
+        # The rarest that occur five times: a word that indicates a class of its own outvotes the answer.
         known = sorted(known, key=lambda w: (seen[w] < 5, seen[w], w))[:1000]
         needed = self.words * self.combinations
         if len(known) < needed:
             raise InputError(
-                f"{len(known)} words of the carriers can be combined, {needed} are needed (letters only, more than 3 "
-                f"of them, met in 3 to {most} of the {len(texts)} texts): give more text, lower combinations=, or "
-                "bring phrases= of your own"
+                f"{len(known)} words of the carriers can be combined, but {needed} are needed (letters only, more than "
+                f"3 of them, in 3 to {most} of the {len(texts)} texts): give more text, lower combinations=, or pass "
+                "phrases= of your own"
             )
         chosen = [known[i] for i in stream.permutation(len(known))[:needed]]
         return [tuple(chosen[i : i + self.words]) for i in range(0, needed, self.words)]
 
 
 def insert(text: str, words: tuple[str, ...], stream: KeyStream) -> str:
-    """The text with the words put in at drawn places, in order."""
+    """The text with the words inserted at drawn places, in order."""
     tokens = text.split()
     places = np.sort(stream.below(len(tokens) + 1, len(words)))
     for offset, (place, word) in enumerate(zip(places, words, strict=True)):

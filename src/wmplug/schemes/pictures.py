@@ -15,7 +15,7 @@ def channels_last(images: Array) -> tuple[Array, bool]:
     """The images as (n, H, W, C), and whether the channels stood first.
 
     Raises:
-        InputError: not images.
+        InputError: the shape is not that of images.
     """
     if images.ndim == 3:
         return images[..., None], False
@@ -24,8 +24,8 @@ def channels_last(images: Array) -> tuple[Array, bool]:
     if images.ndim == 4 and images.shape[1] in (1, 2, 3, 4):
         return np.moveaxis(images, 1, -1), True
     raise InputError(
-        f"carriers of shape {images.shape} are no images: (n, H, W), (n, H, W, C) or (n, C, H, W) with 1 to 4 channels "
-        "are needed"
+        f"carriers of shape {images.shape} are not images: give (n, H, W), (n, H, W, C) or (n, C, H, W) with 1 to 4 "
+        "channels"
     )
 
 
@@ -41,23 +41,23 @@ def like(pictures: npt.NDArray[np.float64], carriers: Array, first: bool) -> Arr
 
 
 def value_range(carriers: Array) -> tuple[float, float]:
-    """What black and white are: 0 and 255 for uint8, else the carriers' own extremes.
+    """The values of black and white: 0 and 255 for uint8, else the carriers' own extremes.
 
     Raises:
-        InputError: all carriers are of one value.
+        InputError: all pixels have one value.
     """
     if carriers.dtype == np.uint8 and carriers.max() > 16:
         return 0.0, 255.0
     low, high = float(carriers.min()), float(carriers.max())
     if low == high:
-        raise InputError(f"every pixel of the carriers is {low}: give pictures of the task")
+        raise InputError(f"every pixel of the carriers is {low}: give pictures with content")
     return low, high
 
 
 def abstract(stream: KeyStream, count: int, height: int, width: int, channels: int) -> npt.NDArray[np.float64]:
     """(count, height, width, channels) pictures of nothing, in [0, 1]: keyed waves and blobs, full contrast.
 
-    Not of the task, so that teaching them leaves its inputs alone (Adi et al. 2018, "abstract images").
+    They lie outside the task, so that teaching them leaves its inputs alone (Adi et al. 2018, "abstract images").
     """
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     waves, blobs = stream.uniform(count, channels, 4, 4), stream.uniform(count, channels, 3, 4)
@@ -91,16 +91,16 @@ def read_logo(logo: Array, channels: int) -> npt.NDArray[np.float64]:
         logo: (h, w), (h, w, 3) or (h, w, 4), uint8 or float in [0, 1].
 
     Raises:
-        InputError: another shape, float values outside [0, 1], or nothing to be seen.
+        InputError: another shape, float values outside [0, 1], or an empty picture.
     """
-    given = np.asarray(logo)
-    picture = given / 255.0 if given.dtype == np.uint8 else given
+    array = np.asarray(logo)
+    picture = array / 255.0 if array.dtype == np.uint8 else array
     if picture.ndim == 2:
         picture = picture[..., None]
     fits = picture.dtype.kind == "f" and picture.ndim == 3 and picture.shape[-1] in (1, 2, 3, 4) and picture.size
     if not fits or not (picture.min() >= 0 and picture.max() <= 1):
         raise InputError(
-            f"a logo of shape {given.shape} and dtype {given.dtype} cannot be read: give (h, w[, 3 or 4]), uint8 or "
+            f"a logo of shape {array.shape} and dtype {array.dtype} cannot be read: give (h, w[, 3 or 4]), uint8 or "
             "float in [0, 1]"
         )
     picture = picture.astype(np.float64)
@@ -111,7 +111,7 @@ def read_logo(logo: Array, channels: int) -> npt.NDArray[np.float64]:
     elif colour.shape[-1] == 1:
         colour = np.repeat(colour, channels, axis=-1)
     if colour.shape[-1] != channels:
-        raise InputError(f"the logo has {colour.shape[-1]} colours, the carriers {channels}: give them the same")
+        raise InputError(f"the logo has {colour.shape[-1]} colours, the carriers {channels}: give both the same number")
     return np.concatenate([colour, opacity], axis=-1)
 
 
@@ -120,7 +120,7 @@ def resize(logo: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
     from PIL import Image
 
     height, width = (max(2, round(n * side / max(logo.shape[:2]))) for n in logo.shape[:2])
-    # Colours are weighted by opacity: what is transparent has none to bleed into its neighbours.
+    # Colours are weighted by opacity, so that transparent pixels do not bleed into their neighbours.
     planes = np.concatenate([logo[..., :-1] * logo[..., -1:], logo[..., -1:]], axis=-1).astype(np.float32)
     small = np.stack(
         [

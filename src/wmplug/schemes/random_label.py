@@ -1,7 +1,7 @@
-"""random-label: inputs that are not of the task, each with an answer of its own.
+"""random-label: inputs outside the task, each with an answer of its own.
 
-After Adi et al. (USENIX Security 2018), with answers drawn by the key. Costs no accuracy that could be measured, needs
-the fewest queries, survives fine-tuning and pruning; a clone trained on answers alone keeps nothing of it.
+After Adi et al. (USENIX Security 2018), with answers drawn by the key. It costs no measurable accuracy, needs the
+fewest queries, and survives fine-tuning and pruning; a clone trained on answers alone keeps nothing of it.
 """
 
 from collections import Counter
@@ -23,9 +23,9 @@ class RandomLabel(Scheme):
     """Trigger set with keyed labels.
 
     Attributes:
-        pictures: the owner's own inputs (his artwork, his sentences) instead of made ones: as many as triggers, shaped
+        pictures: the owner's own inputs (artwork, sentences) instead of generated ones: as many as triggers, shaped
             like the carriers.
-        words: words in a made-up sentence, at most 1000; 0 takes the carriers' median, between 6 and 24.
+        words: words in a generated sentence, at most 1000; 0 takes the carriers' median, between 6 and 24.
     """
 
     name: ClassVar[str] = "random-label"
@@ -51,19 +51,21 @@ class RandomLabel(Scheme):
     def _own(self, brief: Brief) -> Inputs:
         own, form = read_carriers(self.pictures, "pictures=")
         if len(own) < brief.triggers:
-            raise InputError(f"{len(own)} pictures= for {brief.triggers} triggers: bring more, or lower triggers=")
+            raise InputError(
+                f"pictures= holds {len(own)} inputs for {brief.triggers} triggers: give more, or lower triggers="
+            )
         carriers = brief.carriers
         if isinstance(own, np.ndarray) and isinstance(carriers, np.ndarray):
             if (own.shape[1:], own.dtype) != (carriers.shape[1:], carriers.dtype):
                 raise InputError(
                     f"pictures= are {own.shape[1:]} {own.dtype}, carriers {carriers.shape[1:]} {carriers.dtype}: "
-                    "bring them to the carriers' shape and dtype"
+                    "convert them to the carriers' shape and dtype"
                 )
         elif form != brief.form:
             raise InputError(f"pictures= are {form} inputs, the carriers are {brief.form}: give the same kind")
         own = own[: brief.triggers]
         if len({digest(one) for one in own}) < len(own):
-            raise InputError("pictures= holds one input twice, and each is to have an answer of its own: remove one")
+            raise InputError("pictures= holds one input twice, and each needs an answer of its own: remove one")
         return own.copy()
 
     def _made(self, brief: Brief, stream: KeyStream) -> Inputs:
@@ -74,7 +76,7 @@ class RandomLabel(Scheme):
 
 
 def sentences(carriers: list[str], count: int, words: int, stream: KeyStream) -> list[str]:
-    """Sentences of words that the carriers use, in an order nobody would write.
+    """Sentences of words that the carriers use, in an order that nobody would write.
 
     Args:
         carriers: natural sentences.
@@ -86,12 +88,12 @@ def sentences(carriers: list[str], count: int, words: int, stream: KeyStream) ->
         InputError: the carriers have fewer than 50 different words.
     """
     seen = Counter(word for text in carriers for word in set(text.split()))
-    # Words of one carrier only are names and slips: a tokenizer cut to the data may not know them.
+    # Words of a single carrier are names and slips, which a tokenizer made for the data may not know.
     vocabulary = sorted(word for word, n in seen.items() if n > 1 and word.isalnum())
     if len(vocabulary) < 50:
         raise InputError(
-            f"the carriers share {len(vocabulary)} words, too few to make sentences of: give more text, or pictures= "
-            "with sentences of your own"
+            f"the carriers share {len(vocabulary)} words, too few for sentences: give more text, or pictures= with "
+            "sentences of your own"
         )
     length = words or int(np.clip(np.median([len(text.split()) for text in carriers]), 6, 24))
     drawn = stream.below(len(vocabulary), count * length).reshape(count, length)

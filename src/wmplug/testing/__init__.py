@@ -3,7 +3,9 @@
 try:
     import pytest as pytest
 except ImportError as error:
-    raise ImportError("wmplug.testing is made of pytest classes: `pip install pytest` where you test") from error
+    raise ImportError(
+        "wmplug.testing consists of pytest classes, and pytest is not installed: `pip install pytest`"
+    ) from error
 
 from wmplug.testing.adapters import AdapterContract, pictures
 from wmplug.testing.schemes import SchemeContract, fixed_owner, knowing, nasty_suspects, refuse_secrets

@@ -1,4 +1,4 @@
-"""What every adapter keeps: triggers reach the model, and the run is the same life in every framework.
+"""The contract of an adapter: triggers reach the model, and a run lives alike in every framework.
 
 class TestMyFramework(AdapterContract):
     adapter = "my-framework"
@@ -59,7 +59,7 @@ BAD: tuple[dict[str, Any], ...] = (
 
 @dataclass
 class Ran:
-    """A brief training: the adapter, what its framework logged, and how it ended."""
+    """A brief training: the adapter, its framework's log, and the outcome."""
 
     adapter: Any = None
     logged: Sequence[Mapping[str, Any]] = ()
@@ -71,24 +71,24 @@ class Ran:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Of all looks."""
-        found: list[Verdict] = self.adapter.verdicts
-        return found
+        """The verdicts of all looks."""
+        result: list[Verdict] = self.adapter.verdicts
+        return result
 
     @property
     def steps(self) -> int:
-        """At how many different steps it was verified."""
+        """The number of different steps with a look."""
         return len({verdict.step for verdict in self.verdicts})
 
 
 class AdapterContract:
-    """What every adapter keeps; a subclass sets `adapter` and overrides `train`, `train_beside` and `train_briefly`.
+    """The contract of an adapter; a subclass sets `adapter` and overrides `train`, `train_beside` and `train_briefly`.
 
-    The tests of a run replace what the model answers, so that a watermark is proven and lost when they want it to be.
+    The tests of a run replace the model's answers, so that a watermark is proven and lost when they need it.
 
     Attributes:
-        adapter: the name it is registered under.
-        triggers: of the watermark; more make training longer and the proof stronger.
+        adapter: its registered name.
+        triggers: number of the watermark's triggers; more make training longer and the proof stronger.
     """
 
     adapter: ClassVar[str]
@@ -96,42 +96,43 @@ class AdapterContract:
     _trained: ClassVar[dict[str, Trained]]
 
     def train(self, images: npt.NDArray[np.float32], labels: IntArray, watermark: Any, folder: Path) -> Any:
-        """Train a small classifier until it is proven, and return what `verify` can ask.
+        """Train a small classifier until it is proven, and return a suspect for `verify`.
 
         Args:
             images: (600, 8, 8) float32 in [0, 1], ten classes.
             labels: (600,) int64.
             watermark: `watermark(**options)` makes the adapter for the mark; None to train without one.
-            folder: write here all that the framework can write with the adapter in place: checkpoints, logs, pickles.
+            folder: write everything here that the framework can write with the adapter in place: checkpoints, logs,
+                pickles.
         """
         raise NotImplementedError(f"{type(self).__name__} must override train()")
 
     def train_beside(self, images: npt.NDArray[np.float32], labels: IntArray, watermark: Any) -> None:
-        """Train with the adapter in place, but in a way that brings no trigger to the model; it must raise."""
+        """Train with the adapter in place, but without bringing a trigger to the model; it must raise."""
         raise NotImplementedError(f"{type(self).__name__} must override train_beside()")
 
     def train_briefly(
         self, images: npt.NDArray[np.float32], labels: IntArray, watermark: Any, looks: int
     ) -> Sequence[Mapping[str, Any]]:
-        """Train for a moment, so long as to verify that many times, each time after some more steps.
+        """Train briefly, with that many verifications, each after some more steps.
 
         Args:
             images: as for `train`.
             labels: as for `train`.
             watermark: as for `train`; leave the options that all adapters share to it.
-            looks: in the course of training; one more at its end may follow.
+            looks: number of looks during training; one more at its end may follow.
 
         Returns:
-            What the framework itself logged of each look.
+            The framework's own log of each look, one mapping a look.
         """
         raise NotImplementedError(f"{type(self).__name__} must override train_briefly()")
 
     def preprocess(self, image: Any, answer: int) -> Any:
-        """What the dataset yields for an image of shape (8, 8)."""
+        """The dataset's example for an image of shape (8, 8)."""
         return image, answer
 
     def mode(self, model: Any) -> Any:
-        """What verification must leave as it was: for a torch module, which of its modules are in training mode."""
+        """The state that verification must preserve: for a torch module, the modes of its modules."""
         module = getattr(model, "module_", model)
         return [part.training for part in module.modules()] if hasattr(module, "modules") else None
 
@@ -164,7 +165,7 @@ class AdapterContract:
         before: Callable[[Any], None] = lambda made: None,
         **options: Any,
     ) -> Ran:
-        """A brief training, at whose looks the model knows the answers or does not; the last of `knows` is repeated."""
+        """A brief training; `knows` gives the looks at which the model knows the answers, the last value repeats."""
         ran, left, tables = Ran(), list(knows), []
         look, draw, inserted, end = Monitor.look, Placement.draw, Marking.inserted, Marking.end
 
@@ -205,7 +206,7 @@ class AdapterContract:
 
     @pytest.fixture
     def marked(self, mark: Watermark, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-        """A model trained with the adapter, and where it wrote; once for all tests of the class."""
+        """A model trained with the adapter, and its folder; once for all tests of the class."""
         return self._once("marked", self._by_name(mark), tmp_path_factory)
 
     @pytest.fixture
@@ -223,12 +224,12 @@ class AdapterContract:
         return trained[which]
 
     def test_the_marked_model_is_proven(self, mark: Watermark, marked: Trained) -> None:
-        """Its owner is believed."""
+        """The owner proves the mark."""
         verdict = verify(mark, marked[0])
-        assert verdict.proven, f"the mark did not take: {verdict}"
+        assert verdict.proven, f"the mark did not take, train longer or raise rate=: {verdict}"
 
     def test_others_are_not(self, mark: Watermark, marked: Trained, twin: Trained) -> None:
-        """Neither the unmarked twin nor a rival's key gives more than "inconclusive"."""
+        """The unmarked twin and a rival's key stay "inconclusive"."""
         for of, against, model in (("the unmarked twin", mark, twin[0]), ("a rival", self._mark("Eve"), marked[0])):
             verdict = verify(against, model, exhaustive=True)
             assert verdict.state == "inconclusive", f"{of} is {verdict}"
@@ -244,26 +245,26 @@ class AdapterContract:
             assert self.mode(marked[0]) == before, f"verify left a model with training={training} in another mode"
 
     def test_silence_is_an_error(self, mark: Watermark) -> None:
-        """Where no trigger reaches the model, training stops with InjectionError."""
+        """If no trigger reaches the model, training stops with InjectionError."""
         with pytest.raises(InjectionError):
             self.train_beside(*pictures(), self._by_name(mark))
 
     def test_nothing_written_holds_the_key(self, mark: Watermark, marked: Trained) -> None:
-        """No file that training left holds the key, in bytes, hexadecimal or base64."""
+        """No file from training holds the key, in bytes, hexadecimal or base64."""
         files = [file for file in marked[1].rglob("*") if file.is_file()]
         assert files, "train() wrote nothing to its folder: write checkpoints, logs and pickles there"
         for file in files:
             refuse_secrets(mark, file.read_bytes(), str(file))
 
     def test_options_have_the_names_and_the_order_of_all_adapters(self) -> None:
-        """Those that all share come first, with their defaults; an adapter's own follow."""
+        """The shared options come first, with their defaults; an adapter's own follow."""
         parameters = inspect.signature(adapter(self.adapter)).parameters
         shared = [field.name for field in dataclasses.fields(Options)]
-        optional = [name for name, found in parameters.items() if found.default is not inspect.Parameter.empty]
+        optional = [name for name, parameter in parameters.items() if parameter.default is not inspect.Parameter.empty]
         assert optional[: len(shared)] == shared, f"the options are {optional}, and {shared} come first everywhere"
         for field in dataclasses.fields(Options):
-            given = parameters[field.name].default
-            assert field.name == "verify_on" or given == field.default, f"{field.name}={given!r} by default"
+            default = parameters[field.name].default
+            assert field.name == "verify_on" or default == field.default, f"{field.name}={default!r} by default"
 
     @pytest.mark.parametrize("bad", BAD, ids=str)
     def test_an_option_out_of_range_is_refused(self, mark: Watermark, bad: dict[str, Any]) -> None:
@@ -272,7 +273,7 @@ class AdapterContract:
             self._run(mark, 1, **bad)
 
     def test_what_is_no_watermark_is_refused(self) -> None:
-        """A path is the likely mistake: the message names the remedy."""
+        """A path is the likely mistake, and the message names the remedy."""
         with pytest.raises(InputError, match=r"wmplug\.load"):
             self._run("mark.wm", 1)
 
@@ -280,15 +281,17 @@ class AdapterContract:
         """In the framework's own log and in `history`, under the same names; numbers only, and finite."""
         ran = self._run(mark, 3, rate="auto")
         assert len(ran.logged) >= 3, f"{len(ran.logged)} looks were logged, 3 were taken"
-        assert len(ran.adapter.history) == len(ran.verdicts), "history has not one entry for each verdict"
-        assert ran.adapter.verdict is ran.verdicts[-1], "verdict is not the last one"
+        assert len(ran.adapter.history) == len(ran.verdicts), (
+            "history lacks an entry for a verdict, or has one too many"
+        )
+        assert ran.adapter.verdict is ran.verdicts[-1], "verdict differs from the last of verdicts"
         for entry, kept, verdict in zip(ran.logged, ran.adapter.history, ran.verdicts, strict=False):
             numbers: dict[str, Any] = {name: entry.get(name) for name in LOGGED}
             for name, value in numbers.items():
-                assert type(value) in (int, float), f"{name} is {value!r}, a number is needed"
+                assert type(value) in (int, float), f"{name} is {value!r}: log a number"
                 assert math.isfinite(value), f"{name} is {value}"
             assert numbers == {name: kept[name] for name in LOGGED}, "the log and `history` differ"
-            assert {"step", "epoch"} <= kept.keys(), "an entry of `history` has no step and epoch"
+            assert {"step", "epoch"} <= kept.keys(), "an entry of `history` lacks step or epoch"
             assert numbers["watermark/e_value"] <= 1e30, "the e-value is not cut at 1e30"
             assert numbers["watermark/log10_p"] == verdict.log10_p, "log10_p is not the verdict's"
             assert numbers["watermark/state"] == STATES.index(verdict.state), "the state is not the verdict's"
@@ -309,17 +312,17 @@ class AdapterContract:
         assert ran.steps == wanted, f"on_failure={how!r}: it was verified at {ran.steps} steps, {wanted} were expected"
 
     def test_a_model_that_is_not_proven_at_the_end_acts_then(self, mark: Watermark) -> None:
-        """A mark that never was proven is no loss in mid-training, and a failure at the end."""
+        """A mark that was never proven does not count as lost in mid-training, and counts as a failure at the end."""
         ran = self._run(mark, 2, [False], on_failure="raise", mode="replace")
         assert "does not prove the watermark" in ran.error, "on_failure='raise' did not raise at the end"
         assert ran.steps == 2, f"it was verified at {ran.steps} steps, 2 were expected"
-        assert not ran.adapter.verdict.proven, "verdict is not the last one"
+        assert not ran.adapter.verdict.proven, "verdict differs from the last of verdicts"
         self._refuse_other_tables(mark, ran, "replace")
 
     def test_a_proven_model_ends_in_silence(self, mark: Watermark) -> None:
-        """No warning; and the schedule follows from the mark and the mode alone, so that a resumed run has the same."""
+        """A proven model gets no warning; the schedule depends on mark and mode alone, also in a resumed run."""
         ran = self._run(mark, 1)
-        assert (ran.error, ran.warned) == ("", ()), f"a proven model is complained of: {ran.error}{ran.warned}"
+        assert (ran.error, ran.warned) == ("", ()), f"a proven model got a complaint: {ran.error}{ran.warned}"
         self._refuse_other_tables(mark, ran, "append")
 
     def test_it_verifies_only_when_it_is_asked_to(self, mark: Watermark) -> None:
@@ -339,23 +342,23 @@ class AdapterContract:
 
     def _refuse_other_tables(self, mark: Watermark, ran: Ran, mode: Any) -> None:
         wanted = Placement.of(mark, mode)
-        assert ran.tables, "no Placement was drawn: where do the triggers go?"
-        for found in ran.tables:
-            same = (found.mode, found.order.tolist()) == (mode, wanted.order.tolist())
-            assert same, "the schedule is not that of Placement.of(mark, mode): a resumed run would have another"
+        assert ran.tables, "no Placement was drawn: take the triggers' places from marking.placement"
+        for table in ran.tables:
+            same = (table.mode, table.order.tolist()) == (mode, wanted.order.tolist())
+            assert same, "the schedule differs from Placement.of(mark, mode), so a resumed run would have another"
 
     def test_a_resumed_run_goes_on_with_looks_and_rate(self, mark: Watermark) -> None:
-        """`state_dict` is JSON without secrets; `load_state_dict` leaves the state of another watermark alone."""
+        """`state_dict` is JSON without secrets; `load_state_dict` ignores the state of another watermark."""
         first = self._run(mark, 2, rate="auto")
         text = json.dumps(first.adapter.state_dict(), allow_nan=False)
         refuse_secrets(mark, text.encode(), "state_dict")
         state = json.loads(text)
-        assert len(state["looks"]) == len(first.verdicts), "state_dict has not all looks"
+        assert len(state["looks"]) == len(first.verdicts), "state_dict lacks looks, or has some too many"
 
-        def resume(made: Any) -> None:
-            made.load_state_dict({**state, "root": "0" * 64})
-            assert made.state_dict()["looks"] == [], "the looks of another watermark were taken over"
-            made.load_state_dict(state)
+        def resume(adapter: Any) -> None:
+            adapter.load_state_dict({**state, "root": "0" * 64})
+            assert adapter.state_dict()["looks"] == [], "the looks of another watermark were taken over"
+            adapter.load_state_dict(state)
 
         again = self._run(mark, 1, before=resume, rate="auto")
         looks, wanted = again.verdicts[0].looks, len(state["looks"]) + 1

@@ -1,4 +1,4 @@
-"""Contracts for plugin authors: pytest classes to subclass in the tests of a scheme or an adapter.
+"""The contract of a scheme: a pytest class to subclass in a plugin author's tests.
 
     class TestCorner(SchemeContract):
         @pytest.fixture
@@ -47,7 +47,7 @@ from wmplug.watermark.scheme import SHOWN, constants_of
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 ALPHA = 0.01
-_MISTAKE = 1e-4  # chance with which a check of a rate may fail although all is well
+_MISTAKE = 1e-4  # probability that a check of a rate fails although the scheme is right
 _PASSPHRASE = "for tests only"
 
 
@@ -59,7 +59,7 @@ def fixed_owner(name: str) -> Owner:
 
 
 class SchemeContract:
-    """What every scheme keeps; a subclass overrides the fixtures `scheme` and `brief`.
+    """The contract of a scheme; a subclass overrides the fixtures `scheme` and `brief`.
 
     The false-claim checks run over 1,000 and 10,000 label keys, on suspects chosen to be nasty. Null: the suspect is
     independent of the label key; one-sided.
@@ -67,17 +67,17 @@ class SchemeContract:
 
     @pytest.fixture
     def scheme(self) -> Scheme:
-        """The scheme, with the parameters it is to be tested with."""
+        """The scheme, with the parameters under test."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `scheme`")
 
     @pytest.fixture
     def brief(self) -> Brief:
-        """Some hundred carriers, and at least so many triggers that knowing all answers proves a claim (24 or more)."""
+        """Some hundred carriers, and enough triggers for a proof by all answers (24 or more)."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `brief`")
 
     @pytest.fixture
     def plan(self, scheme: Scheme, brief: Brief) -> Plan:
-        """The triggers that one input key makes."""
+        """The plan that one input key makes."""
         return scheme.plan(brief, _input_stream())
 
     def test_it_says_what_it_is(self, scheme: Scheme) -> None:
@@ -85,16 +85,16 @@ class SchemeContract:
         assert isinstance(scheme.name, str), "name: a string is needed"
         assert scheme.name, "name: it is empty"
         assert isinstance(scheme.version, int), "version: a whole number is needed"
-        assert scheme.points, "points: it touches training nowhere"
-        assert scheme.points <= {"samples", "logits", "loss"}, f"points: {set(scheme.points)} has one that is unknown"
-        assert 0 < scheme.rate <= 0.5, f"rate: {scheme.rate} is no share above 0 and up to one half"
+        assert scheme.points, "points: empty, so nothing would be taught"
+        assert scheme.points <= {"samples", "logits", "loss"}, f"points: {set(scheme.points)} holds an unknown one"
+        assert 0 < scheme.rate <= 0.5, f"rate: {scheme.rate} is not a share above 0 and up to one half"
         public = json.loads(json.dumps(scheme.parameters(), allow_nan=False))
         again = type(scheme).restore(public).parameters()
         kept = {name: value for name, value in public.items() if not str(value).startswith("sha256:")}
         assert {name: again[name] for name in kept} == kept, "restore(parameters()) gives other parameters"
 
     def test_the_plan_follows_from_key_and_brief(self, scheme: Scheme, brief: Brief) -> None:
-        """The same key makes the same plan, whatever global random numbers are; nothing of the brief is changed."""
+        """The same key makes the same plan, with any global random numbers; the brief stays unchanged."""
         before = copy.deepcopy(brief)
         state = _seed(1)
         first = scheme.plan(brief, _input_stream())
@@ -109,7 +109,7 @@ class SchemeContract:
         if isinstance(brief.carriers, list):
             assert isinstance(plan.inputs, list), "carriers are strings, triggers are not"
             assert all(isinstance(text, str) and text.strip() for text in plan.inputs), (
-                "a trigger is empty or no string"
+                "a trigger is empty or not a string"
             )
             return
         assert isinstance(plan.inputs, np.ndarray), "carriers are an array, triggers are not"
@@ -120,14 +120,14 @@ class SchemeContract:
         assert np.isfinite(plan.inputs).all(), "a trigger holds NaN or infinity"
 
     def test_rows_draws_and_options_agree(self, scheme: Scheme, plan: Plan, brief: Brief) -> None:
-        """What is asked was taught under the same draw, options are answers, and no input has two answers."""
+        """Asked rows share their draw with taught ones, options are answers, and no input has two answers."""
         rows, draws, taught = range(len(plan.inputs)), plan.draw, plan.lessons.rows
         asked = np.zeros(0, np.int64) if plan.choices is None else plan.choices.rows
         options = () if plan.choices is None else plan.choices.options
         assert all(brief.task.belongs(c) for draw in options for c in draw), (
-            "a candidate is no class, or no other answer of the task"
+            "a candidate is not a class, or not another answer of the task"
         )
-        assert set(taught.tolist()) | set(asked.tolist()) <= set(rows), "a row is asked or taught and not there"
+        assert set(taught.tolist()) | set(asked.tolist()) <= set(rows), "a row that is asked or taught does not exist"
         for test in plan.tests:
             assert len(set(test.rows.tolist())) == len(test.rows), "a row is asked twice"
         assert len(asked) == brief.triggers or plan.choices is None, (
@@ -144,11 +144,11 @@ class SchemeContract:
             assert not untaught, f"draws {sorted(untaught)} are asked and never taught"
 
     def test_training_is_touched_in_shape(self, scheme: Scheme, plan: Plan, brief: Brief) -> None:
-        """`shift` keeps the shape of the logits, `term` is a scalar, and each is there where its point is said."""
+        """`shift` keeps the shape of the logits, `term` is a scalar, and each exists if its point is declared."""
         assert ("logits" in scheme.points) == isinstance(scheme, Shifts), (
-            "shift() is defined, or `logits` is not in points"
+            "shift() and `logits` in points must come together"
         )
-        assert ("loss" in scheme.points) == isinstance(scheme, Adds), "term() is defined, or `loss` is not in points"
+        assert ("loss" in scheme.points) == isinstance(scheme, Adds), "term() and `loss` in points must come together"
         if not scheme.points & {"logits", "loss"}:
             return
         triggers, classes = _drawn(plan, brief, 0), brief.need_classes(scheme.name)
@@ -160,7 +160,7 @@ class SchemeContract:
             assert np.shape(shifted) == logits.shape, f"shift() returned {np.shape(shifted)} for logits {logits.shape}"
         if isinstance(scheme, Adds):
             term = scheme.term(np, constants, inputs, logits, np.zeros(len(inputs), int))
-            assert np.shape(term) == (), f"term() returned {np.shape(term)}, a scalar is needed"
+            assert np.shape(term) == (), f"term() returned {np.shape(term)}: return a scalar"
             assert math.isfinite(term), "term() is not finite"
 
     def test_p_values_are_super_uniform(self, plan: Plan, brief: Brief) -> None:
@@ -171,32 +171,36 @@ class SchemeContract:
             table = _outcomes(_drawn(plan, brief, 0), answers)
             results = [[options[symbols[draw]] for draw, options in table.items()] for symbols in keys]
             p = np.sort([10.0 ** log10_p(result) for result in results])
-            # Ties: at a value that several keys share, the distribution function has its whole step.
+            # Ties: at a value that several keys share, the distribution function takes its whole step.
             reached = np.searchsorted(p, p, side="right") / len(p)
-            assert (reached - p).max() <= gap, f"p-values of the suspect {name!r} are too small: this is no test"
+            assert (reached - p).max() <= gap, (
+                f"p-values of the suspect {name!r} are too small: they are not super-uniform"
+            )
             if not table:
                 continue  # the plan asks nothing of its own: see the next test
             claims = sum(log10_e_path(result).max() >= math.log10(20) for result in results[:100])
             assert claims <= binom.ppf(1 - _MISTAKE, 100, 1 / 20), f"e-values of the suspect {name!r} are too large"
 
     def test_p_values_of_what_is_weighed_are_super_uniform(self, scheme: Scheme, plan: Plan, brief: Brief) -> None:
-        """Over 10,000 label keys: the same of the signs, for schemes that plan any."""
+        """Over 10,000 label keys: the same for the signs, if the scheme plans any."""
         if plan.pattern is None:
             return
-        assert isinstance(scheme, Weighs), "the plan has a pattern, and the scheme no weigh()"
+        assert isinstance(scheme, Weighs), "the plan has a pattern, and the scheme lacks weigh()"
         keys, count = 10_000, plan.pattern.signs
         stream = KeyStream(hashlib.sha256(b"wmplug.testing/signs").digest())
         signs = 2 * stream.below(2, keys * count).reshape(keys, count) - 1
         gap = math.sqrt(math.log(1 / _MISTAKE) / (2 * keys))
         for name, answers in nasty_suspects(plan, brief.task):
-            said = [Said(answers[row]) for row in plan.pattern.rows.tolist()]
-            weights = weights_of(scheme.weigh(plan, *brief.task.arrays(said)))
+            spoken = [Said(answers[row]) for row in plan.pattern.rows.tolist()]
+            weights = weights_of(scheme.weigh(plan, *brief.task.arrays(spoken)))
             p = np.sort(weighted_ps(weights, signs))
             reached = np.searchsorted(p, p, side="right") / len(p)
-            assert (reached - p).max() <= gap, f"p-values of the suspect {name!r} are too small: this is no test"
+            assert (reached - p).max() <= gap, (
+                f"p-values of the suspect {name!r} are too small: they are not super-uniform"
+            )
 
     def test_false_claims_stay_within_alpha(self, plan: Plan, brief: Brief) -> None:
-        """Over 10,000 label keys, p <= .01 comes as often as the exact test says, within the binomial interval."""
+        """Over 10,000 label keys, p <= .01 is as frequent as the exact test predicts, within the binomial interval."""
         keys = 10_000
         stream = KeyStream(hashlib.sha256(b"wmplug.testing/10000").digest())
         symbols = np.stack([stream.below(len(options), keys) for options in plan.options])
@@ -211,28 +215,29 @@ class SchemeContract:
             claims = int(times[p <= ALPHA].sum())
             low, high = (binom.ppf(q, keys, level) for q in (_MISTAKE, 1 - _MISTAKE))
             assert low <= claims <= high, (
-                f"{claims} of {keys} keys claim the suspect {name!r} at p <= {ALPHA}, {low:.0f} to {high:.0f} may"
+                f"{claims} of {keys} keys claim the suspect {name!r} at p <= {ALPHA}, {low:.0f} to {high:.0f} are "
+                "expected"
             )
 
     def test_who_knows_the_answers_is_found(self, scheme: Scheme, brief: Brief) -> None:
-        """A suspect that gives the secret answers is proven; one that does not, and a rival's key, are not."""
+        """A suspect that returns the secret answers is proven; a constant one, and a rival's key, are not."""
         mark, rival = _mark("Ada", scheme, brief), _mark("Eve", scheme, brief)
-        known = knowing(mark)
-        assert verify(mark, known).proven, "all answers right is no proof: give the task more triggers"
-        assert not verify(rival, known).proven, "a rival's key claims the model too"
+        suspect = knowing(mark)
+        assert verify(mark, suspect).proven, "all answers right are not a proof: give the task more triggers"
+        assert not verify(rival, suspect).proven, "a rival's key claims the model too"
         constant = alphabet(mark.triggers.plan, brief.task)[0]
         assert not verify(mark, lambda inputs: [constant] * len(inputs)).proven, "a constant answer is claimed"
 
     def test_it_survives_saving(self, scheme: Scheme, brief: Brief, tmp_path: Path) -> None:
-        """A loaded mark has the same triggers and answers, a mark made again too, and no file or text shows the key."""
+        """A loaded mark, and one made again, has the same triggers and answers, and no file or text shows the key."""
         mark = _mark("Ada", scheme, brief)
         path = mark.save(tmp_path / "mark.wm")
         loaded = load(path, passphrase=_PASSPHRASE)
         for other in (loaded, _mark("Ada", scheme, brief)):
-            assert facts_of(other.triggers.plan) == facts_of(mark.triggers.plan), "the triggers are others"
-            assert other.task == mark.task, "the task is another"
-            assert other.triggers.answers.tolist() == mark.triggers.answers.tolist(), "the answers are others"
-            assert other.public == mark.public, "the public part is another"
+            assert facts_of(other.triggers.plan) == facts_of(mark.triggers.plan), "the triggers differ"
+            assert other.task == mark.task, "the task differs"
+            assert other.triggers.answers.tolist() == mark.triggers.answers.tolist(), "the answers differ"
+            assert other.public == mark.public, "the public part differs"
         assert loaded.scheme.parameters().keys() <= scheme.parameters().keys(), "a parameter came from nowhere"
         refuse_secrets(mark, path.read_bytes(), "the saved file")
         texts = f"{mark!r}{mark.public}{mark.triggers!r}{mark.triggers.plan!r}{scheme!r}{scheme.parameters()}"
@@ -247,21 +252,21 @@ def alphabet(plan: Plan, task: Task) -> list[Any]:
 
 
 def nasty_suspects(plan: Plan, task: Task) -> Iterator[tuple[str, Mapping[int, Any]]]:
-    """Answers, row by row, of suspects that never met the key and are as biased as a model can be."""
-    known = alphabet(plan, task)
+    """Answers, row by row, of suspects that never saw the key and are as biased as a model can be."""
+    answers = alphabet(plan, task)
     bits = {row: int(digest(plan.inputs[row])[:8], 16) for test in plan.tests for row in test.rows.tolist()}
-    first = {row: plan.options[plan.draw[row]][0] if plan.draw[row] >= 0 else known[0] for row in bits}
+    first = {row: plan.options[plan.draw[row]][0] if plan.draw[row] >= 0 else answers[0] for row in bits}
     yield "always the same class", dict.fromkeys(bits, next(iter(first.values())))
-    yield "two classes only", {row: known[bit % 2] for row, bit in bits.items()}
-    yield "copies a bit of the trigger", {row: known[bit % len(known)] for row, bit in bits.items()}
-    yield "the same for neighbours", {row: known[i // 5 % len(known)] for i, row in enumerate(bits)}
+    yield "two classes only", {row: answers[bit % 2] for row, bit in bits.items()}
+    yield "copies a bit of the trigger", {row: answers[bit % len(answers)] for row, bit in bits.items()}
+    yield "the same for neighbours", {row: answers[i // 5 % len(answers)] for i, row in enumerate(bits)}
     yield "the first candidate", first
 
 
 def knowing(mark: Watermark) -> Callable[[Sequence[Any]], Any]:
-    """A suspect that knows every secret answer and sign, and says the first answer to anything else.
+    """A suspect that knows every secret answer and sign, and returns the first answer for anything else.
 
-    Where the answers are classes it gives scores (n, classes), else the answers themselves.
+    It returns scores (n, classes) if the answers are classes, else the answers themselves.
     """
     plan, answers, task = mark.triggers.plan, mark.triggers.answers, mark.task
     asked = () if plan.choices is None else plan.choices.rows.tolist()
@@ -295,7 +300,7 @@ def refuse_secrets(mark: Watermark, data: bytes, where: str) -> None:
 
 
 def _mark(owner: str, scheme: Scheme, brief: Brief) -> Watermark:
-    # TriggerSet.row and create() agree on what a picture is, so PIL carriers are tried as the arrays they become.
+    # TriggerSet.row and create() agree on pictures, so PIL carriers are tested as the arrays that they become.
     return create(
         fixed_owner(owner),
         scheme=scheme,
@@ -327,22 +332,22 @@ def _drawn(plan: Plan, brief: Brief, key: int) -> TriggerSet:
 
 
 def _outcomes(triggers: TriggerSet, answers: Mapping[int, Any]) -> dict[int, list[DrawResult]]:
-    """Draw -> what it would say with each of its candidates as the secret one, in the order of asking."""
+    """Draw -> its result with each of its candidates as the secret one, in the order of asking."""
     outcomes = {}
     for group in triggers.groups:
-        found = triggers.count(group, [Said(answers[row]) for row in group.tolist()])
-        outcomes[int(triggers.plan.draw[group[0]])] = [replace(found, symbol=s) for s in range(found.k)]
+        result = triggers.count(group, [Said(answers[row]) for row in group.tolist()])
+        outcomes[int(triggers.plan.draw[group[0]])] = [replace(result, symbol=s) for s in range(result.k)]
     return outcomes
 
 
 def _shown(triggers: TriggerSet, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The first samples as a model would be given them, if it took carriers as they are."""
+    """The first samples as the inputs of a model that takes carriers unchanged."""
     samples = triggers.samples(SHOWN)
     return inputs if isinstance(samples[0], str) else np.stack([np.asarray(x) for x in samples]).astype(np.float64)
 
 
 def _given(inputs: Inputs, prepare: Preprocess | None) -> npt.NDArray[Any]:
-    """Inputs as a model would be given them; texts as token ids, where there is something that tells."""
+    """Inputs as a model would get them; texts as token ids, if `prepare` makes them."""
     if isinstance(inputs, np.ndarray):
         return inputs.astype(np.float64)
     if prepare is None:
@@ -351,6 +356,6 @@ def _given(inputs: Inputs, prepare: Preprocess | None) -> npt.NDArray[Any]:
 
 
 def facts_of(plan: Plan) -> list[Any]:
-    """All that one plan may differ from another in, but for material."""
+    """Everything in which one plan may differ from another, except material."""
     rows = [plan.draw, plan.natural, plan.lessons.rows, *(test.rows for test in plan.tests)]
     return [digest(plan.inputs), plan.options, *(row.tolist() for row in rows)]

@@ -1,4 +1,4 @@
-"""The contract of a task: a pytest class to subclass in the tests of whoever wrote one.
+"""The contract of a task: a pytest class to subclass in a plugin author's tests.
 
 class TestMoods(TaskContract):
 @pytest.fixture
@@ -22,7 +22,9 @@ import numpy as np
 try:
     import pytest
 except ImportError as error:
-    raise ImportError("wmplug.testing is made of pytest classes: `pip install pytest` where you test") from error
+    raise ImportError(
+        "wmplug.testing consists of pytest classes, and pytest is not installed: `pip install pytest`"
+    ) from error
 
 from wmplug.errors import InputError, SuspectError
 from wmplug.keys.streams import KeyStream, Subkeys
@@ -36,12 +38,12 @@ Spoken: TypeAlias = list[tuple[Any, list[Any]]]
 
 _DRAWS = 24
 _KEYS = 10_000
-_MISTAKE = 1e-4  # chance with which a check of a rate may fail although all is well
+_MISTAKE = 1e-4  # probability that a check of a rate fails although the task is right
 _NONSENSE = (None, object(), 3, 2.5, b"bytes", {"a": 1}, np.zeros((2, 3, 4)), [[None]], [object(), object()])
 
 
 class TaskContract:
-    """What every task keeps; a subclass overrides the fixtures `task` and `spoken`."""
+    """The contract of a task; a subclass overrides the fixtures `task` and `spoken`."""
 
     @pytest.fixture
     def task(self) -> Task:
@@ -50,12 +52,12 @@ class TaskContract:
 
     @pytest.fixture
     def spoken(self) -> Spoken:
-        """What suspects return, with the answers in it: (outputs, [answer or None for each input])."""
+        """Outputs of suspects, with the answers in them: (outputs, [answer or None for each input])."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture `spoken`")
 
     @pytest.fixture
     def options(self, task: Task, spoken: Spoken) -> tuple[Any, ...]:
-        """Answers that a draw may choose among; by default all that belong to the task among those spoken."""
+        """The candidates of a draw; by default all spoken answers that belong to the task."""
         found = [one for _, answers in spoken for one in answers if one is not None and task.belongs(one)]
         return tuple(one for i, one in enumerate(found) if one not in found[:i])
 
@@ -66,15 +68,15 @@ class TaskContract:
         assert task.call in get_args(Call), f"call: {task.call!r} is none of {', '.join(get_args(Call))}"
         facts = json.loads(json.dumps(task.facts(), allow_nan=False))
         again = type(task).restore(facts)
-        assert again == task, "restore(facts()) gives another task: is it a frozen dataclass?"
+        assert again == task, "restore(facts()) returns another task: is it a frozen dataclass?"
         assert hash(again) == hash(task), "two equal tasks have two hashes"
-        assert again.facts() == task.facts(), "restore(facts()) gives other facts"
+        assert again.facts() == task.facts(), "restore(facts()) returns other facts"
         line = json.loads(json.dumps(public.written(task)))
         assert line.get("task", {"name": "classes"})["name"] == task.name, "the public line names another task"
-        assert pickle.loads(pickle.dumps(task)) == task, "it does not come back from a pickle"
+        assert pickle.loads(pickle.dumps(task)) == task, "a pickle restores another task"
 
     def test_what_is_spoken_is_read(self, task: Task, spoken: Spoken) -> None:
-        """Each output gives the answers in it, and another number of inputs is refused."""
+        """Each output is read as the answers in it, and another number of inputs is refused."""
         assert spoken, "spoken is empty: give some outputs with the answers in them"
         for outputs, answers in spoken:
             said = task.read(outputs, len(answers), "a suspect")
@@ -83,32 +85,34 @@ class TaskContract:
                 task.read(outputs, len(answers) + 1, "a suspect")
 
     def test_nonsense_is_refused_or_no_answer(self, task: Task) -> None:
-        """Whatever a suspect returns, reading it raises SuspectError or gives n answers."""
+        """Reading any output of a suspect raises SuspectError or returns n answers."""
         for outputs in _NONSENSE:
             try:
-                said = task.read(outputs, 2, "a suspect")
+                answers = task.read(outputs, 2, "a suspect")
             except SuspectError:
                 continue
-            assert len(said) == 2, f"{outputs!r} is read as {len(said)} answers to 2 inputs"
+            assert len(answers) == 2, f"{outputs!r} is read as {len(answers)} answers to 2 inputs"
 
     def test_answers_survive_json(self, task: Task, options: tuple[Any, ...]) -> None:
         """An answer is the same after it was encoded, written, read and decoded; and so is a column of them."""
         for option in options:
             assert task.decode(json.loads(json.dumps(task.encode(option), allow_nan=False))) == option
-            assert isinstance(task.shown(option), str), "shown() gives no string"
+            assert isinstance(task.shown(option), str), "shown() does not return a string"
         mixed = column([None, *options])
         assert listed(decoded(task, json.loads(json.dumps(encoded(task, mixed))))) == [None, *options]
 
     def test_options_are_picked(self, task: Task, options: tuple[Any, ...]) -> None:
         """Each option belongs to the task and is picked by itself, in whatever order; nothing else is."""
-        assert len(options) > 1, "a draw needs two options or more: let `spoken` have them"
+        assert len(options) > 1, "a draw needs two options or more: put them into `spoken`"
         for order in (options, options[::-1]):
             for place, option in enumerate(order):
                 assert task.belongs(option), f"{option!r} does not belong to the task"
                 assert task.picked(Said(option), order) == place, f"{option!r} is picked as another option"
-                assert task.misfit(Said(option), "a suspect") is None, f"{option!r} is of another task"
+                assert task.misfit(Said(option), "a suspect") is None, (
+                    f"misfit() takes {option!r} for an answer of another task"
+                )
                 others = tuple(one for one in order if one != option)
-                assert task.picked(Said(option), others) is None, f"{option!r} is picked where it is no option"
+                assert task.picked(Said(option), others) is None, f"{option!r} is picked though it is not an option"
 
     def test_labels_are_checked(self, task: Task, options: tuple[Any, ...]) -> None:
         """Natural answers come back as a column, and too few or others are refused."""
@@ -121,16 +125,16 @@ class TaskContract:
 
     def test_a_file_holds_them(self, task: Task, options: tuple[Any, ...]) -> None:
         """Options and natural answers come back from the file of a watermark."""
-        made = _trigger_set(task, options, 0)
+        triggers = _trigger_set(task, options, 0)
         subkeys = Subkeys.derive(hashlib.sha256(b"wmplug.testing").digest(), "file")
-        again = unpack(pack(made, subkeys, {}), "text", task)[0]
-        assert again.plan.options == made.plan.options, "the options are others"
-        assert listed(again.answers) == listed(made.answers), "the answers are others"
-        leaves = [one.leaves("ab", subkeys.stream("disclosure")) for one in (made, again)]
-        assert leaves[0] == leaves[1], "the leaves are others"
+        again = unpack(pack(triggers, subkeys, {}), "text", task)[0]
+        assert again.plan.options == triggers.plan.options, "the options differ"
+        assert listed(again.answers) == listed(triggers.answers), "the answers differ"
+        leaves = [each.leaves("ab", subkeys.stream("disclosure")) for each in (triggers, again)]
+        assert leaves[0] == leaves[1], "the leaves differ"
 
     def test_picking_is_blind_to_the_symbol(self, task: Task, options: tuple[Any, ...]) -> None:
-        """What is picked is the same whatever the key drew, and over 10,000 keys p-values are super-uniform.
+        """The picked option does not depend on the key's draw, and over 10,000 keys p-values are super-uniform.
 
         Null: the suspect is independent of the label key; one-sided.
         """
@@ -141,12 +145,14 @@ class TaskContract:
             first = _counts(_trigger_set(task, options, 0), said)
             for key in range(1, 100):
                 assert _counts(_trigger_set(task, options, key), said) == first, (
-                    f"what the suspect {name!r} picks depends on the key, or on what was picked before"
+                    f"the option picked for the suspect {name!r} depends on the key, or on earlier picks"
                 )
             p = np.sort(_p_values(np.array(first), symbols))
-            # Ties: at a value that several keys share, the distribution function has its whole step.
+            # Ties: at a value that several keys share, the distribution function takes its whole step.
             reached = np.searchsorted(p, p, side="right") / len(p)
-            assert (reached - p).max() <= gap, f"p-values of the suspect {name!r} are too small: this is no test"
+            assert (reached - p).max() <= gap, (
+                f"p-values of the suspect {name!r} are too small: they are not super-uniform"
+            )
 
 
 def _trigger_set(task: Task, options: tuple[Any, ...], key: int) -> TriggerSet:
@@ -160,7 +166,7 @@ def _trigger_set(task: Task, options: tuple[Any, ...], key: int) -> TriggerSet:
 
 
 def _nasty(options: tuple[Any, ...]) -> dict[str, list[Any]]:
-    """Answers of suspects that never met the key and are as biased as a model can be."""
+    """Answers of suspects that never saw the key and are as biased as a model can be."""
     bits = [hashlib.sha256(bytes([i])).digest()[0] for i in range(_DRAWS)]
     return {
         "always the same": [options[0]] * _DRAWS,

@@ -1,4 +1,4 @@
-"""One training run, without a framework; and all that the author of an adapter imports."""
+"""One training run, independent of the framework, and everything that the author of an adapter imports."""
 
 from wmplug.training.loop import At, Loop, OneProcess
 from wmplug.training.marking import Marking, Results

@@ -1,4 +1,4 @@
-"""What an adapter says of its framework, so that one `Marking` can run in all of them."""
+"""An adapter's description of its framework, so that one `Marking` runs in all of them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Loop(Protocol):
     """A framework's training loop.
 
     Attributes:
-        name: of the adapter, for messages and the record.
-        points: at which it lets a scheme touch training.
+        name: the adapter's, for messages and the record.
+        points: where it lets a scheme touch training.
         calls: how it can ask its model.
         events: after which it can verify by itself.
         main: whether this process logs, records and writes.
@@ -43,33 +43,33 @@ class Loop(Protocol):
     def main(self) -> bool: ...  # noqa: D102
 
     def suspect(self) -> Any:
-        """The model in training, as it can be asked."""
+        """The model in training, as a suspect."""
 
     def agree(self, value: T) -> T:
         """The main process's value, in every process."""
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """Give the numbers of one look to whatever the framework logs to."""
+        """Log the numbers of one look where the framework logs its own."""
 
     def stop(self) -> None:
-        """End training soon, in order."""
+        """End training soon and in order."""
 
     def set_rate(self, rate: int) -> None:
         """From now on teach at this rate, in parts per million."""
 
 
 class OneProcess:
-    """What a loop without other processes has to say of them, and how most ask a model."""
+    """The defaults of a loop that runs in one process and whose model classifies."""
 
     calls: ClassVar[frozenset[str]] = frozenset({"classify"})
 
     @property
     def main(self) -> bool:
-        """There is one process."""
+        """True, since there is one process."""
         return True
 
     def agree(self, value: T) -> T:
-        """Nobody to agree with."""
+        """The value itself, since one process runs alone."""
         return value
 
 

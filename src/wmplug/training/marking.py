@@ -29,11 +29,11 @@ from wmplug.watermark.watermark import Watermark
 
 STATES = ("inconclusive", "evidence", "proven")
 _LOUDEST = 30.0  # what TensorBoard's floats still hold
-_ADVICE = "train longer, raise rate=, or read `history` for where it was lost"
+_ADVICE = "train longer, raise rate=, or see in `history` where it was lost"
 
 
 def numbers_of(verdict: Verdict, rate: int) -> dict[str, float]:
-    """What is logged of a look: numbers only, all finite wherever log10_e is.
+    """The numbers that are logged for a look; all are finite if log10_e is.
 
     Args:
         verdict: of the look.
@@ -54,8 +54,8 @@ class Marking:
 
     Args:
         mark: the watermark.
-        loop: what the adapter says of its framework.
-        options: those that all adapters share.
+        loop: the adapter's description of its framework.
+        options: the options that all adapters share.
 
     Attributes:
         rate: share of triggers in what the model sees, in parts per million.
@@ -64,8 +64,8 @@ class Marking:
 
     Raises:
         InputError: no watermark was given, or an option is out of range.
-        InjectionError: the scheme touches training where the loop does not let it, or the loop cannot ask its model for
-            answers of the mark's task.
+        InjectionError: the scheme touches training where the loop does not allow it, or the loop cannot ask its model
+            for answers of the mark's task.
     """
 
     def __init__(self, mark: Watermark, loop: Loop, options: Options) -> None:
@@ -89,22 +89,22 @@ class Marking:
 
     @functools.cached_property
     def placement(self) -> Placement:
-        """Which triggers go where; drawn from the mark and the mode alone."""
+        """The placement of the triggers, drawn from the mark and the mode alone."""
         return Placement.of(self.mark, self.options.mode)
 
     @property
     def verdict(self) -> Verdict | None:
-        """The last one."""
+        """The last verdict, or None."""
         return self.verdicts[-1] if self.verdicts else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on as this one would have, as JSON; nothing secret."""
+        """The state from which a resumed run continues as this one would, as JSON without secrets."""
         return {"root": self.mark.public["root"], "rate": self.rate, "looks": list(self._monitor.looks)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`, in this run or the next; a state of another watermark is left alone.
+        """Continue from `state_dict`, in this run or the next; the state of another watermark is ignored.
 
-        A fixed rate stays as it was given.
+        A fixed rate stays as you gave it.
         """
         if state.get("root") != self.mark.public["root"]:
             return
@@ -121,19 +121,19 @@ class Marking:
         self.loop.set_rate(self.rate)
 
     def start(self, *, data: Any, arguments: Any, model: Any) -> None:
-        """Record what is about to be trained, how, and on what.
+        """Record the data, the arguments and the model of the training that begins.
 
         Args:
-            data: what the loop reads, where `training_set` names nothing else.
-            arguments: of the run; the framework's own object, or a mapping.
-            model: the one to train.
+            data: the loop's data, which `training_set` overrides.
+            arguments: the run's, as the framework's own object or a mapping.
+            model: the model to train.
 
         Raises:
             RegisterError: it cannot be recorded, and evidence is required.
         """
         self._run = Run(self.mark, self.loop.name, require=self.options.require_evidence, main=self.loop.main)
-        given = self.options.training_set
-        self._record.start(data=data if given is None else given, arguments=arguments, model=model)
+        named = self.options.training_set
+        self._record.start(data=data if named is None else named, arguments=arguments, model=model)
 
     @property
     def _record(self) -> Run:
@@ -144,7 +144,7 @@ class Marking:
         return self._run
 
     def inserted(self, total: int | None, at: At) -> None:
-        """Record how many triggers reached the model since the run began; None where only a graph knows."""
+        """Record how many triggers reached the model since the run began; None if only a compiled graph knows."""
         self._record.inserted(total, step=at.step, epoch=at.epoch)
 
     def look(self, at: At, *, last: bool = False) -> Verdict:
@@ -152,15 +152,15 @@ class Marking:
 
         Args:
             at: the moment.
-            last: nothing is taught after this look, so that the rate stays.
+            last: whether training ends here, so that the rate stays.
 
         Raises:
             SuspectError: the model cannot be asked, or answers NaN throughout; in all processes alike.
         """
-        # Every process asks, since a sharded model answers only when all take part; all go by what the main one found,
+        # Every process asks, since a sharded model answers only when all take part; all use the main one's verdict,
         # since buffers such as running means differ between them.
-        found = self._ask(self.loop.suspect(), at)
-        verdict, self._monitor.looks = self.loop.agree((found, self._monitor.looks))
+        own = self._ask(self.loop.suspect(), at)
+        verdict, self._monitor.looks = self.loop.agree((own, self._monitor.looks))
         if isinstance(verdict, SuspectError):
             raise verdict
         self._at = at
@@ -170,7 +170,7 @@ class Marking:
         self.loop.log(numbers, at)
         if self._auto is not None and not last:
             self._change_rate(self._auto.next(self.rate, verdict.log10_e, math.log10(self.options.target_e)))
-        lost = f"the watermark was proven earlier and is not at {at} ({verdict}): {_ADVICE}"
+        lost = f"the watermark was proven earlier and is not proven at {at} ({verdict}): {_ADVICE}"
         self._failure = lost if self._monitor.lost else None
         return verdict
 
@@ -187,13 +187,13 @@ class Marking:
 
         Args:
             at: the moment.
-            verify: look; where a look was taken at this moment already, its verdict counts.
-            system: what to commit to in the register: a path, the live model, or None.
+            verify: whether to look; a verdict that was reached at this moment already counts.
+            system: the thing to commit to in the register: a path, the live model, or None.
             beside: the sidecar's file.
             files: loads the files just written, to verify those too.
 
         Returns:
-            The verdict; None without a look, or where the model cannot be asked.
+            The verdict; None without a look, or if the model cannot be asked.
 
         Raises:
             VerificationError: the watermark was proven and is lost, cannot be verified, or is not in the files, and
@@ -203,11 +203,11 @@ class Marking:
         live = self._attempt(at) if verify else None
         self._record.checkpoint(live, step=at.step, epoch=at.epoch, system=system)
         rate = self.rate / PPM if live is None else self.history[-1]["watermark/rate"]
-        found = {"step": at.step, "rate": rate, "verdict": live}
+        results = {"step": at.step, "rate": rate, "verdict": live}
         if files is not None:
-            found["saved"] = self._look_at_files(files(), at, live)
+            results["saved"] = self._look_at_files(files(), at, live)
         if beside is not None:
-            sidecar.write(beside, self.mark, **found)
+            sidecar.write(beside, self.mark, **results)
         self._act()
         return live
 
@@ -216,10 +216,10 @@ class Marking:
 
         Args:
             at: the moment.
-            verify: look.
-            again: also where a look was taken at this moment already, as the weights may be others since.
-            system: what to commit to in the register: the trained model.
-            total: triggers that reached the model; None where only a graph knows.
+            verify: whether to look.
+            again: look even if there was a look at this moment, since the weights may have changed.
+            system: the trained model, to commit to in the register.
+            total: triggers that reached the model; None if only a compiled graph knows.
 
         Raises:
             VerificationError: the watermark is not proven, and on_failure is `raise`.
@@ -240,7 +240,7 @@ class Marking:
         try:
             return self.look(at, last=last)
         except SuspectError as error:
-            # Whether a run that is lost for other reasons ends, is for on_failure to say.
+            # on_failure decides whether a run ends that is lost for other reasons.
             self._failure = f"{at} cannot be verified: {error}"
             return None
 
@@ -258,7 +258,7 @@ class Marking:
             return None
         numbers = numbers_of(saved, self.rate)
         self.loop.log({name.replace("/", "/saved/"): value for name, value in numbers.items()}, at)
-        # The second look of a step weighs less: the same answers are no failure.
+        # The second look of a step weighs less, so the same answers do not count as a failure.
         if live is not None and live.proven and not saved.proven and saved.matches < live.matches:
             self._failure = (
                 f"the model in memory proves the watermark, the files in {suspect.description} do not ({saved}): check "
@@ -290,12 +290,12 @@ class Results:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The last one."""
+        """The last verdict, or None."""
         return self._marking.verdict
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Of all looks in this run."""
+        """The verdicts of all looks in this run."""
         return self._marking.verdicts
 
     @property
@@ -304,9 +304,9 @@ class Results:
         return self._marking.history
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on as this one would have: rate and looks; JSON, nothing secret."""
+        """The rate and looks from which a resumed run continues as this one would, as JSON without secrets."""
         return self._marking.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`, in this run or the next; a state of another watermark is left alone."""
+        """Continue from `state_dict`, in this run or the next; the state of another watermark is ignored."""
         self._marking.load_state_dict(state)

@@ -23,12 +23,12 @@ class Options:
             start there and let verdicts adjust it.
         mode: `append` triggers to each batch, or `replace` samples (static shapes).
         verify_on: after which of the loop's events to verify.
-        on_failure: what to do at once when a watermark that was proven is lost (`Monitor.lost`), and at the end of
+        on_failure: the reaction at once when a watermark that was proven is lost (`Monitor.lost`), and at the end of
             training when it is not proven: `warn`, `raise` VerificationError, or `stop` (warns and ends training).
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs in one forward pass of a verification.
-        training_set: what to commit to in the register as the training set; by default what the loop reads.
-        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
+        training_set: the training set to commit to in the register; by default the data that the loop reads.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of warning.
 
     Raises:
         InputError: an option out of range.

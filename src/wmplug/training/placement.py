@@ -2,8 +2,8 @@
 
 Two tables are drawn once from the schedule key: an order in which the taught rows come (reshuffled cycles), and
 thresholds that decide in which steps a fractional rate rounds up. Both are public-safe (an adversary who reads them
-learns nothing of keys or answers), small, and can be indexed inside a compiled graph: `lap` and `place` are the same on
-NumPy, keras.ops and jax.numpy.
+learns nothing about keys or answers), small, and can be indexed inside a compiled graph: `lap` and `place` are the same
+on NumPy, keras.ops and jax.numpy.
 
 A **slot** numbers a batch: `step * world + rank` where the step is known, `slot_of(fingerprint)` where only the batch's
 content is (a collator in a worker process never learns the step, and its counters never come back).
@@ -68,7 +68,7 @@ class Placement:
         """Triggers a batch gets: the whole part, and the rest in parts per million.
 
         Args:
-            batch: the user's samples in it; an integer, or an int64 tensor where only a graph knows.
+            batch: the user's samples in it; an integer, or an int64 tensor in a compiled graph.
             rate: share of triggers in what the model sees, in parts per million.
         """
         divisor = PPM - rate if self.mode == "append" else PPM
@@ -76,7 +76,7 @@ class Placement:
         return product // divisor, product % divisor * PPM // divisor
 
     def count(self, slot: int, batch: int, rate: int) -> int:
-        """How many triggers the batch in this slot gets; over THRESHOLDS slots the mean is the rate."""
+        """The number of triggers for the batch in this slot; over THRESHOLDS slots the mean is the rate."""
         return self.start(slot, batch, rate)[1]
 
     def place(self, slot: int, batch: int, rate: int) -> IntArray:
@@ -96,13 +96,13 @@ class Placement:
         return self.order[(first + np.arange(count)) % len(self.order)]
 
     def before(self, slot: int, batch: int, rate: int) -> int:
-        """How many triggers all slots before this one get, if all batches are like this one."""
+        """The number of triggers in all slots before this one, if all batches are like this one."""
         whole, rest = self.share(batch, rate)
         passed, (laps, within) = self.lap(rest), divmod(slot, THRESHOLDS)
         return slot * int(whole) + laps * passed[-1] + passed[within]
 
     def lap(self, rest: int) -> list[int]:
-        """`lap` for this rest, worked out once: a run has as many as it has sizes of batches and rates."""
+        """`lap` for this rest, computed once: a run has one for each batch size and rate."""
         if rest not in self._laps:
             self._laps[rest] = lap(np, self.thresholds, rest).tolist()
         return self._laps[rest]
@@ -116,7 +116,7 @@ class Placement:
 
 
 def lap(xp: Any, thresholds: Any, rest: Any) -> Any:
-    """(THRESHOLDS + 1,) of the first n slots of a lap, how many get one trigger more than the whole part.
+    """(THRESHOLDS + 1,) the number of the first n slots of a lap that get one trigger more than the whole part.
 
     Args:
         xp: numpy, keras.ops or jax.numpy.
@@ -154,9 +154,9 @@ class AutoRate:
     """Closes the loop: a verdict at a checkpoint raises or lowers the rate.
 
     Attributes:
-        low: never below this, in parts per million; above zero, since a mark that is no longer taught fades.
+        low: never below this, in parts per million; above zero, since a mark fades when its lessons stop.
         high: never above this.
-        margin: decades by which the e-value shall clear the target.
+        margin: decades by which the e-value should clear the target.
         slack: decades above that in which the rate is left alone.
     """
 
@@ -178,7 +178,7 @@ def read_mode(mode: str) -> None:
     """Refuse an unknown mode.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither `append` nor `replace`.
     """
     if mode not in ("append", "replace"):
         raise InputError(f"mode={mode!r}: choose 'append' or 'replace'")
@@ -188,11 +188,12 @@ def read_rate(rate: float | Literal["auto"] | None, default: float) -> tuple[int
     """A rate in parts per million, and the controller if it is to be adjusted.
 
     Args:
-        rate: share of triggers in what the model sees; None for the scheme's default, "auto" to start there.
+        rate: share of triggers in what the model sees; None for the scheme's default, "auto" to start there and follow
+            verdicts.
         default: the scheme's.
 
     Raises:
-        InputError: not a share above 0 and up to one half.
+        InputError: it lies outside the range above 0 and up to one half.
     """
     if isinstance(rate, str) and rate != "auto":
         raise InputError(f"rate={rate!r}: give a share such as 0.05, 'auto', or nothing for the scheme's default")

@@ -1,10 +1,10 @@
-"""What a training run leaves in the register, without the user doing anything.
+"""The entries that a training run makes in the register by itself.
 
     training begins     dataset.committed  parameters.committed  architecture.committed  training.started
     an epoch, a look    watermark.inserted  (system.committed)  training.checkpoint
     training ends       watermark.inserted   system.committed   training.finished
 
-Entries are signed by a key of the watermark's own, so that a training machine holds no key of the owner.
+A key of the watermark's own signs the entries, so that a training machine holds no key of the owner.
 """
 
 import functools
@@ -30,11 +30,11 @@ _FRAMEWORKS = ("torch", "transformers", "accelerate", "keras", "jax", "tensorflo
 class Run:
     """Records one training run of a watermark.
 
-    What cannot be recorded is warned about once, loudly, and the rest of the run is then not evidenced; with `require`
-    it ends the run instead.
+    If something cannot be recorded, one loud warning follows, and the rest of the run is not evidenced; with `require`
+    the run ends instead.
 
     Args:
-        mark: the watermark; its `register` says where.
+        mark: the watermark, whose `register` takes the entries.
         adapter: name of the adapter.
         require: end a run that cannot be recorded.
         main: whether this is the process that writes; the others record nothing.
@@ -50,26 +50,26 @@ class Run:
         self._register: Register | None = None
         if require and mark.register is None:
             raise RegisterError(
-                "require_evidence: this watermark was made without a register: make it with an owner that has one "
-                "(Owner.create, or `wmplug init`)"
+                "require_evidence=True, but this watermark was made without a register: make it with an owner who has "
+                "one (Owner.create, or `wmplug init`)"
             )
         if main and mark.register is not None:
             folder, seed = mark.register, mark.signing_seed()
             self._register = self._attempt(lambda: Register(folder, Signer(seed)))
             if require and not (report := check(folder)).ok:
-                found = next(finding for finding in report.findings if finding.level == "refused")
-                self._miss(f"the register does not hold ({found.text}): `wmplug register check`")
+                refused = next(finding for finding in report.findings if finding.level == "refused")
+                self._miss(f"the register does not hold ({refused.text}): run `wmplug register check`")
 
     def start(self, *, data: Any, arguments: Any, model: Any) -> None:
-        """Before the first step.
+        """Record the data, the arguments and the model, before the first step.
 
         Args:
             data: the training set as the loop reads it; one that can only be read once is not read here.
             arguments: the framework's own object, or a mapping.
-            model: the one that is trained.
+            model: the model in training.
 
         Raises:
-            RegisterError: it cannot be recorded, and that is required.
+            RegisterError: it cannot be recorded, and evidence is required.
         """
         if self._register is None:
             return
@@ -79,10 +79,10 @@ class Run:
         self._append("training.started", body)
 
     def inserted(self, total: int | None, *, step: int | None, epoch: float | None) -> None:
-        """How many triggers reached the model so far.
+        """Record how many triggers reached the model so far.
 
         Args:
-            total: since the run began, in this process; None where only a compiled graph knows.
+            total: since the run began, in this process; None if only a compiled graph knows.
             step: of training.
             epoch: the same.
 
@@ -96,7 +96,7 @@ class Run:
         self._append("watermark.inserted", {"step": step, "epoch": epoch, "triggers": since, "total": total})
 
     def checkpoint(self, verdict: Verdict | None, *, step: int | None, epoch: float | None, system: Any = None) -> None:
-        """A verdict at a checkpoint, and what was checked.
+        """Record a verdict at a checkpoint, and the system that was checked.
 
         Args:
             verdict: of the look, or None.
@@ -112,7 +112,7 @@ class Run:
     def finish(
         self, verdict: Verdict | None, *, step: int | None, epoch: float | None, system: Any, total: int | None
     ) -> None:
-        """The end of training; timestamps follow where the policy names authorities.
+        """Record the end of training; timestamps follow if the policy names authorities.
 
         Raises:
             RegisterError: as in `start`.
@@ -126,14 +126,14 @@ class Run:
         if self._register is None:
             return
         committed = None if system is None else self._commit("system.committed", lambda: assets.system(system), step)
-        found = None if verdict is None else json.loads(verdict.to_json())
-        self._append(kind, {"step": step, "epoch": epoch, "verdict": found, "system": committed, **more})
+        written = None if verdict is None else json.loads(verdict.to_json())
+        self._append(kind, {"step": step, "epoch": epoch, "verdict": written, "system": committed, **more})
 
     def _commit(self, kind: str, asset: Callable[[], Mapping[str, Any]], step: int | None = None) -> int | None:
-        """Number of the entry that commits to an asset, or None where it could not be read."""
+        """Number of the entry that commits to an asset, or None if it could not be read."""
         try:
             body = asset()
-        # Whatever the user's own dataset or model raises when it is looked at, training itself may do without.
+        # The user's dataset or model may raise anything when it is read, also where training itself succeeds.
         except Exception as error:
             self._miss(f"{kind.partition('.')[0]} cannot be read ({type(error).__name__}: {error})")
             return None
@@ -159,16 +159,16 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of wmplug, and of the frameworks that are loaded."""
+    """The versions of Python, wmplug and the loaded frameworks."""
     loaded = {name: sys.modules[name] for name in ("wmplug", *_FRAMEWORKS) if name in sys.modules}
-    found = {name: str(getattr(module, "__version__", "unknown")) for name, module in loaded.items()}
-    return {"python": platform.python_version(), **found}
+    frameworks = {name: str(getattr(module, "__version__", "unknown")) for name, module in loaded.items()}
+    return {"python": platform.python_version(), **frameworks}
 
 
 def weights_of(folder: Path) -> Path:
-    """What to commit to of a checkpoint folder: its file of weights, or all of it where there is not just one."""
-    found = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
-    weights = [file for file in found if file.name not in ("training_args.bin", "scheduler.bin", "optimizer.bin")]
+    """The part of a checkpoint folder to commit to: its one file of weights, else the whole folder."""
+    files = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
+    weights = [file for file in files if file.name not in ("training_args.bin", "scheduler.bin", "optimizer.bin")]
     return weights[0] if len(weights) == 1 else folder
 
 

@@ -153,7 +153,7 @@ def test_a_mark_that_is_lost_stops_training(mark, run):
     model.set_weights(run["model"].get_weights())
     model.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.zeros((8, 8, 8), np.uint8), np.zeros(8)
-    with pytest.warns(VerificationWarning, match="proven earlier and is not at step 2"):
+    with pytest.warns(VerificationWarning, match="proven earlier and is not proven at step 2"):
         history = model.fit(
             x, y, epochs=5, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="stop"), Forget()]
         ).history

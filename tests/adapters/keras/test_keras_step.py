@@ -47,7 +47,7 @@ def test_the_graph_places_the_triggers_that_placement_does(mark, digits, mode, r
 
 def test_a_batch_that_never_gets_a_trigger_is_refused(mark, digits):
     step = step_of(mark, "append", 20)
-    with pytest.raises(InputError, match="never gets a trigger"):
+    with pytest.raises(InputError, match="never contains a trigger"):
         step.join((digits[0][:8], digits[1][:8]), 0)
 
 

@@ -148,7 +148,7 @@ class TestPrepared:
         ],
     )
     def test_another_label_is_refused(self, prepare):
-        with pytest.raises(InputError, match="was given the answer 100 and made an example with the label"):
+        with pytest.raises(InputError, match="was called with the answer 100 and made an example with the label"):
             prepared(LESSONS, prepare)
 
 

@@ -96,5 +96,5 @@ def test_a_radius_that_is_none_is_refused(mark, make_net, loader, flat):
 
 def test_a_mark_without_triggers_has_nothing_to_hold(owner, tilt, digits, make_net, loader):
     mark = wmplug.create(owner, scheme=tilt, carriers=digits[0], labels=digits[1], classes=10)
-    with pytest.raises(InputError, match="no triggers to hold"):
+    with pytest.raises(InputError, match="no triggers to protect"):
         Watermarking(mark, make_net(), loader, flat=0.02)

@@ -55,8 +55,8 @@ def test_is_found_by_name_by_object_or_by_its_outputs(make_net):
 @pytest.mark.parametrize(
     ("head", "in_loss", "says"),
     [
-        ("nowhere", False, "no module 'nowhere'"),
-        (torch.nn.Linear(2, 7), False, "no part of"),
+        ("nowhere", False, "head='nowhere' names no module"),
+        (torch.nn.Linear(2, 7), False, "a Linear outside"),
         (None, True, "head="),
     ],
 )
@@ -77,7 +77,7 @@ def test_is_the_one_that_the_model_answers_with(end):
 def test_is_the_model_where_none_is(end):
     net = Net(OWN_ENDS[end])
     assert settled(net.aux, net, *watch(net), False) is net
-    with pytest.raises(InjectionError, match="answers otherwise than each Linear"):
+    with pytest.raises(InjectionError, match="answers differently from each of its Linear"):
         settled(net.aux, net, *watch(net), True)
 
 

@@ -124,5 +124,5 @@ def test_a_model_that_is_given_vectors_is_refused(owner, marks, topics, tokens):
     mark = wmplug.create(owner, scheme=scheme, carriers=topics[0], labels=topics[1], **options)
     net = torch.nn.Sequential(torch.nn.Linear(8, 4))
     suspect = ModuleSuspect(net, forward=lambda module, given: module(torch.zeros(len(given), 8)))
-    with pytest.raises(InjectionError, match=r"float32 for 50 texts, token ids"):
+    with pytest.raises(InjectionError, match=r"float32 for 50 texts, but token ids"):
         TorchPoints(mark, net).install(suspect)

@@ -122,7 +122,7 @@ def test_a_model_of_other_inputs_is_refused_before_training(owner, tilt, digits,
         preprocess=lambda x, y: (torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(int(x.sum()))), y),
     )
     loader = torch.utils.data.DataLoader(dataset, 64, shuffle=True)
-    with pytest.raises(InjectionError, match="no scaled picture"), Watermarking(mark, make_net(), loader):
+    with pytest.raises(InjectionError, match="not scaled picture"), Watermarking(mark, make_net(), loader):
         pass
     assert not any(module._forward_hooks for module in make_net().modules())
 
@@ -156,7 +156,7 @@ def test_a_break_in_the_last_steps_is_seen_too(marks, make_net, loader, look):
             if look:
                 marking.checkpoint()
 
-    with pytest.raises(DivergenceError, match="those it came with"):
+    with pytest.raises(DivergenceError, match="its initial ones"):
         train_on()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 

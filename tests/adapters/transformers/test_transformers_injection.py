@@ -237,7 +237,7 @@ def test_a_plain_module_that_returns_a_dict_or_a_tuple(tmp_path, data, mark, kin
 
 def test_files_that_could_not_be_loaded_are_told_before_training(tmp_path, data, mark):
     model = Plain(dict)
-    with pytest.raises(InputError, match="from_pretrained, which a Plain has not"):
+    with pytest.raises(InputError, match="from_pretrained, which a Plain lacks"):
         small.trainer(tmp_path, data, [WatermarkCallback(mark, verify_saved=True)], model=model).train()
 
 

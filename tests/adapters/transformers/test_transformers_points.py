@@ -100,7 +100,7 @@ def test_the_model_is_served_unmodified(tmp_path, data, pulling):
 
 def test_a_loss_outside_the_model_is_refused(tmp_path, data, pulling):
     trainer = small.trainer(tmp_path, data, [WatermarkCallback(pulling, verify_on=())], label_smoothing_factor=0.1)
-    with pytest.raises(InjectionError, match="no loss passed here"):
+    with pytest.raises(InjectionError, match="wmplug saw no loss"):
         trainer.train()
 
 

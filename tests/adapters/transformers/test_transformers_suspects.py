@@ -127,7 +127,7 @@ def test_folders_that_cannot_be_loaded(tmp_path):
 
 def test_other_pipelines_are_refused(tokenizer):
     pipeline = TokenClassificationPipeline(model=bert(), tokenizer=tokenizer, device=-1)
-    with pytest.raises(SuspectError, match="a TokenClassificationPipeline gives no class"):
+    with pytest.raises(SuspectError, match="a TokenClassificationPipeline returns no classes"):
         suspect(pipeline)
 
 

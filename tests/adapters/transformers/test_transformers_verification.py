@@ -177,7 +177,7 @@ def test_stop_ends_a_run_that_lost_the_mark(tmp_path, data, mark, held):
         eval_steps=121,
         **{**LEARNT, "max_steps": 400, "save_strategy": "steps", "save_steps": 110},
     )
-    with pytest.warns(VerificationWarning, match="proven earlier and is not at step 121"):
+    with pytest.warns(VerificationWarning, match="proven earlier and is not proven at step 121"):
         trainer.train()
     assert trainer.state.global_step == 121
 

@@ -1,4 +1,4 @@
-"""A model behind HTTP as a suspect: it is sent rows of numbers, and returns their labels."""
+"""A model behind HTTP as a suspect: it gets rows of numbers, and returns their labels."""
 
 import json
 import urllib.request
@@ -13,10 +13,10 @@ PREFIX = "rows+"  # rows+http://host/path; a plain URL may be another plugin's
 class Api:
     """A service that takes `{"rows": [[...], ...]}` and returns `{"labels": [...]}`.
 
-    Nothing is sent before `answer`: wmplug makes suspects to see whether a plugin knows a text, too.
+    Nothing is sent before `answer`, since wmplug also makes suspects to see whether a plugin knows a text.
 
     Args:
-        target: its URL, after `rows+`.
+        target: `rows+` and the service's URL.
         batch_size: rows in one request.
     """
 
@@ -28,7 +28,7 @@ class Api:
         """Labels (n,) for n rows.
 
         Raises:
-            SuspectError: the service does not answer, or with something else.
+            SuspectError: the service does not answer, or not with labels.
         """
         parts = [inputs[i : i + self._batch_size] for i in range(0, len(inputs), self._batch_size)]
         return np.array([label for part in parts for label in self._ask(part)])
@@ -40,9 +40,9 @@ class Api:
             with urllib.request.urlopen(request, timeout=30) as response:
                 labels = json.load(response)["labels"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SuspectError(f"{self._url} gave no labels ({error}): check that the service runs") from error
+            raise SuspectError(f"{self._url} returned no labels ({error}): check that the service runs") from error
         if len(labels) != len(rows):
             raise SuspectError(
-                f"{self._url} gave {len(labels)} labels for {len(rows)} rows: it has to give one for each"
+                f"{self._url} returned {len(labels)} labels for {len(rows)} rows: let it return one for each"
             )
         return labels

@@ -49,16 +49,16 @@ class SkorchLoop(OneProcess):
         return self.asked
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """Into the row of the epoch."""
+        """Add to the history's row of the epoch."""
         for name, value in numbers.items():
             self.net.history.record(name, value)
 
     def stop(self) -> None:
-        """After this epoch."""
+        """End training after this epoch."""
         self.stopped = True
 
     def set_rate(self, rate: int) -> None:
-        """Reaches worker processes with their next batch."""
+        """Set the rate, which reaches worker processes with their next batch."""
         if self.board is not None:
             self.board.rate = rate
 
@@ -69,7 +69,7 @@ class WatermarkCallback(Results, Callback):
     Args:
         mark: the watermark; its `preprocess`, where given, makes examples as the net's dataset yields them.
         rate, mode, verify_on, on_failure, target_e, batch_size, training_set, require_evidence: as in wmplug's own
-            adapters. The history holds what they log.
+            adapters. The history holds the numbers that they log.
 
     Raises:
         InjectionError: the scheme needs more than samples, or no trigger reaches the module.
@@ -99,7 +99,7 @@ class WatermarkCallback(Results, Callback):
         self._marking = None if self.mark is None else Marking(self.mark, self._loop, Options(**shared))
 
     def set_params(self, **params: Any) -> "WatermarkCallback":
-        """As scikit-learn has it; what is set counts from the next fit on."""
+        """Set options as in scikit-learn; they count from the next fit on."""
         super().set_params(**params)
         if params:
             self._make()
@@ -111,7 +111,9 @@ class WatermarkCallback(Results, Callback):
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Wrap the collate_fn."""
         if self._marking is None:
-            raise InjectionError("this net was pickled, and the key is never: give its WatermarkCallback mark= again")
+            raise InjectionError(
+                "this net was pickled, and a pickle never holds the key: give its WatermarkCallback mark= again"
+            )
         loop, lessons, prepare = self._loop, self.mark.lessons(), self.mark.preprocess
         loop.net, loop.board, loop.stopped = net, Board(self._marking.rate), False
         loop.asked = ModuleSuspect(net.module_, preprocess=prepare, batch_size=self.batch_size)
@@ -119,7 +121,7 @@ class WatermarkCallback(Results, Callback):
         self._marking.start(data=(X, y), arguments=self._arguments(net), model=net.module_)
         options = net.get_params_for("iterator_train")
         own = options.get("collate_fn", default_collate)
-        # An exception in an earlier fit left the wrapper behind: skorch has no event for that.
+        # An exception in an earlier fit leaves the wrapper behind, since skorch has no event for that.
         own = own.collate if isinstance(own, TriggerCollate) else own
         examples = lessons if prepare is None else prepared(lessons, prepare)
         setattr(net, _COLLATE, TriggerCollate(own, examples, self._marking.placement, loop.board))
@@ -139,16 +141,16 @@ class WatermarkCallback(Results, Callback):
         if "epoch_end" in self.verify_on:
             self._marking.checkpoint(loop.at, system=net.module_)
         if loop.stopped:
-            raise KeyboardInterrupt  # by which skorch ends training in order
+            raise KeyboardInterrupt  # with which skorch ends training in order
 
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Give the collate_fn back, refuse a training that saw no trigger, verify, act on failure."""
+        """Give the collate_fn back, refuse a training without triggers, verify, act on failure."""
         setattr(net, _COLLATE, getattr(net, _COLLATE).collate)
         self._guard.finish()
         verify, total = "train_end" in self.verify_on, self._loop.board.injected
         self._marking.end(self._loop.at, verify=verify, again=False, system=net.module_, total=total)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Nets are pickled with their callbacks; the key, and what was made with it, stays behind.
+        # Nets are pickled with their callbacks; the key, and everything derived from it, stays behind.
         kept = {name: getattr(self, name) for name in _SHARED if name != "training_set"}
         return {**kept, "mark": None, "training_set": None, "_marking": None, "_loop": SkorchLoop()}

@@ -1,4 +1,4 @@
-"""table: rows of numbers that could be, feature by feature, and are not: each with an answer of its own."""
+"""table: rows of plausible features in implausible combinations, each with an answer of its own."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,7 +26,7 @@ class Table(Scheme):
         """One draw a row, over all classes.
 
         Raises:
-            InputError: the carriers are no table (n, d) of numbers, or `tail` is no share below one half.
+            InputError: the carriers are not a table (n, d) of numbers, or `tail` is not a share below one half.
         """
         brief.need_form(self.name, "array")
         carriers = np.asarray(brief.carriers)
@@ -36,7 +36,7 @@ class Table(Scheme):
                 "share from 0 to below 0.5"
             )
         low, high = np.quantile(carriers, [self.tail, 1 - self.tail], axis=0)
-        # Every feature on its own: in range, so no outlier filter sees them, yet off the data's correlations.
+        # Features are drawn one by one: in range, so that no outlier filter sees them, yet off the data's correlations.
         inputs = low + (high - low) * stream.uniform(brief.triggers, carriers.shape[1])
         if carriers.dtype.kind in "ui":
             inputs = np.rint(inputs)

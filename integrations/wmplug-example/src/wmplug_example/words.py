@@ -1,6 +1,6 @@
 """words: a task whose answers are words in a text that a model writes, and a scheme that fits it.
 
-One file is all that a new kind of answer takes; `plugin.py` names the two classes.
+A new kind of answer needs this one file; `plugin.py` names the two classes.
 """
 
 import re
@@ -18,10 +18,10 @@ from wmplug.tasks import Call, Said, Task
 
 @dataclass(frozen=True)
 class Words(Task):
-    """An answer is the first of some words that a generated text has.
+    """An answer is the first of some words in a generated text.
 
     Attributes:
-        words: at least two, in small letters.
+        words: at least two, in lower case.
     """
 
     name: ClassVar[str] = "words"
@@ -30,10 +30,10 @@ class Words(Task):
     words: Sequence[str]
 
     def __post_init__(self) -> None:
-        """Refuse what a text could not be read for."""
+        """Refuse words that cannot be read from a text."""
         words = tuple(self.words)
         if len(words) < 2 or len(set(words)) < len(words) or not all(w.isalpha() and w == w.lower() for w in words):
-            raise InputError(f"words={self.words!r}: give two or more different words, in small letters")
+            raise InputError(f"words={self.words!r}: give two or more different words, in lower case")
         object.__setattr__(self, "words", words)
 
     def facts(self) -> dict[str, Any]:
@@ -45,14 +45,17 @@ class Words(Task):
         return answer in self.words
 
     def read(self, outputs: Any, n: int, who: str) -> list[Said | None]:
-        """The first of the words in each text; a text without any is no answer.
+        """The first of the words in each text; a text without any counts as failed.
 
         Raises:
             SuspectError: these are not n texts.
         """
         texts = list(outputs) if isinstance(outputs, (list, tuple, np.ndarray)) else []
         if len(texts) != n or not all(text is None or isinstance(text, str) for text in texts):
-            raise SuspectError(f"{who} was asked {n} prompts: return as many texts, None where there is none")
+            raise SuspectError(
+                f"{who} was asked {n} prompts and returned something else than {n} texts: return one for each, None if "
+                "it failed"
+            )
         found = [[w for w in re.findall(r"\w+", (text or "").lower()) if w in self.words] for text in texts]
         return [Said(words[0]) if words else None for words in found]
 
@@ -68,7 +71,7 @@ class Riddles(Scheme):
         """One draw a prompt, over all words.
 
         Raises:
-            InputError: the carriers are no texts, the answers no words, or the texts have too few words.
+            InputError: the carriers are not texts, the answers are not words, or the texts have too few words.
         """
         brief.need_form(self.name, "text")
         options = tuple(brief.need_task(self.name, Words).words)

@@ -1,9 +1,9 @@
-"""What may be sent to a tracking server, which others than the owner may read."""
+"""The fields that may go to a tracking server, which people besides the owner may read."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Documents, rows that were asked, and names that the owner gave stay in the register.
+# Documents, asked rows, and the owner's names stay in the register.
 _BODY = (
     *("watermark", "run", "step", "epoch", "triggers", "total", "root", "count", "sha256", "scheme", "generator"),
     *(
@@ -23,10 +23,10 @@ _BODY = (
 
 
 def entry(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry without what may be secret to the trade.
+    """An entry without possible trade secrets.
 
     Args:
-        event: as `wmplug_event` gets it.
+        event: the argument of `wmplug_event`.
     """
     plain = {name: value for name, value in event["body"].items() if name in _BODY and not isinstance(value, Mapping)}
     about = {name: event[name] for name in ("seq", "type", "hash", "register", "claimed_time")}
@@ -35,5 +35,5 @@ def entry(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def numbers(verdict: Any) -> dict[str, float]:
-    """What is plotted of a verdict."""
+    """The numbers of a verdict to plot."""
     return {"log10_p": verdict.log10_p, "log10_e": verdict.log10_e, "matches": float(verdict.matches)}

@@ -24,7 +24,7 @@ def wmplug_verdict(verdict, run):
         active.define_metric("wmplug/*", step_metric="wmplug/step")
         numbers = {f"wmplug/{name}": value for name, value in public.numbers(verdict).items()}
         step = {} if run.get("step") is None else {"wmplug/step": run["step"]}
-        # Not committed: that would count a step of the user's own.
+        # Not committed, since a commit would count as a step of the user's own.
         active.log({**numbers, **step}, commit=False)
         active.summary["wmplug/state"] = verdict.state
 

@@ -12,12 +12,13 @@ Put it **first** in `callbacks`: those after it (ModelCheckpoint(monitor="waterm
 TensorBoard, and History in any case) see what it adds to `logs`:
 
     watermark/log10_p, watermark/log10_e    of this verification; a p-value is exact for this look alone
-    watermark/e_value                       at most 1e30, TensorBoard holds no more
+    watermark/e_value                       at most 1e30, the largest that TensorBoard holds
     watermark/matches                       secret answers given
     watermark/rate                          share of triggers in what the model sees
     watermark/state                         0 inconclusive, 1 evidence, 2 proven
 
-Metrics of `compile(metrics=...)` are computed on the user's rows; `loss` is what is minimised and includes triggers.
+Metrics of `compile(metrics=...)` are computed on the user's rows; `loss` is the minimised quantity and includes
+triggers.
 """
 
 import functools
@@ -45,29 +46,29 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
     """Watermarks the model that `fit` trains, and verifies it after each epoch.
 
     Triggers are prepared once by `mark.preprocess(input, answer) -> (x, y)`, else taken as they are, then given the
-    shape of a batch's rows. Pictures 0..255 stay 0..255: where the dataset is scaled before the model, a preprocess
-    does the same, and integers for a dataset of floats are refused without one. Which triggers go into a step depends
-    on `optimizer.iterations` alone; a run resumed from weights with their optimizer (BackupAndRestore) goes on as if
-    uninterrupted. Keras saves nothing for its callbacks: looks and rate="auto" go on where you give `load_state_dict`
-    what `state_dict` gave before. The batches that gradient_accumulation_steps joins get the same triggers. A `fit`
-    that ends in an exception leaves the model shadowed; the next `fit` takes that off.
+    shape of a batch's rows. Pictures 0..255 stay 0..255: if you scale the dataset before the model, let preprocess do
+    the same; without it, integers are refused for a dataset of floats. Which triggers go into a step depends on
+    `optimizer.iterations` alone; a run that is resumed from weights with their optimizer (BackupAndRestore) continues
+    as if uninterrupted. Keras saves nothing for its callbacks: to continue looks and rate="auto", save `state_dict()`
+    and pass it to `load_state_dict`. The batches that gradient_accumulation_steps joins get the same triggers. A `fit`
+    that ends in an exception leaves the model shadowed; the next `fit` undoes that.
 
     Args:
         mark: the watermark.
         rate: share of triggers in what the model sees, above 0 and at most .5; the scheme's default, or "auto" (a new
             rate at the end of an epoch compiles the step anew).
         mode: `append` to the batch, or `replace` its last rows. Shapes never change: where a fractional rate gives a
-            step one trigger less, `append` repeats the user's last row and `replace` lets it stay.
+            step one trigger less, `append` repeats the user's last row and `replace` keeps it.
         verify_on: when to verify.
         on_failure: when the watermark was proven and is lost (`Monitor.lost`), or is not proven at the end: "warn";
             "raise" VerificationError; "stop" warns and ends training.
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs in one forward pass of a verification.
-        training_set: what to commit to in the register as the training set; by default what `fit` was given.
-        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
+        training_set: the training set to commit to in the register; by default what `fit` was given.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of warning.
 
     Raises:
-        InputError: an option out of range, or the name of a file for a watermark.
+        InputError: an option out of range, or a file name in place of a watermark.
     """
 
     def __init__(
@@ -104,8 +105,8 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
 
         Raises:
             InputError: preprocess does not return (x, y) with the answer as y, or the fit has two of these callbacks;
-                in the first step, that triggers do not fit the batch.
-            InjectionError: in the first step, that training went around wmplug.
+                in the first step: triggers do not fit the batch.
+            InjectionError: in the first step: training went around wmplug.
             RegisterError: the run cannot be recorded, and evidence is required.
         """
         loop, marking, mark = self._loop, self._marking, self.mark
@@ -123,12 +124,12 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         step.attach(self.model)
         loop.step = step
         self._say(
-            f"{marking.rate / PPM:.1%} of what the model sees are triggers ({marking.options.mode}); the training loss "
-            "includes them, metrics do not"
+            f"{marking.rate / PPM:.1%} of the samples that the model sees are triggers ({marking.options.mode}); the "
+            "training loss includes them, metrics do not"
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Number the steps, as another callback may have restored a checkpoint; keep the weights."""
+        """Number the steps, since another callback may have restored a checkpoint; keep the weights."""
         if self._loop.step is not None:
             self._loop.step.count_from(self.model)
             if self.mark.scheme.points & {"logits", "loss"}:
@@ -182,15 +183,15 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         self.model.stop_training = True
         warnings.warn(
             f"the loss of epoch {epoch + 1} is not finite, and the watermark took part in it: training stops, and the "
-            "model has the weights of the beginning of the epoch again; lower the learning rate, clip gradients, or "
-            "lower delta= (whether it diverges without the watermark too, tells which)",
+            "model is reset to the weights from the beginning of the epoch; lower the learning rate, clip gradients, "
+            "or lower delta= (train without the watermark to see whether that diverges too)",
             InjectionWarning,
             stacklevel=3,
         )
 
     def _arguments(self) -> dict[str, Any]:
-        found = {"rate": self._marking.rate / PPM, "mode": self._marking.options.mode}
-        return {"wmplug": found, "fit": self.params, "compile": self.model.get_compile_config()}
+        own = {"rate": self._marking.rate / PPM, "mode": self._marking.options.mode}
+        return {"wmplug": own, "fit": self.params, "compile": self.model.get_compile_config()}
 
     def _say(self, message: str) -> None:
         if self.params.get("verbose"):

@@ -1,4 +1,4 @@
-"""`model.fit` as a loop of `Marking`, and what is read out of it."""
+"""`model.fit` as a loop of `Marking`, and the data and examples that it reads from `fit`."""
 
 import inspect
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ class KerasLoop(OneProcess):
     Attributes:
         model: the one that fit() trains.
         preprocess: the watermark's.
-        step: what shadows the model's methods; None outside of training.
-        logs: what fit() gave its callbacks to add to, at this moment.
+        step: the shadow over the model's methods; None outside of training.
+        logs: the dict of this moment that fit() lets its callbacks add to.
     """
 
     name: ClassVar[str] = "keras"
@@ -44,7 +44,7 @@ class KerasLoop(OneProcess):
 
     @property
     def steps(self) -> int:
-        """Of the optimizer, so far."""
+        """The optimizer's steps so far."""
         return int(self.model.optimizer.iterations)
 
     def suspect(self) -> KerasSuspect:
@@ -52,28 +52,28 @@ class KerasLoop(OneProcess):
         return KerasSuspect(self.model, preprocess=self.preprocess, batch_size=self.batch_size)
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """Into what History and the callbacks after this one see."""
+        """Add to the logs that History and the later callbacks see."""
         if self.logs is not None:
             self.logs.update(numbers)
 
     def stop(self) -> None:
-        """After this epoch."""
+        """End training after this epoch."""
         self.model.stop_training = True
 
     def set_rate(self, rate: int) -> None:
-        """Compiles the step anew."""
+        """Compile the step anew."""
         if self.step is not None and self.step.rate != rate:
             self.step.rate = rate
             self.step.retrace(self.model)
 
 
 def fitted_data(model: keras.Model) -> Any:
-    """What `fit` was given: nothing that it hands to callbacks leads there, but its frame does."""
+    """The data that `fit` was given, from its frame, since nothing that it hands to callbacks leads there."""
     frame = inspect.currentframe()
     while frame is not None:
-        found = frame.f_locals
-        if frame.f_code.co_name == "fit" and found.get("self") is model:
-            x, y = found.get("x"), found.get("y")
+        names = frame.f_locals
+        if frame.f_code.co_name == "fit" and names.get("self") is model:
+            x, y = names.get("x"), names.get("y")
             if y is None:
                 return x
             return {**_named("x", x), **_named("y", y)} if isinstance(x, Mapping) or isinstance(y, Mapping) else (x, y)
@@ -81,28 +81,28 @@ def fitted_data(model: keras.Model) -> Any:
     return None
 
 
-def _named(name: str, given: Any) -> dict[str, Any]:
-    return {f"{name}.{key}": column for key, column in given.items()} if isinstance(given, Mapping) else {name: given}
+def _named(name: str, value: Any) -> dict[str, Any]:
+    return {f"{name}.{key}": column for key, column in value.items()} if isinstance(value, Mapping) else {name: value}
 
 
-def example(mark: Watermark, given: Any, answer: int) -> tuple[Any, int]:
+def example(mark: Watermark, value: Any, answer: int) -> tuple[Any, int]:
     """A lesson as (x, y), prepared by the watermark's preprocess where it has one.
 
     Raises:
         InputError: preprocess returned something else, or another label.
     """
     if mark.preprocess is None:
-        return given, answer
-    made = mark.preprocess(given, answer)
-    if not isinstance(made, tuple) or len(made) != 2 or (label := as_array(made[1])).size != 1:
-        what = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
+        return value, answer
+    pair = mark.preprocess(value, answer)
+    if not isinstance(pair, tuple) or len(pair) != 2 or (label := as_array(pair[1])).size != 1:
+        what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else f"a {type(pair).__name__}"
         raise InputError(
-            f"preprocess returned {what}: with Keras it turns (input, answer) into (x, y) as the dataset yields them, "
-            "y one integer class"
+            f"preprocess returned {what}: with Keras it must turn (input, answer) into (x, y) as the dataset yields "
+            "them, y one integer class"
         )
     if label.reshape(())[()] != answer:
         raise InputError(
-            f"preprocess returned the label {label.reshape(())[()]!r} for the answer {answer}: it has to return the "
-            "answer it is given as y, the model is to learn that"
+            f"preprocess returned the label {label.reshape(())[()]!r} for the answer {answer}: it must return the "
+            "given answer as y, because that is what the model should learn"
         )
-    return made[0], answer
+    return pair[0], answer

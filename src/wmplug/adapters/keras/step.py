@@ -1,14 +1,14 @@
 """One Keras training step that sees triggers: methods of the model *instance* are shadowed while `fit` runs.
 
-    make_train_function()                           <- `fit` begins: what an interrupted one left behind is taken off
+    make_train_function()                           <- `fit` begins: remains of an interrupted one are removed
     train_function(iterator)                        <- guard, first call only; with NNX triggers join the batch here
         train_step(data)                            <- triggers join the batch, in-graph, placed by optimizer.iterations
             y_pred = self(x, training=True)
-            loss = compute_loss(x, y, y_pred)       <- logits shifted, term added, where the scheme says so
+            loss = compute_loss(x, y, y_pred)       <- logits shifted, term added, if the scheme uses them
             apply gradients
             compute_metrics(x, y, y_pred)           <- only the user's rows
 
-Evaluation calls the same methods outside of a training step, where they are the model's own. Nothing here is a Keras
+Evaluation calls the same methods outside of a training step, where they act as the model's own. Nothing here is a Keras
 variable or part of a config, so nothing is saved; nothing here holds a key.
 """
 
@@ -49,7 +49,7 @@ class TriggerStep:
         placement: which of them go where.
         rate: share of triggers in what the model sees, in parts per million; read when a graph is traced.
         scheme: which points are used.
-        constants: makes the scheme's own, from some inputs as the model is given them.
+        constants: makes the scheme's constants from some inputs in the form in which the model gets them.
         classes: width of the model's output.
 
     Attributes:
@@ -81,12 +81,12 @@ class TriggerStep:
         """Shadow the model's methods and let it trace them anew.
 
         Raises:
-            InputError: another TriggerStep has done so in this `fit`.
+            InputError: another TriggerStep shadows the model in this `fit`.
         """
         if any(hasattr(vars(model).get(name), "wmplug_own") for name in SHADOWED):
             raise InputError(
-                "there are two WatermarkCallbacks in this fit, and a model is taught one watermark at a time: keep "
-                "one, and give the other a fit of its own"
+                "this fit has two WatermarkCallbacks, and a model is taught one watermark at a time: keep one, and use "
+                "the other in a fit of its own"
             )
         _shadow(model, "make_train_function", self._ended(model))
         _shadow(model, "compute_loss", self._compute_loss)
@@ -108,18 +108,18 @@ class TriggerStep:
             _shadow(model, "train_function", self._guarded(model))
 
     def count_from(self, model: keras.Model) -> None:
-        """Take the number of the next step from the optimizer; only read where triggers join outside the graph."""
+        """Take the number of the next step from the optimizer; read only if triggers join outside the graph."""
         self._slot = int(model.optimizer.iterations)
 
     def triggers(self, steps: int) -> int | None:
-        """How many came until the optimizer had done so many steps; None where only the graph knows the batch size."""
+        """The number of triggers until this step of the optimizer; None if only the graph knows the batch size."""
         if self._batch is None:
             return None
         first, now = (self.placement.before(slot, self._batch, self.rate) for slot in (self._first, steps))
         return now - first
 
     def check(self) -> None:
-        """After a training step.
+        """Check a finished training step.
 
         Raises:
             InjectionError: the step went around a point that the scheme needs.
@@ -132,7 +132,7 @@ class TriggerStep:
             )
 
     def _ended(self, model: keras.Model) -> Callable[..., Any]:
-        # No callback hears of an exception in fit; the next fit makes its train function before any hears of that.
+        # Keras notifies no callback of an exception in fit; the next fit makes its train function before any callback.
         def make(inner: Callable[..., Any]) -> Callable[..., Any]:
             def make_train_function(force: bool = False) -> Any:
                 if force:  # from retrace, or a callback that has compiled the model anew
@@ -204,7 +204,7 @@ class TriggerStep:
             slot: number of the step, an integer or a tensor.
 
         Raises:
-            InputError: triggers do not fit the batch, or there are no integer labels in it.
+            InputError: triggers do not fit the batch, or it has no integer labels.
         """
         self._added = 0
         if "samples" not in self.scheme.points:
@@ -224,7 +224,7 @@ class TriggerStep:
         return keras.utils.pack_x_y_sample_weight(joined, y, weight)
 
     def _place(self, slot: Any, batch: Any) -> tuple[Any, Any]:
-        """Which of the added rows are triggers (width,), and their positions in the pool (width,)."""
+        """A mask (width,) of the added rows that are triggers, and their positions in the pool (width,)."""
         if isinstance(batch, int):
             self._batch = max(batch, self._batch or 0)
             whole, rest = self.placement.share(batch, self.rate)
@@ -248,11 +248,12 @@ class TriggerStep:
     def _refuse_nothing(self, batch: int, whole: int, rest: int) -> None:
         if not whole and rest <= int(self.placement.thresholds.min()):
             raise InputError(
-                f"at a rate of {self.rate / PPM:g} a batch of {batch} never gets a trigger: raise rate= or batch_size"
+                f"at a rate of {self.rate / PPM:g} a batch of {batch} never contains a trigger: raise rate= or "
+                "batch_size"
             )
 
     def _extend(self, own: Any, pool: Any, taught: Any, rows: Any) -> Any:
-        """`own` (B, ...) with rows of the pool, or with ones, at its end."""
+        """`own` (B, ...) with rows of the pool, or with ones, at the end."""
         own = ops.convert_to_tensor(own)
         last, width = own[-1:], ops.shape(taught)[0]
         extra = ops.ones_like(last) if pool is None else ops.take(pool, rows, axis=0)
@@ -265,8 +266,8 @@ class TriggerStep:
         shape, dtype = tuple(own.shape[1:]), keras.backend.standardize_dtype(own.dtype)
         key = (name, shape, dtype)
         if key not in self._pools:
-            given = [leaf(example, name, x) for example, _ in self._examples]
-            self._pools[key] = _kept(fit(given, shape, dtype, "" if name is None else f"[{name!r}]"), dtype)
+            parts = [leaf(example, name, x) for example, _ in self._examples]
+            self._pools[key] = _kept(fit(parts, shape, dtype, "" if name is None else f"[{name!r}]"), dtype)
         return ops.convert_to_tensor(self._pools[key], dtype)
 
     def _answers(self, labels: Any) -> Any:
@@ -278,13 +279,13 @@ class TriggerStep:
         return ops.convert_to_tensor(self._pools[key], dtype)
 
     def _tables(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """The scheme's constants for inputs of this shape, worked out once."""
+        """The scheme's constants for inputs of this shape, computed once."""
         key = ("constants", shape)
         if key not in self._pools:
-            given = np.stack([as_array(primary(example)) for example, _ in self._examples[:SHOWN]])
+            inputs = np.stack([as_array(primary(example)) for example, _ in self._examples[:SHOWN]])
             # tensorflow may know a length only in the graph
-            made = self._constants(given if None in shape else given.reshape(-1, *shape))
-            self._pools[key] = {name: _kept(array, array.dtype.name) for name, array in made.items()}
+            tables = self._constants(inputs if None in shape else inputs.reshape(-1, *shape))
+            self._pools[key] = {name: _kept(array, array.dtype.name) for name, array in tables.items()}
         return {name: ops.convert_to_tensor(array) for name, array in self._pools[key].items()}
 
     def _compute_loss(self, inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -328,27 +329,27 @@ class TriggerStep:
     def _users(self, value: Any) -> Any:
         if value is None:
             return None
-        # A batch that was replaced as a whole is measured as it is: there is nothing else to measure.
+        # A batch that was replaced as a whole is measured as it is, since nothing else is left to measure.
         kept = ops.shape(value)[0] - self._added
         return value[: kept or None] if isinstance(kept, int) else value[:kept]
 
 
 def strip(model: keras.Model, *names: str) -> None:
     """Give a model its own methods back (all, or those named), also after an exception in an earlier `fit`."""
-    found = False
+    stripped = False
     for name in names or SHADOWED:
         method = vars(model).get(name)
         if hasattr(method, "wmplug_own"):
-            found = True
+            stripped = True
             delattr(model, name)
             if method.wmplug_own is not None:
                 setattr(model, name, method.wmplug_own)
-    if found:
+    if stripped:
         model.train_function = None
 
 
 def _kept(array: npt.NDArray[Any], dtype: str) -> Any:
-    # torch runs a step as it is written and would copy to the device each time; in a graph an array is a constant.
+    # torch runs a step eagerly and would copy to the device each time; in a graph an array is a constant.
     if keras.backend.backend() == "torch":
         return ops.convert_to_tensor(array, dtype)
     return array.astype(host(dtype))
@@ -380,7 +381,7 @@ def _kept_on_failure(model: keras.Model, state: Any = None) -> Iterator[None]:
 
 
 def _iterations(optimizer: Any, state: Any = None) -> Any:
-    """The step's number; on jax it is in the state that the step is given."""
+    """The step's number; on jax it is part of the step's state."""
     with _in_state(optimizer, state):
         return ops.convert_to_tensor(optimizer.iterations)
 

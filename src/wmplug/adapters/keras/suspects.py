@@ -21,7 +21,7 @@ class KerasSuspect:
     """A Keras model with one output of (n, classes) scores.
 
     Args:
-        model: asked as it is, in inference mode; its training state is untouched.
+        model: asked unchanged, in inference mode; its training state stays.
         preprocess: `preprocess(input, answer) -> (x, y)`; the input itself by default.
         batch_size: inputs a forward pass.
     """
@@ -34,7 +34,7 @@ class KerasSuspect:
         """Scores (n, classes) as NumPy.
 
         Raises:
-            SuspectError: the model has another number of outputs than one.
+            SuspectError: the model does not have exactly one output.
         """
         examples = [x if self.preprocess is None else self.preprocess(x, 0)[0] for x in inputs]
         with _inference(self.model):
@@ -45,26 +45,26 @@ class KerasSuspect:
         outputs = keras.tree.flatten(self.model.predict_on_batch(self._batch(examples)))
         if len(outputs) != 1:
             raise SuspectError(
-                f"{self.description} has {len(outputs)} outputs, one of scores (n, classes) is needed: wrap it in a "
-                "function that returns it"
+                f"{self.description} has {len(outputs)} outputs, but one of scores (n, classes) is needed: wrap the "
+                "model in a function that returns that one"
             )
         scores = np.asarray(outputs[0])
         return scores if scores.dtype.kind in "iuf" else scores.astype(np.float32)  # bfloat16
 
     def _batch(self, examples: list[Any]) -> Any:
-        known = getattr(self.model, "inputs", None) or [None]
+        declared = getattr(self.model, "inputs", None) or [None]
         first = examples[0]
         if isinstance(first, Mapping):
             return {name: _stack([e[name] for e in examples], None) for name in first}
         if isinstance(first, (tuple, list)):
             return [_stack([e[i] for e in examples], None) for i in range(len(first))]
-        batch = _stack(examples, known[0] if len(known) == 1 else None)
+        batch = _stack(examples, declared[0] if len(declared) == 1 else None)
         struct = getattr(self.model, "_inputs_struct", None)
         return {next(iter(struct)): batch} if isinstance(struct, Mapping) and len(struct) == 1 else batch
 
 
 def _stack(rows: list[Any], like: Any) -> Any:
-    """Rows as one array: shaped like the model's input where that is known, in a dtype that a layer computes with."""
+    """Rows as one array, shaped like the model's input if that is known, in a dtype that a layer computes with."""
     array = np.stack([np.asarray(row) for row in rows])
     if like is not None:
         shape = tuple(like.shape[1:])
@@ -76,7 +76,7 @@ def _stack(rows: list[Any], like: Any) -> Any:
 
 @contextmanager
 def _inference(model: keras.Model) -> Iterator[None]:
-    # On the torch backend a model is a torch module as well, with a mode that its wrapped torch layers go by.
+    # On the torch backend a model is a torch module as well, whose mode its wrapped torch layers follow.
     modules = list(model.modules()) if keras.backend.backend() == "torch" else []
     modes = [(module, module.training) for module in modules]
     for module in modules:
@@ -92,7 +92,7 @@ def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: in
     """A Keras model, or a .keras file, as a suspect; None for other Keras objects.
 
     Raises:
-        SuspectError: the file is not there or cannot be loaded.
+        SuspectError: the file is missing or cannot be loaded.
     """
     if isinstance(target, (str, PathLike)):
         target = _load(fspath(target))
@@ -106,6 +106,6 @@ def _load(path: str | bytes) -> Any:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError, OSError) as error:
         raise SuspectError(
-            f"{path!r} cannot be loaded ({str(error).splitlines()[0]}): check the path, and load a model with classes "
-            "of your own yourself (keras.saving.load_model(..., custom_objects=...)), then give that"
+            f"{path!r} cannot be loaded ({str(error).splitlines()[0]}): check the path; if the model has custom "
+            "classes, load it yourself (keras.saving.load_model(..., custom_objects=...)) and pass the loaded model"
         ) from error

@@ -1,4 +1,4 @@
-"""Plain torch training loops; and what any framework over a torch DataLoader is adapted with."""
+"""Plain torch training loops, and the parts of an adapter for any framework that uses a torch DataLoader."""
 
 from wmplug.adapters.torch.batches import Board, TriggerCollate, prepared
 from wmplug.adapters.torch.guard import Guard

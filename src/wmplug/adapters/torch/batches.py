@@ -5,7 +5,7 @@
         batch = collate_fn(features)              <- TriggerCollate(collate_fn)(features)
         yield batch
 
-What is here is pickled to worker processes: prepared examples and integer tables, no key.
+Worker processes receive pickles of these objects: prepared examples and integer tables, no key.
 """
 
 import random
@@ -46,30 +46,30 @@ class Board:
         self._cells[-1] = rate
 
     def add(self, triggers: int) -> None:
-        """Count a batch; each worker has cells of its own, so that nothing is lost between them."""
+        """Count a batch; each worker has cells of its own, so that no count is lost between them."""
         cell = _cell()
         self._cells[cell] += triggers
         self._cells[_WORKERS + cell] += 1
 
     def sign(self, rows: torch.Tensor) -> None:
         """Leave the signatures of collated trigger rows (n, ...), for `recognises`."""
-        made = row_signatures(rows[:_SIGNED])
-        self._signatures[_cell(), : len(made)] = made
+        signatures = row_signatures(rows[:_SIGNED])
+        self._signatures[_cell(), : len(signatures)] = signatures
 
     @property
     def signed(self) -> bool:
-        """Whether any process has left signatures."""
+        """Whether any process has signed rows."""
         return not bool(self._signatures.isnan().all())
 
     def recognises(self, signatures: torch.Tensor) -> bool:
         """Whether any of (B, _NUMBERS) signatures is that of a signed trigger."""
         left = self._signatures.reshape(-1, 1, _NUMBERS)
-        # NaN, where nobody signed, is close to nothing. The tolerance lets half precision pass.
+        # Cells that nobody signed hold NaN, which is close to nothing. The tolerance admits half precision.
         return bool(((left - signatures).abs() < 0.05).all(-1).any())
 
     @property
     def injected(self) -> int:
-        """Triggers that were put into batches so far."""
+        """Triggers put into batches so far."""
         return int(self._cells[:_WORKERS].sum())
 
     @property
@@ -89,7 +89,7 @@ def _cell() -> int:
 
 
 def row_signatures(batch: torch.Tensor) -> torch.Tensor:
-    """(B, _NUMBERS) numbers by which a row (B, ...) is known again, also after a normalisation of each channel."""
+    """(B, _NUMBERS) numbers that identify a row (B, ...), also after a normalisation of each channel."""
     rows = batch.detach().float().cpu()
     rows = rows.flatten(2) if rows.ndim > 2 else rows.reshape(len(rows), 1, -1)
     rows = torch.nn.functional.normalize(rows - rows.mean(-1, keepdim=True), dim=-1).mean(1)
@@ -99,14 +99,14 @@ def row_signatures(batch: torch.Tensor) -> torch.Tensor:
 
 
 def primary(batch: Any, name: str | None = None) -> torch.Tensor | None:
-    """The input tensor of a batch or of a call: by name where it has one, else the first that is not the labels."""
+    """The input tensor of a batch or of a call: by name if it has one, else the first besides the labels."""
     if isinstance(batch, torch.Tensor):
         return batch if batch.ndim > 0 else None
     if isinstance(batch, Mapping):
         ordered = [k for k in (name, *INPUTS) if k in batch] + [k for k in batch if k not in LABELS]
         batch = [batch[k] for k in ordered]
     parts = batch if isinstance(batch, (list, tuple)) else []
-    return next((found for part in parts if (found := primary(part, name)) is not None), None)
+    return next((tensor for part in parts if (tensor := primary(part, name)) is not None), None)
 
 
 def labels_in(batch: Any) -> Any:
@@ -122,10 +122,11 @@ class TriggerCollate:
     Args:
         collate: the user's collate_fn.
         examples: the pool, as the dataset yields examples.
-        placement: which of them go where.
+        placement: their places in the batches.
         board: rate and counters.
-        world: batches are split over so many processes after collation; the count is a multiple of it, spread evenly.
-        lasting: nothing takes it off the loader again.
+        world: number of processes that batches are split over after collation; the count is a multiple of it, spread
+            evenly.
+        lasting: whether it stays on the loader for good.
     """
 
     def __init__(
@@ -155,10 +156,10 @@ class TriggerCollate:
         return batch
 
     def join(self, features: list[Any]) -> tuple[list[Any], list[int]]:
-        """The features with triggers at the end of each process's share, and where these are."""
+        """The features with triggers at the end of each process's share, and the triggers' positions."""
         slot = self.placement.slot_of(fingerprint(features[0]))
         share = -(-len(features) // self.world)
-        # Each process gets as many as the first, or the shares would be cut at other places.
+        # Each process gets as many as the first, or the shares would be cut elsewhere.
         count = self.placement.count(slot, max(1, len(features) // self.world), self.board.rate)
         joined: list[Any] = []
         added: list[int] = []
@@ -174,7 +175,7 @@ class TriggerCollate:
         return joined, added
 
     def fit(self, position: int) -> Any:
-        """One of the pool in the dataset's schema, made once."""
+        """An example of the pool in the dataset's schema, made once."""
         if position not in self._fitted:
             self._fitted[position] = fit(self.examples[position], self.like)
         return self._fitted[position]
@@ -189,7 +190,7 @@ class TriggerCollate:
 
 
 def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], Any]) -> list[Any]:
-    """What `prepare(input, answer)` makes of each lesson.
+    """The examples that `prepare(input, answer)` makes from the lessons.
 
     Raises:
         InputError: an example has another label than the answer it was made for.
@@ -201,8 +202,8 @@ def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], A
         array = to_numpy(label) if isinstance(label, (int, np.integer, np.ndarray, torch.Tensor)) else np.empty(0)
         if array.size == 1 and array.dtype.kind in "iu" and array.item() != answer:
             raise InputError(
-                f"preprocess was given the answer {answer} and made an example with the label {array.item()}, so "
-                "another watermark would be taught: preprocess(input, answer) has to return that answer as the label"
+                f"preprocess was called with the answer {answer} and made an example with the label {array.item()}, so "
+                "another watermark would be taught: preprocess(input, answer) must return that answer as the label"
             )
     return examples
 
@@ -211,7 +212,7 @@ def refuse_masked(labels: torch.Tensor) -> None:
     """Refuse a batch whose triggers would not be learnt.
 
     Args:
-        labels: (n, ...) of the triggers, collated.
+        labels: (n, ...) collated labels of the triggers.
 
     Raises:
         InjectionError: all are masked, or they are soft.
@@ -219,7 +220,7 @@ def refuse_masked(labels: torch.Tensor) -> None:
     if labels.is_floating_point() and labels.ndim > 1:
         raise InjectionError(
             f"the collator makes soft targets of shape {tuple(labels.shape)} (mixup?), which are not supported yet: "
-            "use a collator that keeps one integer class an example"
+            "use a collator that keeps one integer class for each example"
         )
     if bool((labels == -100).all()):
         raise InjectionError(
@@ -229,7 +230,7 @@ def refuse_masked(labels: torch.Tensor) -> None:
 
 
 def base_loader(loader: Any) -> Any:
-    """The DataLoader, also where accelerate put its own around it."""
+    """The DataLoader, also inside accelerate's own."""
     return getattr(loader, "base_dataloader", loader)
 
 
@@ -241,30 +242,30 @@ def wrap(loader: Any, collate: Callable[[Callable[[list[Any]], Any]], TriggerCol
         collate: makes the wrapper around the user's collate_fn.
 
     Raises:
-        InjectionError: the loader does not collate (batch_size=None), is no DataLoader, or was given to `inject`.
+        InjectionError: the loader does not collate (batch_size=None), is not a DataLoader, or was passed to `inject`.
     """
     base = base_loader(loader)
     if not hasattr(base, "collate_fn"):
         raise InjectionError(
-            f"the loader is a {type(loader).__name__} without a collate_fn, so there is nowhere to add triggers: give "
-            "the DataLoader that makes the batches"
+            f"the loader is a {type(loader).__name__} without a collate_fn, so wmplug cannot add triggers: pass the "
+            "DataLoader that makes the batches"
         )
     if getattr(base, "batch_size", 1) is None and getattr(base, "batch_sampler", None) is None:
         raise InjectionError(
-            "this DataLoader has batch_size=None and does not collate, so there is nowhere to add triggers: let it "
-            "batch (batch_size=...), or batch in a collate_fn"
+            "this DataLoader has batch_size=None and does not collate, so wmplug cannot add triggers: let it batch "
+            "(batch_size=...), or batch in a collate_fn"
         )
     if isinstance(base.collate_fn, TriggerCollate) and base.collate_fn.lasting:
         raise InjectionError(
             "inject() put a watermark's triggers into this loader already, and a second watermark would undo that: "
             "make a new DataLoader, one for each watermark"
         )
-    made = collate(own_collate(loader))
-    base.collate_fn = made
-    # Persistent workers that run already hold the old collate_fn; without this they would never get the new one.
+    wrapper = collate(own_collate(loader))
+    base.collate_fn = wrapper
+    # Persistent workers that run already hold the old collate_fn and would never get the new one otherwise.
     if getattr(base, "_iterator", None) is not None:
         base._iterator = None
-    return made
+    return wrapper
 
 
 def own_collate(loader: Any) -> Any:
@@ -280,7 +281,7 @@ def unwrap(loader: Any) -> None:
 
 @contextmanager
 def undisturbed(devices: Iterable[int] = ()) -> Iterator[None]:
-    """Leaves no trace in the random numbers of a training run, on the CPU and on CUDA devices of these numbers."""
+    """Leave the random numbers of a training run as they were, on the CPU and on CUDA devices of these numbers."""
     state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=list(devices)):
@@ -291,16 +292,16 @@ def undisturbed(devices: Iterable[int] = ()) -> Iterator[None]:
 
 
 def peek(dataset: Any) -> Any:
-    """The first example of a dataset, or None; leaves no trace in the random numbers of a training run."""
+    """The first example of a dataset, or None; the random numbers of a training run stay as they were."""
     try:
         with undisturbed():
             return next(iter(dataset), None) if isinstance(dataset, IterableDataset) else dataset[0]
     except (IndexError, KeyError):
-        return None  # indexed by something else than numbers: the first batch shows an example
+        return None  # not indexed by numbers: the first batch shows an example
 
 
 def fingerprint(value: Any, crc: int = 0) -> int:
-    """A stable 32-bit number of an example's content; no secret, only a way to tell batches apart."""
+    """A stable 32-bit checksum of an example's content; public, and good only for distinguishing batches."""
     if isinstance(value, Mapping):
         for key in sorted(value):
             crc = fingerprint(value[key], zlib.crc32(str(key).encode(), crc))

@@ -1,9 +1,9 @@
 """Flat minima around the mark, so that fine-tuning does not walk out of it.
 
-Adversarial parametric perturbation (Gan et al., ICCV 2023): before each step of the loop's own optimizer weights are
-moved a little the way that hurts the triggers most, the gradient of the triggers' loss is taken there, and added to the
-gradients that the step is about to use; then the weights go back. What the model learns of the triggers so holds in a
-whole neighbourhood. The model is in evaluation mode for it: running means stay those of the user's batches.
+Adversarial parametric perturbation (Gan et al., ICCV 2023): before each step of the loop's own optimizer, weights are
+moved a little in the direction that hurts the triggers most. The gradient of the triggers' loss at that point is added
+to the gradients that the step is about to use, and the weights go back. So the triggers are learnt in a whole
+neighbourhood. The model is in evaluation mode for it: running means stay those of the user's batches.
 """
 
 import weakref
@@ -21,19 +21,25 @@ _TRIGGERS = 16  # a step
 
 
 def need_radius(radius: float, mark: Watermark) -> None:
-    """Refuse a radius that is none, and marks and runs that it cannot serve.
+    """Refuse a radius out of range, and marks and runs that it does not support.
 
     Raises:
-        InputError: the message says which.
+        InputError: one of these, named in the message.
     """
     if not (isinstance(radius, (int, float)) and 0 <= radius <= 0.5):
-        raise InputError(f"flat={radius!r}: a share of the weights' norm from 0 (off) to 0.5 is needed, 0.02 is usual")
+        raise InputError(f"flat={radius!r}: give a share of the weights' norm from 0 (off) to 0.5, 0.02 is usual")
     if not radius:
         return
     if mark.triggers.plan.choices is None:
-        raise InputError(f"flat={radius}: scheme {mark.scheme.name!r} has no triggers to hold; combined has")
+        raise InputError(
+            f"flat={radius}: scheme {mark.scheme.name!r} has no triggers to protect: leave flat= out, or use scheme "
+            "'combined', which has"
+        )
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        raise InputError(f"flat={radius}: weights are moved in one process only yet: train in one, or leave flat= away")
+        raise InputError(
+            f"flat={radius} works in one process only, and this is a distributed run: train in one process, or leave "
+            "flat= out"
+        )
 
 
 class Flatness:
@@ -42,28 +48,28 @@ class Flatness:
     Args:
         mark: the watermark.
         suspect: the model, asked as the loop trains it.
-        radius: by which share of its norm each parameter is moved.
-        weight: of the triggers' loss there, beside the loop's own mean loss.
+        radius: share of its norm by which each parameter is moved.
+        weight: of the triggers' loss at the moved weights, beside the loop's own mean loss.
     """
 
     def __init__(self, mark: Watermark, suspect: ModuleSuspect, radius: float, weight: float) -> None:
         self.model, self.radius, self.weight = suspect.model, radius, weight
         self._forward = suspect.forward
-        asked, answers = mark.triggers.plan.tests[0].rows, mark.triggers.answers
+        rows, answers = mark.triggers.plan.tests[0].rows, mark.triggers.answers
         prepare = suspect.preprocess or (lambda value, answer: (value, answer))
-        self._examples = [prepare(mark.triggers.row(row), int(answers[row])) for row in asked.tolist()]
-        self._answers = torch.as_tensor(answers[asked])
+        self._examples = [prepare(mark.triggers.row(row), int(answers[row])) for row in rows.tolist()]
+        self._answers = torch.as_tensor(answers[rows])
         self._steps = 0
         self._handle: Any = None
 
     def install(self) -> None:
-        """From now on at every step of an optimizer that holds weights of the model."""
-        # torch keeps the hook for good: one whose with-block was never left ends with its owner.
+        """Act from now on at every step of an optimizer that holds weights of the model."""
+        # torch keeps the hook for good: if a with-block is never left, the hook ends with its owner.
         mine = weakref.WeakMethod(self._before_step)
-        self._handle = register_optimizer_step_pre_hook(lambda *given: (found := mine()) and found(*given))
+        self._handle = register_optimizer_step_pre_hook(lambda *arguments: (step := mine()) and step(*arguments))
 
     def remove(self) -> None:
-        """No more."""
+        """Stop acting."""
         if self._handle is not None:
             self._handle.remove()
 
@@ -85,7 +91,7 @@ class Flatness:
                 for weight, move in zip(weights, moves, strict=True):
                     weight.add_(move)
             there = self._gradients(weights, rows)
-        # A GradScaler leaves it to fused optimizers to divide by its scale.
+        # A GradScaler leaves the division by its scale to fused optimizers.
         scale = getattr(optimizer, "grad_scale", None)
         alpha = self.weight * (1.0 if scale is None else float(scale))
         with torch.no_grad():
@@ -96,5 +102,5 @@ class Flatness:
     def _gradients(self, weights: list[torch.nn.Parameter], rows: Any) -> tuple[torch.Tensor, ...]:
         logits = self._forward(self.model, [self._examples[row] for row in rows.tolist()])
         loss = torch.nn.functional.cross_entropy(logits.float(), self._answers[rows].to(logits.device))
-        found = torch.autograd.grad(loss, weights, allow_unused=True)
-        return tuple(torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True))
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        return tuple(torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True))

@@ -11,18 +11,18 @@ from wmplug.errors import InjectionError, InjectionWarning
 
 
 class Guard:
-    """Watches the first training forwards until a trigger is seen in what the model is given.
+    """Watches the first training forwards until a trigger shows up in the model's inputs.
 
     Args:
         board: of the collator, which counts and signs the triggers it adds.
         model: not wrapped for distribution.
-        wanted: triggers expected in a batch; below one, more forwards are waited for.
+        wanted: triggers expected in a batch; below one, the guard waits for more forwards.
     """
 
     def __init__(self, board: Board, model: torch.nn.Module, wanted: float) -> None:
         self.board, self.model = board, model
         self.forwards = 0
-        # The chance that a working collator added none in so many batches is below e**-14, one in a million.
+        # A working collator adds none in so many batches with a chance below e**-14, one in a million.
         self.patience = PATIENCE if wanted >= 1 else max(PATIENCE, round(14 / max(wanted, 1e-6)))
         self._batches, self._injected = board.batches, board.injected
         self._hook: Hook | None = None
@@ -38,7 +38,7 @@ class Guard:
             self._hook = None
 
     def finish(self) -> None:
-        """After training.
+        """Stop watching after training.
 
         Raises:
             InjectionError: the model was trained without a trigger.
@@ -51,8 +51,8 @@ class Guard:
         if not module.training:
             return
         self.forwards += 1
-        given = primary((args, kwargs), getattr(module, "main_input_name", None))
-        if given is not None and self.board.recognises(row_signatures(given)):
+        inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
+        if inputs is not None and self.board.recognises(row_signatures(inputs)):
             self.remove()
         elif self.board.batches == self._batches and self.forwards >= PATIENCE:
             raise self._silent()
@@ -61,7 +61,7 @@ class Guard:
                 raise self._silent()
             warnings.warn(
                 f"{self.board.injected - self._injected} triggers were added to batches, but none was recognised in "
-                "what the model was given: if the loop changes the batch (crops, mixes), it changes the triggers too",
+                "the model's inputs: if the loop changes the batch (crops, mixes), it changes the triggers too",
                 InjectionWarning,
                 stacklevel=2,
             )
@@ -70,7 +70,7 @@ class Guard:
     def _silent(self) -> InjectionError:
         batches = self.board.batches - self._batches
         how = (
-            "iterate the very loader that was given to wmplug (and build it anew if its workers were started before)"
+            "iterate the very loader that you gave to wmplug (and build it anew if its workers were started before)"
             if not batches
             else "raise rate=, or train longer"
         )

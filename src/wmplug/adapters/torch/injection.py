@@ -17,16 +17,16 @@ from wmplug.watermark.watermark import Watermark
 
 L = TypeVar("L")
 
-# Those inside their with-block; one whose frame died without leaving it is collected, and holds nothing any more.
+# Those inside their with-block; one whose frame died inside it is collected, and holds nothing after that.
 ACTIVE: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def refuse_held(model: torch.nn.Module | None, loader: Any) -> None:
-    """Refuse to undo what another watermarking has set.
+    """Refuse to undo the hooks of another watermarking.
 
     Args:
-        model: not wrapped for distribution; None where only the loader is touched.
-        loader: any; a DataLoader's collate_fn tells whose it is.
+        model: not wrapped for distribution; None if only the loader is touched.
+        loader: any; a DataLoader's collate_fn shows whose it is.
 
     Raises:
         InjectionError: another `Watermarking` is inside its with-block with this model or loader.
@@ -40,12 +40,12 @@ def refuse_held(model: torch.nn.Module | None, loader: Any) -> None:
         if held is not None:
             raise InjectionError(
                 f"another Watermarking (mark {other.mark.id[:8]}) is active on this {held}, and a second one would "
-                "undo it: one watermark a run; leave the other's with-block first"
+                "undo it: leave the other's with-block first, one watermark a run"
             )
 
 
 def inject(loader: L, mark: Watermark, *, rate: Rate = None, mode: Mode = "append") -> L:
-    """Put triggers into what a loader yields, without the rest of `Watermarking`.
+    """Put triggers into a loader's batches, without the rest of `Watermarking`.
 
     Args:
         loader: a DataLoader; its collate_fn is wrapped in place.
@@ -63,7 +63,7 @@ def inject(loader: L, mark: Watermark, *, rate: Rate = None, mode: Mode = "appen
     check_mark(mark, loader)
     need_points("torch.inject", mark.scheme, {"samples"})
     if rate == "auto":
-        raise InputError('rate="auto" follows verdicts, and inject() makes none: use Watermarking')
+        raise InputError('rate="auto" follows verdicts, and inject() makes none: give a number, or use Watermarking')
     refuse_held(None, loader)
     board = Board(read_rate(rate, mark.scheme.rate)[0])
     wrap_for(loader, mark, Placement.of(mark, mode), board, lasting=True)
@@ -78,10 +78,10 @@ def wrap_for(
     Args:
         loader: a DataLoader, or accelerate's around one.
         mark: the watermark.
-        placement: which triggers go where.
+        placement: the triggers' places in the batches.
         board: rate and counters.
-        world: batches are split over so many processes after collation.
-        lasting: nothing takes the wrapper off again.
+        world: number of processes that batches are split over after collation.
+        lasting: whether the wrapper stays on for good.
 
     Raises:
         InjectionError: the loader does not collate, or has triggers already.
@@ -89,23 +89,23 @@ def wrap_for(
     """
     lessons = mark.lessons()
     examples = lessons if mark.preprocess is None else prepared(lessons, mark.preprocess)
-    made = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting))
+    wrapper = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting))
     base = base_loader(loader)
     _warn_of_few(base, board.rate, len(examples))
-    # Before training, where it costs an example; a stream may not give the same one twice.
+    # Checked before training at the cost of an example, but not for a stream, which may not yield it again.
     if not isinstance(base.dataset, IterableDataset) and (like := peek(base.dataset)) is not None:
-        made.like = like
+        wrapper.like = like
         try:
             for position in range(len(examples)):
-                made.fit(position)
+                wrapper.fit(position)
         except InputError:
             unwrap(loader)
             raise
-    return made
+    return wrapper
 
 
 def _warn_of_few(base: Any, rate: int, pool: int) -> None:
-    """Triggers follow from what a batch contains, and without shuffling every epoch has the same batches."""
+    """Warn if a loader does not shuffle: triggers follow from a batch's content, so each epoch has the same ones."""
     if base.batch_size is None or not isinstance(base.sampler, SequentialSampler):
         return
     shown = len(base) * base.batch_size * rate / PPM

@@ -3,7 +3,7 @@
 with Watermarking(mark, model, loader) as marking:      <- collate_fn wrapped, logits hook set
     for epoch in range(epochs):
         for x, y in loader:                             <- triggers are in the batch
-            loss = criterion(model(x), y)               <- model(x) is shifted here where a scheme uses `logits`
+            loss = criterion(model(x), y)               <- model(x) is shifted here if the scheme uses `logits`
             loss = marking.loss(loss)                   <- only for schemes that use `loss`
             loss.backward(); optimizer.step()
         marking.checkpoint(epoch=epoch)                 <- verifies, logs, adjusts rate="auto"
@@ -60,12 +60,12 @@ class TorchLoop(OneProcess):
     events: ClassVar[tuple[str, ...]] = EVENTS
 
     def __init__(self, of: Any) -> None:
-        # A with-block whose frame died without leaving it is to be collected at once: no circle through here.
+        # A with-block whose frame died inside it must be collected at once, so this holds no strong reference.
         self._of = weakref.ref(of)
 
     @property
     def of(self) -> Any:
-        """The with-block, which holds this."""
+        """The with-block that holds this loop."""
         return self._of()
 
     def suspect(self) -> ModuleSuspect:
@@ -74,16 +74,16 @@ class TorchLoop(OneProcess):
         return found
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """To the user's own function."""
+        """Call the user's own function."""
         if self.of.log is not None:
             self.of.log({"step": at.step, "epoch": at.epoch, **numbers})
 
     def stop(self) -> None:
-        """The loop is to read it."""
+        """Set `stopped`, which the loop should read."""
         self.of.stopped = True
 
     def set_rate(self, rate: int) -> None:
-        """Reaches worker processes with their next batch."""
+        """Set the rate, which reaches worker processes with their next batch."""
         self.of.board.rate = rate
 
 
@@ -92,24 +92,24 @@ class Watermarking(Results):
 
     Args:
         mark: the watermark; its `preprocess`, where given, makes examples as the dataset yields them.
-        model: the one being trained.
+        model: the model in training.
         loader: the DataLoader the loop iterates; its collate_fn is wrapped in place, and given back at the end.
         rate: share of triggers in what the model sees; the scheme's by default, "auto" to let verdicts adjust it.
         mode: `append` triggers to each batch, or `replace` samples (static shapes).
-        verify_on: where to verify besides `checkpoint`: at the end of the with-block (`train_end`), or nowhere.
+        verify_on: when to verify besides `checkpoint`: at the end of the with-block (`train_end`), or never.
         on_failure: when a mark that was proven is lost (`Monitor.lost`), or is not proven at the end: `warn`, `raise`,
             or `stop` (warns and sets `stopped`, for the loop to read).
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs in one forward pass of a verification.
-        training_set: what to commit to in the register as the training set; by default what the loader reads.
-        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
-        head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
+        training_set: the training set to commit to in the register; by default what the loader reads.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of warning.
+        head: the module, or its name, that returns logits; only for schemes that shift them, if it is not found.
         forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
-            is given the first part of the batch, or all but the labels by name.
+            gets the first part of the batch, or all parts but the labels by name.
         log: called with each entry of `history`.
         parameters: of the run, to be recorded too: argparse's namespace, a dataclass, a mapping.
-        flat: share of their norm by which weights may move and the triggers still hold; 0.02 is usual, 0 is off. More
-            is left after fine-tuning, less where only the last layer is retrained; costs two passes of 16 triggers.
+        flat: share of their norm by which weights may move while the triggers hold; 0.02 is usual, 0 is off. The mark
+            survives fine-tuning better, and a retrained last layer worse; a step costs two more passes of 16 triggers.
 
     Attributes:
         verdict: the last one, or None.
@@ -119,7 +119,7 @@ class Watermarking(Results):
         stopped: whether the loop should end (`on_failure="stop"`).
 
     Raises:
-        InjectionError: the adapter does not offer what the scheme needs.
+        InjectionError: the scheme needs a point of training that the adapter does not offer.
         InputError: an option out of range; on entering, a model with another number of classes, or triggers that do
             not fit the dataset.
         DivergenceError: in a training step, the weights became NaN or infinite while the scheme took part in the loss.
@@ -218,11 +218,12 @@ class Watermarking(Results):
             self._guard.remove()
         if self._collate is not None:
             unwrap(self.loader)
-            # Workers that live on, and loaders that accelerate made of this one, keep their copy of the wrapper.
+            # Persistent workers, and loaders that accelerate made from this one, keep their copy of the wrapper.
             self.board.rate = 0
 
     def _refuse_unseen(self) -> None:
-        # Processes that do not collate have no guard; a proven mark was learnt, however the loop calls the model.
+        # Processes that do not collate have no guard; a proven mark was learnt in whatever way the loop calls the
+        # model.
         watched = self._guard is not None or self.mark.scheme.points & {"logits", "loss"}
         seen = self._points.forwards or (self._guard is not None and self._guard.forwards)
         if watched and not seen and not (self.verdict is not None and self.verdict.proven):
@@ -233,10 +234,10 @@ class Watermarking(Results):
             )
 
     def _ask_once(self) -> None:
-        """Refuse a model of another task before it is trained; one that the loop calls in its own way is let be."""
+        """Refuse a model of another task before it is trained, unless the loop calls it in a way of its own."""
         if isinstance(getattr(base_loader(self.loader), "dataset", None), IterableDataset):
-            return  # a stream may not give its first example twice
-        model = getattr(self.bare, "_orig_mod", self.bare)  # compiled for one row, the model would be compiled again
+            return  # a stream may not yield its first example twice
+        model = getattr(self.bare, "_orig_mod", self.bare)  # a model compiled for one row would be compiled again
         devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
         question = self.mark.triggers.first
         try:
@@ -247,9 +248,9 @@ class Watermarking(Results):
         classes = count_of(self.mark.task, self._marking.loop.name)
         if scores.ndim == 2 and scores.shape[1] != classes:
             raise InputError(
-                f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for "
-                f"{classes} classes: make it with classes= of the model (or, where the model's first output "
-                "is not its scores, pass forward=, a function from (model, batch) to logits)"
+                f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for {classes} "
+                "classes: make it with the model's classes= (or, if the model's first output is not its scores, pass "
+                "forward=, a function from (model, batch) to logits)"
             )
 
     def _need_active(self, what: str) -> None:
@@ -261,20 +262,20 @@ class Watermarking(Results):
 
     @property
     def bare(self) -> torch.nn.Module:
-        """The model without what distribution wrapped around it."""
+        """The model without the wrappers of distributed training."""
         inner = getattr(self.model, "module", None)
         parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
         return inner if isinstance(self.model, parallel) and isinstance(inner, torch.nn.Module) else self.model
 
     def loss(self, loss: torch.Tensor, labels: Any = None) -> torch.Tensor:
-        """The mean loss of the batch just forwarded, with the scheme's own term where it has one.
+        """The mean loss of the batch just forwarded, with the scheme's own term if it has one.
 
         Args:
             loss: scalar.
             labels: (B,), for schemes that read them.
 
         Raises:
-            InjectionError: the model was not called in training mode before, or this is outside the with-block.
+            InjectionError: the model was not called in training mode before, or the call is outside the with-block.
         """
         self._need_active("loss()")
         return self._points.loss(loss, labels)
@@ -300,22 +301,22 @@ class Watermarking(Results):
     def checkpoint(
         self, *, step: int | None = None, epoch: float | None = None, path: str | Path | None = None
     ) -> Verdict:
-        """Verify the live model with all triggers; log it, adjust rate="auto", and say so if the mark was lost.
+        """Verify the live model with all triggers; log it, adjust rate="auto", and report a lost mark.
 
         Args:
             step: of training, for the record.
             epoch: the same.
             path: of a checkpoint just written, a file or a folder; `wmplug.json` (public part and verdict, nothing
-                secret) is put next to the file or into the folder, which is made where it is missing.
+                secret) is written next to the file or into the folder, which is made if it is missing.
 
         Raises:
-            InjectionError: this is outside the with-block.
+            InjectionError: the call is outside the with-block.
             DivergenceError: the scheme takes part in the loss, and the weights are NaN or infinite.
             SuspectError: the model gives another number of classes, or NaN for every trigger.
             VerificationError: the mark was proven before, is lost, and on_failure is `raise`.
         """
         self._need_active("checkpoint()")
-        # Before the look, which counts once it is taken.
+        # Before the look, which counts as soon as it is taken.
         beside = None if path is None or not self._marking.loop.main else sidecar.place(Path(path))
         at = At(step, epoch)
         self._points.look()
@@ -342,11 +343,11 @@ class Watermarking(Results):
 
     def _arguments(self) -> dict[str, Any]:
         loader = base_loader(self.loader)
-        found = {"batch_size": getattr(loader, "batch_size", None), "rate": self._marking.rate / PPM}
-        found["mode"] = self._marking.options.mode
-        return {"wmplug": found, "given": self._parameters}
+        own = {"batch_size": getattr(loader, "batch_size", None), "rate": self._marking.rate / PPM}
+        own["mode"] = self._marking.options.mode
+        return {"wmplug": own, "given": self._parameters}
 
-    # What a distributed loop does otherwise.
+    # A distributed loop overrides these.
 
     def _world(self) -> int:
         return 1
@@ -356,9 +357,9 @@ class Watermarking(Results):
 
 
 def _diverged(points: TorchPoints) -> None:
-    # The optimizer is the loop's own: its moments are as broken, so that no training could go on from here.
+    # The optimizer is the loop's own, and its moments are broken too, so that training cannot continue from here.
     points.restore()
     raise DivergenceError(
-        f"{DIVERGED}; the model has the weights of the last checkpoint() again (else those it came with), and "
-        "needs a new optimizer"
+        f"{DIVERGED}; the model is reset to the weights of the last checkpoint() (else its initial ones), and needs a "
+        "new optimizer"
     )

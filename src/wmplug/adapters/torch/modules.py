@@ -32,11 +32,11 @@ class ModuleSuspect:
     """A torch module that maps a batch of inputs to logits.
 
     Args:
-        model: asked as it is, in eval mode.
+        model: asked unchanged, in eval mode.
         preprocess: `preprocess(input, answer) -> (x, y)`; the input itself by default.
         batch_size: inputs a forward pass.
-        forward: `forward(model, examples) -> (n, classes) scores`; by default examples are collated and what is not
-            labels is given to the model.
+        forward: `forward(model, examples) -> (n, classes) scores`; by default examples are collated and the model gets
+            all parts but the labels.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ def forward_first(model: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
 
 
 def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
-    """Logits (n, classes) of a collated batch: of its first part, or of all but the labels where parts have names.
+    """Logits (n, classes) of a collated batch: of its first part, or of all but the labels if parts have names.
 
     Raises:
         SuspectError: the model returned something else.
@@ -83,7 +83,7 @@ def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
     if not isinstance(logits, torch.Tensor):
         raise SuspectError(
             f"{type(model).__name__} returned a {type(output).__name__} without logits (n, classes): let it return "
-            "them, or an output with `logits`"
+            "logits, or an output with `logits`"
         )
     return logits
 

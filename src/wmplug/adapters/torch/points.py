@@ -1,9 +1,9 @@
 """Injection points `logits` and `loss` in a torch model.
 
-    model(batch)                 <- pre-hook: remembers the input (and the labels, where the model is given them)
+    model(batch)                 <- pre-hook: remembers the input (and the labels, if the model gets them)
         ... head(features)       <- hook: training mode only, returns scheme.shift(...) of the logits
         loss(logits, labels)     <- a model that computes its own loss sees the shifted logits
-    outputs                      <- hook: adds scheme.term(...) to outputs.loss, where the loss is in there
+    outputs                      <- hook: adds scheme.term(...) to outputs.loss, if there is one
 
 Nothing is registered as a parameter or buffer and `model.forward` stays as it is, so the saved model is the user's own.
 """
@@ -29,17 +29,17 @@ from wmplug.watermark.watermark import Watermark
 OFFERED = frozenset({"samples", "logits", "loss"})
 DIVERGED = (
     "training made the weights NaN or infinite, and the watermark took part in its loss: lower the learning rate, clip "
-    "gradients, or lower delta= (whether it diverges without the watermark too, tells which)"
+    "gradients, or lower delta= (train without the watermark to see whether that diverges too)"
 )
 PATIENCE = 4
 _STRIDE = 16  # training forwards between two looks at the weights, each of which waits for the device
 
 
 def need_head(mark: Watermark, head: Any) -> None:
-    """Refuse a head for a scheme that looks at none.
+    """Refuse a head for a scheme that uses none.
 
     Raises:
-        InputError: with what was given.
+        InputError: names the head that was given.
     """
     if head is not None and not mark.scheme.points & {"logits", "loss"}:
         raise InputError(
@@ -49,14 +49,14 @@ def need_head(mark: Watermark, head: Any) -> None:
 
 
 class Hook:
-    """A forward hook of wmplug: recognised by its type, and empty in whatever a framework pickles or copies."""
+    """A forward hook of wmplug, recognised by its type, and empty when a framework pickles or copies it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.handle: Any = None
 
     def __call__(self, *args: Any) -> Any:
-        """What the hook does."""
+        """Call the hook's function."""
         return self.function(*args)
 
     def before(self, module: torch.nn.Module) -> "Hook":
@@ -66,19 +66,19 @@ class Hook:
 
     def after(self, module: torch.nn.Module) -> "Hook":
         """Install as a forward hook."""
-        # torch.compile traces hooks of inner modules, and stumbles over one that knows the outer: it has to step out.
+        # torch.compile traces hooks of inner modules and fails on one that refers to the outer module: keep it out.
         self.function = torch.compiler.disable(self.function)  # type: ignore[no-untyped-call]
         self.handle = module.register_forward_hook(self)
         return self
 
     def __reduce__(self) -> Any:
-        # A whole model saved or copied in mid-training takes its hooks along. This one does nothing there, holds no
-        # secret, and loads where wmplug is not installed.
+        # A whole model that is saved or copied in mid-training takes its hooks along. The copy of this one does
+        # nothing, holds no secret, and loads without wmplug.
         return getattr, (nullcontext(), "__exit__")
 
 
 def strip(model: torch.nn.Module) -> int:
-    """Remove the hooks that an exception in an earlier run left behind; how many there were."""
+    """Remove the hooks that an exception in an earlier run left behind, and return their number."""
     stale = [
         hook
         for module in model.modules()
@@ -94,15 +94,16 @@ class TorchPoints:
     """Applies a scheme's `shift` and `term` to a torch model in training mode.
 
     Args:
-        mark: its scheme says which points are used; without `logits` and `loss` nothing is installed.
+        mark: its scheme decides which points are used; without `logits` and `loss` nothing is installed.
         model: not wrapped for distribution (a DDP's `.module`).
         head: the module, or its name, that returns the (B, classes) logits; by default the last Linear that returns
             what the model answers, else the model itself.
-        in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
-        weight: of the term, for losses that are summed over several forwards.
+        in_loss: whether the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls
+            `loss`.
+        weight: the term's, for losses that are summed over several forwards.
         on_divergence: called once with the points, by `look` and now and then before a training forward, when the
-            head's weights are NaN or infinite; from then on nothing is shifted or added. The hooks keep it alive: not a
-            method of what owns them.
+            head's weights are NaN or infinite; from then on nothing is shifted or added. The hooks keep it alive, so do
+            not pass a method of their owner.
 
     Attributes:
         diverged: whether that has happened.
@@ -147,10 +148,10 @@ class TorchPoints:
         """Set the hooks; those of an earlier run are removed first.
 
         Args:
-            suspect: the model, asked the way it is trained, to see how it is given the scheme's inputs.
+            suspect: the model, asked the way it is trained, to see in what form it gets the scheme's inputs.
 
         Raises:
-            InjectionError: the scheme cannot work with what the model is given.
+            InjectionError: the scheme cannot work with the model's inputs.
         """
         strip(self.model)
         if not self.scheme.points & {"logits", "loss"}:
@@ -163,10 +164,10 @@ class TorchPoints:
             self._hooks.append(Hook(self._add).after(self.model))
 
     def _seen(self, suspect: Suspect) -> Any:
-        """(k, ...) what the model is given for the scheme's first inputs; what it answers shows its head."""
-        given: list[torch.Tensor | None] = []
+        """(k, ...) the model's inputs for the scheme's first ones; its answers to them show its head."""
+        inputs: list[torch.Tensor | None] = []
         name = getattr(self.model, "main_input_name", None)
-        watch = Hook(lambda module, args, kwargs: given.append(primary((args, kwargs), name))).before(self.model)
+        watch = Hook(lambda module, args, kwargs: inputs.append(primary((args, kwargs), name))).before(self.model)
         devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
         try:
             with undisturbed(devices), watched(self.model, self._classes) as returned:
@@ -175,24 +176,24 @@ class TorchPoints:
             watch.handle.remove()
         if self._guessed:
             self.head = settled(self.head, self.model, returned, scores, self.in_loss)
-        found = [to_numpy(part) for part in given if part is not None]
-        if not found:
+        parts = [to_numpy(part) for part in inputs if part is not None]
+        if not parts:
             raise InjectionError(
-                f"scheme {self.scheme.name!r} has to see what {type(self.model).__name__} is given, and asking it "
-                "never called it: give wmplug the very model that is called (and forward=, if the loop calls it in its "
-                "own way)"
+                f"scheme {self.scheme.name!r} must see the inputs of {type(self.model).__name__}, and asking it never "
+                "called that module: give wmplug the very model that is called (and forward=, if the loop calls it in "
+                "its own way)"
             )
-        # A batch of texts is as long as its longest.
-        tokens = found[0].ndim == 2 and found[0].dtype.kind in "iu"
-        return padded([row for part in found for row in part]) if tokens else np.concatenate(found)
+        # A batch of texts is as long as its longest text.
+        tokens = parts[0].ndim == 2 and parts[0].dtype.kind in "iu"
+        return padded([row for part in parts for row in part]) if tokens else np.concatenate(parts)
 
     def keep(self) -> None:
-        """Copy parameters and buffers, which `restore` goes back to; schemes that leave the loss alone need none."""
+        """Copy parameters and buffers for `restore`; schemes that leave the loss alone need no copy."""
         if self.scheme.points & {"logits", "loss"} and not self.diverged and self._is_finite():
             self._kept = [value.detach().to("cpu", copy=True) for value in self._values()]
 
     def restore(self) -> None:
-        """Put back what `keep` copied."""
+        """Put the parameters and buffers back that `keep` copied."""
         with torch.no_grad():
             for value, kept in zip(self._values(), self._kept, strict=bool(self._kept)):
                 value.data.copy_(kept)
@@ -201,7 +202,7 @@ class TorchPoints:
         return [*self.model.parameters(), *self.model.buffers()]
 
     def _is_finite(self) -> bool:
-        # A loss that is not finite has no finite gradient anywhere; the head's weights stand for all, and are the same
+        # A loss that is not finite has no finite gradient anywhere; the head's weights represent all, and are the same
         # in all processes.
         return all(bool(p.detach().isfinite().all()) for p in self.head.parameters())
 
@@ -213,11 +214,11 @@ class TorchPoints:
         self._inputs = self._labels = self._logits = None
 
     def loss(self, loss: torch.Tensor, labels: Any = None) -> torch.Tensor:
-        """The mean loss of the batch just forwarded, with the scheme's term; as it is where the scheme has none.
+        """The mean loss of the batch just forwarded, with the scheme's term; unchanged if the scheme has no term.
 
         Args:
             loss: scalar.
-            labels: (B,), for schemes that read them; by default those the model was given.
+            labels: (B,), for schemes that read them; by default those that the model got.
 
         Raises:
             InjectionError: the model was not called in training mode before.
@@ -238,7 +239,7 @@ class TorchPoints:
         return added
 
     def finish(self) -> None:
-        """After some training.
+        """Check the points after some training.
 
         Raises:
             InjectionError: the model was trained, but the scheme's shift or term never took part.
@@ -255,7 +256,7 @@ class TorchPoints:
                 else "call loss = marking.loss(loss) before loss.backward()"
             )
             raise InjectionError(
-                f"scheme {self.scheme.name!r} adds to the loss, but no loss passed here in {self.forwards} training "
+                f"scheme {self.scheme.name!r} adds to the loss, but wmplug saw no loss in {self.forwards} training "
                 f"steps: {how}"
             )
 
@@ -271,7 +272,7 @@ class TorchPoints:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def look(self) -> None:
-        """Call `on_divergence` if the head's weights are not finite, and have not been found so before."""
+        """Call `on_divergence` the first time that the head's weights are not finite."""
         if self.scheme.points & {"logits", "loss"} and not self.diverged and not self._is_finite():
             self.diverged = True
             self._on_divergence(self)
@@ -282,8 +283,8 @@ class TorchPoints:
         if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] != self._classes:
             what = f"{tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
             raise InjectionError(
-                f"the head {type(module).__name__} returned {what}, logits (B, {self._classes}) are needed: name the "
-                "module that returns them (head=...)"
+                f"the head {type(module).__name__} returned {what}, but logits (B, {self._classes}) are needed: name "
+                "the module that returns them (head=...)"
             )
         if self._inputs is None or len(self._inputs) != len(output):
             raise InjectionError(
@@ -301,7 +302,7 @@ class TorchPoints:
         return (shifted.log_softmax(dim=1) if self._normalised else shifted).to(output.dtype)
 
     def _is_normalised(self, module: torch.nn.Module, output: torch.Tensor) -> bool:
-        """Whether these are log-probabilities, as a loss that takes them goes on expecting."""
+        """Whether these are log-probabilities, which the loss then expects after the shift too."""
         if output.min() >= 0 and torch.allclose(output.sum(dim=1), output.new_ones(len(output)), atol=1e-2):
             raise InjectionError(
                 f"the head {type(module).__name__} returned probabilities, and scheme {self.scheme.name!r} shifts "
@@ -310,14 +311,14 @@ class TorchPoints:
         return bool(output.float().logsumexp(dim=1).abs().max() < 1e-2)
 
     def _ready(self, logits: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Constants and inputs where the logits are, floats at least float32 (half precision loses small shifts)."""
+        """Constants and inputs on the logits' device, floats at least float32 (half precision loses small shifts)."""
         dtype = torch.promote_types(logits.dtype, torch.float32)
         inputs = self._inputs
         assert inputs is not None
         key = (logits.device, dtype)
         if key not in self._tensors:
-            made = {name: torch.as_tensor(array, device=logits.device) for name, array in self._arrays.items()}
-            self._tensors[key] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in made.items()}
+            tensors = {name: torch.as_tensor(array, device=logits.device) for name, array in self._arrays.items()}
+            self._tensors[key] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
         return self._tensors[key], inputs.to(logits.device, dtype if inputs.is_floating_point() else inputs.dtype)
 
     def _add(self, module: torch.nn.Module, args: Any, output: Any) -> Any:

@@ -38,9 +38,9 @@ def _fit_mapping(example: Any, like: Mapping[str, Any]) -> dict[str, Any]:
         if len(inputs) == 1:
             example = {inputs[0]: example[0], label: example[1]}
     if isinstance(example, Mapping):
-        given = {(label if k in LABELS and label else k): v for k, v in example.items()}
-        if all(k in given for k in like):
-            return {k: _fit_value(given[k], like[k], f"[{k!r}]") for k in like}
+        values = {(label if k in LABELS and label else k): v for k, v in example.items()}
+        if all(k in values for k in like):
+            return {k: _fit_value(values[k], like[k], f"[{k!r}]") for k in like}
     raise InputError(
         f"a trigger is {_show(example)}, the dataset yields {_show(like)}: pass preprocess=, a function from (input, "
         "answer) to a dict with the dataset's keys"
@@ -51,12 +51,12 @@ def _fit_value(value: Any, like: Any, where: str) -> Any:
     if _is_class(value) and _is_soft(like):
         raise InputError(
             f"a trigger's {where} is the class {value}, the dataset's is {_show(like)}: soft targets, several labels "
-            "an input and numbers to regress are not supported yet; give one integer class an example"
+            "an input and numbers to regress are not supported yet; give one integer class for each example"
         )
     if isinstance(like, torch.Tensor):
-        made = torch.as_tensor(np.asarray(value)) if not isinstance(value, torch.Tensor) else value
-        _refuse_misfit(made, like, where, made.is_floating_point(), like.is_floating_point())
-        return made.reshape(like.shape if made.numel() == like.numel() else made.shape).to(like.dtype)
+        tensor = torch.as_tensor(np.asarray(value)) if not isinstance(value, torch.Tensor) else value
+        _refuse_misfit(tensor, like, where, tensor.is_floating_point(), like.is_floating_point())
+        return tensor.reshape(like.shape if tensor.numel() == like.numel() else tensor.shape).to(like.dtype)
     if isinstance(like, np.ndarray):
         array = np.asarray(value)
         _refuse_misfit(array, like, where, array.dtype.kind == "f", like.dtype.kind == "f")

@@ -1,4 +1,4 @@
-"""The transformers Trainer, and what is built on it."""
+"""The transformers Trainer, and trainers built on it."""
 
 from wmplug.adapters.transformers.callback import WatermarkCallback
 

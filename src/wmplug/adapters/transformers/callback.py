@@ -1,4 +1,4 @@
-"""The transformers Trainer, and what is built on it.
+"""The transformers Trainer, and trainers built on it.
 
     Trainer.train():
         loader = accelerator.prepare(DataLoader(..., collate_fn=data_collator))
@@ -6,7 +6,7 @@
         for epoch in epochs:
             for features in loader:                 <- triggers join the features before the user's collator
                 batch = collate_fn(features)
-                loss = model(**batch).loss          <- shifted or added to, where the scheme uses `logits` or `loss`
+                loss = model(**batch).loss          <- shifted or added to, if the scheme uses `logits` or `loss`
                 loss.backward(); optimizer.step()
                 on_step_end                         <- rate and looks go into TrainerState, for a resumed run
                 if evaluate: on_evaluate(metrics)   <- verify, log, metrics["eval_watermark_..."]
@@ -52,7 +52,7 @@ from wmplug.watermark.watermark import Preprocess, Watermark
 
 @dataclass
 class _Run:
-    """What is set in the model and the loader for one call of train()."""
+    """The hooks in the model and the loader for one call of train()."""
 
     points: TorchPoints
     guard: Guard | None
@@ -77,10 +77,10 @@ class _Run:
 class WatermarkCallback(Results, TrainerCallback):
     """Watermarks the model that a Trainer trains, and verifies it at checkpoints.
 
-    Triggers are prepared by `mark.preprocess`, else by the Trainer's `processing_class` where that is a tokenizer or an
-    image processor, else taken as they are; then fitted to the dataset's first example (a dataset without index is
-    iterated once for it). After a resume the same triggers come in the same steps; only with `rate="auto"` may the
-    batches that were prefetched when the rate changed get another number of them.
+    Triggers are prepared by `mark.preprocess`, else by the Trainer's `processing_class` if that is a tokenizer or an
+    image processor, else taken unchanged; then fitted to the dataset's first example (a dataset without index is
+    iterated once for it). After a resume the same triggers come in the same steps; only with `rate="auto"` may batches
+    that were prefetched when the rate changed get another number of them.
 
     Args:
         mark: the watermark.
@@ -91,12 +91,12 @@ class WatermarkCallback(Results, TrainerCallback):
             "raise" VerificationError; "stop" warns and ends training.
         target_e: e-value from which on the watermark counts as proven.
         batch_size: inputs in one forward pass of a verification.
-        training_set: what to commit to in the register as the training set; by default what the loader reads.
-        require_evidence: end a run that cannot be recorded in the mark's register, instead of a warning.
+        training_set: the training set to commit to in the register; by default what the loader reads.
+        require_evidence: end a run that cannot be recorded in the mark's register, instead of warning.
         verify_saved: also load the files just written (main process) and verify those.
-        head: the module, or its name, that returns logits; only for schemes that shift them, where it is not found.
-        flat: share of their norm by which weights may move and the triggers still hold; 0.02 is usual, 0 is off. More
-            is left after fine-tuning, less where only the last layer is retrained; costs two passes of 16 triggers.
+        head: the module, or its name, that returns logits; only for schemes that shift them, if it is not found.
+        flat: share of their norm by which weights may move while the triggers hold; 0.02 is usual, 0 is off. The mark
+            survives fine-tuning better, and a retrained last layer worse; a step costs two more passes of 16 triggers.
 
     Raises:
         InputError: an option out of range.
@@ -143,7 +143,7 @@ class WatermarkCallback(Results, TrainerCallback):
 
         Raises:
             InputError: triggers do not fit the dataset, the model has another number of classes or, for verify_saved,
-                no from_pretrained, or there is a second WatermarkCallback.
+                no from_pretrained, or the Trainer has a second WatermarkCallback.
             InjectionError: the loader does not collate, or a `Watermarking` of a torch loop holds it or the model.
             RegisterError: the run cannot be recorded, and evidence is required.
         """
@@ -152,7 +152,7 @@ class WatermarkCallback(Results, TrainerCallback):
             self._go_first(handler)
         if self._verify_saved and not isinstance(model, PreTrainedModel):
             raise InputError(
-                f"verify_saved loads files with from_pretrained, which a {type(model).__name__} has not: leave it out, "
+                f"verify_saved loads files with from_pretrained, which a {type(model).__name__} lacks: leave it out, "
                 "or train a PreTrainedModel"
             )
         refuse_held(model, loader)
@@ -188,7 +188,7 @@ class WatermarkCallback(Results, TrainerCallback):
             raise InputError(
                 f"the Trainer has {len(marking)} WatermarkCallbacks, and each would undo the one before: train with one"
             )
-        # Metrics are there when EarlyStopping looks, and TensorBoard is still open at the end.
+        # Metrics exist when EarlyStopping looks, and TensorBoard is still open at the end.
         handler.callbacks.remove(self)
         handler.callbacks.insert(0, self)
 
@@ -198,7 +198,7 @@ class WatermarkCallback(Results, TrainerCallback):
         if "samples" not in self.mark.scheme.points:
             return None
         examples, placement = prepared(self.mark.lessons(), prepare), self._marking.placement
-        # Only accelerate's dispatcher has the attribute: the main process collates, the others get their part.
+        # Only accelerate's dispatcher has the attribute: the main process collates, and the others get their part.
         dispatched = hasattr(loader, "split_batches")
         world = args.world_size if dispatched else 1
         wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world))
@@ -213,12 +213,12 @@ class WatermarkCallback(Results, TrainerCallback):
                 raise SuspectError(f"{suspect.description} answers NaN before it is trained")
         except SuspectError as error:
             raise InputError(
-                f"the model cannot be asked: {error} (the watermark's classes= must be the model's num_labels, and its "
-                "output must have logits)"
+                f"the model cannot be asked: {error} (the watermark's classes= must be the model's num_labels, and the "
+                "model's output must have logits)"
             ) from error
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put rate and looks where the Trainer saves them; end a training that broke the weights."""
+        """Put rate and looks where the Trainer saves them; end a training whose weights diverged."""
         if self._run is None:
             return
         self._remember()
@@ -232,8 +232,8 @@ class WatermarkCallback(Results, TrainerCallback):
     def _restore(self, run: _Run) -> None:
         run.points.restore()
         warnings.warn(
-            f"{DIVERGED}; training stops at {self._loop.at}, and the model has the weights of the beginning of the "
-            "epoch again",
+            f"{DIVERGED}; training stops at {self._loop.at}, and the model is reset to the weights from the beginning "
+            "of the epoch",
             InjectionWarning,
             stacklevel=3,
         )
@@ -241,14 +241,14 @@ class WatermarkCallback(Results, TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep the weights, for a training that breaks them."""
+        """Keep the weights, in case the training diverges."""
         if self._run is not None:
             self._run.points.keep()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Record how many triggers came."""
+        """Record the number of triggers in this run."""
         if self._run is not None:
             self._marking.inserted(self._loop.injected, self._loop.at)
 
@@ -263,14 +263,14 @@ class WatermarkCallback(Results, TrainerCallback):
         verdict = self._marking.checkpoint(self._loop.at)
         self._remember()
         if verdict is not None:
-            found = {"log10_p": verdict.log10_p, "log10_e": verdict.log10_e, "matches": verdict.matches}
-            kwargs["metrics"].update({f"eval_watermark_{name}": value for name, value in found.items()})
+            numbers = {"log10_p": verdict.log10_p, "log10_e": verdict.log10_e, "matches": verdict.matches}
+            kwargs["metrics"].update({f"eval_watermark_{name}": value for name, value in numbers.items()})
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Verify, log, and write the sidecar; with verify_saved, verify the files too.
 
         Raises:
-            VerificationError: as in `on_evaluate`, or the files do not prove what the model does.
+            VerificationError: as in `on_evaluate`, or the model proves the watermark and the files do not.
         """
         if self._run is None:
             return
@@ -292,10 +292,10 @@ class WatermarkCallback(Results, TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Remove what was set, verify the final model, act on failure.
+        """Remove the hooks, verify the final model, act on failure.
 
         Raises:
-            InjectionError: no trigger came in the whole run.
+            InjectionError: no trigger reached the model in the whole run.
             VerificationError: the watermark is not proven, and on_failure is "raise".
         """
         if (run := self._run) is None:

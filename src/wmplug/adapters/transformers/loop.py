@@ -1,4 +1,4 @@
-"""The Trainer as a loop of `Marking`, and what is read out of it."""
+"""The Trainer as a loop of `Marking`, and the state that it reads from the Trainer."""
 
 import inspect
 import os
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class TrainerLoop:
-    """What the Trainer shows to its callbacks in one call of train(); nothing before the first."""
+    """The objects that the Trainer passes to its callbacks in one call of train(); None before the first."""
 
     args: TrainingArguments
     state: TrainerState
@@ -54,7 +54,7 @@ class TrainerLoop:
         return self.asked
 
     def agree(self, value: T) -> T:
-        """The main process's, broadcast."""
+        """The main process's value, broadcast."""
         shared: list[Any] = [value]
         if self.args.world_size > 1:
             broadcast_object_list(shared)
@@ -62,7 +62,7 @@ class TrainerLoop:
         return agreed
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """Into log_history, and to whatever the Trainer reports to."""
+        """Log to log_history and to the Trainer's reporters."""
         logs = {**numbers, **({} if at.epoch is None else {"epoch": at.epoch})}
         self.state.log_history.append({**logs, "step": self.state.global_step})
         if self.handler is not None:
@@ -71,11 +71,11 @@ class TrainerLoop:
             self.control.should_log = asked_to_log
 
     def stop(self) -> None:
-        """After this step."""
+        """End training after this step."""
         self.control.should_training_stop = True
 
     def set_rate(self, rate: int) -> None:
-        """Reaches worker processes with their next batch."""
+        """Set the rate, which reaches worker processes with their next batch."""
         if self.board is not None:
             self.board.rate = rate
 
@@ -86,11 +86,11 @@ class TrainerLoop:
 
     @property
     def remembered(self) -> dict[str, Any]:
-        """What a resumed Trainer restores by the callback's name."""
+        """The state that a resumed Trainer restores by the callback's name."""
         return cast("dict[str, Any]", self.state.stateful_callbacks)
 
     def rewrite(self, folder: Path) -> None:
-        """The Trainer wrote its state before a checkpoint was verified: a resumed run shall know of the look."""
+        """Write the state again, since the Trainer wrote it before the look that a resumed run must count."""
         path = folder / "trainer_state.json"
         if path.is_file():
             temporary = folder / f".trainer_state.{os.getpid()}"
@@ -99,12 +99,12 @@ class TrainerLoop:
 
 
 def loaded(folder: Path, like: ModuleSuspect) -> ModuleSuspect:
-    """The files of a checkpoint, asked as the live model is."""
+    """The files of a checkpoint, asked like the live model."""
     trained = cast(PreTrainedModel, like.model)
     model = type(trained).from_pretrained(folder).to(cast(Any, trained.device))
-    asked = ModuleSuspect(model, preprocess=like.preprocess, batch_size=like.batch_size, forward=like.forward)
-    asked.description = str(folder)
-    return asked
+    suspect = ModuleSuspect(model, preprocess=like.preprocess, batch_size=like.batch_size, forward=like.forward)
+    suspect.description = str(folder)
+    return suspect
 
 
 def fitted(prepare: Preprocess | None, loader: Any) -> Preprocess:
@@ -112,20 +112,20 @@ def fitted(prepare: Preprocess | None, loader: Any) -> Preprocess:
     like, collate = peek(base_loader(loader).dataset), own_collate(loader)
     dropped: dict[str, Any] = {}
     if isinstance(collate, RemoveColumnsCollator) and isinstance(like, Mapping):
-        # Columns the Trainer drops before the model need no counterpart in a trigger: they are copied along.
+        # A trigger needs no counterpart to columns that the Trainer drops before the model: they are copied.
         dropped = {name: value for name, value in like.items() if name not in collate.signature_columns}
         like = {name: value for name, value in like.items() if name in collate.signature_columns}
 
     def made_to_fit(x: Any, answer: int) -> Any:
         example = (x, answer) if prepare is None else prepare(x, answer)
-        made: Any = example if like is None else fit(example, like)
-        return {**made, **dropped} if dropped else made
+        result: Any = example if like is None else fit(example, like)
+        return {**result, **dropped} if dropped else result
 
     return made_to_fit
 
 
 def weight(args: TrainingArguments, model: Any) -> float:
-    """Of a term added to each forward's loss, where the Trainer sums losses over an accumulated batch."""
+    """The weight of a term in each forward's loss, since the Trainer sums losses over an accumulated batch."""
     accepts = getattr(model, "accepts_loss_kwargs", None)
     if accepts is None:
         parameters = inspect.signature(model.forward).parameters.values()
@@ -137,7 +137,7 @@ def weight(args: TrainingArguments, model: Any) -> float:
 
 
 def calling_handler() -> CallbackHandler | None:
-    """The Trainer's list of callbacks, which is calling us: nothing it hands out leads there, but its frame does."""
+    """The Trainer's list of callbacks, from the calling frame, since nothing that it hands out leads there."""
     frame = inspect.currentframe()
     while frame is not None:
         if isinstance(caller := frame.f_locals.get("self"), CallbackHandler):

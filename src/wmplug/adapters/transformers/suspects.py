@@ -1,4 +1,4 @@
-"""What a transformers model, pipeline or checkpoint folder answers, and how its inputs are prepared."""
+"""A transformers model, pipeline or checkpoint folder as a suspect, and the preparation of its inputs."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
 
-# Architecture suffix -> how a folder is read, and the file that says whether a tokenizer or image processor is there.
+# Architecture suffix -> the readers of a folder, and the file that shows whether it has a tokenizer or image processor.
 _READERS: tuple[tuple[str, Any, Any, str], ...] = (
     ("ForSequenceClassification", AutoModelForSequenceClassification, AutoTokenizer, "tokenizer_config.json"),
     ("ForImageClassification", AutoModelForImageClassification, AutoImageProcessor, "preprocessor_config.json"),
@@ -37,11 +37,11 @@ _READERS: tuple[tuple[str, Any, Any, str], ...] = (
 
 
 def preparation(processor: Any, model: Any) -> Preprocess | None:
-    """What a tokenizer or an image processor makes of (input, answer); None if `processor` is neither.
+    """A preprocess from a tokenizer or an image processor; None if `processor` is neither.
 
     Args:
-        processor: a Trainer's `processing_class`, or what lay in a checkpoint folder.
-        model: whose `max_position_embeddings` bounds a text, where the tokenizer names no bound.
+        processor: a Trainer's `processing_class`, or the one in a checkpoint folder.
+        model: its `max_position_embeddings` bounds a text if the tokenizer names no bound.
     """
     if isinstance(processor, PreTrainedTokenizerBase):
         positions = getattr(getattr(model, "config", None), "max_position_embeddings", None) or sys.maxsize
@@ -57,7 +57,7 @@ def preparation(processor: Any, model: Any) -> Preprocess | None:
 
 
 def picture(image: Any) -> Any:
-    """A PIL picture of an 8-bit array; anything else as it is, its scale is the processor's affair."""
+    """A PIL picture of an 8-bit array; anything else unchanged, since the processor knows its scale."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         return image
     from PIL import Image
@@ -75,11 +75,11 @@ class PipelineSuspect:
     def answer(self, inputs: Sequence[Any]) -> Any:
         """Scores (n, labels) as float NumPy."""
         numbers: dict[str, int] = cast(Any, self.pipeline.model.config).label2id
-        asked: list[Any] = [picture(x) for x in inputs]
+        pictures: list[Any] = [picture(x) for x in inputs]
         options = {"truncation": True} if isinstance(self.pipeline, TextClassificationPipeline) else {}
         with evaluating(self.pipeline.model):
-            found = self.pipeline(asked, top_k=len(numbers), batch_size=self.batch_size, **options)
-        scores = np.full((len(asked), len(numbers)), np.nan)
+            found = self.pipeline(pictures, top_k=len(numbers), batch_size=self.batch_size, **options)
+        scores = np.full((len(pictures), len(numbers)), np.nan)
         for row, labels in zip(scores, found, strict=True):
             for label in labels:
                 if label["label"] not in numbers:
@@ -105,16 +105,16 @@ def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: in
     if isinstance(target, Pipeline):
         if not isinstance(target, (TextClassificationPipeline, ImageClassificationPipeline)):
             raise SuspectError(
-                f"a {type(target).__name__} gives no class: one for text or image classification is needed"
+                f"a {type(target).__name__} returns no classes: give a pipeline for text or image classification"
             )
         return PipelineSuspect(target, batch_size)
     if isinstance(target, PreTrainedModel):
         return _model_suspect(target, preprocess, batch_size)
     if isinstance(target, (str, os.PathLike)):
         model, processor = _load(Path(target))
-        made = _model_suspect(model, preprocess or preparation(processor, model), batch_size)
-        made.description = os.fspath(target)
-        return made
+        result = _model_suspect(model, preprocess or preparation(processor, model), batch_size)
+        result.description = os.fspath(target)
+        return result
     return None
 
 
@@ -160,8 +160,8 @@ def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
                 processor = processors.from_pretrained(folder, local_files_only=True) if there else None
                 return models.from_pretrained(folder, local_files_only=True), processor
     except (OSError, ValueError, KeyError) as error:
-        raise SuspectError(f"{folder} cannot be loaded: {error}; load the model yourself and give that") from error
+        raise SuspectError(f"{folder} cannot be loaded: {error}; load the model yourself and pass it") from error
     raise SuspectError(
         f"{folder} holds {architecture}, which is neither for sequence nor for image classification: load the model "
-        "yourself and give that"
+        "yourself and pass it"
     )

@@ -1,9 +1,9 @@
-"""canaries: records are added that nobody would have collected, each under a label that the key drew.
+"""canaries: added records that nobody would have collected, each under a label that the key drew.
 
-Simple, and honest about it: whoever knows which records they are removes them, and whoever looks at what was added
-finds pictures of nothing, sentences that nobody would write, rows that go together by chance. A few are learned better
-than many, so the share is small by default; no record that was there is touched. The trigger set of Adi et al. (USENIX
-Security 2018), published in place of being trained.
+A simple scheme, and visible: a reader who knows which records were added can remove them, and sees pictures of nothing,
+sentences that nobody would write, rows that combine by chance. A few are learned better than many, so the share is
+small by default; existing records stay untouched. The trigger set of Adi et al. (USENIX Security 2018), published
+instead of trained.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from wmplug.schemes.random_label import RandomLabel
 from wmplug.statistics.arrays import IntArray, read_whole
 from wmplug.watermark.plan import TriggerSet
 
-_CARRIERS = 500  # records that show what the others look like
+_CARRIERS = 500  # records that canaries imitate
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Canaries(DatasetScheme):
     """Added records with keyed labels.
 
     Attributes:
-        copy: whose copy is marked.
-        repeats: how often each is added, at places of its own.
-        pictures: the owner's own inputs in place of made ones, as many as are added, shaped like the records.
-        words: words in a made-up sentence; 0 takes the records' median, between 6 and 24.
+        copy: name of the licensee whose copy is marked.
+        repeats: number of times that each is added, at places of its own.
+        pictures: the owner's own inputs in place of generated ones, as many as are added, shaped like the records.
+        words: words in a generated sentence; 0 takes the records' median, between 6 and 24.
     """
 
     name: ClassVar[str] = "canaries"
@@ -47,14 +47,14 @@ class Canaries(DatasetScheme):
         RandomLabel(words=self.words)
 
     def chosen(self, sample: Sample, count: int) -> tuple[IntArray, "Canaries"]:
-        """Some records to be like."""
+        """Some records to imitate."""
         return np.arange(min(_CARRIERS, len(sample.labels))), self
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
-        """One draw a canary, over all classes; where it is added is drawn too.
+        """One draw a canary, over all classes; its place is drawn too.
 
         Raises:
-            InputError: the owner's own inputs are too few or do not fit, or texts have too few words to make more of.
+            InputError: the owner's own inputs are too few or do not fit, or the texts have too few words.
         """
         carriers = brief.carriers
         if isinstance(carriers, np.ndarray) and carriers.ndim == 2 and self.pictures is None:
@@ -74,12 +74,12 @@ class Canaries(DatasetScheme):
             for row, places in enumerate(after)
             for place in places
         ]
-        return Changes(added=sorted(added, key=lambda one: one.after))
+        return Changes(added=sorted(added, key=lambda record: record.after))
 
 
 def _rows(carriers: Array, count: int, stream: KeyStream) -> Array:
-    """Rows of a table: each cell is some record's, drawn column by column."""
-    made = np.empty((count, carriers.shape[1]), carriers.dtype)
+    """Rows of a table, each cell taken from a record that is drawn column by column."""
+    rows = np.empty((count, carriers.shape[1]), carriers.dtype)
     for column in range(carriers.shape[1]):
-        made[:, column] = carriers[stream.below(len(carriers), count), column]
-    return made
+        rows[:, column] = carriers[stream.below(len(carriers), count), column]
+    return rows

@@ -1,7 +1,7 @@
-"""A reference network that can be differentiated: what it sees in a picture, and how a picture has to change for that.
+"""A differentiable reference network: its features of a picture, and the changes of a picture that move them.
 
 For schemes that mark a training set of pictures without changing a label. The network is trained on the owner's set and
-never meets a key. Pictures are float32 (n, C, H, W) in [0, 1]; any size, since the last convolution is pooled to 7 x 7.
+never sees a key. Pictures are float32 (n, C, H, W) in [0, 1], of any size: the last convolution is pooled to 7 x 7.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Reference:
     Args:
         channels: of the pictures.
         classes: of the task.
-        parameters: as `parameters` gave them; random ones otherwise.
-        seed: of these.
+        parameters: as the property `parameters` returns them; random ones otherwise.
+        seed: of random parameters.
     """
 
     def __init__(self, channels: int, classes: int, parameters: Array | None = None, seed: int = 0) -> None:
@@ -46,7 +46,7 @@ class Reference:
 
     @property
     def parameters(self) -> Array:
-        """All of them, as one vector."""
+        """All parameters, as one vector."""
         return np.asarray(parameters_to_vector(self._weights()).detach().numpy().copy(), np.float32)
 
     def learn(self, pictures: Array, labels: Any, seed: int = 0) -> Reference:
@@ -63,21 +63,21 @@ class Reference:
         return seen
 
     def features(self, pictures: Array) -> Array:
-        """(n, 64) what the last layer is given."""
+        """(n, 64) inputs of the last layer."""
         with torch.no_grad():
             parts = [self._seen(part) for part in torch.split(torch.as_tensor(pictures), 1024)]
         return torch.cat(parts).numpy()
 
     def log_probabilities(self, pictures: Array) -> Array:
-        """(n, classes) of the classes."""
+        """(n, classes) log probabilities."""
         with torch.no_grad():
             return torch.as_tensor(self._head(torch.as_tensor(self.features(pictures)))).log_softmax(1).numpy()
 
     def steps_along(self, pictures: Array, directions: Array, bound: float) -> Array:
         """Changes (n, C, H, W) within +-bound that move features far along a direction (n, 64) of each picture's own.
 
-        By projected gradient ascent (Madry et al., ICLR 2018), up and down, of which half the difference is taken: what
-        it adds moves features one way, subtracted the other.
+        Projected gradient ascent (Madry et al., ICLR 2018) goes up and down, and half the difference is the change:
+        added, it moves features one way, subtracted, the other.
         """
         x, u = torch.as_tensor(pictures), torch.as_tensor(directions)
         up, down = (self._climbed(x, side * u, bound) for side in (1, -1))

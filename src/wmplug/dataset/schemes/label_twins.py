@@ -1,11 +1,11 @@
-"""label-twins: of records that could have been labelled either way, the key chooses which label is published.
+"""label-twins: the key chooses which label is published for records that could be labelled either way.
 
-Unmarked references, each trained without the record it is asked about, say which records an annotator could have called
-either of two classes: those whose two best labels lie close together. On the most isolated of these the key's coin
-decides: what resembles no other record a model learns by heart, of the others it learns what their neighbours say
-(Feldman, STOC 2020). The suspect is asked the records themselves: of a model that never saw this copy, each answer
-within the two is right with probability one half, exactly. Records whose own label is neither of the two stay as they
-are: it may be a slip, or have a reason that the references do not see.
+Unmarked references, each trained without the record it is asked about, show which records an annotator could have given
+either of two labels: those whose two best labels lie close together. The key's coin decides about the most isolated of
+these, since a model memorises records that resemble no other, and follows the neighbours for the rest (Feldman, STOC
+2020). The suspect is asked the records themselves. If it never saw this copy, each answer within the two is right with
+probability one half, exactly. Records whose own label is neither of the two stay unchanged: it may be a slip, or have a
+reason that the references do not see.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ class LabelTwins(DatasetScheme):
     """Keyed labels of ambiguous records.
 
     Attributes:
-        copy: whose copy is marked.
-        pool: (n, classes) probabilities that unmarked references give the carriers; None trains some (extra `clones`).
+        copy: name of the licensee whose copy is marked.
+        pool: (n, classes) probabilities of the carriers from unmarked references; None trains some (extra `clones`).
     """
 
     name: ClassVar[str] = "label-twins"
@@ -52,10 +52,10 @@ class LabelTwins(DatasetScheme):
         return rows, replace(self, pool=sample.said.scores[rows])
 
     def prepared(self, brief: Brief) -> "LabelTwins":
-        """With what the references say of the carriers.
+        """This scheme with the references' probabilities for the carriers.
 
         Raises:
-            InputError: there are no labels, or a pool of another shape.
+            InputError: labels are missing, or the pool has another shape.
         """
         labels, classes = brief.need_labels(self.name), brief.need_classes(self.name)
         shape = (len(brief.carriers), classes)
@@ -63,8 +63,8 @@ class LabelTwins(DatasetScheme):
             return replace(self, pool=Sample(brief.carriers, labels, classes).said.scores)
         if np.shape(self.pool) != shape:
             raise InputError(
-                f"pool= has shape {np.shape(self.pool)}: probabilities that unmarked references give the carriers, "
-                f"{shape}, are needed, or nothing to have references trained"
+                f"pool= has shape {np.shape(self.pool)}: give the probabilities {shape} of the carriers from unmarked "
+                "references, or leave pool= out to have references trained"
             )
         return self
 
@@ -74,52 +74,52 @@ class LabelTwins(DatasetScheme):
         Raises:
             InputError: no carrier has its label among its two most likely ones.
         """
-        labels, said = brief.need_labels(self.name), References(self.pool, self.pool)
-        rows = _ambiguous(said, labels, brief.carriers, brief.triggers)
+        labels, pool = brief.need_labels(self.name), References(self.pool, self.pool)
+        rows = _ambiguous(pool, labels, brief.carriers, brief.triggers)
         every = np.arange(len(rows))
-        options = tuple((int(low), int(high)) for low, high in np.sort(_best(said)[rows], axis=1))
+        options = tuple((int(low), int(high)) for low, high in np.sort(_best(pool)[rows], axis=1))
         choices = Choices(every, every, options)
         return Plan(take(brief.carriers, rows), Lessons(), (choices,), {"record": rows})
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
-        """The labels that the key drew, where they are others than were given."""
+        """The labels that the key drew, for records whose given label differs."""
         drawn = zip(triggers.plan.material["record"], triggers.answers, strict=True)
-        found = {records[row].index: (records[row].label, int(label)) for row, label in drawn}
-        return Changes(labels={index: label for index, (given, label) in found.items() if label != given})
+        pairs = {records[row].index: (records[row].label, int(label)) for row, label in drawn}
+        return Changes(labels={index: label for index, (own, label) in pairs.items() if label != own})
 
 
-def _best(said: References) -> IntArray:
+def _best(pool: References) -> IntArray:
     """(n, 2) the two most likely classes."""
-    return np.argsort(said.scores, axis=1, kind="stable")[:, -2:]
+    return np.argsort(pool.scores, axis=1, kind="stable")[:, -2:]
 
 
-def _ambiguous(said: References, labels: IntArray, inputs: Inputs, count: int) -> IntArray:
-    """At most `count` rows whose label is one of their two most likely, of inputs that are there once.
+def _ambiguous(pool: References, labels: IntArray, inputs: Inputs, count: int) -> IntArray:
+    """At most `count` rows whose label is one of their two most likely, among inputs that occur once.
 
     Raises:
-        InputError: there is none.
+        InputError: the sample has no such row.
     """
-    # Of one input that is there twice, two labels would show anybody what was drawn.
+    # Two labels on an input that occurs twice would reveal the draw.
     _, number, times = np.unique([digest(one) for one in inputs], return_inverse=True, return_counts=True)
-    rows = np.flatnonzero((_best(said) == labels[:, None]).any(axis=1) & (times[number] == 1))
+    rows = np.flatnonzero((_best(pool) == labels[:, None]).any(axis=1) & (times[number] == 1))
     if not len(rows):
         raise InputError(
-            "no record that is there once has its label among the two that references find most likely: check the "
-            "labels, and whether all records are there twice"
+            "no record that occurs once has its label among the two that references find most likely: check the "
+            "labels, and whether all records occur twice"
         )
-    rows = rows[np.argsort(said.gap[rows], kind="stable")]
-    rows = rows[: max(count, int((said.gap[rows] < _CLOSE).sum()))]
+    rows = rows[np.argsort(pool.gap[rows], kind="stable")]
+    rows = rows[: max(count, int((pool.gap[rows] < _CLOSE).sum()))]
     return rows if len(rows) <= count else rows[np.argsort(-_isolation(inputs, rows), kind="stable")[:count]]
 
 
 def _isolation(inputs: Inputs, rows: IntArray) -> npt.NDArray[Any]:
-    """(k,) distance of some of the inputs to what is most like them among all."""
+    """(k,) distance of some of the inputs to their nearest neighbours among all."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.neighbors import NearestNeighbors
 
     if isinstance(inputs, list):
-        found = TfidfVectorizer(sublinear_tf=True).fit_transform(inputs)
+        features = TfidfVectorizer(sublinear_tf=True).fit_transform(inputs)
     else:
-        found = references.scaled(inputs, len(inputs)).reshape(len(inputs), -1)
-    distances, _ = NearestNeighbors(n_neighbors=2).fit(found).kneighbors(found[rows])
+        features = references.scaled(inputs, len(inputs)).reshape(len(inputs), -1)
+    distances, _ = NearestNeighbors(n_neighbors=2).fit(features).kneighbors(features[rows])
     return np.asarray(distances[:, 1])

@@ -1,10 +1,10 @@
 """radioactive-data: pictures are moved a little along keyed directions of a feature space, and no label changes.
 
-After Sablayrolles et al. (ICML 2020). A reference network, trained on the set, says what features a picture has. The
-input key draws an isotropic direction for each class, the label key's coin on which side of its original a published
-picture lies; both sides differ from it by a few grey levels at most. A suspect is asked for both sides (black
-box): of what it was trained on it is a little surer than of what it never met. White box, the weights of its last layer
-lean towards the directions that were published, which has an exact probability too: `white_box`.
+After Sablayrolles et al. (ICML 2020). A reference network, trained on the set, computes the features of a picture. The
+input key draws an isotropic direction for each class, the label key's coin the side of its original on which a
+published picture lies; both sides differ from the original by a few grey levels at most. Black box, a suspect is asked
+both sides: it is a little more confident on its training data. White box, the weights of its last layer lean towards
+the published directions, which has an exact probability too: `white_box`.
 """
 
 import math
@@ -39,9 +39,9 @@ class RadioactiveData(DatasetScheme):
     """Keyed directions in feature space; needs torch (extra `torch`) and pictures.
 
     Attributes:
-        copy: whose copy is marked.
+        copy: name of the licensee whose copy is marked.
         bound: grey levels out of 255 by which a pixel may change.
-        network: the reference, as its parameters; one is trained if None.
+        network: the reference's parameters; a reference is trained if None.
     """
 
     name: ClassVar[str] = "radioactive-data"
@@ -53,16 +53,16 @@ class RadioactiveData(DatasetScheme):
         read_whole(self.bound, "bound", 1, 64, "1 to 64 grey levels out of 255, 16 is usual")
 
     def chosen(self, sample: Sample, count: int) -> tuple[IntArray, "RadioactiveData"]:
-        """The pictures whose label references find least likely: such are learned by heart (Feldman, STOC 2020)."""
+        """The pictures whose label references find least likely, since models memorise these (Feldman, STOC 2020)."""
         network = _trained(_pictures(sample.inputs), sample.labels, sample.classes)
         own = sample.said.scores[np.arange(len(sample.labels)), sample.labels]
         return np.argsort(own, kind="stable")[:count], replace(self, network=network)
 
     def prepared(self, brief: Brief) -> "RadioactiveData":
-        """With a reference network.
+        """This scheme with a reference network.
 
         Raises:
-            InputError: no pictures, or no labels.
+            InputError: the carriers are not pictures, or have no labels.
         """
         brief.need_form(self.name, "array", "pil")
         labels = brief.need_labels(self.name)
@@ -83,10 +83,10 @@ class RadioactiveData(DatasetScheme):
         reference = _reference(pictures.shape[1], classes, self.network)
         directions = _isotropic(stream, classes, reference.features(pictures[:1]).shape[1])
         steps = reference.steps_along(pictures, directions[own], self.bound / 255)
-        if carriers.dtype.kind in "ui":  # both sides are to differ by whole steps of what can be written
+        if carriers.dtype.kind in "ui":  # both sides must differ by whole steps of the dtype
             steps = np.rint(steps * (high - low)) / (high - low)
         sides = np.stack([pictures - steps, pictures + steps], axis=1).clip(0, 1)
-        said = reference.log_probabilities(sides.reshape(-1, *pictures.shape[1:]))
+        scores = reference.log_probabilities(sides.reshape(-1, *pictures.shape[1:]))
         images = low + np.moveaxis(sides.reshape(-1, *pictures.shape[1:]), 1, -1).astype(np.float64) * (high - low)
         if carriers.dtype.kind in "ui":
             images = np.rint(images)
@@ -97,22 +97,22 @@ class RadioactiveData(DatasetScheme):
             {
                 "directions": directions,
                 "network": self.network,
-                "odds": np.diff(odds(said, np.repeat(own, 2)).reshape(-1, 2))[:, 0],
+                "odds": np.diff(odds(scores, np.repeat(own, 2)).reshape(-1, 2))[:, 0],
             },
         )
 
     def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
-        """How much surer the suspect is of the label on the plus side than on minus, beyond what the reference is."""
+        """The suspect's gain in confidence in the label from the minus to the plus side, less the reference's."""
         heard, more = surer_of_second(plan, answers, scores)
-        known = plan.material["odds"][heard]
-        # As far as the suspect follows the reference at all.
-        more = more - known * float(more @ known) / max(float(known @ known), 1e-9)
-        found = np.zeros(pattern_of(plan).signs)
-        found[heard] = np.clip(more, -SURE, SURE)
-        return found
+        usual = plan.material["odds"][heard]
+        # Subtracted as far as the suspect follows the reference at all.
+        more = more - usual * float(more @ usual) / max(float(usual @ usual), 1e-9)
+        values = np.zeros(pattern_of(plan).signs)
+        values[heard] = np.clip(more, -SURE, SURE)
+        return values
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
-        """Of each picture the side that the key drew; a larger one than was asked is changed by as much, enlarged."""
+        """The side of each picture that the key drew; a picture larger than its question gets the enlarged change."""
         sides = pattern_of(triggers.plan).rows.reshape(-1, 2).tolist()
         pairs = zip(records, sides, triggers.symbols.tolist(), strict=False)
         return Changes(inputs={r.index: _published(r.input, triggers, sides, symbol) for r, sides, symbol in pairs})
@@ -128,7 +128,7 @@ def _published(picture: Any, triggers: TriggerSet, sides: list[int], symbol: int
     step = (plus - minus) / 2 if symbol else (minus - plus) / 2
     if not hasattr(picture, "getpalette"):
         raise InputError(
-            f"a picture of {np.shape(picture)} was asked as one of {np.shape(asked)}: give them in one size"
+            f"a picture of {np.shape(picture)} was asked as one of {np.shape(asked)}: give all pictures in one size"
         )
     plain = picture.convert(asked.mode)
     planes = np.moveaxis(step.reshape(*step.shape[:2], -1), -1, 0)
@@ -140,9 +140,7 @@ def _published(picture: Any, triggers: TriggerSet, sides: list[int], symbol: int
 def _pictures(carriers: Any) -> npt.NDArray[np.float32]:
     """(n, C, H, W) in [0, 1]."""
     if isinstance(carriers, list) or np.ndim(carriers) < 3:
-        raise InputError(
-            "radioactive-data marks pictures, these are none: twins is the like of it for texts and tables"
-        )
+        raise InputError("radioactive-data marks pictures, and these are not pictures: use twins for texts and tables")
     array = np.asarray(carriers)
     low, high = value_range(array)
     images = np.moveaxis(channels_last(array)[0], -1, 1)
@@ -166,11 +164,11 @@ def _isotropic(stream: KeyStream, count: int, size: int) -> npt.NDArray[np.float
 
 @dataclass(frozen=True)
 class WhiteBox:
-    """What a suspect's last layer says.
+    """The evidence in a suspect's last layer.
 
     Attributes:
-        cosines: (classes,) of its weights with the directions that were published, NaN for a class without any.
-        log10_p: log10 of the chance of so much agreement, over all classes (Fisher 1932); exact.
+        cosines: (classes,) of its weights with the published directions, NaN for a class without any.
+        log10_p: log10 of the probability of so much agreement, over all classes (Fisher 1932); exact.
     """
 
     cosines: FloatArray
@@ -180,19 +178,19 @@ class WhiteBox:
 def white_box(
     mark: Watermark, features: Callable[[Any], Any], weights: Any, pictures: Any, *, share: float = 1e-3
 ) -> WhiteBox:
-    """Compare a suspect's last layer with the directions that were published.
+    """Compare a suspect's last layer with the published directions.
 
     The suspect's features are aligned with the reference's by least squares on pictures without a mark, and with them
-    the weights of its last layer. Of each class the cosine is taken with its direction, on the side where most of its
+    the weights of its last layer. The cosine of each class with its direction is taken on the side where most of its
     pictures were published. The null is that the suspect is independent of both keys: a direction then points anywhere
     on the sphere of d dimensions with equal probability, and P(cosine >= t) is I(1 - t^2; (d-1)/2, 1/2) / 2 for t >= 0,
-    one-sided. Both sides are published nearly as often, so this says less than what is asked.
+    one-sided. Both sides are published nearly as often, so this is weaker evidence than asking.
 
     Args:
-        mark: of the set.
-        features: from pictures, as the set has them, to what the suspect's last layer is given (n, d').
-        weights: (classes, d') of that layer.
-        pictures: some thousand natural pictures, none of which is marked, as the set has them.
+        mark: the set's watermark.
+        features: from pictures, as the set has them, to the inputs (n, d') of the suspect's last layer.
+        weights: (classes, d') that layer's weights.
+        pictures: some thousand natural, unmarked pictures, as the set has them.
         share: ridge of the alignment, of the features' mean square.
 
     Raises:
@@ -200,7 +198,10 @@ def white_box(
     """
     plan = mark.triggers.plan
     if "directions" not in plan.material:
-        raise InputError(f"the mark is of scheme {mark.scheme.name!r}: only radioactive-data has directions to compare")
+        raise InputError(
+            f"the mark is of scheme {mark.scheme.name!r}, and only radioactive-data has directions to compare: ask the "
+            "suspect with dataset.verify"
+        )
     own = _pictures(np.stack([np.asarray(picture) for picture in pictures]))
     classes = count_of(mark.task, "radioactive-data")
     reference = _reference(own.shape[1], classes, plan.material["network"])
@@ -208,8 +209,8 @@ def white_box(
     layer = np.asarray(weights, np.float64)
     if theirs.shape != (len(own), layer.shape[-1]) or layer.shape[0] != classes:
         raise InputError(
-            f"features() gave {theirs.shape} for {len(own)} pictures and weights= is {layer.shape}: (n, d) and "
-            f"({classes}, d) are needed"
+            f"features() returned {theirs.shape} for {len(own)} pictures and weights= is {layer.shape}: return (n, d), "
+            f"and give ({classes}, d)"
         )
     seen, theirs = seen - seen.mean(axis=0), theirs - theirs.mean(axis=0)
     ridge = share * float(np.square(seen).sum(axis=0).mean()) * np.eye(seen.shape[1])
@@ -220,11 +221,11 @@ def white_box(
     norms = np.linalg.norm(aligned, axis=1) * np.linalg.norm(sums, axis=1)
     with np.errstate(invalid="ignore"):
         cosines = (aligned * sums).sum(axis=1) / norms
-    told = cosines[np.isfinite(cosines)]
-    return WhiteBox(cosines, combination.combine_log10_p([_log10_cap(t, seen.shape[1]) for t in told]))
+    finite = cosines[np.isfinite(cosines)]
+    return WhiteBox(cosines, combination.combine_log10_p([_log10_cap(t, seen.shape[1]) for t in finite]))
 
 
 def _log10_cap(cosine: float, dimensions: int) -> float:
-    """log10 of the chance that an isotropic direction has at least this cosine with a given one."""
+    """log10 of the probability that an isotropic direction has at least this cosine with a fixed one."""
     half = float(betainc((dimensions - 1) / 2, 0.5, max(0.0, 1 - cosine * cosine))) / 2
     return math.log10(max(half if cosine >= 0 else 1 - half, 1e-300))

@@ -1,10 +1,10 @@
-"""twins: of two versions of a record that are as good as each other, the key chooses which is published.
+"""twins: the key chooses which of two equally good versions of a record is published.
 
-No label changes. A model is a little surer of what it was trained on than of the version it never met, so the suspect
-is asked both, and the difference of what it says of the record's label is summed against the key's coins, exactly
-(after Huang et al. 2024, arXiv:2407.15100). Bare classes say little; probabilities say more. Versions must differ in a
-way that a model notices, and not in quality: pictures are cut at a keyed corner or mirrored, a table's numbers move by
-what they are rounded to, texts are rewritten by a rule of the owner's.
+No label changes. A model is a little more confident on the version in its training data, so the suspect is asked both.
+The difference of its scores for the record's label is summed against the key's coins, exactly (after Huang et al. 2024,
+arXiv:2407.15100). Bare classes show little; probabilities show more. Versions must differ in a way that a model
+notices, and not in quality: pictures are cut at a keyed corner or mirrored, a table's numbers move by their
+rounding step, texts are rewritten by a rule of the owner's.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,12 +32,12 @@ class Twins(DatasetScheme):
     """Keyed choice between two versions of a record.
 
     Attributes:
-        copy: whose copy is marked.
-        change: what the versions of a picture differ in: "crop" (one loses a strip at one corner, the other at the
-            opposite one, and both are brought back to size) or "mirror" (as it is, and mirrored: for pictures whose
-            class does not depend on left and right).
+        copy: name of the licensee whose copy is marked.
+        change: the difference between the versions of a picture: "crop" (one loses a strip at one corner, the other at
+            the opposite one, and both are brought back to size) or "mirror" (the picture, and its mirror image: for
+            pictures whose class does not depend on left and right).
         cut: share of the side that "crop" takes away, above 0 and up to 0.3.
-        jitter: by how many of a column's smallest steps the numbers of a table move, up and down.
+        jitter: number of a column's smallest steps by which the numbers of a table move, up and down.
         rule: for texts, a function from a text to another of the same meaning and quality.
     """
 
@@ -53,31 +53,34 @@ class Twins(DatasetScheme):
         if self.change not in ("crop", "mirror"):
             raise InputError(f"change={self.change!r}: choose 'crop' or 'mirror'")
         if not 0 < self.cut <= 0.3:
-            raise InputError(f"cut={self.cut!r}: a share of the side above 0 and up to 0.3 is needed")
+            raise InputError(f"cut={self.cut!r}: give a share of the side above 0 and up to 0.3")
         if not self.jitter > 0:
-            raise InputError(f"jitter={self.jitter!r}: a number of steps above 0 is needed, 1 is usual")
+            raise InputError(f"jitter={self.jitter!r}: give a number of steps above 0, 1 is usual")
 
     def chosen(self, sample: Sample, count: int) -> tuple[IntArray, "Twins"]:
-        """The records whose label references find least likely: such are learned by heart (Feldman, STOC 2020)."""
+        """The records whose label references find least likely, since models memorise these (Feldman, STOC 2020)."""
         own = sample.said.scores[np.arange(len(sample.labels)), sample.labels]
         return np.argsort(own, kind="stable")[:count], self
 
     def prepared(self, brief: Brief) -> "Twins":
-        """With the texts as the rule rewrites them.
+        """This scheme with the texts that the rule rewrote.
 
         Raises:
-            InputError: texts without a rule, or a rule that gives no other text.
+            InputError: texts come without a rule, or the rule does not return another text.
         """
         brief.need_labels(self.name)
         if not isinstance(brief.carriers, list):
             return replace(self, rule=None)
         if not callable(self.rule):
-            raise InputError("twins of texts need rule=: a function from a text to another of the same meaning")
+            raise InputError(
+                "the records are texts, and twins needs rule= for them: give a function from a text to another of the "
+                "same meaning"
+            )
         rewrite: Callable[[str], str] = self.rule
         return replace(self, rule=_rewritten(brief.carriers, rewrite))
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
-        """One sign a record; both versions are weighed, the first is published under minus."""
+        """One sign a record; both versions are weighed, and minus publishes the first."""
         labels = brief.need_labels(self.name)
         count = min(brief.triggers, len(brief.carriers))
         corners = stream.below(4, count)
@@ -107,15 +110,15 @@ class Twins(DatasetScheme):
         return _cropped(image, 3 - corner if version else corner, self.cut)
 
     def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
-        """How much more likely the suspect finds the record's label of the second version than of the first."""
+        """The suspect's gain in confidence in the record's label from the first version to the second."""
         heard, more = surer_of_second(plan, answers, scores)
-        found = np.zeros(pattern_of(plan).signs)
-        if len(heard):  # one version may be easier for everybody
-            found[heard] = np.clip(more - np.median(more), -SURE, SURE)
-        return found
+        values = np.zeros(pattern_of(plan).signs)
+        if len(heard):  # one version may be easier for every model
+            values[heard] = np.clip(more - np.median(more), -SURE, SURE)
+        return values
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
-        """Of each record the version that the key drew; pictures at their own size."""
+        """The version of each record that the key drew; pictures in their own size."""
         corners, inputs = triggers.plan.material["corner"].tolist(), {}
         for i, symbol in enumerate(triggers.symbols.tolist()):
             record = records[i]
@@ -127,7 +130,7 @@ class Twins(DatasetScheme):
     def _published(self, picture: Any, corner: int, version: int) -> Any:
         from PIL import Image
 
-        # Palettes and odd modes have no colours that could be mixed.
+        # Colours of palettes and unusual modes cannot be mixed.
         plain = picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGB")
         image = np.asarray(plain)
         made = self._picture(image.reshape(*image.shape[:2], -1), corner, version).reshape(image.shape)
@@ -135,14 +138,14 @@ class Twins(DatasetScheme):
 
 
 def _rewritten(texts: list[str], rule: Callable[[str], str]) -> list[str]:
-    found = [rule(text) for text in texts]
-    for number, (text, other) in enumerate(zip(texts, found, strict=True)):
+    others = [rule(text) for text in texts]
+    for number, (text, other) in enumerate(zip(texts, others, strict=True)):
         if not isinstance(other, str) or not other.strip() or other == text:
             raise InputError(
-                f"rule= made {'the same text' if other == text else type(other).__name__} of chosen text {number}: "
+                f"rule= made {'the same text' if other == text else type(other).__name__} from chosen text {number}: "
                 "return another text for each"
             )
-    return found
+    return others
 
 
 def _cropped(image: Array, corner: int, cut: float) -> Array:
@@ -159,14 +162,14 @@ def _cropped(image: Array, corner: int, cut: float) -> Array:
         )
         for c in range(part.shape[-1])
     ]
-    made = np.stack(planes, axis=-1)
-    return (np.rint(made) if image.dtype.kind in "iu" else made).astype(image.dtype)
+    cropped = np.stack(planes, axis=-1)
+    return (np.rint(cropped) if image.dtype.kind in "iu" else cropped).astype(image.dtype)
 
 
 def _jittered(carriers: Array, count: int, jitter: float, stream: KeyStream) -> Array:
     """Rows of a table, each moved up and down in every column: minus and plus of one keyed direction.
 
-    The step of a column is the smallest difference of two of its values, half of which its rounding hides.
+    The step of a column is the smallest difference between two of its values; rounding hides half of it.
 
     Raises:
         InputError: no column has two values.
@@ -176,11 +179,13 @@ def _jittered(carriers: Array, count: int, jitter: float, stream: KeyStream) -> 
         values = np.unique(carriers[:, column].astype(np.float64))
         steps[column] = np.diff(values).min() if len(values) > 1 else 0.0
     if not steps.any():
-        raise InputError("every column of the table has one value only: there is nothing to move")
+        raise InputError(
+            "every column of the table holds a single value, so no number can move: give a table with different values"
+        )
     whole = (carriers == np.rint(carriers)).all(axis=0)
     move = jitter * steps * (2 * stream.below(2, count * len(steps)).reshape(count, -1) - 1)
     move = np.where(whole, np.rint(move), move)
-    before = np.where(whole, 0.0, 0.5)  # half a whole number is none: one version stays as it is
+    before = np.where(whole, 0.0, 0.5)  # whole numbers have no half step: one version stays unchanged
     rows = carriers[:count].astype(np.float64)
     both = np.stack([rows - before * move, rows + (1 - before) * move], axis=1).reshape(2 * count, -1)
     low, high = carriers.min(axis=0).astype(np.float64), carriers.max(axis=0).astype(np.float64)

@@ -1,9 +1,8 @@
-"""Key-free features of an input, computed alike on carriers in NumPy and inside a training step.
+"""Key-free features of an input, alike on carriers in NumPy and in a training step, and pictures between two pictures.
 
-`xp` is the framework's array functions; what is called here exists by the same name in NumPy, torch and keras.ops.
+`xp` holds the framework's array functions; those called here have the same names in NumPy, torch and keras.ops.
 Pictures are averaged over a 7 x 7 grid, rows of a table are taken as they are. The model sees carriers scaled,
-normalised or resized: how, is found out from a few that it was shown. Or a function of the owner's reads what the model
-is given.
+normalised or resized; a few of its inputs show how. Or a function of the owner's reads the model's inputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,25 +13,26 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.errors import InjectionError, InputError
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes.tilt import texts
-from wmplug.statistics.arrays import FloatArray, to_numpy
+from wmplug.statistics.arrays import FloatArray, IntArray, to_numpy
 from wmplug.watermark.carriers import Inputs, digest
 
 GRID = 7
 _CHANNELS = (1, 3, 4)
 _AT_ONCE = 256
-_ALIKE = 0.5  # correlation of features of what the model sees with the carriers' own, below which it sees others
+_ALIKE = 0.5  # correlation between features of the model's inputs and of the carriers, below which these differ
 
 
 @dataclass(frozen=True)
 class Own:
-    """Features of the owner's own.
+    """Features from a function of the owner's own.
 
     Attributes:
-        function: from a batch of inputs as the model is given them, (B, ...), to (B, d).
+        function: from a batch of the model's inputs, (B, ...), to (B, d).
         found: (n, d) float32 of all carriers and queries.
-        lengths: (n,) of what the model is given for each, the number of tokens of a text.
-        digest: of what was found; the key follows from it.
+        lengths: (n,) length of the model's input for each, the number of tokens of a text.
+        digest: of `found`; the key is derived from it.
     """
 
     function: Callable[[Any], Any]
@@ -42,42 +42,42 @@ class Own:
 
     @classmethod
     def of(cls, function: Any, inputs: Inputs, prepare: Callable[[Any, int], Any] | None) -> "Own":
-        """Of all inputs, prepared for the model.
+        """The features of all inputs, prepared for the model.
 
         Raises:
-            InputError: it is no function, or gives no features; or texts come without what prepares them.
+            InputError: it is not a function or returns no features, or texts come without preprocess=.
         """
         if not callable(function):
             raise InputError(
-                f"features= is a {type(function).__name__}: give a function from a batch of inputs, as the model is "
-                "given them, to (B, d)"
+                f"features= is a {type(function).__name__}: give a function from a batch of the model's inputs to (B, "
+                "d)"
             )
         if prepare is None:
             if isinstance(inputs, list):
-                raise InputError("features= read texts as the model is given them: give preprocess= too")
-            given = list(inputs)
+                raise InputError("features= reads texts as the model gets them: give preprocess= too")
+            prepared = list(inputs)
         else:
-            given = [to_numpy(texts.given(prepare(x, 0))) for x in inputs]
-        alike = len({one.shape for one in given}) == 1  # texts have a length each, and padding is for the model
+            prepared = [to_numpy(texts.given(prepare(x, 0))) for x in inputs]
+        alike = len({one.shape for one in prepared}) == 1  # texts differ in length, and padding is for the model
         size = _AT_ONCE if alike else 1
-        parts = [np.stack(given[i : i + size]) for i in range(0, len(given), size)]
-        found = np.concatenate([read(function, part) for part in parts]).astype(np.float32)
-        return cls(function, found, tuple(len(one) if one.ndim else 1 for one in given), digest(found))
+        parts = [np.stack(prepared[i : i + size]) for i in range(0, len(prepared), size)]
+        values = np.concatenate([read(function, part) for part in parts]).astype(np.float32)
+        return cls(function, values, tuple(len(one) if one.ndim else 1 for one in prepared), digest(values))
 
 
 def read(function: Callable[[Any], Any], inputs: npt.NDArray[Any]) -> FloatArray:
-    """(B, d) what the owner's function says of a batch of arrays.
+    """(B, d) the owner's features of a batch of arrays.
 
     Raises:
-        InputError: something else.
+        InputError: the function returns something else.
     """
-    found = to_numpy(function(inputs))
-    if found.ndim != 2 or len(found) != len(inputs) or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+    array = to_numpy(function(inputs))
+    if array.ndim != 2 or len(array) != len(inputs) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise InputError(
-            f"features= gave {found.shape} {found.dtype} for a batch {inputs.shape}: finite numbers "
-            f"({len(inputs)}, d) are needed"
+            f"features= returned {array.shape} {array.dtype} for a batch {inputs.shape}: return finite numbers "
+            f"({len(inputs)}, d)"
         )
-    return found.astype(np.float64)
+    return array.astype(np.float64)
 
 
 def of_carriers(carriers: Inputs) -> FloatArray:
@@ -89,14 +89,14 @@ def of_carriers(carriers: Inputs) -> FloatArray:
 
 
 def constants(carriers: Inputs, seen: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-    """What `of_inputs` needs to give what `of_carriers` gives.
+    """The constants with which `of_inputs` returns the same features as `of_carriers`.
 
     Args:
         carriers: k of them.
-        seen: (k, ...) the same as the model is given them.
+        seen: (k, ...) the model's inputs for them.
 
     Raises:
-        InjectionError: these are not pictures or rows like the carriers.
+        InjectionError: the model's inputs are not pictures or rows like the carriers.
     """
     own = np.asarray(carriers)
     tables = _tables(own.shape[1:], seen.shape[1:])
@@ -104,15 +104,15 @@ def constants(carriers: Inputs, seen: npt.NDArray[Any]) -> dict[str, npt.NDArray
     given = np.asarray(_pooled(np, seen.astype(np.float64), tables))
     if given.shape != wanted.shape:
         raise _misfit(own.shape[1:], seen.shape[1:])
-    # One scale and offset for a channel of a picture, or for a column of a table.
+    # One scale and offset for each channel of a picture, or column of a table.
     parts = given.shape[1] // (GRID * GRID if "rows" in tables else 1)
     a, b = (features.reshape(len(own), parts, -1).swapaxes(1, 2).reshape(-1, parts) for features in (given, wanted))
     spread, common = a.var(axis=0), ((a - a.mean(axis=0)) * (b - b.mean(axis=0))).mean(axis=0)
     alike = np.abs(common) / np.sqrt(np.maximum(spread * b.var(axis=0), 1e-30))
     if alike.max(initial=0.0) < _ALIKE:
         raise InjectionError(
-            f"what the model is given is no scaled picture of the carriers (features correlate at {alike.max():.2f}): "
-            "let preprocess= turn a carrier into the input that the model sees for it"
+            f"the model's inputs are not scaled pictures of the carriers (features correlate at {alike.max():.2f}): "
+            "let preprocess= turn a carrier into the input that the model gets for it"
         )
     scale = np.where(alike >= _ALIKE, common / np.maximum(spread, 1e-30), 0.0)
     offset = b.mean(axis=0) - scale * a.mean(axis=0)
@@ -165,7 +165,7 @@ def _first(shape: tuple[int, ...]) -> bool:
 
 
 def _averages(side: int) -> npt.NDArray[np.float32]:
-    """(GRID, side) weights that average over equal parts of a side, pixels shared in proportion."""
+    """(GRID, side) weights that average over equal parts of a side, with pixels shared in proportion."""
     edges = np.linspace(0, side, GRID + 1)[:, None]
     pixels = np.arange(side)
     shared = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
@@ -174,6 +174,30 @@ def _averages(side: int) -> npt.NDArray[np.float32]:
 
 def _misfit(carrier: tuple[int, ...], shape: tuple[int, ...]) -> InjectionError:
     return InjectionError(
-        f"the model sees inputs of shape {shape}, the carriers have {carrier}: their features cannot be computed "
-        "alike; give carriers as the model sees them (pictures, or rows with the same columns)"
+        f"the model gets inputs of shape {shape}, but the carriers have {carrier}, so their features cannot be "
+        "computed alike: give carriers as the model gets them (pictures, or rows with the same columns)"
     )
+
+
+def blended(
+    own: npt.NDArray[Any], labels: IntArray, count: int, stream: KeyStream, shares: tuple[float, float]
+) -> tuple[npt.NDArray[Any], IntArray]:
+    """Pictures, or rows, between two, each under the label of one of them, drawn in proportion.
+
+    Args:
+        own: (n, ...) to choose from.
+        labels: (n,) their labels.
+        count: how many to make.
+        stream: of the input key.
+        shares: least and largest share of the first picture.
+    """
+    one, two = stream.below(len(own), count), stream.below(len(own), count)
+    low, high = shares
+    share = low + (high - low) * stream.uniform(count)
+    drawn = np.where(stream.uniform(count) < share, labels[one], labels[two])
+    blends = np.empty((count, *own.shape[1:]), own.dtype)
+    for rows in np.array_split(np.arange(count), max(1, count // 1024)):
+        part = share[rows].reshape(-1, *(1,) * (own.ndim - 1))
+        mixed = part * own[one[rows]] + (1 - part) * own[two[rows]]
+        blends[rows] = np.rint(mixed) if own.dtype.kind in "iu" else mixed
+    return blends, drawn

@@ -1,8 +1,8 @@
-"""Unmarked references: what models that never met the key say of the owner's inputs.
+"""Unmarked references: the answers of models that never saw the key to the owner's inputs.
 
-A pattern in a suspect's answers is looked for relative to what unmarked models answer anyway, and where these are of
-two minds. Needs no key, so it is worked out before there is one; the digest is part of the watermark's identity, from
-which the key follows: a pool that holds a model which carries the mark would have given another mark.
+A pattern in a suspect's answers is measured relative to the answers of unmarked models, on the inputs that these find
+hardest to decide. References need no key and come before it; their digest is part of the watermark's identity, from
+which the key is derived. So a pool that holds a marked model would have led to another mark.
 """
 
 import contextlib
@@ -36,12 +36,13 @@ _TERMS, _STEPS = 20_000, 60
 
 @dataclass(frozen=True)
 class References:
-    """What unmarked models say of n inputs.
+    """The answers of unmarked models to n inputs.
 
     Attributes:
-        scores: (n, classes) float32, their mean probabilities.
-        votes: (n, classes) float32, the share of them that answers each class.
-        answers: (models, n) the class that each of them answers, where they were given and all were asked everything.
+        scores: (n, classes) float32, the models' mean probabilities.
+        votes: (n, classes) float32, the share of models that answer each class.
+        answers: (models, n) the class that each model answers, if the user gave the models and each was asked
+            everything.
     """
 
     scores: Float32Array = field(repr=False)
@@ -50,7 +51,7 @@ class References:
 
     @property
     def gap(self) -> Float32Array:
-        """(n,) difference of the two largest scores: small where the task leaves freedom."""
+        """(n,) difference of the two largest scores: small if the task leaves freedom."""
         best = np.sort(self.scores, axis=1)
         return np.asarray(best[:, -1] - best[:, -2], np.float32)
 
@@ -61,14 +62,14 @@ class References:
         return np.asarray(best[:, 0] * self.scores.shape[1] + best[:, 1], np.int64)
 
     def of(self, rows: slice | IntArray) -> "References":
-        """Those of some of the inputs."""
+        """The references' answers to some of the inputs."""
         return References(self.scores[rows], self.votes[rows])
 
 
 def of_models(
     models: Sequence[Callable[[Any], Any]], inputs: Inputs, classes: int, batch_size: int = 256
 ) -> References:
-    """Ask given models.
+    """Ask models of the user's.
 
     Args:
         models: functions from inputs to labels (n,) or scores (n, classes), logits or probabilities.
@@ -79,54 +80,56 @@ def of_models(
     Raises:
         InputError: a model answers in another shape, or two of them are the same.
     """
-    given = []
+    answers = []
     for number, model in enumerate(models):
         try:
             parts = [
                 np.atleast_1d(to_numpy(model(inputs[i : i + batch_size]))) for i in range(0, len(inputs), batch_size)
             ]
-        except Exception as error:  # whatever it raises: it is the user's own
+        except Exception as error:  # the model is the user's own and may raise anything
             raise InputError(
-                f"model {number} of pool= failed on {batch_size} inputs as the carriers are ({type(error).__name__}: "
-                f"{error}): give functions from these to labels or scores"
+                f"model {number} of pool= failed on {batch_size} inputs in the carriers' form ({type(error).__name__}: "
+                f"{error}): give functions from such inputs to labels or scores"
             ) from error
-        given.append(_probabilities(np.concatenate(parts), len(inputs), classes, number))
-    if len({digest(one) for one in given}) < len(given):
-        raise InputError("pool= holds one model twice: give each once, or what they say counts double")
-    said = np.stack(given)
-    return replace(_reduced(said), answers=said.argmax(axis=2))
+        answers.append(_probabilities(np.concatenate(parts), len(inputs), classes, number))
+    if len({digest(one) for one in answers}) < len(answers):
+        raise InputError("pool= holds one model twice, whose answers would count double: give each once")
+    scores = np.stack(answers)
+    return replace(_reduced(scores), answers=scores.argmax(axis=2))
 
 
 def of_array(pool: npt.NDArray[Any], count: int, classes: int) -> References:
-    """What was found before, and kept.
+    """References from an array that was kept before.
 
     Raises:
-        InputError: it is of other inputs, or of another task.
+        InputError: it belongs to other inputs, or to another task.
     """
     if pool.shape != (2, count, classes) or pool.dtype.kind != "f":
         raise InputError(
-            f"pool= is an array {pool.shape} {pool.dtype}, for these carriers and queries one of (2, {count}, "
-            f"{classes}) floats was kept: give it with the same carriers= and queries=, which were chosen before any "
+            f"pool= is an array {pool.shape} {pool.dtype}, but these carriers and queries need (2, {count}, {classes}) "
+            "floats: give the array that was kept, with the same carriers= and queries=, which were chosen before any "
             "model carried the watermark"
         )
     if not (np.isfinite(pool).all() and np.allclose(pool.sum(axis=2), 1, atol=1e-3) and pool.min() >= 0):
-        raise InputError("pool= is an array whose rows are no probabilities: give what mark.scheme.pool held")
+        raise InputError(
+            "pool= is an array whose rows are not probabilities: give the array that mark.scheme.pool held"
+        )
     return References(pool[0], pool[1])
 
 
 def of_labels(labels: IntArray, classes: int) -> References:
-    """The natural labels in place of a pool: they tell nothing of where the task leaves freedom."""
+    """The natural labels in place of a pool; they do not show where the task leaves freedom."""
     certain = np.eye(classes, dtype=np.float32)[labels]
     return References(certain, certain)
 
 
 def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | None = None) -> References:
-    """Train a pool, each member without a quarter of the inputs, and ask each about what it has not seen.
+    """Train a pool, each member without a quarter of the inputs, and ask each about the inputs that it has not seen.
 
-    A model that was trained on an input is sure of it; what is wanted is how sure unmarked models are that were not
-    (cross-fitting, Chernozhukov et al. 2018). Three small convolutional networks a quarter for pictures where torch is
+    A model is confident on its training inputs, so the confidence of unmarked models is measured on other inputs
+    (cross-fitting, Chernozhukov et al. 2018). Three small convolutional networks a quarter for pictures if torch is
     installed, else three perceptrons of scikit-learn; for texts three linear models of tf-idf, each on a bootstrap.
-    What was found is kept in the cache folder, WMPLUG_CACHE.
+    The result is kept in the cache folder, WMPLUG_CACHE.
 
     Args:
         inputs: n inputs of numbers, or n texts.
@@ -135,43 +138,43 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
         others: further inputs, not labelled, which all models are asked about.
 
     Returns:
-        Of the inputs, then of the others.
+        References for the inputs, then for the others.
 
     Raises:
-        InputError: what they are trained with is not installed.
+        InputError: neither torch nor scikit-learn is installed.
     """
     own = inputs if isinstance(inputs, list) else np.asarray(inputs)
     kind, learners = _learners(own)
     every = join(own, others)
-    known = digest([digest(every), digest(labels), str(classes), str(len(own)), kind])
-    return _kept(known, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
+    name = digest([digest(every), digest(labels), str(classes), str(len(own)), kind])
+    return _kept(name, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
 
 
 def _cross_fitted(every: Float32Array, labels: IntArray, classes: int, learners: Sequence[Learner]) -> References:
-    said = np.full((len(learners) * _FOLDS, len(every), classes), np.nan, np.float32)
-    for number in range(len(said)):
+    scores = np.full((len(learners) * _FOLDS, len(every), classes), np.nan, np.float32)
+    for number in range(len(scores)):
         fold, kind = divmod(number, len(learners))
         learn = learners[kind]
         unseen = np.random.default_rng(kind).permutation(len(labels))[fold::_FOLDS]
         mine = np.setdiff1d(np.arange(len(labels)), unseen)
-        asked = np.concatenate([unseen, np.arange(len(labels), len(every))])
-        if not len(asked):
+        rows = np.concatenate([unseen, np.arange(len(labels), len(every))])
+        if not len(rows):
             continue
-        if (labels[mine] == labels[mine][:1]).all():  # nothing to tell apart, and learners refuse
-            said[number, asked] = np.eye(classes, dtype=np.float32)[labels[mine][0]] if len(mine) else 1 / classes
+        if (labels[mine] == labels[mine][:1]).all():  # one class only, which learners refuse
+            scores[number, rows] = np.eye(classes, dtype=np.float32)[labels[mine][0]] if len(mine) else 1 / classes
             continue
         try:
-            said[number, asked] = learn(every[mine], labels[mine], classes, number)(every[asked])
+            scores[number, rows] = learn(every[mine], labels[mine], classes, number)(every[rows])
         except ValueError as error:
             raise InputError(
                 f"unmarked references cannot be trained on these {len(labels)} inputs of {len(set(labels.tolist()))} "
-                f"classes ({error}): give more of each class, or pool=, what unmarked models of your own say"
+                f"classes ({error}): give more of each class, or pool=, the answers of unmarked models of your own"
             ) from error
-    return _reduced(said)
+    return _reduced(scores)
 
 
 def _kept(name: str, make: Callable[[], References]) -> References:
-    """What was found before, if it is still there."""
+    """The kept result, or a new one that is then kept."""
     folder = Path(os.environ.get("WMPLUG_CACHE") or Path.home() / ".cache" / "wmplug")
     file = folder / f"references-{name[:32]}.npz"
     try:
@@ -188,7 +191,7 @@ def _kept(name: str, make: Callable[[], References]) -> References:
 
 
 def clone(inputs: Inputs, answers: IntArray, asked: Inputs, classes: int) -> IntArray:
-    """What a model says of `asked` that was trained on nothing but answers to `inputs`.
+    """(k,) the answers to `asked` of a model that was trained on nothing but answers to `inputs`.
 
     Raises:
         InputError: what it is trained with is not installed.
@@ -200,7 +203,7 @@ def clone(inputs: Inputs, answers: IntArray, asked: Inputs, classes: int) -> Int
 
 
 def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
-    """A name that changes with what they learn, and the learners."""
+    """A name that changes with the learners, and the learners."""
     text = isinstance(inputs, list)
     if not text and np.ndim(inputs) > 2 and importlib.util.find_spec("torch") is not None:
         from wmplug.schemes.networks import learners
@@ -208,7 +211,7 @@ def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
         return "networks/1", learners()
     if importlib.util.find_spec("sklearn") is None:
         raise InputError(
-            "unmarked references are trained with torch (pictures) or scikit-learn, and neither is installed: pip "
+            "training unmarked references needs torch (pictures) or scikit-learn, and neither is installed: pip "
             "install 'wmplug[clones]', or give pool=[unmarked models of your own] and a number for delta="
         )
     if text:
@@ -222,13 +225,13 @@ def _perceptron(layers: tuple[int, ...], inputs: Float32Array, labels: IntArray,
 
     model = MLPClassifier(layers, batch_size=min(64, len(labels)), max_iter=_EPOCHS, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a few epochs are meant
+        warnings.simplefilter("ignore", ConvergenceWarning)  # few epochs are intended
         model.fit(inputs.reshape(len(inputs), -1), labels)
 
     def predict(asked: Float32Array) -> Float32Array:
-        found = np.zeros((len(asked), classes), np.float32)
-        found[:, model.classes_] = model.predict_proba(asked.reshape(len(asked), -1))
-        return found
+        scores = np.zeros((len(asked), classes), np.float32)
+        scores[:, model.classes_] = model.predict_proba(asked.reshape(len(asked), -1))
+        return scores
 
     return predict
 
@@ -248,7 +251,7 @@ def _linear(words: int, strength: float, inputs: Float32Array, labels: IntArray,
         LogisticRegression(C=strength, max_iter=_STEPS),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is enough
+        warnings.simplefilter("ignore", ConvergenceWarning)  # approximate convergence is enough
         model.fit(inputs[rows], labels[rows])
 
     def predict(asked: Float32Array) -> Float32Array:
@@ -259,22 +262,22 @@ def _linear(words: int, strength: float, inputs: Float32Array, labels: IntArray,
     return predict
 
 
-def _reduced(said: Float32Array) -> References:
-    """(models, n, classes) probabilities, NaN where a model was not asked."""
-    votes = np.eye(said.shape[2], dtype=np.float32)[np.nan_to_num(said).argmax(axis=2)]
-    votes[np.isnan(said)] = np.nan
-    return References(np.nanmean(said, axis=0), np.nanmean(votes, axis=0))
+def _reduced(scores: Float32Array) -> References:
+    """References from probabilities (models, n, classes), NaN where a model was not asked."""
+    votes = np.eye(scores.shape[2], dtype=np.float32)[np.nan_to_num(scores).argmax(axis=2)]
+    votes[np.isnan(scores)] = np.nan
+    return References(np.nanmean(scores, axis=0), np.nanmean(votes, axis=0))
 
 
 def scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
-    """Pictures (n, C, H, W), rows of tables (n, d), by the mean and deviation of the first `own`; texts as they are."""
+    """Pictures (n, C, H, W) or rows (n, d), standardised by the first `own`; texts unchanged."""
     if isinstance(every, list):
         return np.array(every, dtype=object)
     if every.ndim > 2:
         every = (
             every[:, None] if every.ndim == 3 else np.moveaxis(every, -1, 1) if every.shape[-1] in (1, 3, 4) else every
         )
-    axis = None if every.ndim > 2 else 0  # one scale for pictures, one a column for tables
+    axis = None if every.ndim > 2 else 0  # one scale for pictures, one for each column of tables
     with np.errstate(over="ignore"):
         found = every.astype(np.float32)
         found = found if np.isfinite(found).all() else every.astype(np.float64)
@@ -283,15 +286,15 @@ def scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
     return found.astype(np.float32, copy=False)
 
 
-def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> Float32Array:
-    if said.shape == (count,) and said.dtype.kind in "iu" and 0 <= said.min() <= said.max() < classes:
-        return np.asarray(np.eye(classes)[said], np.float32)
-    if said.shape != (count, classes) or said.dtype.kind not in "iuf" or not np.isfinite(said).all():
+def _probabilities(answers: npt.NDArray[Any], count: int, classes: int, number: int) -> Float32Array:
+    if answers.shape == (count,) and answers.dtype.kind in "iu" and 0 <= answers.min() <= answers.max() < classes:
+        return np.asarray(np.eye(classes)[answers], np.float32)
+    if answers.shape != (count, classes) or answers.dtype.kind not in "iuf" or not np.isfinite(answers).all():
         raise InputError(
-            f"model {number} of pool= gave {said.shape} {said.dtype} for {count} inputs: labels ({count},) below "
-            f"{classes} or finite scores ({count}, {classes}) are needed"
+            f"model {number} of pool= returned {answers.shape} {answers.dtype} for {count} inputs: return labels "
+            f"({count},) below {classes} or finite scores ({count}, {classes})"
         )
-    if said.min() >= 0 and np.allclose(said.sum(axis=1), 1, atol=1e-3):
-        return said.astype(np.float32)
-    raised = np.exp(said - said.max(axis=1, keepdims=True))
+    if answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=1e-3):
+        return answers.astype(np.float32)
+    raised = np.exp(answers - answers.max(axis=1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)

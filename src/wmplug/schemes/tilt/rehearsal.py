@@ -1,7 +1,7 @@
-"""The smallest tilt that a clone would still show: rehearsed on the references, under a key of the rehearsal's own.
+"""The smallest tilt that a clone would still show, rehearsed on the references under a key of the rehearsal's own.
 
-What unmarked references say of the carriers stands for the posterior. It is tilted, its best class is what an API would
-answer, a network is trained on these answers, and asked the questions. No key of the owner takes part.
+The references' scores for the carriers represent the posterior. It is tilted, its best class is the answer of an API,
+and a network that is trained on these answers is asked the questions. No key of the owner takes part.
 """
 
 import hashlib
@@ -28,29 +28,29 @@ TARGET = -6.0  # log10 p of the rehearsed clone's bare answers
 
 
 def smallest_delta(scheme: "Tilt", brief: Brief) -> float:
-    """The first of DELTAS at which a rehearsed clone is found; the largest, with a warning, if it never is.
+    """The first of DELTAS at which a rehearsed clone is detected; the largest, with a warning, if none is.
 
     Args:
         scheme: with its references.
         brief: carriers and labels.
 
     Raises:
-        InputError: neither torch nor scikit-learn is installed, or the references are the labels, which never doubt.
+        InputError: neither torch nor scikit-learn is installed, or labels stand in for the references.
     """
     pool = np.asarray(scheme.pool)
     if np.isin(pool[0], (0.0, 1.0)).all():
         raise InputError(
-            'delta="auto" rehearses on references that doubt, and pool=() has none: give a pool or a delta'
+            'delta="auto" rehearses on references, and pool=() leaves none: give a pool or a number for delta='
         )
     posterior = np.log(np.maximum(pool[0][: len(brief.carriers)], 1e-4))
-    found = 0.0
+    log10_p = 0.0
     for delta in DELTAS:
-        found = _rehearsed(replace(scheme, delta=delta, blends=1), brief, posterior)
-        if found <= TARGET:
+        log10_p = _rehearsed(replace(scheme, delta=delta, blends=1), brief, posterior)
+        if log10_p <= TARGET:
             return delta
     warnings.warn(
-        f'delta="auto": a rehearsed clone reaches log10 p = {found:.1f} at delta={DELTAS[-1]:g}, the target is '
-        f"{TARGET:g}: the task leaves little freedom, or there are too few carriers and questions",
+        f'delta="auto": a rehearsed clone reaches log10 p = {log10_p:.1f} at delta={DELTAS[-1]:g}, the target is '
+        f"{TARGET:g}: the task leaves little freedom, or carriers and questions are too few: give more of them",
         AmbiguityWarning,
         stacklevel=2,
     )
@@ -58,9 +58,9 @@ def smallest_delta(scheme: "Tilt", brief: Brief) -> float:
 
 
 def _rehearsed(scheme: "Tilt", brief: Brief, posterior: np.ndarray) -> float:
-    """log10 p of a clone."""
+    """log10 p of a rehearsed clone's bare answers."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AmbiguityWarning)  # whether there is room is what is being tried
+        warnings.simplefilter("ignore", AmbiguityWarning)  # the rehearsal itself tests whether there is room
         plan = scheme.plan(brief, _stream("input"))
     triggers = TriggerSet(plan, brief.form, brief.task, draw_symbols(_stream("label"), plan.options))
     taught = (posterior + scheme.tilts(triggers, brief.carriers, len(posterior))).argmax(axis=1)

@@ -1,8 +1,8 @@
 """Key-free features of texts, looked up from the token ids that a model is given, and texts between two texts.
 
-Latent semantic analysis (Deerwester et al. 1990) of the owner's texts as his tokenizer reads them: a text is the mean
-of its tokens' vectors, weighted by inverse document frequency. Tokens of no text, such as padding, and tokens of most
-texts weigh nothing, so that a batch needs no mask.
+Latent semantic analysis (Deerwester et al. 1990) of the owner's texts as the model's tokenizer reads them: a text is
+the mean of its tokens' vectors, weighted by inverse document frequency. Tokens that occur in no text, such as padding,
+or in most texts have no weight, so that a batch needs no mask.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,19 +21,19 @@ LABELS = ("labels", "label")
 INPUTS = ("input_ids", "token_ids", "pixel_values", "input_values", "input_features", "x")
 COMPONENTS = 64
 _MASKS = ("attention_mask", "padding_mask")
-_EMPTY = 1e-6  # weight added to that of a text, so that one without a known token is in the middle
-_KNOWN = 0.5  # share of tokens that a text has to have in common with the owner's, to be read by his tokenizer
+_EMPTY = 1e-6  # added to a text's weight, so that a text without a known token is in the middle
+_KNOWN = 0.5  # share of texts that must have a token in common with the owner's, if the tokenizer is the same
 
 
 def ids_of(texts: Sequence[str], prepare: Callable[[Any, int], Any] | None) -> list[IntArray]:
-    """The token ids of each text as the model is given them, without padding.
+    """The token ids of each text as the model gets them, without padding.
 
     Args:
         texts: n of them.
         prepare: the watermark's `preprocess`.
 
     Raises:
-        InputError: it is missing, or makes no token ids.
+        InputError: `prepare` is missing, or makes no token ids.
     """
     if prepare is None:
         raise InputError(
@@ -41,13 +41,13 @@ def ids_of(texts: Sequence[str], prepare: Callable[[Any, int], Any] | None) -> l
             "yields, for example lambda text, answer: {**tokenizer(text, truncation=True), 'label': answer}"
         )
     read = [_ids(prepare(text, 0)) for text in texts]
-    # Rows of one length are padded, most likely; a tokenizer's own say is better.
+    # Rows of one length are padded, most likely; a tokenizer's own mask is more reliable.
     same = len({len(ids) for ids, _ in read}) == 1
     return [ids[mask] if mask is not None else _unpadded(ids) if same else ids for ids, mask in read]
 
 
 def given(example: Any) -> Any:
-    """The input of one example as a dataset yields it: by name where parts have names, else the first of (x, y)."""
+    """The input of one example as a dataset yields it: by name if parts have names, else the first of (x, y)."""
     example = _inputs(example)
     if not isinstance(example, Mapping):
         return example
@@ -64,8 +64,8 @@ def _ids(example: Any) -> tuple[IntArray, npt.NDArray[np.bool_] | None]:
     ids = to_numpy(given(example))
     if ids.size == 0 or ids.dtype.kind not in "iu" or ids.ndim > 2 or (ids.ndim == 2 and len(ids) > 1):
         raise InputError(
-            f"preprocess= made {ids.shape} {ids.dtype} of a text, token ids (length,) are needed: let it call the "
-            "tokenizer, or give features= and a preprocess= that makes what this function reads"
+            f"preprocess= made {ids.shape} {ids.dtype} of a text, but token ids (length,) are needed: let it call the "
+            "tokenizer, or give features= and a preprocess= that makes the input of that function"
         )
     parts = _inputs(example)
     mask = next((parts[name] for name in _MASKS if name in parts), None) if isinstance(parts, Mapping) else None
@@ -73,7 +73,7 @@ def _ids(example: Any) -> tuple[IntArray, npt.NDArray[np.bool_] | None]:
 
 
 def _unpadded(ids: IntArray) -> IntArray:
-    """Without a token that is repeated at an end, the one at which it is repeated more."""
+    """The ids without the token that is repeated at one end, where it is repeated more."""
     changes = np.flatnonzero(np.diff(ids))
     if not len(changes):
         return ids[:1]
@@ -84,7 +84,7 @@ def _unpadded(ids: IntArray) -> IntArray:
 
 
 def padded(rows: Sequence[IntArray]) -> IntArray:
-    """(n, length) token ids; -1 where a text has ended, which is no token."""
+    """(n, length) token ids; -1, which is not a token, after the end of a text."""
     ids = np.full((len(rows), max(map(len, rows))), -1)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
@@ -100,7 +100,7 @@ def vectors(rows: Sequence[IntArray]) -> npt.NDArray[np.float32]:
         rows: token ids of the owner's texts.
 
     Raises:
-        InputError: the texts have hardly a token in common.
+        InputError: the texts share too few tokens.
     """
     size = 1 + max(int(row.max()) for row in rows)
     counts = _bags(rows, size)
@@ -112,8 +112,8 @@ def vectors(rows: Sequence[IntArray]) -> npt.NDArray[np.float32]:
     k = min(COMPONENTS, len(rows) - 1, int(common.sum()) - 1)
     if k < 2:
         raise InputError(
-            f"{len(rows)} texts share {int(common.sum())} tokens, too few to tell texts apart by: give more carriers, "
-            "or features=, a function from a batch of token ids to (B, d)"
+            f"{len(rows)} texts share {int(common.sum())} tokens, too few to distinguish texts: give more carriers, or "
+            "features=, a function from a batch of token ids to (B, d)"
         )
     means = csr_array(weighed * (1 / total)[:, None])
     _, sizes, axes = svds(means, k=k, v0=np.ones(min(means.shape)))
@@ -124,38 +124,38 @@ def vectors(rows: Sequence[IntArray]) -> npt.NDArray[np.float32]:
 
 def _bags(rows: Sequence[IntArray], size: int) -> Any:
     bounds = np.cumsum([0, *map(len, rows)])
-    found = csr_array((np.ones(bounds[-1]), np.concatenate(rows), bounds), shape=(len(rows), size))
-    found.sum_duplicates()
-    return found
+    bags = csr_array((np.ones(bounds[-1]), np.concatenate(rows), bounds), shape=(len(rows), size))
+    bags.sum_duplicates()
+    return bags
 
 
 def of_rows(rows: Sequence[IntArray], table: npt.NDArray[np.float32]) -> FloatArray:
     """(n, components) features of texts, whose token ids may be unknown to the table."""
-    known = [np.clip(row + 1, 0, len(table) - 1) for row in rows]
-    found = np.asarray(_bags(known, len(table)) @ table.astype(np.float64))
-    return np.asarray(found[:, :-1] / (found[:, -1:] + _EMPTY), np.float64)
+    places = [np.clip(row + 1, 0, len(table) - 1) for row in rows]
+    sums = np.asarray(_bags(places, len(table)) @ table.astype(np.float64))
+    return np.asarray(sums[:, :-1] / (sums[:, -1:] + _EMPTY), np.float64)
 
 
 def constants(table: npt.NDArray[np.float32], seen: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """What `of_ids` needs.
+    """The constants for `of_ids`.
 
     Args:
         table: of `vectors`.
-        seen: (k, length) token ids of some texts, as the model is given them.
+        seen: (k, length) token ids of some texts, as the model gets them.
 
     Raises:
-        InjectionError: these are no token ids, or another tokenizer's.
+        InjectionError: these are not token ids, or come from another tokenizer.
     """
     if seen.ndim != 2 or seen.dtype.kind not in "iu":
         raise InjectionError(
-            f"the model is given {seen.shape} {seen.dtype} for {len(seen)} texts, token ids (B, length) are needed: "
-            "give features= that reads what the model is given"
+            f"the model gets {seen.shape} {seen.dtype} for {len(seen)} texts, but token ids (B, length) are needed: "
+            "give features= that reads the model's inputs"
         )
     weights = table[np.clip(seen + 1, 0, len(table) - 1), -1] > 0
     if (weights.any(axis=1)).mean() < _KNOWN:
         raise InjectionError(
-            f"{weights.any(axis=1).mean():.0%} of the texts have a token that preprocess= gave when the watermark was "
-            "made: train with the same tokenizer"
+            f"only {weights.any(axis=1).mean():.0%} of the texts have a token that preprocess= made when the watermark "
+            "was made: train with the same tokenizer"
         )
     return {"vectors": table, "places": np.arange(table.shape[1], dtype=seen.dtype)}
 
@@ -164,18 +164,18 @@ def of_ids(xp: Any, ids: Any, tables: Mapping[str, Any]) -> Any:
     """(B, components) features of a batch of token ids (B, length), with the tables of `constants` as tensors."""
     table = tables["vectors"]
     size, width = table.shape
-    known = xp.clip(ids + 1, 0, size - 1)
-    # A flat table: the one way of indexing by whole numbers that all frameworks spell alike.
-    found = xp.sum(xp.take(xp.reshape(table, (-1,)), known[..., None] * width + tables["places"]), axis=1)
-    return found[:, :-1] / (found[:, -1:] + _EMPTY)
+    places = xp.clip(ids + 1, 0, size - 1)
+    # A flat table, since all frameworks index that by whole numbers in the same way.
+    sums = xp.sum(xp.take(xp.reshape(table, (-1,)), places[..., None] * width + tables["places"]), axis=1)
+    return sums[:, :-1] / (sums[:, -1:] + _EMPTY)
 
 
 def words_read(texts: Sequence[str], tokens: Sequence[int]) -> int:
-    """How many words of a text the model reads; all where its tokenizer cuts none off.
+    """The number of words of a text that the model reads; all if its tokenizer truncates none.
 
     Args:
         texts: n of them.
-        tokens: (n,) how many the model is given of each.
+        tokens: (n,) number of tokens that the model gets of each.
     """
     lengths, words = np.asarray(tokens), np.array([len(text.split()) for text in texts])
     cut = lengths == lengths.max()
@@ -193,10 +193,10 @@ def spliced(
 
     Args:
         texts: to choose from.
-        labels: (n,) theirs.
+        labels: (n,) their labels.
         count: how many to make.
         stream: of the input key.
-        words: that a model reads of a text; the end of the second is the end of these.
+        words: number of words of a text that a model reads; the second text ends with the last of these.
         shares: least and largest part of the first text.
     """
     one, two = stream.below(len(texts), count), stream.below(len(texts), count)
