@@ -104,7 +104,7 @@ def read_header(blob: bytes, where: str) -> dict[str, Any]:
 def of_kind(header: dict[str, Any], kind: str, where: str | Path) -> None:
     """Raise KeyFileError unless the file is of this kind."""
     if header.get("kind") != kind:
-        raise KeyFileError(f"{where} is a file of kind {header.get('kind')!r}, {kind!r} is needed: check the path")
+        raise KeyFileError(f"{where} is a file of kind {header.get('kind')!r}, not {kind!r}: check the path")
 
 
 def open_sealed(blob: bytes, passphrase: str, where: str) -> tuple[dict[str, Any], bytes, Seal]:
