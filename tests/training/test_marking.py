@@ -160,6 +160,16 @@ class TestResume:
         assert again.look(At(2)).looks == 2
         assert not any(key.hex() in str(state) for key in (mark.subkeys.key("label"), mark.subkeys.key("schedule")))
 
+    def test_a_run_resumed_by_the_same_object_has_no_verdict_yet(self, mark, loop):
+        marking = begun(mark, loop, rate="auto", on_failure="raise")
+        loop.model = loop.ignorant
+        marking.look(At(8))
+        marking.load_state_dict(marking.state_dict())
+        marking.begin()
+        assert (marking.verdict, marking.history, len(marking.state_dict()["looks"])) == (None, [], 1)
+        marking.end(At(8), verify=False, again=False, system=None, total=None)  # in silence
+        assert marking.rate == 90_000
+
     def test_a_fixed_rate_stays_as_given(self, mark, loop):
         state = {**begun(mark, loop, rate="auto").state_dict(), "rate": 400_000}
         again = begun(mark, loop, rate=0.1)

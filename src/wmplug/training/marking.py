@@ -11,7 +11,7 @@ end(at, ...)                <- the last look, the register, act on a model that 
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,13 @@ class Marking:
         self.mark, self.loop, self.options = mark, loop, options
         self._start, self._auto = read_rate(options.rate, mark.scheme.rate)
         self._resumed = False
-        self._renew()
+        self._renew(self._start, ())
 
-    def _renew(self) -> None:
-        self.rate = self._start
+    def _renew(self, rate: int, looks: Sequence[float]) -> None:
+        self.rate = rate
         self.verdicts: list[Verdict] = []
         self.history: list[dict[str, Any]] = []
-        self._monitor = Monitor(self.mark, target_e=self.options.target_e)
+        self._monitor = Monitor(self.mark, target_e=self.options.target_e, looks=looks)
         self._at: At | None = None
         self._failure: str | None = None
         self._run: Run | None = None
@@ -115,8 +115,8 @@ class Marking:
 
     def begin(self) -> None:
         """A run begins: looks and rate are new, unless a state was loaded."""
-        if not self._resumed:
-            self._renew()
+        rate, looks = (self.rate, self._monitor.looks) if self._resumed else (self._start, ())
+        self._renew(rate, looks)
         self._resumed = False
         self.loop.set_rate(self.rate)
 
