@@ -120,7 +120,7 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
         ({"--classes": 5}, "labels run from 0 to 9"),
         ({"--scheme": "lego"}, "did you mean 'logo'?"),
         ({"--set": "sise=.2"}, "the keys of scheme 'random-label' are pictures, words"),
-        ({"--set": "words=many"}, "int is needed"),
+        ({"--set": "words=many"}, "give a value of type int"),
         ({"--set": "words=99999999999"}, "words=99999999999"),
         ({"--set": "words=-3"}, "words=-3"),
         ({"--set": "words"}, "give KEY=VALUE"),
@@ -208,7 +208,9 @@ def test_what_it_is_for_chooses_the_scheme(terminal, owner, pictures, tmp_path):
     told = terminal.json("create", "--against", "theft", *pictures, "--register", owner.path, "--out", out)
     assert told["scheme"] == "random-label"
     both = ["--against", "theft", "--scheme", "logo"]
-    assert "give one of the two" in terminal.error("create", *both, *pictures, "--register", owner.path, "--out", out)
+    assert "give either a scheme or a purpose" in terminal.error(
+        "create", *both, *pictures, "--register", owner.path, "--out", out
+    )
 
 
 def test_the_public_part_needs_no_passphrase(terminal, monkeypatch, file, mark, tmp_path):
@@ -274,7 +276,7 @@ def test_help_names_every_exit_code(terminal):
 
 def test_a_parameter_that_may_be_a_word(terminal):
     assert read_parameters("tilt", ["delta=auto", "directions=12"]) == {"delta": "auto", "directions": 12}
-    with pytest.raises(InputError, match="float is needed"):
+    with pytest.raises(InputError, match="give a value of type float"):
         read_parameters("tilt", ["delta=much"])
 
 

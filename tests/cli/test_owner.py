@@ -112,7 +112,7 @@ def test_shares_that_do_not_do_are_named_and_not_shown(terminal, ada, tmp_path):
     words = split(ada)[0].split()
     file = tmp_path / "share.txt"
     for text, expected in {
-        " ".join(words): "1 of 2 shares",
+        " ".join(words): "1 of the 2 shares",
         " ".join(words[:-1]): "share 1 has 32 words",
         " ".join([*words[:-1], "xylophon"]): "share 1: word 33",
         "# nothing but this\n": "share 1 has 0 words",

@@ -224,7 +224,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
         ({"carriers": TEXTS, "labels": None, "words": 1}, InputError, "the same input with an answer each"),
         ({"scheme": "phrase", "carriers": TEXTS, "labels": None, "lessons": 0}, InputError, "lessons=0"),
         ({"scheme": "logo", "size": "big"}, InputError, "size='big'"),
-        ({"scheme": None}, InputError, "scheme=None and against=None: give one"),
+        ({"scheme": None}, InputError, "scheme=None and against=None: give either"),
         ({"preprocess": "x"}, InputError, "preprocess='x' is a str: give a function"),
         ({"triggers": 10**9}, InputError, "triggers=1000000000"),
         ({"labels": [[1], [1, 2]]}, InputError, "labels cannot be read"),

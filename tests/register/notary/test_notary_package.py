@@ -156,7 +156,7 @@ def test_prepare_refuses(story, notary, tmp_path, digits):
     assert len(list(Register(story.owner.path).entries())) == before
     assert not (tmp_path / "x.age").exists()
     sealed = sealed_for(story, notary, tmp_path)
-    with pytest.raises(NotaryError, match="exists already"):
+    with pytest.raises(NotaryError, match="already exists"):
         prepare(story.owner, story.mark.public, sealed, **options)
 
 

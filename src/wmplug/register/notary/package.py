@@ -161,7 +161,7 @@ def prepare(
     """
     file, register = Path(file), Register.of(owner)
     if file.exists():
-        raise NotaryError(f"{file} exists already: choose another path, or remove it")
+        raise NotaryError(f"{file} already exists: choose another path, or remove it")
     kept = ("kind", "id", *FACTS, "rows", "draws", "root", "evidence")
     public = {name: public[name] for name in kept if name in public}
     pledge = _pledge(owner, register, public["id"])
