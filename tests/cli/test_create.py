@@ -120,7 +120,7 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
         ({"--classes": 5}, "labels run from 0 to 9"),
         ({"--scheme": "lego"}, "did you mean 'logo'?"),
         ({"--set": "sise=.2"}, "the keys of scheme 'random-label' are pictures, words"),
-        ({"--set": "words=many"}, "value of type int"),
+        ({"--set": "words=many"}, "give a value of type int"),
         ({"--set": "words=99999999999"}, "words=99999999999"),
         ({"--set": "words=-3"}, "words=-3"),
         ({"--set": "words"}, "give KEY=VALUE"),
@@ -276,7 +276,7 @@ def test_help_names_every_exit_code(terminal):
 
 def test_a_parameter_that_may_be_a_word(terminal):
     assert read_parameters("tilt", ["delta=auto", "directions=12"]) == {"delta": "auto", "directions": 12}
-    with pytest.raises(InputError, match="value of type float"):
+    with pytest.raises(InputError, match="give a value of type float"):
         read_parameters("tilt", ["delta=much"])
 
 

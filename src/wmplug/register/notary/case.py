@@ -176,7 +176,7 @@ class Case:
             with file.open("xb") as stream:
                 stream.write(data)
         except FileExistsError:
-            raise NotaryError(f"{file} exists already, and a case is fixed once: choose another folder") from None
+            raise NotaryError(f"{file} already exists, and a case is fixed once: choose another folder") from None
         return hashlib.sha256(data).hexdigest()
 
     @classmethod
