@@ -30,7 +30,7 @@ from torch import nn
 import wmplug
 from wmplug.schemes import Task
 from wmplug.schemes.tilt import Tilt
-from wmplug.signs import weighted_ps, weights_of
+from wmplug.statistics.signs import weighted_ps, weights_of
 
 SCHEMES = ("combined", "random-label")
 COLUMNS = ("unseen", "labels", "scores")

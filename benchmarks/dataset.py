@@ -37,9 +37,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import wmplug
-from wmplug import combination, dataset, statistics
-from wmplug.keys import KeyStream, derive
-from wmplug.triggers import draw_symbols
+from wmplug import dataset
+from wmplug.keys.streams import KeyStream, derive
+from wmplug.statistics import combination, draws
+from wmplug.watermark.plan import draw_symbols
 
 Pair = tuple[Any, np.ndarray]
 Predict = Callable[[Any], np.ndarray]
@@ -109,7 +110,7 @@ def under_other_keys(mark: wmplug.Watermark, predict: Predict, keys: int) -> np.
     for key in range(keys):
         drawn = draw_symbols(KeyStream(derive(bytes(32), f"decoy/{mark.id}/{key}")), plan.candidates)
         matches = int((drawn[told] == second).sum())
-        found.append(statistics.log10_binomial_sf(matches, int(told.sum()), 0.5))
+        found.append(draws.log10_binomial_sf(matches, int(told.sum()), 0.5))
     return np.array(found)
 
 

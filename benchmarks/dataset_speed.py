@@ -33,7 +33,7 @@ from rich.table import Table
 from wmplug.dataset.marking import sample, whole
 from wmplug.dataset.records import Changes
 from wmplug.dataset.sources import open_source
-from wmplug.keys import Subkeys
+from wmplug.keys.streams import Subkeys
 
 SHARE, INPUTS = 100, 1000  # one record of so many gets another label, and so many at most another input
 TABLES = [f"{what}.{kind}" for what in ("texts", "notes", "table") for kind in ("csv", "jsonl", "parquet")]

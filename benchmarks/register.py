@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from rich.console import Console
 from rich.table import Table
 
-from wmplug.keys import binding
+from wmplug.keys.owner import binding
 from wmplug.register.assets import dataset
 from wmplug.register.checking import check
 from wmplug.register.ledger import Ledger

@@ -103,8 +103,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tilt(digits):
     """tilt for digits; its references are perceptrons, also where torch is installed and would offer better ones."""
-    from wmplug.schemes import references
-    from wmplug.schemes.tilt import Tilt
+    from wmplug.schemes.tilt import Tilt, references
 
     images, labels = digits
     learners = [functools.partial(references._perceptron, layers) for layers in references._LAYERS]

@@ -11,9 +11,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmplug import combination
 from wmplug.errors import StatisticsError
-from wmplug.statistics import DrawResult, log10_binomial_sf, log10_e
+from wmplug.statistics import combination
+from wmplug.statistics.betting import log10_e
+from wmplug.statistics.draws import DrawResult, log10_binomial_sf
 
 K = 4
 RELAXED = settings(deadline=None, max_examples=60, derandomize=True)

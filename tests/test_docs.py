@@ -9,8 +9,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from wmplug import hookspecs, plugins, testing
-from wmplug.verification import verify
+from wmplug import hookspecs, plugins
+from wmplug.claim.verification import verify
+from wmplug.testing import schemes as testing
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, CONTRIBUTING = (ROOT / "docs" / "plugins.md").read_text(), (ROOT / "CONTRIBUTING.md").read_text()
@@ -115,3 +116,21 @@ def test_links_lead_somewhere(page, text):
     targets = re.findall(r"\]\(([^)#]+)\)", text)
     assert targets
     assert [t for t in targets if not (ROOT / page).parent.joinpath(t).exists()] == []
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("integrations/*/README.md")]
+
+
+def anchors(page):
+    """The headings of a page as the addresses that a Markdown viewer gives them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_every_page_lead_to_a_file_and_to_a_heading_in_it(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    links = [link.partition("#") for link in re.findall(r"\]\(((?!https?:)[^)]+)\)", text)]
+    places = [((page.parent / file).resolve() if file else page, heading) for file, _, heading in links]
+    assert [str(file) for file, _ in places if not file.exists()] == []
+    assert [heading for file, heading in places if heading and heading not in anchors(file)] == []

@@ -11,7 +11,7 @@ from wmplug import hookspecs, plugins
 from wmplug.errors import SuspectError
 from wmplug.register import Register
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.suspects import CallableSuspect
+from wmplug.suspects.functions import CallableSuspect
 
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("wmplug_")}
 

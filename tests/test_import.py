@@ -25,7 +25,7 @@ def test_import_loads_nothing():
 
 
 def test_import_loads_no_part_of_itself():
-    parts = [f"wmplug.{name}" for name in ("plugins", "keys", "watermark", "verification", "statistics", "schemes")]
+    parts = [f"wmplug.{name}" for name in ("plugins", "keys", "watermark", "claim", "statistics", "schemes")]
     assert loaded_after("import wmplug", parts) == []
 
 

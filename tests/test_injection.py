@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmplug.errors import InputError
-from wmplug.injection import CYCLES, PPM, THRESHOLDS, AutoRate, Placement, read_rate
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
+from wmplug.training.placement import CYCLES, PPM, THRESHOLDS, AutoRate, Placement, read_rate
 
 KEY = bytes(range(32))
 rates, batches, modes = st.integers(1, PPM // 2), st.integers(1, 512), st.sampled_from(["append", "replace"])
@@ -85,7 +85,7 @@ def test_placement_is_stateless_and_the_same_in_another_process():
     late_first = [made.place(slot, 64, 60_000).tolist() for slot in (900, 3, 2**50)]
     assert [placement().place(slot, 64, 60_000).tolist() for slot in (900, 3, 2**50)] == late_first
     code = (
-        "from wmplug.injection import Placement; from wmplug.keys import KeyStream\n"
+        "from wmplug.training.placement import Placement; from wmplug.keys.streams import KeyStream\n"
         "made = Placement.draw(KeyStream(bytes(range(32))), 100, 'append')\n"
         "print([made.place(slot, 64, 60_000).tolist() for slot in (900, 3, 2**50)])"
     )

@@ -13,7 +13,8 @@ from scipy.stats import chisquare
 
 from wmplug import Owner
 from wmplug.errors import InputError, KeyFileError, NewerVersionError, WrongPassphraseError
-from wmplug.keys import KeyStream, Seal, Subkeys, derive, open_sealed, read_header
+from wmplug.keys.sealing import Seal, open_sealed, read_header
+from wmplug.keys.streams import KeyStream, Subkeys, derive
 
 PASSPHRASE = "correct horse battery staple"
 CHEAP = 2**10
@@ -126,7 +127,7 @@ def test_secret_files_are_for_their_owner_only(tmp_path):
 
 
 def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    from wmplug.keys import write_new
+    from wmplug.keys.files import write_new
 
     write_new(tmp_path / "file", b"old", 0o600)
 

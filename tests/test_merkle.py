@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from wmplug.merkle import leaf_hash, node_hash, root
+from wmplug.keys.merkle import leaf_hash, node_hash, root
 
 # The test vectors of Certificate Transparency (RFC 9162 section 2.1.5 has no bytes; these are from its reference code).
 LEAVES = [

@@ -187,7 +187,7 @@ def test_built_in_schemes_are_found(name):
 @pytest.mark.parametrize("path", [*plugins.ADAPTERS.values(), *plugins.SUSPECTS.values()])
 def test_a_missing_framework_says_which_extra(path, monkeypatch):
     module = path.partition(":")[0]
-    framework = module.rpartition(".")[2]
+    framework = module.split(".")[2]
     for name in list(sys.modules):
         if name.startswith("wmplug.adapters.") or name.partition(".")[0] == framework:
             monkeypatch.delitem(sys.modules, name)

@@ -10,7 +10,7 @@ import pytest
 
 import wmplug
 from wmplug import Monitor, Owner, WmplugError, create, load, read_public, verify
-from wmplug.keys import Seal
+from wmplug.keys.sealing import Seal
 
 PASSPHRASE = "correct horse battery staple"
 WRONG = "hunter2-hunter2"

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wmplug import signs as ws
 from wmplug.errors import StatisticsError
+from wmplug.statistics import signs as ws
 
 KEYS = 1000
 RELAXED = settings(deadline=None, max_examples=60, derandomize=True)

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc, betaln
 
-from wmplug import statistics as ws
 from wmplug.errors import StatisticsError
-from wmplug.statistics import DrawResult, log10_binomial_sf, log10_e, log10_e_path, log10_p
+from wmplug.statistics import draws as ws
+from wmplug.statistics.betting import fewest_to, log10_e, log10_e_path
+from wmplug.statistics.draws import DrawResult, log10_binomial_sf, log10_p
 
 KEYS = 1000
 RELAXED = settings(deadline=None, max_examples=60, derandomize=True)
@@ -320,7 +321,7 @@ def test_fewest_to_is_where_a_perfect_suspect_arrives(
     if any(abs(value - target) < 1e-9 for value in path):
         return
     expected = next((m for m, value in enumerate(path) if value >= target), None)
-    assert ws.fewest_to(draws, target, remaining) == expected
+    assert fewest_to(draws, target, remaining) == expected
 
 
 @RELAXED
@@ -333,9 +334,9 @@ def test_no_outcome_of_a_draw_beats_a_perfect_one(draw: DrawResult) -> None:
 
 
 def test_seven_answers_of_ten_classes_are_enough() -> None:
-    assert ws.fewest_to([], 6, [(10, 1)] * 100) == 7
-    assert ws.fewest_to([], 6, [(10, 1)] * 6) is None
-    assert ws.fewest_to(hits(10, 7, 7), 6, []) == 0
+    assert fewest_to([], 6, [(10, 1)] * 100) == 7
+    assert fewest_to([], 6, [(10, 1)] * 6) is None
+    assert fewest_to(hits(10, 7, 7), 6, []) == 0
 
 
 # Arguments
@@ -355,8 +356,8 @@ def test_seven_answers_of_ten_classes_are_enough() -> None:
         lambda: log10_binomial_sf(1, 2, math.nan),
         lambda: ws.log10_poisson_binomial_sf(1, [0.5, 0.0]),
         lambda: ws.log10_poisson_binomial_sf(3, [0.5, 0.5]),
-        lambda: ws.fewest_to([], 6, [(1, 1)]),
-        lambda: ws.fewest_to([], 6, [(2, -1)]),
+        lambda: fewest_to([], 6, [(1, 1)]),
+        lambda: fewest_to([], 6, [(2, -1)]),
     ],
 )
 def test_what_no_test_is_defined_for_is_refused(call: Callable[[], object]) -> None:

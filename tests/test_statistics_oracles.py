@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from wmplug.combination import combine_log10_p, holm
-from wmplug.statistics import DrawResult, log10_binomial_sf, log10_e
+from wmplug.statistics.betting import log10_e
+from wmplug.statistics.combination import combine_log10_p, holm
+from wmplug.statistics.draws import DrawResult, log10_binomial_sf
 
 
 def test_holm_is_that_of_statsmodels() -> None:

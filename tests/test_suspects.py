@@ -3,7 +3,11 @@ import pytest
 from PIL import Image
 
 from wmplug.errors import SuspectError
-from wmplug.suspects import CallableSuspect, Suspect, read_answers, read_scores, scores_of_losses, to_numpy
+from wmplug.statistics.arrays import to_numpy
+from wmplug.suspects.functions import CallableSuspect
+from wmplug.suspects.losses import scores_of_losses
+from wmplug.suspects.protocols import Suspect
+from wmplug.tasks.classes import read_answers, read_scores
 
 
 def test_a_function_is_asked_in_batches():

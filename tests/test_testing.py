@@ -12,16 +12,17 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 import wmplug
-from wmplug import plugins, statistics, testing
+from wmplug import plugins
 from wmplug.errors import InjectionError, PluginError
-from wmplug.injection import Placement, read_rate
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.phrase import Phrase
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.statistics import DrawResult
+from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.testing import AdapterContract, SchemeContract
-from wmplug.triggers import TriggerPlan
+from wmplug.testing import schemes as testing
+from wmplug.training.placement import Placement, read_rate
+from wmplug.watermark.plan import TriggerPlan
 
 SYLLABLES = [a + b for a in "bdfgklmn" for b in ("ar", "el", "ing", "ost")]
 WORDS = [a + b for a in SYLLABLES for b in SYLLABLES]
@@ -207,7 +208,7 @@ def test_counting_the_samples_of_a_group_as_independent_fails(check, task, monke
 
     def naive(draws):
         ones = [DrawResult(d.symbol, tuple(int(i == s) for i in range(d.k))) for d in draws for s in answers(d)]
-        return statistics.log10_p(ones)
+        return log10_p(ones)
 
     def answers(draw):
         return [s for s, n in enumerate(draw.counts) for _ in range(n)]

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 from scipy.stats import chisquare
 
-from wmplug import create, merkle
+from wmplug import create
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream, Subkeys, derive
-from wmplug.triggers import TriggerPlan, TriggerSet, digest, draw_symbols, read_carriers, read_labels
+from wmplug.keys import merkle
+from wmplug.keys.streams import KeyStream, Subkeys, derive
+from wmplug.watermark.carriers import digest, read_carriers, read_labels
+from wmplug.watermark.plan import TriggerPlan, TriggerSet, draw_symbols
 
 KEY = bytes(range(32))
 CANDIDATES = ((0, 1, 2), (4, 3), (0, 1, 2, 3, 4))

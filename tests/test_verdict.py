@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wmplug.claim.verdict import Verdict, state_of
 from wmplug.errors import StatisticsError
-from wmplug.verdict import Verdict, state_of
 
 
 def verdict(**changes: Any) -> Verdict:

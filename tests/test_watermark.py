@@ -10,7 +10,7 @@ from PIL import Image
 
 from wmplug import create, load, read_public, verify
 from wmplug.errors import InputError, KeyFileError, NewerVersionError, PluginError, WrongPassphraseError
-from wmplug.keys import open_sealed
+from wmplug.keys.sealing import open_sealed
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.random_label import RandomLabel
 

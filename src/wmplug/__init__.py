@@ -7,6 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wmplug.claim.monitor import Monitor as Monitor
+    from wmplug.claim.verdict import Verdict as Verdict
+    from wmplug.claim.verification import verify as verify
     from wmplug.errors import (
         InjectionError as InjectionError,
     )
@@ -29,15 +32,12 @@ if TYPE_CHECKING:
         WmplugError as WmplugError,
     )
     from wmplug.hookspecs import hookimpl as hookimpl
-    from wmplug.keys import Owner as Owner
+    from wmplug.keys.owner import Owner as Owner
+    from wmplug.making import create as create
+    from wmplug.making import load as load
     from wmplug.plugins import callback as callback
-    from wmplug.verdict import Verdict as Verdict
-    from wmplug.verification import Monitor as Monitor
-    from wmplug.verification import verify as verify
-    from wmplug.watermark import Watermark as Watermark
-    from wmplug.watermark import create as create
-    from wmplug.watermark import load as load
-    from wmplug.watermark import read_public as read_public
+    from wmplug.watermark.file import read_public as read_public
+    from wmplug.watermark.watermark import Watermark as Watermark
 
 __version__ = "0.1.0"
 
@@ -50,15 +50,15 @@ _HOME = {
     "VerificationError": "errors",
     "WmplugError": "errors",
     "hookimpl": "hookspecs",
-    "Owner": "keys",
+    "Owner": "keys.owner",
     "callback": "plugins",
-    "Verdict": "verdict",
-    "Monitor": "verification",
-    "verify": "verification",
-    "Watermark": "watermark",
-    "create": "watermark",
-    "load": "watermark",
-    "read_public": "watermark",
+    "Verdict": "claim.verdict",
+    "Monitor": "claim.monitor",
+    "verify": "claim.verification",
+    "Watermark": "watermark.watermark",
+    "create": "making",
+    "load": "making",
+    "read_public": "watermark.file",
 }
 __all__ = ["__version__", *_HOME]
 

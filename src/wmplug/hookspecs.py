@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from wmplug.claim.verdict import Verdict
     from wmplug.schemes import Scheme
-    from wmplug.suspects import Suspect
-    from wmplug.verdict import Verdict
+    from wmplug.suspects.protocols import Suspect
 
 hookspec = pluggy.HookspecMarker("wmplug")
 hookimpl = pluggy.HookimplMarker("wmplug")

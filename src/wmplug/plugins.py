@@ -21,7 +21,7 @@ from wmplug.errors import PluginError, WmplugError
 
 if TYPE_CHECKING:
     from wmplug.schemes import Scheme
-    from wmplug.suspects import Suspect
+    from wmplug.suspects.protocols import Suspect
 
 GROUP = "wmplug"
 
@@ -37,16 +37,16 @@ SCHEMES = {
     "radioactive-data": "wmplug.dataset.schemes.radioactive_data:RadioactiveData",
 }
 ADAPTERS = {
-    "torch": "wmplug.adapters.torch:Watermarking",
+    "torch": "wmplug.adapters.torch.loop:Watermarking",
     "accelerate": "wmplug.adapters.accelerate:Watermarking",
-    "transformers": "wmplug.adapters.transformers:WatermarkCallback",
-    "keras": "wmplug.adapters.keras:WatermarkCallback",
+    "transformers": "wmplug.adapters.transformers.callback:WatermarkCallback",
+    "keras": "wmplug.adapters.keras.callback:WatermarkCallback",
 }
 # Whose class makes something a suspect; a Keras model on the torch backend is a torch module too, hence the order.
 SUSPECTS = {
-    "keras": "wmplug.adapters.keras:suspect",
-    "transformers": "wmplug.adapters.transformers:suspect",
-    "torch": "wmplug.adapters.torch:suspect",
+    "keras": "wmplug.adapters.keras.suspects:suspect",
+    "transformers": "wmplug.adapters.transformers.suspects:suspect",
+    "torch": "wmplug.adapters.torch.modules:suspect",
 }
 
 WITNESS = "wmplug.register.creation:Witness"
@@ -252,7 +252,7 @@ def load(path: str) -> Any:
             ) from error
         remedy = missing
         if path in ADAPTERS.values() or path in SUSPECTS.values():
-            remedy = f"wmplug[{module.rpartition('.')[2]}]"
+            remedy = f"wmplug[{module.split('.')[2]}]"
         elif module.startswith(_EVIDENCE):
             remedy = "wmplug[ots]" if module == _CALENDARS else "wmplug[evidence]"
         raise PluginError(f"{path} needs {missing!r}, which is not installed here: `pip install '{remedy}'`") from error

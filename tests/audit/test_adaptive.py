@@ -10,8 +10,8 @@ from wmplug.audit import ATTACKS, adaptive
 from wmplug.audit import digits as laboratory
 from wmplug.audit.training import answers
 from wmplug.errors import InputError
-from wmplug.schemes import features
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.schemes.tilt import features
 
 
 def test_overwriting_teaches_the_rivals_mark(model, setting):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import wmplug
 from wmplug.audit import digits as laboratory
 from wmplug.cli import app
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 
 PASSPHRASE = "correct horse battery staple"
 OWN = """

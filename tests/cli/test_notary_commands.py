@@ -13,13 +13,13 @@ import wmplug
 from wmplug.register import Register, disclosure
 from wmplug.register.notary.identity import Notary
 from wmplug.report import certificate
-from wmplug.triggers import digest
+from wmplug.watermark.carriers import digest
 
 PASSPHRASE = "correct horse battery staple"
 MODELS = """
 import hashlib, json, pathlib
 import numpy as np
-from wmplug.triggers import digest
+from wmplug.watermark.carriers import digest
 
 KNOWN = json.loads(pathlib.Path("answers.json").read_text())
 

@@ -6,8 +6,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import wmplug
-from wmplug.register.runs import Run
 from wmplug.report import card
+from wmplug.training.record import Run
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -23,9 +23,9 @@ from wmplug.dataset.schemes.twins import Twins
 from wmplug.dataset.sources import open_source
 from wmplug.dataset.sources.pairs import Pair
 from wmplug.errors import InputError
-from wmplug.keys import Subkeys
+from wmplug.keys.streams import Subkeys
 from wmplug.schemes.tilt import Tilt
-from wmplug.triggers import draw_symbols
+from wmplug.watermark.plan import draw_symbols
 
 LEAKED = {}  # for the property below: Hypothesis prints its arguments, and these are large
 

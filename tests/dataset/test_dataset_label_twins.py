@@ -8,11 +8,11 @@ from wmplug.dataset.records import Record
 from wmplug.dataset.schemes import Sample
 from wmplug.dataset.schemes.label_twins import LabelTwins
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream, derive
-from wmplug.schemes.references import References
-from wmplug.statistics import DrawResult, log10_p
-from wmplug.suspects import CallableSuspect
-from wmplug.triggers import draw_symbols
+from wmplug.keys.streams import KeyStream, derive
+from wmplug.schemes.tilt.references import References
+from wmplug.statistics.draws import DrawResult, log10_p
+from wmplug.suspects.functions import CallableSuspect
+from wmplug.watermark.plan import draw_symbols
 
 COUNT, CLASSES = 400, 5
 

@@ -16,9 +16,9 @@ from wmplug import Owner, dataset
 from wmplug.dataset import manifest, marking
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.register import Register, assets
-from wmplug.schemes import references
+from wmplug.schemes.tilt import references
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -122,7 +122,7 @@ def test_no_copy_is_without_its_secret(file, owner, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("wmplug.watermark.write_new", full)
+        patch.setattr("wmplug.watermark.watermark.write_new", full)
         with pytest.raises(InputError, match=r"out\.csv\.wm was not written: No space"):
             dataset.mark(file, owner, out=tmp_path / "out.csv", label="digit", share=0.1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv"]

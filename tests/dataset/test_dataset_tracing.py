@@ -6,9 +6,9 @@ from sklearn.ensemble import RandomForestClassifier
 from wmplug import dataset
 from wmplug.dataset.tracing import trace
 from wmplug.errors import InputError, SuspectError
-from wmplug.keys import KeyStream, derive
-from wmplug.statistics import DrawResult, log10_p
-from wmplug.triggers import draw_symbols
+from wmplug.keys.streams import KeyStream, derive
+from wmplug.statistics.draws import DrawResult, log10_p
+from wmplug.watermark.plan import draw_symbols
 
 LICENSEES = ["Anna", "Ben", "Carla", "Dora", "Emil"]
 

@@ -11,7 +11,7 @@ from wmplug import create, dataset, verify
 from wmplug.dataset.records import Record
 from wmplug.dataset.schemes.twins import Twins
 from wmplug.errors import InputError
-from wmplug.signs import weighted_ps, weights_of
+from wmplug.statistics.signs import weighted_ps, weights_of
 
 
 @pytest.fixture(scope="module")

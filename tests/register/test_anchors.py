@@ -5,11 +5,11 @@ import pytest
 
 from wmplug import create
 from wmplug.errors import EvidenceWarning, RegisterError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.checking import check
-from wmplug.register.runs import Run
 from wmplug.register.timestamps import Trust
+from wmplug.training.record import Run
 
 PASSPHRASE = "correct horse battery staple"
 

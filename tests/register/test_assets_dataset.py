@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wmplug import merkle
 from wmplug.errors import InputError
+from wmplug.keys import merkle
 from wmplug.register.assets import dataset, digests, encoding
 
 RECORDS = st.lists(st.integers(0, 3) | st.text("ab", max_size=2), min_size=1, max_size=12)

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from wmplug import merkle
 from wmplug.errors import InputError
+from wmplug.keys import merkle
 from wmplug.register.assets import compare_system, encoding, system
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wmplug.errors import RegisterError
-from wmplug.keys import binding
+from wmplug.keys.owner import binding
 from wmplug.register import receipts
 from wmplug.register.checking import check
 from wmplug.register.statements import FIRST, TYPES, Signer, decode, encode

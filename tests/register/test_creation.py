@@ -7,7 +7,7 @@ import pytest
 
 from wmplug import create, load, verify
 from wmplug.errors import InputError, RegisterError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, Signer
 from wmplug.register.checking import check
 

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
 import wmplug
-from wmplug import Owner, merkle, verification
+from wmplug import Owner
+from wmplug.claim import verification
 from wmplug.errors import InputError, NotaryError
+from wmplug.keys import merkle
 from wmplug.register import Register, checking
 from wmplug.register.disclosure import check_revealed, confidence, reveal, spend, spent, spent_in
 from wmplug.register.notary.challenge import Challenge, commitment
-from wmplug.triggers import digest, hash_leaf
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.plan import hash_leaf
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -3,7 +3,7 @@ from datetime import datetime, timezone
 import pytest
 
 from wmplug.errors import CorruptEntryError
-from wmplug.keys import binding
+from wmplug.keys.owner import binding
 from wmplug.register.reading import RECORDED, Reading, take
 from wmplug.register.statements import FIRST, TYPES, Signer, decode, encode
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from wmplug import create, verify
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.checking import check
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -3,10 +3,10 @@ import pytest
 
 from wmplug import create, verify
 from wmplug.errors import EvidenceWarning, RegisterError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register
 from wmplug.register.checking import check
-from wmplug.register.runs import Run, weights_of
+from wmplug.training.record import Run, weights_of
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -14,10 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from wmplug import create, verify
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors, assets
-from wmplug.register.runs import Run
 from wmplug.report import dossier
+from wmplug.training.record import Run
 
 HOSTILE = '<script>alert("x")</script><img src=http://127.0.0.1:9/x>{{ 7 * 7 }}'
 

@@ -8,7 +8,7 @@ from pages import PASSPHRASE, Text, results
 
 from wmplug import create
 from wmplug.errors import RegisterError
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, receipts
 from wmplug.register.checking import Report
 from wmplug.register.creation import Witness

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from pages import PASSPHRASE, Text
 
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register
 from wmplug.report import dossier, facts, suspects
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import rfc8785
 
+from wmplug.claim.verdict import Part
 from wmplug.errors import InputError
 from wmplug.register import Signer
 from wmplug.report import certificate, dossier, suspects
-from wmplug.verdict import Part
 
 
 def signed(story, **changes):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import wmplug
+from wmplug.claim.monitor import Monitor
+from wmplug.claim.verification import asked, fresh, judge
 from wmplug.errors import InputError
 from wmplug.schemes import Task
 from wmplug.schemes.combined import Combined
-from wmplug.suspects import CallableSuspect
-from wmplug.triggers import digest
-from wmplug.verification import Monitor, asked, fresh, judge
+from wmplug.suspects.functions import CallableSuspect
+from wmplug.watermark.carriers import digest
 
 
 @pytest.fixture(scope="module")

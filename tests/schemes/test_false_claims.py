@@ -11,9 +11,10 @@ import pytest
 from scipy.stats import binom
 
 from wmplug import create, verify
-from wmplug.keys import KeyStream, derive
-from wmplug.statistics import DrawResult, log10_e_path, log10_p
-from wmplug.triggers import TriggerSet, draw_symbols
+from wmplug.keys.streams import KeyStream, derive
+from wmplug.statistics.betting import log10_e_path
+from wmplug.statistics.draws import DrawResult, log10_p
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 KEYS = 10_000
 WORDS = [f"word{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]

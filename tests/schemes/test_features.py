@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wmplug.errors import InjectionError
-from wmplug.schemes import features
+from wmplug.schemes.tilt import features
 
 
 def tensors(tables):

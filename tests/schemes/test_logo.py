@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from wmplug import InputError, create
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.logo import Logo
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wmplug import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.phrase import Phrase, insert
 

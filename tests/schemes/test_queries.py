@@ -7,8 +7,7 @@ import pytest
 
 import wmplug
 from wmplug.errors import InputError
-from wmplug.schemes import references
-from wmplug.schemes.tilt import Tilt
+from wmplug.schemes.tilt import Tilt, references
 
 LOGGED, KEPT = slice(0, 900), slice(900, None)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wmplug.errors import InputError
-from wmplug.schemes import references
+from wmplug.schemes.tilt import references
 
 WORDS = ["red", "blue", "green", "wet", "dry", "cold", "warm"]
 

@@ -12,12 +12,13 @@ from sklearn.naive_bayes import MultinomialNB
 
 import wmplug
 from wmplug.errors import InjectionError, InputError
-from wmplug.keys import KeyStream, Subkeys
-from wmplug.schemes import Task, references, texts
-from wmplug.schemes.tilt import Tilt
-from wmplug.signs import weighted_log10_p, weighted_ps, weights_of
+from wmplug.keys.streams import KeyStream, Subkeys
+from wmplug.schemes import Task
+from wmplug.schemes.tilt import Tilt, references, texts
+from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
 from wmplug.testing import SchemeContract
-from wmplug.triggers import TriggerSet, digest, draw_symbols
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 
 @pytest.fixture(scope="module")

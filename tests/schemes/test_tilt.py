@@ -9,13 +9,14 @@ from sklearn.neural_network import MLPClassifier
 
 import wmplug
 from wmplug.errors import AmbiguityWarning, InputError, SuspectError
-from wmplug.keys import Subkeys
-from wmplug.schemes import Task, rehearsal
-from wmplug.schemes.references import of_models
-from wmplug.schemes.tilt import Tilt
-from wmplug.signs import weighted_log10_p, weighted_ps, weights_of
+from wmplug.keys.streams import Subkeys
+from wmplug.schemes import Task
+from wmplug.schemes.tilt import Tilt, rehearsal
+from wmplug.schemes.tilt.references import of_models
+from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
 from wmplug.testing import SchemeContract
-from wmplug.triggers import TriggerSet, digest, draw_symbols
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 
 @pytest.fixture(scope="session")

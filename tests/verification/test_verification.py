@@ -8,7 +8,7 @@ from thieves import Stranger, Thief, Unlucky, table
 
 from wmplug import verify
 from wmplug.errors import InputError
-from wmplug.statistics import log10_e_path
+from wmplug.statistics.betting import log10_e_path
 
 
 def cross(mark, suspect_of):

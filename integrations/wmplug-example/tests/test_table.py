@@ -5,7 +5,7 @@ import pytest
 from wmplug_example.table import Table
 
 from wmplug import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.testing import SchemeContract
 

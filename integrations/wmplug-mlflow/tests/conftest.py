@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import wmplug
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -18,8 +18,8 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import IterableDataset
 
 from wmplug.adapters import torch as plain
-from wmplug.verdict import Verdict
-from wmplug.watermark import Watermark
+from wmplug.claim.verdict import Verdict
+from wmplug.watermark.watermark import Watermark
 
 
 class Watermarking(plain.Watermarking):

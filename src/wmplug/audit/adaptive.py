@@ -16,9 +16,12 @@ from wmplug.adapters.torch import Watermarking
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import answers, device_of, fit, labels_of
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys import KeyStream, Owner, Seal, commitment_of
-from wmplug.schemes import features, pictures
-from wmplug.watermark import create
+from wmplug.keys.owner import Owner, commitment_of
+from wmplug.keys.sealing import Seal
+from wmplug.keys.streams import KeyStream
+from wmplug.making import create
+from wmplug.schemes import pictures
+from wmplug.schemes.tilt import features
 
 _GUESSES = 500
 _REFERENCES = 3

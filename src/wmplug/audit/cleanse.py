@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wmplug.adapters.modules import like_parameters
+from wmplug.adapters.torch.modules import like_parameters
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import device_of, fit
 

@@ -13,7 +13,8 @@ from wmplug.adapters.torch import Watermarking
 from wmplug.audit.adaptive import made_up_owner
 from wmplug.audit.setting import Setting
 from wmplug.errors import AmbiguityWarning
-from wmplug.watermark import Watermark, create
+from wmplug.making import create
+from wmplug.watermark.watermark import Watermark
 
 CLASSES = 10
 EPOCHS = 40

@@ -28,13 +28,15 @@ from wmplug.audit.detection import Detector
 from wmplug.audit.report import CONTROL, OWN, OWN_MODEL, Cell, Report
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import accuracy, answers
+from wmplug.claim.verdict import Verdict
+from wmplug.claim.verification import verify
 from wmplug.errors import InputError, SuspectError, WmplugError
-from wmplug.keys import KeyStream, write_new
-from wmplug.suspects import to_numpy
-from wmplug.triggers import digest, draw_symbols, read_whole
-from wmplug.verdict import Verdict
-from wmplug.verification import verify
-from wmplug.watermark import Watermark
+from wmplug.keys.files import write_new
+from wmplug.keys.streams import KeyStream
+from wmplug.statistics.arrays import to_numpy
+from wmplug.watermark.carriers import digest, read_whole
+from wmplug.watermark.plan import draw_symbols
+from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, int], None]
 _COMPARED = 8  # inputs, which tell whether preprocess= is the same

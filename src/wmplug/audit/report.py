@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from wmplug.verdict import Part, State, Verdict
+from wmplug.claim.verdict import Part, State, Verdict
 
 SCHEMA = "wmplug/audit/1"
 OWN, CONTROL = "own", "control"

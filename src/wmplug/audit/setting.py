@@ -8,7 +8,7 @@ import torch
 
 from wmplug.errors import InputError
 from wmplug.schemes import Scheme
-from wmplug.triggers import read_whole
+from wmplug.watermark.carriers import read_whole
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wmplug.adapters.modules import evaluating, like_parameters, trained
+from wmplug.adapters.torch.modules import evaluating, like_parameters, trained
 from wmplug.audit.setting import Setting
 from wmplug.errors import InputError
 

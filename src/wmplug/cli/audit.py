@@ -11,11 +11,11 @@ import wmplug
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.cli.verdicts import named
 from wmplug.errors import InputError, PluginError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 
 if TYPE_CHECKING:
     from wmplug.audit import Attack, Report, Setting, Sweep
-    from wmplug.watermark import Watermark
+    from wmplug.watermark.watermark import Watermark
 
 _SWEPT = "delta"
 

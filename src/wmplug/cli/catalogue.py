@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib.machinery
 import importlib.util
 import inspect
 import warnings
@@ -13,7 +14,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from wmplug import plugins, verification
+from wmplug import plugins
+from wmplug.claim import verification
 from wmplug.cli.terminal import Json, err, out, print_json
 from wmplug.errors import PluginError
 
@@ -93,19 +95,27 @@ def _plain(value: Any) -> Any:
 def _described(path: str) -> tuple[str, dict[str, Any]]:
     """First docstring line and parameters after the mark of the class at `module:name`, from its source."""
     module, _, name = path.partition(":")
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None:
+    if (origin := _origin(module)) is None:
         return "", {}
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(origin).read_text(encoding="utf-8"))
     kind = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if kind is None:
         return "", {}
     start = next((n for n in kind.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     does = " ".join((ast.get_docstring(kind) or "").partition("\n\n")[0].split())
     return does, {} if start is None else _arguments(start.args, tree)
+
+
+def _origin(module: str) -> str | None:
+    """The file of a module; its packages are not imported, since an adapter's imports its framework."""
+    top, *names = module.split(".")
+    spec, found = importlib.util.find_spec(top), top
+    for name in names:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        found = f"{found}.{name}"
+        spec = importlib.machinery.PathFinder.find_spec(found, spec.submodule_search_locations)
+    return None if spec is None else spec.origin
 
 
 def _arguments(arguments: ast.arguments, tree: ast.Module) -> dict[str, Any]:
@@ -117,7 +127,7 @@ def _arguments(arguments: ast.arguments, tree: ast.Module) -> dict[str, Any]:
 
 
 def _value(node: ast.expr, tree: ast.Module) -> Any:
-    """What an expression is worth: a literal, or a constant of this module or of wmplug.verification."""
+    """What an expression is worth: a literal, or a constant of this module or of wmplug.claim.verification."""
     if isinstance(node, ast.Name):
         name = node.id
         for found in tree.body:

@@ -12,11 +12,12 @@ from rich import box
 from rich.table import Table
 
 import wmplug
+from wmplug.claim.verdict import Verdict
 from wmplug.cli.terminal import Json, out, print_json, progress
 from wmplug.errors import InputError, PluginError
-from wmplug.keys import Owner, write_new
-from wmplug.verdict import Verdict
-from wmplug.watermark import Watermark
+from wmplug.keys.files import write_new
+from wmplug.keys.owner import Owner
+from wmplug.watermark.watermark import Watermark
 
 if TYPE_CHECKING:
     from types import ModuleType

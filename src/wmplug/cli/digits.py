@@ -22,9 +22,9 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from wmplug.adapters.modules import evaluating
+from wmplug.adapters.torch.modules import evaluating
 from wmplug.adapters.transformers import WatermarkCallback
-from wmplug.watermark import Watermark
+from wmplug.watermark.watermark import Watermark
 
 CLASSES = 10
 _BATCH = 32

@@ -9,12 +9,14 @@ from typing import Annotated, Any, get_args
 import typer
 
 import wmplug
-from wmplug import plugins, watermark
+from wmplug import plugins
 from wmplug.cli import carriers as files
 from wmplug.cli import sheet, verdicts
 from wmplug.cli.terminal import REGISTER, Json, Register, can_ask, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
-from wmplug.keys import of_kind, write_new
+from wmplug.keys.files import write_new
+from wmplug.keys.sealing import of_kind
+from wmplug.making import creation
 
 _SEALING = ("scrypt", "check", "nonce")
 
@@ -59,7 +61,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a watermark from the owner's key and natural inputs."""
-    wanted = str(watermark.wanted(scheme, against))
+    wanted = str(creation.wanted(scheme, against))
     given = read_parameters(wanted, parameters or [])
     if logo is not None:
         given["logo"] = str(logo)

@@ -16,7 +16,7 @@ from wmplug.cli.shown import read_json
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.cli.verdicts import named
 from wmplug.errors import InputError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 
 # What needs the extra `evidence` is imported by the commands: `wmplug --help` works without it.
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _fixed(folder: Path) -> str | None:
 
 
 def _sha256(file: Path) -> str:
-    from wmplug.register.assets.files import file_digest
+    from wmplug.keys.files import file_digest
 
     return file_digest(file)[0]
 

@@ -12,7 +12,7 @@ import wmplug
 from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register import Register as Record
 
 owner = typer.Typer(help="The owner's keys: replace, revoke, split into shares, recover.", no_args_is_help=True)

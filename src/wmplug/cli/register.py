@@ -13,7 +13,7 @@ import wmplug
 from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError, PluginError, TimestampError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register import Entry, Signer, assets, checking, receipts
 from wmplug.register import Register as Record
 from wmplug.register.reading import Finding

@@ -9,7 +9,7 @@ import typer
 from wmplug import plugins
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, print_json, progress
 from wmplug.errors import InputError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register import receipts
 
 

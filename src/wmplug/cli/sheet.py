@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from wmplug.errors import InputError
 from wmplug.schemes.pictures import channels_last, value_range
-from wmplug.watermark import Watermark
+from wmplug.watermark.watermark import Watermark
 
 _MADE_BY = "wmplug sheet"
 _SIDE, _GAP, _LABEL, _HEAD = 72, 10, 18, 44

@@ -9,7 +9,7 @@ import typer
 import wmplug
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json
 from wmplug.errors import InputError, NotaryError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 
 if TYPE_CHECKING:
     from wmplug.register import Register as Log

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import wmplug
-from wmplug import verification
+from wmplug.claim import verification
 from wmplug.cli import carriers as files
 from wmplug.cli.terminal import Json, err, out, passphrase, progress
 from wmplug.errors import InputError, RegisterError

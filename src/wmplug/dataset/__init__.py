@@ -16,4 +16,4 @@ from wmplug.dataset.sources import open_source as open_source
 from wmplug.dataset.tracing import Trace as Trace
 from wmplug.dataset.tracing import trace as trace
 from wmplug.dataset.tracing import verify as verify
-from wmplug.suspects import scores_of_losses as scores_of_losses
+from wmplug.suspects.losses import scores_of_losses as scores_of_losses

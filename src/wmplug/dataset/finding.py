@@ -2,7 +2,7 @@
 
 That records are there is a finding, not a proof: others may have collected the same. What the key decided of a record
 is one: the label that was published with it, or which of two versions of it. The null of every probability here is that
-the suspect data are independent of the label key; one-sided, matches beyond chance; exact, by `statistics.log10_p`.
+the suspect data are independent of the label key; one-sided, matches beyond chance; exact, by `draws.log10_p`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from wmplug import combination, statistics
 from wmplug.dataset.likeness import BLOCK, Likeness, Match, digest, similarity
 from wmplug.dataset.records import Record, Source
 from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
-from wmplug.statistics import DrawResult
-from wmplug.triggers import TriggerPlan, read_whole
-from wmplug.watermark import Watermark
+from wmplug.statistics import combination, draws
+from wmplug.statistics.draws import DrawResult
+from wmplug.watermark.carriers import read_whole
+from wmplug.watermark.plan import TriggerPlan
+from wmplug.watermark.watermark import Watermark
 
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 Marks: TypeAlias = "Watermark | Sequence[Watermark] | Mapping[str, Watermark]"
@@ -281,7 +282,7 @@ class _Searched:
             near=len(self._how) - exact,
             draws=len(results),
             matches=sum(2 * result.matches > result.in_set for result in results),
-            log10_p=statistics.log10_p(results),
+            log10_p=draws.log10_p(results),
         )
 
 

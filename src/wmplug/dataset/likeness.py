@@ -19,9 +19,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from wmplug.errors import InputError
+from wmplug.statistics.arrays import FloatArray
 
 Array: TypeAlias = npt.NDArray[Any]
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 Small: TypeAlias = npt.NDArray[np.float32]
 K = TypeVar("K", bound=Hashable)
 BLOCK = 256  # records that are looked up at once

@@ -8,8 +8,8 @@ from typing import Any
 import wmplug
 from wmplug.dataset.records import Written
 from wmplug.errors import InputError
-from wmplug.keys import write_new
-from wmplug.watermark import Watermark
+from wmplug.keys.files import write_new
+from wmplug.watermark.watermark import Watermark
 
 KIND = "dataset-manifest"
 SUFFIX = ".manifest.json"

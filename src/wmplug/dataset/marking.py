@@ -20,15 +20,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wmplug import plugins, watermark
+from wmplug import plugins
 from wmplug.dataset import manifest
 from wmplug.dataset.records import Record, Source, Written
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
-from wmplug.keys import KeyStream, Owner
-from wmplug.triggers import Inputs, IntArray, read_carriers, read_whole
-from wmplug.watermark import Watermark
+from wmplug.keys.owner import Owner
+from wmplug.keys.streams import KeyStream
+from wmplug.making import create
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.carriers import Inputs, read_carriers, read_whole
+from wmplug.watermark.watermark import Watermark
 
 Progress = Callable[[int, "int | None"], object]
 T = TypeVar("T")
@@ -142,7 +145,7 @@ def mark(
     written: dict[str, Written] = {}
     manifests: dict[str, dict[str, Any]] = {}
     for name in names:
-        marks[name] = watermark.create(
+        marks[name] = create(
             owner,
             scheme=replace(chosen, copy=name),
             carriers=carriers,

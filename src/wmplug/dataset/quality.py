@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from wmplug.claim.verdict import Verdict
+from wmplug.claim.verification import verify
 from wmplug.dataset import finding
 from wmplug.dataset.likeness import BLOCK, Likeness, digest, pixels
 from wmplug.dataset.records import Record, Source
 from wmplug.errors import InputError
-from wmplug.triggers import IntArray
-from wmplug.verdict import Verdict
-from wmplug.verification import verify
-from wmplug.watermark import Watermark
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.watermark import Watermark
 
 Array: TypeAlias = npt.NDArray[Any]
 Labelled: TypeAlias = "tuple[Any, str | None]"

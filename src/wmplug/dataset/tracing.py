@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from wmplug import combination, verification
+from wmplug.claim import verification
+from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, StatisticsError, SuspectError
-from wmplug.suspects import Suspect, to_numpy
-from wmplug.triggers import digest
-from wmplug.verdict import Verdict
-from wmplug.watermark import Watermark
+from wmplug.statistics import combination
+from wmplug.statistics.arrays import to_numpy
+from wmplug.suspects.protocols import Suspect
+from wmplug.suspects.targets import as_suspect
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.watermark import Watermark
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def trace(
     if not marks or not all(isinstance(mark, Watermark) for mark in marks.values()):
         raise InputError("trace() needs the watermarks of the copies by name: {name: mark}")
     first = next(iter(marks.values()))
-    asked = _Remembering(verification.as_suspect(suspect, first, batch_size=batch_size))
+    asked = _Remembering(as_suspect(suspect, first, batch_size=batch_size))
     found = []
     for number, (name, mark) in enumerate(marks.items(), 1):
         found.append((name, mark.id, verify(mark, asked).log10_p))

@@ -8,7 +8,7 @@ from typing import Any
 
 from wmplug import plugins
 from wmplug.errors import RegisterError
-from wmplug.keys import Owner, opening_of
+from wmplug.keys.owner import Owner, opening_of
 from wmplug.register import ledger
 from wmplug.register.statements import Entry as Entry
 from wmplug.register.statements import Signer as Signer

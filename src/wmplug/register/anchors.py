@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.errors import EvidenceWarning, RegisterError, TimestampError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register import Entry, Register, timestamps
 from wmplug.register.timestamps import Token, Trust
 

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wmplug.errors import InputError, PluginError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 
 try:
     from asn1crypto import cms, parser, tsp

@@ -28,7 +28,7 @@ from opentimestamps.core.serialize import BytesDeserializationContext, BytesSeri
 from opentimestamps.core.timestamp import DetachedTimestampFile, Timestamp
 
 from wmplug.errors import EvidenceWarning, InputError, RegisterError, TimestampError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register import Entry, Register
 from wmplug.register.checking import Report
 from wmplug.register.reading import Finding

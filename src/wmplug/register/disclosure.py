@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from wmplug import merkle
+from wmplug.claim.verification import fresh
 from wmplug.errors import InputError, NotaryError
+from wmplug.keys import merkle
 from wmplug.register import Entry, Register
 from wmplug.register.notary.challenge import Challenge
-from wmplug.triggers import digest, hash_leaf
-from wmplug.verification import fresh
-from wmplug.watermark import Watermark
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.plan import hash_leaf
+from wmplug.watermark.watermark import Watermark
 
 SCHEMA = "wmplug/disclosure/1"
 _LEAF = {"version", "watermark", "i", "n", "x_sha256", "y", "salt"}

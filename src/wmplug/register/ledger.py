@@ -18,7 +18,7 @@ from typing import Any
 import rfc8785
 
 from wmplug.errors import CorruptEntryError, RegisterError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, encode
 
 try:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from wmplug.errors import CorruptEntryError
-from wmplug.keys import binding
+from wmplug.keys.owner import binding
 from wmplug.register.recovery import is_proven
 from wmplug.register.statements import Entry, keyid_of
 

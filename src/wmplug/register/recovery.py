@@ -23,18 +23,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wmplug import plugins
 from wmplug.errors import EvidenceWarning, InputError, KeyFileError, RegisterError
-from wmplug.keys import (
-    FORMAT,
-    SCRYPT_N,
-    SECRET_BYTES,
-    Owner,
-    Seal,
-    commitment_of,
-    derive,
-    of_kind,
-    read_header,
-    write_new,
-)
+from wmplug.keys.files import write_new
+from wmplug.keys.owner import Owner, commitment_of
+from wmplug.keys.sealing import FORMAT, SCRYPT_N, Seal, of_kind, read_header
+from wmplug.keys.streams import SECRET_BYTES, derive
 from wmplug.register import Entry, Register, Signer
 from wmplug.register.statements import keyid_of, pre_authentication
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from wmplug.errors import InputError, RegisterError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.report import words
 from wmplug.report.facts import Fact
 

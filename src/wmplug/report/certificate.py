@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wmplug.errors import NotaryError, PluginError
-from wmplug.keys import write_new
+from wmplug.keys.files import write_new
 from wmplug.register.notary.case import STATISTIC, Case
 from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import wmplug
 from wmplug import plugins
+from wmplug.claim.verdict import Verdict
 from wmplug.errors import PluginError, RegisterError
 from wmplug.register import Register
 from wmplug.register.checking import check
 from wmplug.register.receipts import Receipt
 from wmplug.report import checks, facts, strength, suspects, timeline, words
 from wmplug.report.facts import Fact, Facts
-from wmplug.verdict import Verdict
 
 try:
     from wmplug.report import pages

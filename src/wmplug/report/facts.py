@@ -9,13 +9,13 @@ from typing import Any
 
 from cryptography import x509
 
+from wmplug.claim.verdict import Verdict
 from wmplug.errors import StatisticsError
 from wmplug.register import Entry
 from wmplug.register.checking import Report
 from wmplug.register.statements import keyid_of
 from wmplug.register.timeline import Stamp
 from wmplug.report import words
-from wmplug.verdict import Verdict
 
 Fact = dict[str, Any]
 ASSETS = {

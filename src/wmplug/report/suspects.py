@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wmplug.claim.verdict import Verdict, state_of
 from wmplug.errors import InputError, StatisticsError
 from wmplug.report import words
 from wmplug.report.facts import Fact, Facts, read_verdict
-from wmplug.verdict import Verdict, state_of
 
 ROLES = ("suspect", "own", "control")
 

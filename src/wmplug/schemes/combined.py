@@ -12,12 +12,13 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.logo import Logo
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.schemes.tilt import Tilt
-from wmplug.triggers import TriggerPlan, join
+from wmplug.watermark.carriers import join
+from wmplug.watermark.plan import TriggerPlan
 
 _SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
 

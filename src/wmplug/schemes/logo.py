@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.pictures import Array, channels_last, emblem, read_logo, resize, stamp, value_range
-from wmplug.triggers import IntArray, TriggerPlan, read_whole
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.carriers import read_whole
+from wmplug.watermark.plan import TriggerPlan
 
 
 @dataclass(frozen=True)

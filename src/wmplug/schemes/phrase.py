@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Scheme, Task
-from wmplug.triggers import TriggerPlan, read_whole
+from wmplug.watermark.carriers import read_whole
+from wmplug.watermark.plan import TriggerPlan
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 
 Array = npt.NDArray[Any]
 

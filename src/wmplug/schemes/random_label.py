@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Scheme, Task
 from wmplug.schemes.pictures import abstract, channels_last, like
-from wmplug.triggers import Inputs, TriggerPlan, digest, read_carriers, read_whole
+from wmplug.watermark.carriers import Inputs, digest, read_carriers, read_whole
+from wmplug.watermark.plan import TriggerPlan
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import wmplug
 from wmplug.adapters.accelerate import Watermarking
-from wmplug.adapters.points import Hook
+from wmplug.adapters.torch.points import Hook
 from wmplug.errors import InjectionError, InputError
 
 TWO = Path(__file__).with_name("two.py")

@@ -10,8 +10,9 @@ from keras import ops
 from keras_models import BACKEND, Rows, build
 
 import wmplug
-from wmplug.adapters.keras import KerasSuspect, WatermarkCallback, suspect
-from wmplug.adapters.keras_step import SHADOWED
+from wmplug.adapters.keras import WatermarkCallback
+from wmplug.adapters.keras.step import SHADOWED
+from wmplug.adapters.keras.suspects import KerasSuspect, suspect
 from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
 
 LOGGED = {f"watermark/{name}" for name in ("log10_p", "log10_e", "e_value", "matches", "rate", "state")}

@@ -4,10 +4,10 @@ import pytest
 from keras import ops
 from keras_models import compiled
 
-from wmplug.adapters.keras_step import TriggerStep
+from wmplug.adapters.keras.step import TriggerStep
 from wmplug.errors import InputError
-from wmplug.injection import Placement
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.training.placement import Placement
 
 
 def step_of(mark, mode, rate, **changed):

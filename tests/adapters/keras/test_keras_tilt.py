@@ -8,7 +8,7 @@ from keras_models import build
 import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 from wmplug.errors import InjectionWarning
-from wmplug.injection import Placement
+from wmplug.training.placement import Placement
 
 
 @pytest.fixture(scope="module")

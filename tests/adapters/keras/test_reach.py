@@ -8,7 +8,7 @@ from keras_models import BACKEND, Probe, build
 
 import wmplug
 from wmplug.adapters.keras import WatermarkCallback
-from wmplug.adapters.keras_step import SHADOWED
+from wmplug.adapters.keras.step import SHADOWED
 from wmplug.errors import InjectionError, InjectionWarning, InputError
 
 QUIET = {"verbose": 0, "batch_size": 8}

@@ -1,6 +1,6 @@
 """A step of a loop, and what is looked for in a model and in bytes."""
 
-from wmplug.adapters.points import Hook
+from wmplug.adapters.torch.points import Hook
 
 PURPOSES = ("input", "label", "schedule", "disclosure")
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
-from wmplug.adapters.batches import (
+from wmplug.adapters.torch.batches import (
     Board,
     TriggerCollate,
     fingerprint,
@@ -23,8 +23,8 @@ from wmplug.adapters.batches import (
     wrap,
 )
 from wmplug.errors import InjectionError, InputError
-from wmplug.injection import Placement
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
+from wmplug.training.placement import Placement
 
 POOL = 20
 PICTURE = np.zeros((8, 8), np.float32)

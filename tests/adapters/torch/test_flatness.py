@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 import wmplug
-from wmplug.adapters.modules import ModuleSuspect
 from wmplug.adapters.torch import Watermarking
+from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.errors import InputError
 
 

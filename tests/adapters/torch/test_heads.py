@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from wmplug.adapters.heads import find_head, settled, watched
-from wmplug.adapters.points import TorchPoints
+from wmplug.adapters.torch.heads import find_head, settled, watched
+from wmplug.adapters.torch.points import TorchPoints
 from wmplug.errors import InjectionError
 
 X = torch.rand((5, 1, 8, 8), generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from wmplug.adapters.points import Hook, TorchPoints, need_points, strip
+from wmplug.adapters.torch.points import Hook, TorchPoints, need_points, strip
 from wmplug.errors import InjectionError
 
 X = torch.rand((5, 1, 8, 8), generator=torch.Generator().manual_seed(0))

@@ -5,8 +5,8 @@ import torch
 from steps import hooks_of, secrets, take_a_step
 from torch.utils.data import DataLoader, default_collate
 
-from wmplug.adapters.modules import evaluating
 from wmplug.adapters.torch import Watermarking
+from wmplug.adapters.torch.modules import evaluating
 from wmplug.errors import (
     InputError,
     SuspectError,

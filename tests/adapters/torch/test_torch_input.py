@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from wmplug.adapters.modules import ModuleSuspect
 from wmplug.adapters.torch import Watermarking, inject
+from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.errors import (
     InjectionError,
     InputError,

@@ -6,9 +6,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import wmplug
-from wmplug.adapters.modules import ModuleSuspect
-from wmplug.adapters.points import TorchPoints
 from wmplug.adapters.torch import Watermarking
+from wmplug.adapters.torch.modules import ModuleSuspect
+from wmplug.adapters.torch.points import TorchPoints
 from wmplug.errors import InjectionError
 from wmplug.schemes.tilt import Tilt
 

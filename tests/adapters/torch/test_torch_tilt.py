@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import wmplug
-from wmplug.adapters.modules import ModuleSuspect
-from wmplug.adapters.points import TorchPoints
 from wmplug.adapters.torch import Watermarking
+from wmplug.adapters.torch.modules import ModuleSuspect
+from wmplug.adapters.torch.points import TorchPoints
 from wmplug.errors import DivergenceError, InjectionError
 
 EPOCHS = 20

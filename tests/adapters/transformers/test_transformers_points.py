@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 import wmplug
 from wmplug import InjectionError
-from wmplug.adapters.points import strip
+from wmplug.adapters.torch.points import strip
 from wmplug.adapters.transformers import WatermarkCallback
 from wmplug.schemes.random_label import RandomLabel
 

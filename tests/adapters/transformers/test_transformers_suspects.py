@@ -20,9 +20,9 @@ from transformers import (
 
 import wmplug
 from wmplug import SuspectError
-from wmplug.adapters.modules import ModuleSuspect
+from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.adapters.transformers import suspect
-from wmplug.verification import as_suspect
+from wmplug.suspects.targets import as_suspect
 
 WORDS = [f"w{i}" for i in range(60)]
 NAMES = ["earn", "acq", "ship", "grain"]

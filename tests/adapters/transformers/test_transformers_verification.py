@@ -12,10 +12,10 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 import wmplug
 from wmplug import InputError, VerificationError
-from wmplug.adapters.points import strip
+from wmplug.adapters.torch.points import strip
 from wmplug.adapters.transformers import WatermarkCallback
 from wmplug.errors import VerificationWarning
-from wmplug.injection import read_rate
+from wmplug.training.placement import read_rate
 
 LEARNT = {"max_steps": 160, "learning_rate": 1e-2}
 

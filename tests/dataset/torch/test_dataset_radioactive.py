@@ -12,12 +12,12 @@ from scipy.stats import binom
 from sklearn.ensemble import RandomForestClassifier
 
 from wmplug import create, dataset, load, verify
-from wmplug.adapters.gradients import Reference
 from wmplug.dataset.records import Record
+from wmplug.dataset.schemes.gradients import Reference
 from wmplug.dataset.schemes.radioactive_data import RadioactiveData, _log10_cap, white_box
 from wmplug.errors import InputError
 from wmplug.schemes import Task
-from wmplug.signs import weighted_ps, weights_of
+from wmplug.statistics.signs import weighted_ps, weights_of
 
 COUNT = 300
 

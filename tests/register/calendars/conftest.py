@@ -10,7 +10,7 @@ from blocks import PASSPHRASE, Calendar, serialized
 from typer.testing import CliRunner
 
 from wmplug.cli import app
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, calendars
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hearings import NOTARYS, PASSPHRASE, hear, tell
 
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import authority
 from wmplug.register.authority import LabAuthority
 from wmplug.register.notary.identity import Notary

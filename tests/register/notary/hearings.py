@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import wmplug
-from wmplug.keys import Owner
+from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.notary import sealing
 from wmplug.register.notary.case import Case, Model, digests_of
 from wmplug.register.notary.challenge import Challenge, commitment
 from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.package import prepare
-from wmplug.triggers import digest
+from wmplug.watermark.carriers import digest
 
 PASSPHRASE = "correct horse battery staple"
 NOTARYS = "another passphrase altogether"

@@ -17,7 +17,7 @@ from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import CASE, CHALLENGE, RESULT, check, open_case
 from wmplug.register.notary.package import open_package
 from wmplug.report import certificate
-from wmplug.statistics import log10_binomial_sf
+from wmplug.statistics.draws import log10_binomial_sf
 
 
 def test_the_case_file_binds(story, notary, tmp_path):

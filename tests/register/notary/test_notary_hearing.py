@@ -22,7 +22,7 @@ from hearings import (
 
 import wmplug
 from wmplug.errors import NotaryError
-from wmplug.keys import KeyStream, derive
+from wmplug.keys.streams import KeyStream, derive
 from wmplug.register import Register, receipts
 from wmplug.register.notary import package as packages
 from wmplug.register.notary.case import Case, digests_of
@@ -30,8 +30,8 @@ from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, che
 from wmplug.register.statements import Signer
 from wmplug.report import certificate
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.statistics import log10_binomial_sf
-from wmplug.triggers import digest
+from wmplug.statistics.draws import log10_binomial_sf
+from wmplug.watermark.carriers import digest
 
 
 def test_the_claim_holds(heard):
@@ -123,7 +123,9 @@ def picked_by_hand(monkeypatch, victim):
         return plans[-1]
 
     monkeypatch.setattr(RandomLabel, "plan", caught)
-    monkeypatch.setattr("wmplug.watermark.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64))
+    monkeypatch.setattr(
+        "wmplug.making.creation.draw_symbols", lambda *_: np.asarray(victim(plans[-1].inputs), np.int64)
+    )
 
 
 @pytest.mark.parametrize("pictures", [None, "transferable"])

@@ -15,7 +15,7 @@ from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.hearing import CHALLENGE, check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.package import open_package, prepare
-from wmplug.triggers import digest
+from wmplug.watermark.carriers import digest
 
 
 def told_otherwise(**changes):

@@ -12,7 +12,7 @@ from succession import CHEAP, PASSPHRASE, again, append_raw, codes, keyid, mark_
 import wmplug
 from wmplug import Owner
 from wmplug.errors import InputError, RegisterError, WrongPassphraseError
-from wmplug.keys import commitment_of
+from wmplug.keys.owner import commitment_of
 from wmplug.register import Register, Signer, recovery
 from wmplug.register.checking import check
 from wmplug.register.recovery import combine, rotate, split
@@ -142,9 +142,11 @@ def test_a_rotation_without_sense_is_refused(ada, body):
 @pytest.mark.parametrize("step", ["wmplug.register.recovery._keep_former", "Owner.store", "append"])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_rotation_cut_off_at_any_step_is_finished_or_undone(ada, monkeypatch, digits, step, late):
-    place = {"Owner.store": "wmplug.keys.Owner.store", "append": "wmplug.register.Register.append"}.get(step, step)
+    place = {"Owner.store": "wmplug.keys.owner.Owner.store", "append": "wmplug.register.Register.append"}.get(
+        step, step
+    )
     module, _, name = place.rpartition(".")
-    holder = {"wmplug.keys.Owner": Owner, "wmplug.register.Register": Register}.get(module, recovery)
+    holder = {"wmplug.keys.owner.Owner": Owner, "wmplug.register.Register": Register}.get(module, recovery)
     real = getattr(holder, name)
 
     def cut(*given, **options):

@@ -1,32 +1,114 @@
-"""Makes the fixture of a release: `python make.py FOLDER` at that release, once; it is never made again.
+"""Makes the fixtures of a release, once: `cd tests; python -m vectors.frozen.make FOLDER [PART ...]` at that release.
 
-A later wmplug has to open what an earlier one wrote: tests/test_frozen.py does, for every folder here.
+A later wmplug has to open what an earlier one wrote: tests/test_frozen.py and tests/dataset/test_frozen_dataset.py do,
+for every folder here. FOLDER is best a new one below /tmp, whose FOLDER/VERSION is then copied here.
 """
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
-import numpy as np
+from vectors.frozen import acts, cases, facts, notarial
 
 import wmplug
 from wmplug.register import Register
-from wmplug.register.runs import Run
+from wmplug.training.record import Run
 
-PASSPHRASE = "frozen"
-
-
-def carriers() -> np.ndarray:
-    """(60, 6, 6) uint8, by arithmetic alone, so that they are the same for ever."""
-    return (np.arange(60 * 36, dtype=np.int64) ** 2 % 251).astype(np.uint8).reshape(60, 6, 6)
+PASSPHRASE = cases.PASSPHRASE
 
 
-def main() -> None:
-    folder = Path(sys.argv[1]) / wmplug.__version__
-    owner = wmplug.Owner.create(folder / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
-    mark = wmplug.create(owner, scheme="random-label", carriers=carriers(), classes=10, triggers=12)
+def owner_in(folder):
+    return wmplug.Owner.create(folder / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+
+
+def write(folder, found):
+    (folder / "facts.json").write_text(spread(facts.plain(found)) + "\n")
+
+
+def spread(value, depth=1):
+    """JSON with a line for every name, and none for the parts of a list."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value)
+    lines = [f"{' ' * depth}{json.dumps(name)}: {spread(value[name], depth + 1)}" for name in value]
+    return "{\n" + ",\n".join(lines) + "\n" + " " * (depth - 1) + "}"
+
+
+def first(folder):
+    """One mark, and a register in which a run began."""
+    owner = owner_in(folder)
+    mark = wmplug.create(owner, scheme="random-label", carriers=cases.squares(), classes=10, triggers=12)
     mark.save(folder / "mark.wm")
-    Run(mark, "plain").start(data=carriers(), arguments={"lr": 0.1}, model=object())
+    Run(mark, "plain").start(data=cases.squares(), arguments={"lr": 0.1}, model=object())
     print(Register(owner.path).head)
+
+
+def marks(folder):
+    """Every scheme for training, every form; what suspects get for answers; where triggers go."""
+    owner, found = owner_in(folder), {}
+    for name, case in cases.marks().items():
+        path = wmplug.create(owner, **case.options).save(folder / f"{name}.wm")
+        mark = wmplug.load(path, passphrase=PASSPHRASE)
+        found[name] = {
+            "facts": facts.facts(mark),
+            "contents": facts.sealed(path, PASSPHRASE),
+            **({"verdicts": acts.verdicts(mark)} if name in cases.JUDGED else {}),
+        }
+    asked = facts.facts(acts.with_queries(wmplug.load(folder / "tilt-grey.wm", passphrase=PASSPHRASE)))
+    write(folder, {"marks": found, "queries": asked, "tables": facts.tables(), "numbers": facts.numbers()})
+
+
+def dataset(folder):
+    """Every scheme for data sets, every form; and tables that were marked, with what lies beside them."""
+    owner, found = owner_in(folder), {}
+    for name, case in cases.dataset_marks().items():
+        path = wmplug.create(owner, **case.options).save(folder / f"{name}.wm")
+        mark = wmplug.load(path, passphrase=PASSPHRASE)
+        found[name] = {
+            "facts": facts.facts(mark),
+            "contents": facts.sealed(path, PASSPHRASE),
+            **({"verdicts": acts.verdicts(mark)} if name in cases.JUDGED else {}),
+            "changes": facts.changes(mark, case.options["carriers"], case.options["labels"]),
+        }
+    acts.write_tables(folder)
+    acts.mark_tables(owner, folder, folder)
+    tables = {
+        str(path.relative_to(folder)): facts.facts(wmplug.load(path, passphrase=PASSPHRASE))
+        for path in sorted(folder.rglob("*.csv.wm"))
+    }
+    write(folder, {"marks": found, "tables": tables, "trace": acts.traced(folder)})
+
+
+def run(folder):
+    """A register with all of a training run on record."""
+    owner = owner_in(folder)
+    mark = wmplug.create(owner, scheme="random-label", carriers=cases.squares(), classes=10, triggers=12)
+    mark.save(folder / "mark.wm")
+    looks = acts.trained(mark)
+    write(folder, {"looks": looks, "entries": facts.entries(owner.path)})
+
+
+def notary(folder):
+    """A claim that a notary heard, and leaves that were shown to everybody."""
+    owner = owner_in(folder)
+    mark = wmplug.create(owner, carriers=cases.squares(), **cases.CLAIM)
+    mark.save(folder / "mark.wm")
+    notarial.begun(mark)
+    heard = notarial.hear(owner, mark, folder)
+    write(folder, {"result": heard, "drawn": notarial.drawn_rows(mark), "shown": notarial.shown(owner, mark, folder)})
+
+
+PARTS = {"first": first, "marks": marks, "run": run, "notary": notary, "dataset": dataset}
+
+
+def main():
+    folder = Path(sys.argv[1]) / wmplug.__version__
+    for name in sys.argv[2:] or PARTS:
+        place = folder if name == "first" else folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        PARTS[name](place)
+        kept = [file for file in sorted(place.rglob("*")) if file.is_file()]
+        print(name, hashlib.sha256(b"".join(file.read_bytes() for file in kept)).hexdigest()[:16], len(kept), "files")
 
 
 if __name__ == "__main__":

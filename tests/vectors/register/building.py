@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wmplug.keys import binding
+from wmplug.keys.owner import binding
 from wmplug.register import receipts, timestamps
 from wmplug.register.anchors import told_by
 from wmplug.register.authority import POLICY, LabAuthority, Party

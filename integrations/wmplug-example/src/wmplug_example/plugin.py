@@ -20,6 +20,6 @@ def wmplug_suspect(target, preprocess, batch_size):
     """A skorch net is asked through its module."""
     if not any(base.__module__.startswith("skorch.") for base in type(target).__mro__):
         return None
-    from wmplug.adapters.modules import ModuleSuspect
+    from wmplug.adapters.torch.modules import ModuleSuspect
 
     return ModuleSuspect(target.module_, preprocess=preprocess, batch_size=batch_size)

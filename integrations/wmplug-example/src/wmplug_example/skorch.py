@@ -16,10 +16,10 @@ from skorch.callbacks import Callback
 from torch.utils.data import default_collate
 
 from wmplug import InjectionError, Monitor, Watermark
-from wmplug.adapters.batches import Board, TriggerCollate, prepared
-from wmplug.adapters.modules import ModuleSuspect
-from wmplug.adapters.points import Guard, need_points
-from wmplug.injection import PPM, Placement, read_rate
+from wmplug.adapters.torch.batches import Board, TriggerCollate, prepared
+from wmplug.adapters.torch.modules import ModuleSuspect
+from wmplug.adapters.torch.points import Guard, need_points
+from wmplug.training.placement import PPM, Placement, read_rate
 
 _COLLATE = "iterator_train__collate_fn"
 

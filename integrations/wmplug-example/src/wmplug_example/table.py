@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from wmplug import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Scheme, Task
-from wmplug.triggers import TriggerPlan
+from wmplug.watermark.plan import TriggerPlan
 
 
 @dataclass(frozen=True)

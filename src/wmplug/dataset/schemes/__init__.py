@@ -8,17 +8,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Record
-from wmplug.schemes import Point, Scheme, references
-from wmplug.schemes.references import References
-from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet
+from wmplug.schemes import Point, Scheme
+from wmplug.schemes.tilt import references
+from wmplug.schemes.tilt.references import References
+from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.watermark.carriers import Inputs
+from wmplug.watermark.plan import TriggerPlan, TriggerSet
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 SURE = 3.0  # log odds beyond which one record says no more
 
 

@@ -14,11 +14,13 @@ import numpy as np
 
 from wmplug.dataset.records import Added, Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.pictures import Array
 from wmplug.schemes.random_label import RandomLabel
-from wmplug.triggers import IntArray, TriggerPlan, TriggerSet, read_whole
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.carriers import read_whole
+from wmplug.watermark.plan import TriggerPlan, TriggerSet
 
 _CARRIERS = 500  # records that show what the others look like
 

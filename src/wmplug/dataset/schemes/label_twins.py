@@ -18,10 +18,13 @@ import numpy.typing as npt
 from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
-from wmplug.schemes import Task, references
-from wmplug.schemes.references import References
-from wmplug.triggers import Inputs, IntArray, TriggerPlan, TriggerSet, digest
+from wmplug.keys.streams import KeyStream
+from wmplug.schemes import Task
+from wmplug.schemes.tilt import references
+from wmplug.schemes.tilt.references import References
+from wmplug.statistics.arrays import IntArray
+from wmplug.watermark.carriers import Inputs, digest
+from wmplug.watermark.plan import TriggerPlan, TriggerSet
 
 _CLOSE = 0.3  # difference of the two best scores of the references, below which either label is plausible
 

@@ -16,19 +16,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, ndtri
 
-from wmplug import combination, plugins
+from wmplug import plugins
 from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, odds, surer_of_second
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.pictures import channels_last, value_range
-from wmplug.triggers import SIGN, IntArray, TriggerPlan, TriggerSet, read_whole
-from wmplug.watermark import Watermark
+from wmplug.statistics import combination
+from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.watermark.carriers import read_whole
+from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
+from wmplug.watermark.watermark import Watermark
 
 Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
-REFERENCE = "wmplug.adapters.gradients:Reference"
+REFERENCE = "wmplug.dataset.schemes.gradients:Reference"
 
 
 @dataclass(frozen=True)

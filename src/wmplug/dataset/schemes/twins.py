@@ -17,12 +17,13 @@ import numpy.typing as npt
 from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import SURE, DatasetScheme, Sample, like_records, surer_of_second
 from wmplug.errors import InputError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Task
 from wmplug.schemes.pictures import channels_last
-from wmplug.triggers import SIGN, Inputs, IntArray, TriggerPlan, TriggerSet
+from wmplug.statistics.arrays import FloatArray, IntArray
+from wmplug.watermark.carriers import Inputs
+from wmplug.watermark.plan import SIGN, TriggerPlan, TriggerSet
 
-FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
 

@@ -17,7 +17,7 @@ from wmplug.dataset.sources.pairs import Pair
 from wmplug.dataset.sources.shards import Shards
 from wmplug.dataset.sources.zipped import Zipped
 from wmplug.errors import InputError
-from wmplug.register.assets.files import files_of
+from wmplug.keys.files import files_of
 
 __all__ = ["open_source"]
 

@@ -14,7 +14,7 @@ from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_folder
 from wmplug.errors import InputError
-from wmplug.register.assets.files import files_of
+from wmplug.keys.files import files_of
 
 
 class Folder(Base):

@@ -13,7 +13,7 @@ from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError, PluginError
-from wmplug.register.assets.files import files_of
+from wmplug.keys.files import files_of
 
 try:
     import pyarrow as pa

@@ -24,7 +24,7 @@ from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
-from wmplug.register.assets.files import PIECE, files_of
+from wmplug.keys.files import PIECE, files_of
 
 _FORMS: dict[str, Form] = {"txt": "text", "text": "text", "npy": "array"}
 

@@ -21,7 +21,7 @@ from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.whole import Growing, whole_file
 from wmplug.errors import InputError
-from wmplug.register.assets.files import PIECE
+from wmplug.keys.files import PIECE
 
 _INPUTS, _LABELS = (
     ("x", "x_train", "images", "inputs", "carriers", "data"),

@@ -13,8 +13,8 @@ from typing import Any
 
 import rfc8785
 
+from wmplug.keys.files import file_digest
 from wmplug.register.assets.documents import canonical_digest, class_name, document
-from wmplug.register.assets.files import file_digest
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Where a model was loaded from, by what, and how it is trained, is no part of its architecture.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from wmplug.errors import InputError
-from wmplug.merkle import leaf_hash
+from wmplug.keys.files import PIECE, files_of, pieces_of
+from wmplug.keys.merkle import leaf_hash
 from wmplug.register.assets import digests, encoding
 from wmplug.register.assets.encoding import Record, Schema
-from wmplug.register.assets.files import PIECE, files_of, pieces_of
 from wmplug.register.assets.randomness import kept_random_states
 
 Progress: TypeAlias = Callable[[int, "int | None"], object]

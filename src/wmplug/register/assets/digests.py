@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wmplug.merkle import node_hash
+from wmplug.keys.merkle import node_hash
 
 LIMIT = 8_000_000  # digests held at once: 256 MB
 _SIZE = 32

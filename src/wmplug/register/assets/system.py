@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from wmplug import merkle
 from wmplug.errors import InputError
+from wmplug.keys import merkle
+from wmplug.keys.files import file_digest, files_of, shown
 from wmplug.register.assets import tensors
 from wmplug.register.assets.documents import class_name
 from wmplug.register.assets.encoding import encode
-from wmplug.register.assets.files import file_digest, files_of, shown
 from wmplug.register.assets.randomness import kept_random_states
 
 _TREE = "rfc9162-sha256 over [path, sha256], in ascending order of paths"

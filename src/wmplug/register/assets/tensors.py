@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from wmplug.errors import InputError
+from wmplug.keys.files import shown
 from wmplug.register.assets.encoding import RawArray, is_array, read_array, u64
-from wmplug.register.assets.files import shown
 
 VERSION = "wmplug/tensors/1"
 # A tensor is read when it is asked for, one at a time.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wmplug.errors import InputError, NotaryError
-from wmplug.register.assets.files import file_digest
+from wmplug.keys.files import file_digest
 from wmplug.register.assets.system import system
 
 Role = Literal["suspect", "own", "control"]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from wmplug.errors import NotaryError
-from wmplug.keys import KeyStream
+from wmplug.keys.streams import KeyStream
 
 PARTIES = ("notary", "opponent")
 SCHEMA = "wmplug/challenge/1"

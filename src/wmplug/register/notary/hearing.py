@@ -20,11 +20,12 @@ import numpy as np
 import rfc8785
 
 import wmplug
-from wmplug import channels, verification
+from wmplug.claim import channels, verification
+from wmplug.claim.verdict import Verdict
 from wmplug.errors import NotaryError, SuspectError, WmplugError
-from wmplug.keys import KeyStream, write_new
+from wmplug.keys.files import file_digest, files_of, write_new
+from wmplug.keys.streams import KeyStream
 from wmplug.register import Register, disclosure
-from wmplug.register.assets.files import file_digest, files_of
 from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.notary.challenge import Challenge
 from wmplug.register.notary.identity import Notary
@@ -32,10 +33,12 @@ from wmplug.register.notary.inspection import Inspection, inspect
 from wmplug.register.notary.package import Package, open_package
 from wmplug.register.receipts import Receipt
 from wmplug.register.statements import Signer
-from wmplug.suspects import Suspect, read_answers
-from wmplug.triggers import TriggerSet, as_given
-from wmplug.verdict import Verdict
-from wmplug.watermark import Preprocess, Watermark
+from wmplug.suspects.protocols import Suspect
+from wmplug.suspects.targets import as_suspect
+from wmplug.tasks.classes import read_answers
+from wmplug.watermark.carriers import as_given
+from wmplug.watermark.plan import TriggerSet
+from wmplug.watermark.watermark import Preprocess, Watermark
 
 Status = Literal["holds", "does not hold", "inconclusive", "NOT ATTESTED"]
 SCHEMA = "wmplug/result/1"
@@ -166,7 +169,7 @@ def check(
         heard = []
         for model in case.models:
             tell(f"asking {model.name}")
-            suspect = verification.as_suspect(targets[model.name], asked, batch_size=batch_size)
+            suspect = as_suspect(targets[model.name], asked, batch_size=batch_size)
             answers[model.name] = _ask(notary, case, model, suspect, asked, opened)
             heard.append(_judge(model, suspect, asked, answers[model.name], opened, keys))
         _write_answers(folder, case, answers)

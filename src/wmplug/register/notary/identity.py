@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.errors import InputError, KeyFileError
-from wmplug.keys import SCRYPT_N, Seal, derive, of_kind, open_sealed, passphrase_or_environment, write_new
+from wmplug.keys.files import write_new
+from wmplug.keys.sealing import SCRYPT_N, Seal, of_kind, open_sealed, passphrase_or_environment
+from wmplug.keys.streams import derive
 from wmplug.register.notary import sealing
 from wmplug.register.statements import Signer
 

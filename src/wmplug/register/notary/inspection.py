@@ -14,7 +14,7 @@ from wmplug.register.notary.case import Case
 from wmplug.register.notary.package import Package
 from wmplug.register.receipts import Receipt
 from wmplug.register.timeline import Stamp
-from wmplug.triggers import TriggerSet
+from wmplug.watermark.plan import TriggerSet
 
 Result = Literal["passed", "failed", "NOT ATTESTED"]
 _DATED = ("secret.committed", "triggers.committed", "training.started", "training.finished", "model.released")

@@ -18,14 +18,17 @@ import rfc8785
 
 from wmplug import plugins
 from wmplug.errors import InputError, NotaryError, WmplugError
-from wmplug.keys import Owner, Pledge, Subkeys, write_new
+from wmplug.keys.files import write_new
+from wmplug.keys.owner import Owner, Pledge
+from wmplug.keys.streams import Subkeys
+from wmplug.making.creation import GENERATOR
 from wmplug.register import Register
 from wmplug.register.notary import sealing
 from wmplug.register.notary.case import check_name
 from wmplug.register.notary.identity import Notary
 from wmplug.schemes import Scheme, Task
-from wmplug.triggers import Inputs, TriggerSet, digest, draw_symbols, read_carriers, read_labels
-from wmplug.watermark import GENERATOR
+from wmplug.watermark.carriers import Inputs, digest, read_carriers, read_labels
+from wmplug.watermark.plan import TriggerSet, draw_symbols
 
 SCHEMA = "wmplug/package/1"
 # What a watermark's id is the digest of.

@@ -1,0 +1,111 @@
+"""A Keras model, or a .keras file, as a suspect."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
+from typing import Any
+
+import keras
+import numpy as np
+
+from wmplug.adapters.keras.batches import host
+from wmplug.errors import (
+    SuspectError,
+)
+from wmplug.suspects.protocols import Suspect
+from wmplug.watermark.watermark import Preprocess
+
+
+class KerasSuspect:
+    """A Keras model with one output of (n, classes) scores.
+
+    Args:
+        model: asked as it is, in inference mode; its training state is untouched.
+        preprocess: `preprocess(input, answer) -> (x, y)`; the input itself by default.
+        batch_size: inputs a forward pass.
+    """
+
+    def __init__(self, model: keras.Model, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> None:
+        self.description = model.name
+        self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
+
+    def answer(self, inputs: Sequence[Any]) -> Any:
+        """Scores (n, classes) as NumPy.
+
+        Raises:
+            SuspectError: the model has another number of outputs than one.
+        """
+        examples = [x if self.preprocess is None else self.preprocess(x, 0)[0] for x in inputs]
+        with _inference(self.model):
+            parts = [self._scores(examples[i : i + self.batch_size]) for i in range(0, len(examples), self.batch_size)]
+        return np.concatenate(parts)
+
+    def _scores(self, examples: list[Any]) -> Any:
+        outputs = keras.tree.flatten(self.model.predict_on_batch(self._batch(examples)))
+        if len(outputs) != 1:
+            raise SuspectError(
+                f"{self.description} has {len(outputs)} outputs, one of scores (n, classes) is needed: wrap it in a "
+                "function that returns it"
+            )
+        scores = np.asarray(outputs[0])
+        return scores if scores.dtype.kind in "iuf" else scores.astype(np.float32)  # bfloat16
+
+    def _batch(self, examples: list[Any]) -> Any:
+        known = getattr(self.model, "inputs", None) or [None]
+        first = examples[0]
+        if isinstance(first, Mapping):
+            return {name: _stack([e[name] for e in examples], None) for name in first}
+        if isinstance(first, (tuple, list)):
+            return [_stack([e[i] for e in examples], None) for i in range(len(first))]
+        batch = _stack(examples, known[0] if len(known) == 1 else None)
+        struct = getattr(self.model, "_inputs_struct", None)
+        return {next(iter(struct)): batch} if isinstance(struct, Mapping) and len(struct) == 1 else batch
+
+
+def _stack(rows: list[Any], like: Any) -> Any:
+    """Rows as one array: shaped like the model's input where that is known, in a dtype that a layer computes with."""
+    array = np.stack([np.asarray(row) for row in rows])
+    if like is not None:
+        shape = tuple(like.shape[1:])
+        if None not in shape and math.prod(shape) == array[0].size:
+            array = array.reshape(len(array), *shape)
+        return array.astype(host(like.dtype))
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" or array.dtype == np.uint8 else array
+
+
+@contextmanager
+def _inference(model: keras.Model) -> Iterator[None]:
+    # On the torch backend a model is a torch module as well, with a mode that its wrapped torch layers go by.
+    modules = list(model.modules()) if keras.backend.backend() == "torch" else []
+    modes = [(module, module.training) for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
+    """A Keras model, or a .keras file, as a suspect; None for other Keras objects.
+
+    Raises:
+        SuspectError: the file is not there or cannot be loaded.
+    """
+    if isinstance(target, (str, PathLike)):
+        target = _load(fspath(target))
+    if not isinstance(target, keras.Model):
+        return None
+    return KerasSuspect(target, preprocess=preprocess, batch_size=batch_size)
+
+
+def _load(path: str | bytes) -> Any:
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError) as error:
+        raise SuspectError(
+            f"{path!r} cannot be loaded ({str(error).splitlines()[0]}): check the path, and load a model with classes "
+            "of your own yourself (keras.saving.load_model(..., custom_objects=...)), then give that"
+        ) from error

@@ -1,0 +1,420 @@
+"""Injection points `logits` and `loss` in a torch model, and the guard that sees triggers reach it.
+
+    model(batch)                 <- pre-hook: remembers the input (and the labels, where the model is given them)
+        ... head(features)       <- hook: training mode only, returns scheme.shift(...) of the logits
+        loss(logits, labels)     <- a model that computes its own loss sees the shifted logits
+    outputs                      <- hook: adds scheme.term(...) to outputs.loss, where the loss is in there
+
+Nothing is registered as a parameter or buffer and `model.forward` stays as it is, so the saved model is the user's own.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+
+from wmplug.adapters.torch.batches import Board, labels_in, primary, row_signatures, undisturbed
+from wmplug.adapters.torch.heads import find_head, settled, watched
+from wmplug.errors import InjectionError, InjectionWarning, InputError
+from wmplug.schemes import Scheme
+from wmplug.schemes.tilt.texts import padded
+from wmplug.statistics.arrays import to_numpy
+from wmplug.suspects.protocols import Suspect
+from wmplug.watermark.scheme import SHOWN
+from wmplug.watermark.watermark import Watermark
+
+OFFERED = frozenset({"samples", "logits", "loss"})
+DIVERGED = (
+    "training made the weights NaN or infinite, and the watermark took part in its loss: lower the learning rate, clip "
+    "gradients, or lower delta= (whether it diverges without the watermark too, tells which)"
+)
+_PATIENCE = 4
+_STRIDE = 16  # training forwards between two looks at the weights, each of which waits for the device
+
+
+def need_points(adapter: str, scheme: Scheme, offered: Iterable[str] = OFFERED) -> None:
+    """Refuse a scheme that touches training where the adapter does not.
+
+    Raises:
+        InjectionError: with both names.
+    """
+    if missing := sorted(scheme.points - set(offered)):
+        raise InjectionError(
+            f"scheme {scheme.name!r} touches training at {', '.join(missing)}, adapter {adapter!r} offers only "
+            f"{', '.join(sorted(offered))}: choose another scheme or another adapter"
+        )
+
+
+def need_mark(mark: Any, head: Any = None) -> None:
+    """Refuse what is no watermark, and a head for a scheme that looks at none.
+
+    Raises:
+        InputError: with what was given.
+    """
+    if not isinstance(mark, Watermark):
+        raise InputError(
+            f"mark={mark!r} is a {type(mark).__name__}, not a watermark: give what wmplug.create or "
+            "wmplug.load(path) returned"
+        )
+    if head is not None and not mark.scheme.points & {"logits", "loss"}:
+        raise InputError(
+            f"head={head!r} names where logits are shifted, and scheme {mark.scheme.name!r} touches only the samples: "
+            "leave head= out"
+        )
+
+
+class Hook:
+    """A forward hook of wmplug: recognised by its type, and empty in whatever a framework pickles or copies."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.handle: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        """What the hook does."""
+        return self.function(*args)
+
+    def before(self, module: torch.nn.Module) -> "Hook":
+        """Install as a forward pre-hook."""
+        self.handle = module.register_forward_pre_hook(self, with_kwargs=True)
+        return self
+
+    def after(self, module: torch.nn.Module) -> "Hook":
+        """Install as a forward hook."""
+        # torch.compile traces hooks of inner modules, and stumbles over one that knows the outer: it has to step out.
+        self.function = torch.compiler.disable(self.function)  # type: ignore[no-untyped-call]
+        self.handle = module.register_forward_hook(self)
+        return self
+
+    def __reduce__(self) -> Any:
+        # A whole model saved or copied in mid-training takes its hooks along. This one does nothing there, holds no
+        # secret, and loads where wmplug is not installed.
+        return getattr, (nullcontext(), "__exit__")
+
+
+def strip(model: torch.nn.Module) -> int:
+    """Remove the hooks that an exception in an earlier run left behind; how many there were."""
+    stale = [
+        hook
+        for module in model.modules()
+        for hook in itertools.chain(module._forward_hooks.values(), module._forward_pre_hooks.values())
+        if isinstance(hook, Hook)
+    ]
+    for hook in stale:
+        hook.handle.remove()
+    return len(stale)
+
+
+class TorchPoints:
+    """Applies a scheme's `shift` and `term` to a torch model in training mode.
+
+    Args:
+        mark: its scheme says which points are used; without `logits` and `loss` nothing is installed.
+        model: not wrapped for distribution (a DDP's `.module`).
+        head: the module, or its name, that returns the (B, classes) logits; by default the last Linear that returns
+            what the model answers, else the model itself.
+        in_loss: the model computes its loss itself (`outputs.loss`, or first in a tuple); else the loop calls `loss`.
+        weight: of the term, for losses that are summed over several forwards.
+        on_divergence: called once with the points, by `look` and now and then before a training forward, when the
+            head's weights are NaN or infinite; from then on nothing is shifted or added. The hooks keep it alive: not a
+            method of what owns them.
+
+    Attributes:
+        diverged: whether that has happened.
+        shifted: training forwards whose logits were shifted.
+        added: losses that got the term.
+
+    Raises:
+        InjectionError: the head is not found.
+    """
+
+    def __init__(
+        self,
+        mark: Watermark,
+        model: torch.nn.Module,
+        *,
+        head: str | torch.nn.Module | None = None,
+        in_loss: bool = False,
+        weight: float = 1.0,
+        on_divergence: Callable[["TorchPoints"], None] = lambda points: None,
+    ) -> None:
+        self.scheme, self.triggers, self.model, self.in_loss, self.weight = (
+            mark.scheme,
+            mark.triggers,
+            model,
+            in_loss,
+            weight,
+        )
+        self.shifted = self.added = self.forwards = 0
+        self._hooks: list[Hook] = []
+        self._inputs: torch.Tensor | None = None
+        self._labels: Any = None
+        self._logits: torch.Tensor | None = None
+        self._classes, self._on_divergence = mark.classes, on_divergence
+        self.diverged = self._normalised = False
+        self._kept: list[torch.Tensor] = []
+        self._arrays: Mapping[str, Any] = {}
+        self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
+        if self.scheme.points & {"logits", "loss"}:
+            self.head, self._guessed = find_head(model, mark.classes, head, in_loss), head is None
+
+    def install(self, suspect: Suspect) -> None:
+        """Set the hooks; those of an earlier run are removed first.
+
+        Args:
+            suspect: the model, asked the way it is trained, to see how it is given the scheme's inputs.
+
+        Raises:
+            InjectionError: the scheme cannot work with what the model is given.
+        """
+        strip(self.model)
+        if not self.scheme.points & {"logits", "loss"}:
+            return
+        if type(self.scheme).constants is not Scheme.constants:
+            self._arrays = self.scheme.constants(self.triggers, self._seen(suspect))
+        self._tensors.clear()
+        self._hooks = [Hook(self._remember).before(self.model), Hook(self._shift).after(self.head)]
+        if "loss" in self.scheme.points and self.in_loss:
+            self._hooks.append(Hook(self._add).after(self.model))
+
+    def _seen(self, suspect: Suspect) -> Any:
+        """(k, ...) what the model is given for the scheme's first inputs; what it answers shows its head."""
+        given: list[torch.Tensor | None] = []
+        name = getattr(self.model, "main_input_name", None)
+        watch = Hook(lambda module, args, kwargs: given.append(primary((args, kwargs), name))).before(self.model)
+        devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
+        try:
+            with undisturbed(devices), watched(self.model, self._classes) as returned:
+                scores = suspect.answer(self.triggers.samples(SHOWN))
+        finally:
+            watch.handle.remove()
+        if self._guessed:
+            self.head = settled(self.head, self.model, returned, scores, self.in_loss)
+        found = [to_numpy(part) for part in given if part is not None]
+        if not found:
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} has to see what {type(self.model).__name__} is given, and asking it "
+                "never called it: give wmplug the very model that is called (and forward=, if the loop calls it in its "
+                "own way)"
+            )
+        # A batch of texts is as long as its longest.
+        tokens = found[0].ndim == 2 and found[0].dtype.kind in "iu"
+        return padded([row for part in found for row in part]) if tokens else np.concatenate(found)
+
+    def keep(self) -> None:
+        """Copy parameters and buffers, which `restore` goes back to; schemes that leave the loss alone need none."""
+        if self.scheme.points & {"logits", "loss"} and not self.diverged and self._is_finite():
+            self._kept = [value.detach().to("cpu", copy=True) for value in self._values()]
+
+    def restore(self) -> None:
+        """Put back what `keep` copied."""
+        with torch.no_grad():
+            for value, kept in zip(self._values(), self._kept, strict=bool(self._kept)):
+                value.data.copy_(kept)
+
+    def _values(self) -> list[torch.Tensor]:
+        return [*self.model.parameters(), *self.model.buffers()]
+
+    def _is_finite(self) -> bool:
+        # A loss that is not finite has no finite gradient anywhere; the head's weights stand for all, and are the same
+        # in all processes.
+        return all(bool(p.detach().isfinite().all()) for p in self.head.parameters())
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        for hook in self._hooks:
+            hook.handle.remove()
+        self._hooks.clear()
+        self._inputs = self._labels = self._logits = None
+
+    def loss(self, loss: torch.Tensor, labels: Any = None) -> torch.Tensor:
+        """The mean loss of the batch just forwarded, with the scheme's term; as it is where the scheme has none.
+
+        Args:
+            loss: scalar.
+            labels: (B,), for schemes that read them; by default those the model was given.
+
+        Raises:
+            InjectionError: the model was not called in training mode before.
+        """
+        if "loss" not in self.scheme.points or self.diverged:
+            return loss
+        if self._logits is None or self._inputs is None:
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} adds to the loss, but the model was not called in training mode since "
+                "the last time: call model.train(), then the model, then loss(...) once for that batch"
+            )
+        labels = self._labels if labels is None else labels
+        constants, inputs = self._ready(self._logits)
+        term = self.scheme.term(torch, constants, inputs, self._logits, labels)
+        self._logits = None
+        self.added += 1
+        added: torch.Tensor = loss + self.weight * term.to(loss.dtype)
+        return added
+
+    def finish(self) -> None:
+        """After some training.
+
+        Raises:
+            InjectionError: the model was trained, but the scheme's shift or term never took part.
+        """
+        if self.forwards and "logits" in self.scheme.points and not self.shifted:
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} shifts logits, but the head {type(self.head).__name__} did not run in "
+                f"{self.forwards} training steps: name the module that returns the logits (head=...)"
+            )
+        if self.forwards and "loss" in self.scheme.points and not self.added:
+            how = (
+                "let the model compute it from labels (no label smoothing, no loss function of the trainer's)"
+                if self.in_loss
+                else "call loss = marking.loss(loss) before loss.backward()"
+            )
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} adds to the loss, but no loss passed here in {self.forwards} training "
+                f"steps: {how}"
+            )
+
+    def _remember(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if module.training:
+            if self.forwards == _PATIENCE:
+                self.finish()
+            if self.forwards % _STRIDE == 0:
+                self.look()
+            self.forwards += 1
+            self._inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
+            self._labels = labels_in(kwargs)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def look(self) -> None:
+        """Call `on_divergence` if the head's weights are not finite, and have not been found so before."""
+        if self.scheme.points & {"logits", "loss"} and not self.diverged and not self._is_finite():
+            self.diverged = True
+            self._on_divergence(self)
+
+    def _shift(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+        if not self.model.training or self.diverged:
+            return None
+        if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] != self._classes:
+            what = f"{tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+            raise InjectionError(
+                f"the head {type(module).__name__} returned {what}, logits (B, {self._classes}) are needed: name the "
+                "module that returns them (head=...)"
+            )
+        if self._inputs is None or len(self._inputs) != len(output):
+            raise InjectionError(
+                f"scheme {self.scheme.name!r} reads the inputs, but the head ran without them: call the whole model "
+                "on the batch, inputs first"
+            )
+        self._logits = output if "loss" in self.scheme.points else None
+        if "logits" not in self.scheme.points:
+            return None
+        if not self.shifted:
+            self._normalised = self._is_normalised(module, output)
+        constants, inputs = self._ready(output)
+        self.shifted += 1
+        shifted = self.scheme.shift(torch, constants, inputs, output)
+        return (shifted.log_softmax(dim=1) if self._normalised else shifted).to(output.dtype)
+
+    def _is_normalised(self, module: torch.nn.Module, output: torch.Tensor) -> bool:
+        """Whether these are log-probabilities, as a loss that takes them goes on expecting."""
+        if output.min() >= 0 and torch.allclose(output.sum(dim=1), output.new_ones(len(output)), atol=1e-2):
+            raise InjectionError(
+                f"the head {type(module).__name__} returned probabilities, and scheme {self.scheme.name!r} shifts "
+                "logits: name the module that returns them (head=...), or leave the softmax to the loss"
+            )
+        return bool(output.float().logsumexp(dim=1).abs().max() < 1e-2)
+
+    def _ready(self, logits: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Constants and inputs where the logits are, floats at least float32 (half precision loses small shifts)."""
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        inputs = self._inputs
+        assert inputs is not None
+        key = (logits.device, dtype)
+        if key not in self._tensors:
+            made = {name: torch.as_tensor(array, device=logits.device) for name, array in self._arrays.items()}
+            self._tensors[key] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in made.items()}
+        return self._tensors[key], inputs.to(logits.device, dtype if inputs.is_floating_point() else inputs.dtype)
+
+    def _add(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
+        if not module.training:
+            return None
+        if isinstance(output, Mapping) and output.get("loss") is not None:
+            output["loss"] = self.loss(output["loss"])  # type: ignore[index]
+            return output
+        if isinstance(output, tuple) and isinstance(output[0], torch.Tensor) and output[0].ndim == 0:
+            return (self.loss(output[0]), *output[1:])
+        return None
+
+
+class Guard:
+    """Watches the first training forwards until a trigger is seen in what the model is given.
+
+    Args:
+        board: of the collator, which counts and signs the triggers it adds.
+        model: not wrapped for distribution.
+        wanted: triggers expected in a batch; below one, more forwards are waited for.
+    """
+
+    def __init__(self, board: Board, model: torch.nn.Module, wanted: float) -> None:
+        self.board, self.model = board, model
+        self.forwards = 0
+        # The chance that a working collator added none in so many batches is below e**-14, one in a million.
+        self.patience = _PATIENCE if wanted >= 1 else max(_PATIENCE, round(14 / max(wanted, 1e-6)))
+        self._batches, self._injected = board.batches, board.injected
+        self._hook: Hook | None = None
+
+    def install(self) -> None:
+        """Start watching; call after `strip`."""
+        self._hook = Hook(self._look).before(self.model)
+
+    def remove(self) -> None:
+        """Stop watching."""
+        if self._hook is not None:
+            self._hook.handle.remove()
+            self._hook = None
+
+    def finish(self) -> None:
+        """After training.
+
+        Raises:
+            InjectionError: the model was trained without a trigger.
+        """
+        self.remove()
+        if self.forwards and self.board.injected == self._injected:
+            raise self._silent()
+
+    def _look(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if not module.training:
+            return
+        self.forwards += 1
+        given = primary((args, kwargs), getattr(module, "main_input_name", None))
+        if given is not None and self.board.recognises(row_signatures(given)):
+            self.remove()
+        elif self.board.batches == self._batches and self.forwards >= _PATIENCE:
+            raise self._silent()
+        elif self.forwards >= self.patience:
+            if self.board.injected == self._injected:
+                raise self._silent()
+            warnings.warn(
+                f"{self.board.injected - self._injected} triggers were added to batches, but none was recognised in "
+                "what the model was given: if the loop changes the batch (crops, mixes), it changes the triggers too",
+                InjectionWarning,
+                stacklevel=2,
+            )
+            self.remove()
+
+    def _silent(self) -> InjectionError:
+        batches = self.board.batches - self._batches
+        how = (
+            "iterate the very loader that was given to wmplug (and build it anew if its workers were started before)"
+            if not batches
+            else "raise rate=, or train longer"
+        )
+        return InjectionError(
+            f"no trigger reached the model in {self.forwards} training steps ({batches} batches went through wmplug's "
+            f"collator), so the watermark would not be learnt: {how}"
+        )

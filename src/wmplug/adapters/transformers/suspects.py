@@ -1,0 +1,167 @@
+"""What a transformers model, pipeline or checkpoint folder answers, and how its inputs are prepared."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    ImageClassificationPipeline,
+    Pipeline,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TextClassificationPipeline,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from wmplug.adapters.torch.modules import ModuleSuspect, evaluating, forward_batch
+from wmplug.errors import SuspectError
+from wmplug.schemes.tilt.texts import LABELS
+from wmplug.suspects.protocols import Suspect
+from wmplug.watermark.watermark import Preprocess
+
+# Architecture suffix -> how a folder is read, and the file that says whether a tokenizer or image processor is there.
+_READERS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("ForSequenceClassification", AutoModelForSequenceClassification, AutoTokenizer, "tokenizer_config.json"),
+    ("ForImageClassification", AutoModelForImageClassification, AutoImageProcessor, "preprocessor_config.json"),
+)
+
+
+def preparation(processor: Any, model: Any) -> Preprocess | None:
+    """What a tokenizer or an image processor makes of (input, answer); None if `processor` is neither.
+
+    Args:
+        processor: a Trainer's `processing_class`, or what lay in a checkpoint folder.
+        model: whose `max_position_embeddings` bounds a text, where the tokenizer names no bound.
+    """
+    if isinstance(processor, PreTrainedTokenizerBase):
+        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None) or sys.maxsize
+        limit = min(processor.model_max_length, positions)
+        bound = {} if limit == sys.maxsize else {"truncation": True, "max_length": limit}
+        return lambda text, answer: {**processor(text, **bound), "label": answer}
+    if isinstance(processor, BaseImageProcessor):
+        return lambda image, answer: {
+            "pixel_values": processor(images=picture(image), return_tensors="pt")["pixel_values"][0],
+            "label": answer,
+        }
+    return None
+
+
+def picture(image: Any) -> Any:
+    """A PIL picture of an 8-bit array; anything else as it is, its scale is the processor's affair."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        return image
+    from PIL import Image
+
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+class PipelineSuspect:
+    """A text-classification or image-classification pipeline; label names are read through config.label2id."""
+
+    def __init__(self, pipeline: Pipeline, batch_size: int = 64) -> None:
+        self.description = f"{type(pipeline).__name__} of {type(pipeline.model).__name__}"
+        self.pipeline, self.batch_size = pipeline, batch_size
+
+    def answer(self, inputs: Sequence[Any]) -> Any:
+        """Scores (n, labels) as float NumPy."""
+        numbers: dict[str, int] = cast(Any, self.pipeline.model.config).label2id
+        asked: list[Any] = [picture(x) for x in inputs]
+        options = {"truncation": True} if isinstance(self.pipeline, TextClassificationPipeline) else {}
+        with evaluating(self.pipeline.model):
+            found = self.pipeline(asked, top_k=len(numbers), batch_size=self.batch_size, **options)
+        scores = np.full((len(asked), len(numbers)), np.nan)
+        for row, labels in zip(scores, found, strict=True):
+            for label in labels:
+                if label["label"] not in numbers:
+                    raise SuspectError(
+                        f"the pipeline answers {label['label']!r}, which config.label2id does not list: set label2id "
+                        "and id2label of the model's config alike"
+                    )
+                row[numbers[label["label"]]] = label["score"]
+        return scores
+
+
+def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
+    """A transformers model, classification pipeline or checkpoint folder as a suspect.
+
+    Args:
+        target: PreTrainedModel, pipeline, or a folder with config.json.
+        preprocess: as in training; by default the folder's tokenizer or image processor, else the input itself.
+        batch_size: inputs a forward pass.
+
+    Raises:
+        SuspectError: another kind of pipeline, or a folder that the Auto classes cannot load.
+    """
+    if isinstance(target, Pipeline):
+        if not isinstance(target, (TextClassificationPipeline, ImageClassificationPipeline)):
+            raise SuspectError(
+                f"a {type(target).__name__} gives no class: one for text or image classification is needed"
+            )
+        return PipelineSuspect(target, batch_size)
+    if isinstance(target, PreTrainedModel):
+        return _model_suspect(target, preprocess, batch_size)
+    if isinstance(target, (str, os.PathLike)):
+        model, processor = _load(Path(target))
+        made = _model_suspect(model, preprocess or preparation(processor, model), batch_size)
+        made.description = os.fspath(target)
+        return made
+    return None
+
+
+def _model_suspect(model: PreTrainedModel, preprocess: Preprocess | None, batch_size: int) -> ModuleSuspect:
+    padding = getattr(model.config, "pad_token_id", None) or 0
+
+    def forward(module: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
+        rows = [_named(example, model) for example in examples]
+        names = [name for name in rows[0] if name not in LABELS]
+        batch = {n: _join([r[n] for r in rows], padding if n == "input_ids" else 0) for n in names}
+        return forward_batch(module, batch)
+
+    return ModuleSuspect(model, preprocess=preprocess, batch_size=batch_size, forward=forward)
+
+
+def _named(example: Any, model: PreTrainedModel) -> Mapping[str, Any]:
+    if isinstance(example, Mapping):
+        return example
+    value = example[0] if isinstance(example, (tuple, list)) else example
+    if isinstance(value, str):
+        raise SuspectError(
+            f"a {type(model).__name__} alone cannot read text: give its checkpoint folder with the tokenizer in it, a "
+            "pipeline, or the preprocess= of training"
+        )
+    return {model.main_input_name: value}
+
+
+def _join(values: list[Any], padding: int) -> torch.Tensor:
+    tensors = [torch.as_tensor(value) for value in values]
+    if tensors[0].ndim == 1:
+        return pad_sequence(tensors, batch_first=True, padding_value=padding)
+    return torch.stack(tensors)
+
+
+def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
+    try:
+        architecture = (AutoConfig.from_pretrained(folder, local_files_only=True).architectures or ["no architecture"])[
+            0
+        ]
+        for suffix, models, processors, file in _READERS:
+            if architecture.endswith(suffix):
+                there = (folder / file).is_file()
+                processor = processors.from_pretrained(folder, local_files_only=True) if there else None
+                return models.from_pretrained(folder, local_files_only=True), processor
+    except (OSError, ValueError, KeyError) as error:
+        raise SuspectError(f"{folder} cannot be loaded: {error}; load the model yourself and give that") from error
+    raise SuspectError(
+        f"{folder} holds {architecture}, which is neither for sequence nor for image classification: load the model "
+        "yourself and give that"
+    )

@@ -1,0 +1,1 @@
+"""Ask a suspect, judge its answers, state the verdict."""

@@ -1,0 +1,66 @@
+"""The same watermark verified at every checkpoint of one run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wmplug import plugins
+from wmplug.claim.verdict import Verdict, state_of
+from wmplug.claim.verification import TARGET_E, Session, check_mark, check_target
+from wmplug.statistics import combination
+from wmplug.suspects.targets import as_suspect
+from wmplug.watermark.watermark import Watermark
+
+
+class Monitor:
+    """The same watermark verified at every checkpoint of one run.
+
+    A p-value looked at again and again lies (over 50 checkpoints, p <= .05 fires 52 % of the time). The e-value of look
+    u is therefore reported times 6/(pi^2 u^2): these weights sum to one, so all looks together make one e-value and any
+    of them may be quoted. The p-value of a look is exact for that look alone.
+    """
+
+    def __init__(self, mark: Watermark, *, target_e: float = TARGET_E, looks: Sequence[float] = ()) -> None:
+        check_mark(mark, None)
+        check_target(target_e)
+        self.mark, self.target_e = mark, target_e
+        self.looks = list(looks)
+
+    def look(
+        self, suspect: Any, *, step: int | None = None, run: dict[str, Any] | None = None, tell: bool = True
+    ) -> Verdict:
+        """Verify with all triggers, and count the look.
+
+        Args:
+            suspect: as in `verify`.
+            step: of the run.
+            run: more about the run, for the hook `wmplug_verdict`.
+            tell: call that hook; False on all processes of a run but the main one.
+
+        Raises:
+            SuspectError: as in `verify`.
+        """
+        session = Session(self.mark, as_suspect(suspect, self.mark), None, exhaustive=True, keys=1)
+        session.ask(self.target_e)
+        self.looks.append(session.log10_e())
+        verdict = session.verdict(self.target_e, step, len(self.looks))
+        if tell:
+            plugins.registry().tell("wmplug_verdict", verdict=verdict, run={"step": step, **(run or {})})
+        return verdict
+
+    @property
+    def lost(self) -> bool:
+        """Whether the mark was proven earlier and is not at the last look, with less than half the decades of the best.
+
+        To fall short of the target by a few answers, or by the lower weight of a later look, is no loss.
+        """
+        if not self.looks:
+            return False
+        weighted = combination.weighted_log10(np.array(self.looks), np.arange(1.0, len(self.looks) + 1))
+        proven = [state_of(log10_e, self.target_e) == "proven" for log10_e in weighted.tolist()]
+        return any(proven) and not proven[-1] and self.looks[-1] < max(self.looks) / 2
+
+    def log10_sum(self) -> float:
+        """log10 of the run's own e-value: the weighted sum over all looks so far."""
+        return combination.monitor_log10(self.looks)

@@ -1,0 +1,298 @@
+"""Unmarked references: what models that never met the key say of the owner's inputs.
+
+A pattern in a suspect's answers is looked for relative to what unmarked models answer anyway, and where these are of
+two minds. Needs no key, so it is worked out before there is one; the digest is part of the watermark's identity, from
+which the key follows: a pool that holds a model which carries the mark would have given another mark.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from wmplug import plugins
+from wmplug.errors import InputError
+from wmplug.keys.files import write_new
+from wmplug.statistics.arrays import IntArray, to_numpy
+from wmplug.watermark.carriers import Inputs, digest, join
+
+Float32Array = npt.NDArray[np.float32]
+Predict: TypeAlias = Callable[[Any], Any]
+Learner: TypeAlias = Callable[[Any, Any, int, int], Predict]
+NETWORKS = "wmplug.schemes.tilt.networks:learners"
+_LAYERS = ((128, 64), (200,), (64, 64, 64))
+_EPOCHS, _FOLDS = 12, 4
+_LINEAR = ((1, 10.0), (2, 30.0), (1, 100.0))  # words in a row, inverse of the regularisation
+_TERMS, _STEPS = 20_000, 60
+
+
+@dataclass(frozen=True)
+class References:
+    """What unmarked models say of n inputs.
+
+    Attributes:
+        scores: (n, classes) float32, their mean probabilities.
+        votes: (n, classes) float32, the share of them that answers each class.
+        answers: (models, n) the class that each of them answers, where they were given and all were asked everything.
+    """
+
+    scores: Float32Array = field(repr=False)
+    votes: Float32Array = field(repr=False)
+    answers: IntArray | None = field(repr=False, default=None)
+
+    @property
+    def gap(self) -> Float32Array:
+        """(n,) difference of the two largest scores: small where the task leaves freedom."""
+        best = np.sort(self.scores, axis=1)
+        return np.asarray(best[:, -1] - best[:, -2], np.float32)
+
+    @property
+    def pair(self) -> IntArray:
+        """(n,) a number for the unordered pair of the two classes that score highest."""
+        best = np.sort(np.argsort(self.scores, axis=1, kind="stable")[:, -2:], axis=1)
+        return np.asarray(best[:, 0] * self.scores.shape[1] + best[:, 1], np.int64)
+
+    def of(self, rows: slice | IntArray) -> "References":
+        """Those of some of the inputs."""
+        return References(self.scores[rows], self.votes[rows])
+
+
+def of_models(
+    models: Sequence[Callable[[Any], Any]], inputs: Inputs, classes: int, batch_size: int = 256
+) -> References:
+    """Ask given models.
+
+    Args:
+        models: functions from inputs to labels (n,) or scores (n, classes), logits or probabilities.
+        inputs: n of them.
+        classes: of the task.
+        batch_size: inputs a call.
+
+    Raises:
+        InputError: a model answers in another shape, or two of them are the same.
+    """
+    given = []
+    for number, model in enumerate(models):
+        try:
+            parts = [
+                np.atleast_1d(to_numpy(model(inputs[i : i + batch_size]))) for i in range(0, len(inputs), batch_size)
+            ]
+        except Exception as error:  # whatever it raises: it is the user's own
+            raise InputError(
+                f"model {number} of pool= failed on {batch_size} inputs as the carriers are ({type(error).__name__}: "
+                f"{error}): give functions from these to labels or scores"
+            ) from error
+        given.append(_probabilities(np.concatenate(parts), len(inputs), classes, number))
+    if len({digest(one) for one in given}) < len(given):
+        raise InputError("pool= holds one model twice: give each once, or what they say counts double")
+    said = np.stack(given)
+    return replace(_reduced(said), answers=said.argmax(axis=2))
+
+
+def of_array(pool: npt.NDArray[Any], count: int, classes: int) -> References:
+    """What was found before, and kept.
+
+    Raises:
+        InputError: it is of other inputs, or of another task.
+    """
+    if pool.shape != (2, count, classes) or pool.dtype.kind != "f":
+        raise InputError(
+            f"pool= is an array {pool.shape} {pool.dtype}, for these carriers and queries one of (2, {count}, "
+            f"{classes}) floats was kept: give it with the same carriers= and queries=, which were chosen before any "
+            "model carried the watermark"
+        )
+    if not (np.isfinite(pool).all() and np.allclose(pool.sum(axis=2), 1, atol=1e-3) and pool.min() >= 0):
+        raise InputError("pool= is an array whose rows are no probabilities: give what mark.scheme.pool held")
+    return References(pool[0], pool[1])
+
+
+def of_labels(labels: IntArray, classes: int) -> References:
+    """The natural labels in place of a pool: they tell nothing of where the task leaves freedom."""
+    certain = np.eye(classes, dtype=np.float32)[labels]
+    return References(certain, certain)
+
+
+def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | None = None) -> References:
+    """Train a pool, each member without a quarter of the inputs, and ask each about what it has not seen.
+
+    A model that was trained on an input is sure of it; what is wanted is how sure unmarked models are that were not
+    (cross-fitting, Chernozhukov et al. 2018). Three small convolutional networks a quarter for pictures where torch is
+    installed, else three perceptrons of scikit-learn; for texts three linear models of tf-idf, each on a bootstrap.
+    What was found is kept in the cache folder, WMPLUG_CACHE.
+
+    Args:
+        inputs: n inputs of numbers, or n texts.
+        labels: (n,) their classes.
+        classes: of the task.
+        others: further inputs, not labelled, which all models are asked about.
+
+    Returns:
+        Of the inputs, then of the others.
+
+    Raises:
+        InputError: what they are trained with is not installed.
+    """
+    own = inputs if isinstance(inputs, list) else np.asarray(inputs)
+    kind, learners = _learners(own)
+    every = join(own, others)
+    known = digest([digest(every), digest(labels), str(classes), str(len(own)), kind])
+    return _kept(known, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
+
+
+def _cross_fitted(every: Float32Array, labels: IntArray, classes: int, learners: Sequence[Learner]) -> References:
+    said = np.full((len(learners) * _FOLDS, len(every), classes), np.nan, np.float32)
+    for number in range(len(said)):
+        fold, kind = divmod(number, len(learners))
+        learn = learners[kind]
+        unseen = np.random.default_rng(kind).permutation(len(labels))[fold::_FOLDS]
+        mine = np.setdiff1d(np.arange(len(labels)), unseen)
+        asked = np.concatenate([unseen, np.arange(len(labels), len(every))])
+        if not len(asked):
+            continue
+        if (labels[mine] == labels[mine][:1]).all():  # nothing to tell apart, and learners refuse
+            said[number, asked] = np.eye(classes, dtype=np.float32)[labels[mine][0]] if len(mine) else 1 / classes
+            continue
+        try:
+            said[number, asked] = learn(every[mine], labels[mine], classes, number)(every[asked])
+        except ValueError as error:
+            raise InputError(
+                f"unmarked references cannot be trained on these {len(labels)} inputs of {len(set(labels.tolist()))} "
+                f"classes ({error}): give more of each class, or pool=, what unmarked models of your own say"
+            ) from error
+    return _reduced(said)
+
+
+def _kept(name: str, make: Callable[[], References]) -> References:
+    """What was found before, if it is still there."""
+    folder = Path(os.environ.get("WMPLUG_CACHE") or Path.home() / ".cache" / "wmplug")
+    file = folder / f"references-{name[:32]}.npz"
+    try:
+        with np.load(file, allow_pickle=False) as saved:
+            return References(saved["scores"], saved["votes"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        found = make()
+    packed = io.BytesIO()
+    np.savez(packed, scores=found.scores, votes=found.votes)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the watermark
+        folder.mkdir(parents=True, exist_ok=True)
+        write_new(file, packed.getvalue(), 0o600)
+    return found
+
+
+def clone(inputs: Inputs, answers: IntArray, asked: Inputs, classes: int) -> IntArray:
+    """What a model says of `asked` that was trained on nothing but answers to `inputs`.
+
+    Raises:
+        InputError: what it is trained with is not installed.
+    """
+    every = scaled(join(inputs, asked), len(inputs))
+    _, learners = _learners(inputs)
+    model = learners[0](every[: len(inputs)], answers, classes, 0)
+    return np.asarray(model(every[len(inputs) :]).argmax(axis=1), np.int64)
+
+
+def _learners(inputs: Inputs) -> tuple[str, Sequence[Learner]]:
+    """A name that changes with what they learn, and the learners."""
+    text = isinstance(inputs, list)
+    if not text and np.ndim(inputs) > 2 and importlib.util.find_spec("torch") is not None:
+        networks: Sequence[Learner] = plugins.load(NETWORKS)()
+        return "networks/1", networks
+    if importlib.util.find_spec("sklearn") is None:
+        raise InputError(
+            "unmarked references are trained with torch (pictures) or scikit-learn, and neither is installed: pip "
+            "install 'wmplug[clones]', or give pool=[unmarked models of your own] and a number for delta="
+        )
+    if text:
+        return "linear/1", [functools.partial(_linear, *settings) for settings in _LINEAR]
+    return "perceptrons/1", [functools.partial(_perceptron, layers) for layers in _LAYERS]
+
+
+def _perceptron(layers: tuple[int, ...], inputs: Float32Array, labels: IntArray, classes: int, seed: int) -> Predict:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    model = MLPClassifier(layers, batch_size=min(64, len(labels)), max_iter=_EPOCHS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a few epochs are meant
+        model.fit(inputs.reshape(len(inputs), -1), labels)
+
+    def predict(asked: Float32Array) -> Float32Array:
+        found = np.zeros((len(asked), classes), np.float32)
+        found[:, model.classes_] = model.predict_proba(asked.reshape(len(asked), -1))
+        return found
+
+    return predict
+
+
+def _linear(words: int, strength: float, inputs: Float32Array, labels: IntArray, classes: int, seed: int) -> Predict:
+    """Logistic regression on tf-idf of up to so many words in a row, trained on a bootstrap of the texts."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    rows = np.random.default_rng(seed).integers(0, len(inputs), len(inputs))
+    if (labels[rows] == labels[rows[0]]).all():
+        rows = np.arange(len(inputs))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, words), max_features=_TERMS, sublinear_tf=True),
+        LogisticRegression(C=strength, max_iter=_STEPS),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is enough
+        model.fit(inputs[rows], labels[rows])
+
+    def predict(asked: Float32Array) -> Float32Array:
+        found = np.zeros((len(asked), classes), np.float32)
+        found[:, model.classes_] = model.predict_proba(asked)
+        return found
+
+    return predict
+
+
+def _reduced(said: Float32Array) -> References:
+    """(models, n, classes) probabilities, NaN where a model was not asked."""
+    votes = np.eye(said.shape[2], dtype=np.float32)[np.nan_to_num(said).argmax(axis=2)]
+    votes[np.isnan(said)] = np.nan
+    return References(np.nanmean(said, axis=0), np.nanmean(votes, axis=0))
+
+
+def scaled(every: Inputs, own: int) -> npt.NDArray[Any]:
+    """Pictures (n, C, H, W), rows of tables (n, d), by the mean and deviation of the first `own`; texts as they are."""
+    if isinstance(every, list):
+        return np.array(every, dtype=object)
+    if every.ndim > 2:
+        every = (
+            every[:, None] if every.ndim == 3 else np.moveaxis(every, -1, 1) if every.shape[-1] in (1, 3, 4) else every
+        )
+    axis = None if every.ndim > 2 else 0  # one scale for pictures, one a column for tables
+    with np.errstate(over="ignore"):
+        found = every.astype(np.float32)
+        found = found if np.isfinite(found).all() else every.astype(np.float64)
+        found -= found[:own].mean(axis=axis)
+        found /= np.maximum(found[:own].std(axis=axis), 1e-9)
+    return found.astype(np.float32, copy=False)
+
+
+def _probabilities(said: npt.NDArray[Any], count: int, classes: int, number: int) -> Float32Array:
+    if said.shape == (count,) and said.dtype.kind in "iu" and 0 <= said.min() <= said.max() < classes:
+        return np.asarray(np.eye(classes)[said], np.float32)
+    if said.shape != (count, classes) or said.dtype.kind not in "iuf" or not np.isfinite(said).all():
+        raise InputError(
+            f"model {number} of pool= gave {said.shape} {said.dtype} for {count} inputs: labels ({count},) below "
+            f"{classes} or finite scores ({count}, {classes}) are needed"
+        )
+    if said.min() >= 0 and np.allclose(said.sum(axis=1), 1, atol=1e-3):
+        return said.astype(np.float32)
+    raised = np.exp(said - said.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)

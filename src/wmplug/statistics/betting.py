@@ -1,0 +1,107 @@
+"""E-process over draws: a bet on the suspect that may be looked at, and stopped, after every draw.
+
+The null is that of `draws`: the suspect is independent of the label key, one-sided. E-values are base-10 logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from wmplug.statistics.arrays import FloatArray
+from wmplug.statistics.draws import _LN10, DrawResult
+
+# 128 Gauss-Legendre nodes integrate polynomials up to degree 255 exactly: the mixture over bets is then the closed form
+# of the uniform prior for up to 255 one-query draws. Beyond that it stays an exact e-process, as any fixed weights do.
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(128)
+
+
+_BETS: FloatArray = (_POINTS + 1.0) / 2.0
+
+
+_LOG_WEIGHTS: FloatArray = np.log(_WEIGHTS / _WEIGHTS.sum())
+
+
+# E-process: valid at any stopping time
+
+
+def log10_e_path(draws: Sequence[DrawResult]) -> FloatArray:
+    """E-process after each draw, a test martingale under the null (one-sided).
+
+    A bet a > 1 multiplies its wealth by ``k a^counts[symbol] / sum_s a^counts[s]``, which has expectation exactly 1
+    when the symbol is uniform. Bets are parametrised by the success probability p that they are best for,
+    ``a = p (k-1) / (1-p)``, and mixed uniformly over p in (1/k, 1). For one query a draw and equal k this is
+    ``integral of p^h (1-p)^(n-h) dp / (1-1/k)`` over the chance of the same answers.
+
+    By Ville's inequality (Ville 1939) the chance that the path ever reaches 1/alpha is at most alpha, so one may stop
+    there. It may be looked at **after whole draws only**: inside a group that is only partly asked, the counts so far
+    are no martingale step, and a maximum over them voids the bound.
+
+    Args:
+        draws: completed draws in the order in which they were asked, fixed without a look at the answers.
+
+    Returns:
+        ``(len(draws),)`` float64, log10 of the e-value after each draw.
+    """
+    return _log_mixture(np.cumsum(_log_factors(draws), axis=0)) / _LN10
+
+
+def log10_e(draws: Sequence[DrawResult]) -> float:
+    """E-value after all draws: the last of `log10_e_path`, under the same null and side.
+
+    Args:
+        draws: completed draws.
+
+    Returns:
+        log10 of the e-value; 0.0 (an e-value of 1) for no draws.
+    """
+    return float(_log_mixture(_log_factors(draws).sum(axis=0)[None, :])[0]) / _LN10 if draws else 0.0
+
+
+def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Sequence[tuple[int, int]]) -> int | None:
+    """How many of the next draws are needed at least until the e-value reaches a target.
+
+    The best case: every answer to come is the secret symbol. Asking that many at once therefore never asks more than
+    one-by-one would, which is how sequential queries are batched.
+
+    Args:
+        draws: completed draws.
+        target_log10: log10 of the e-value to reach.
+        remaining: ``(k, size)`` of each draw to come, in order: its candidates and its queries.
+
+    Returns:
+        A number of draws in ``range(len(remaining) + 1)``; 0 if the target is reached already; None if not even all
+        of them can be enough.
+
+    Raises:
+        StatisticsError: k < 2 or size < 0 in remaining.
+    """
+    best = [DrawResult(0, (size,) + (0,) * (k - 1)) for k, size in remaining]
+    now = _log_factors(draws).sum(axis=0)
+    wealth = np.cumsum(np.vstack([now, _log_factors(best)]), axis=0)
+    reached = np.flatnonzero(_log_mixture(wealth) >= target_log10 * _LN10)
+    return int(reached[0]) if reached.size else None
+
+
+def _log_factors(draws: Sequence[DrawResult]) -> FloatArray:
+    """What each draw multiplies each bet's wealth by: (len(draws), bets), natural log."""
+    factors: dict[DrawResult, FloatArray] = {}
+    for draw in draws:
+        if draw not in factors:
+            factors[draw] = _log_factor(draw)
+    return np.array([factors[draw] for draw in draws], dtype=np.float64).reshape(len(draws), _BETS.size)
+
+
+def _log_factor(draw: DrawResult) -> FloatArray:
+    log_a = np.log1p(_BETS * (draw.k - 1)) - np.log1p(-_BETS)
+    total = np.full(_BETS.size, -np.inf)
+    for value, times in Counter(draw.counts).items():
+        total = np.logaddexp(total, math.log(times) + value * log_a)
+    return np.asarray(math.log(draw.k) + draw.matches * log_a - total, dtype=np.float64)
+
+
+def _log_mixture(log_wealth: FloatArray) -> FloatArray:
+    return np.asarray(np.logaddexp.reduce(log_wealth + _LOG_WEIGHTS, axis=1), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""What answers, and how it is found."""

@@ -1,0 +1,1 @@
+"""One training run: which triggers go where, and what is recorded; no framework."""

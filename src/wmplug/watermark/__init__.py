@@ -1,0 +1,1 @@
+"""The watermark itself: plan, carriers, file; no use case."""
