@@ -14,6 +14,8 @@ from sklearn.datasets import load_digits
 
 from wmplug import Owner
 
+pytest.register_assert_rewrite("vectors.frozen.contract")
+
 PASSPHRASE = "correct horse battery staple"
 
 

@@ -7,11 +7,8 @@ import json
 import shutil
 
 import pytest
-
-pytest.register_assert_rewrite("vectors.frozen.contract")
-
-from vectors.frozen import acts, cases, facts, notarial  # noqa: E402
-from vectors.frozen.contract import (  # noqa: E402
+from vectors.frozen import acts, cases, facts, notarial
+from vectors.frozen.contract import (
     FROZEN,
     RELEASES,
     MarkContract,
@@ -21,10 +18,10 @@ from vectors.frozen.contract import (  # noqa: E402
     names,
 )
 
-import wmplug  # noqa: E402
-from wmplug.register import Register  # noqa: E402
-from wmplug.register.checking import check  # noqa: E402
-from wmplug.report import certificate  # noqa: E402
+import wmplug
+from wmplug.register import Register
+from wmplug.register.checking import check
+from wmplug.report import certificate
 
 
 @pytest.fixture(params=RELEASES)

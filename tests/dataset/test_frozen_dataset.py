@@ -4,15 +4,12 @@ import json
 import shutil
 
 import pytest
+from vectors.frozen import acts, cases, facts
+from vectors.frozen.contract import FROZEN, RELEASES, MarkContract, assert_alike, copied, names
 
-pytest.register_assert_rewrite("vectors.frozen.contract")
-
-from vectors.frozen import acts, cases, facts  # noqa: E402
-from vectors.frozen.contract import FROZEN, RELEASES, MarkContract, assert_alike, copied, names  # noqa: E402
-
-import wmplug  # noqa: E402
-from wmplug.register.assets.dataset import dataset as committed  # noqa: E402
-from wmplug.register.checking import check  # noqa: E402
+import wmplug
+from wmplug.register.assets.dataset import dataset as committed
+from wmplug.register.checking import check
 
 DRAWN = ("canaries-topics.csv", "canaries-numbers.csv", "copies")  # without references that a machine trains
 
