@@ -36,7 +36,7 @@ def test_any_threshold_of_the_shares_recover_the_secret(secret, threshold, more,
     assert len(set(made)) == threshold + more
     chosen = chance.sample(made, chance.randint(threshold, len(made)))
     assert combine(chosen) == secret
-    assert f"{threshold - 1} of {threshold} shares" in refusal(chosen[: threshold - 1])
+    assert f"{threshold - 1} of the {threshold} shares" in refusal(chosen[: threshold - 1])
 
 
 def test_every_two_of_three():
