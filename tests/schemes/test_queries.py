@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_refused(owner, marks, asking, digits, pool, tmp_pa
         marks[0].with_queries(images[LOGGED], carriers=images[KEPT], labels=labels[KEPT][::-1], pool=pool)
     with pytest.raises(InputError, match="too few for 12 directions"):
         marks[0].with_queries(images[:20], carriers=images[KEPT], labels=labels[KEPT], pool=pool)
-    with pytest.raises(InputError, match="is not saved"):
+    with pytest.raises(InputError, match="cannot be saved"):
         asking[0].save(tmp_path / "other.wm")
     simple = wmplug.create(owner, scheme="random-label", carriers=images, labels=labels, classes=10)
     with pytest.raises(InputError, match="asks its own triggers"):

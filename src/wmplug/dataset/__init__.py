@@ -5,14 +5,17 @@ looks for records of the set in another set, `compare` reports the changes of th
 remains of the mark after the usual cleaning.
 """
 
-from wmplug.dataset.finding import find
+from wmplug.dataset.finding import Findings, Holding, find
 from wmplug.dataset.marking import Marked, mark
 from wmplug.dataset.quality import compare, picture, retrained, survival
 from wmplug.dataset.sources import open_source
-from wmplug.dataset.tracing import Trace, trace, verify
+from wmplug.dataset.tracing import CopyResult, Trace, trace, verify
 from wmplug.suspects.losses import scores_of_losses
 
 __all__ = [
+    "CopyResult",
+    "Findings",
+    "Holding",
     "Marked",
     "Trace",
     "compare",

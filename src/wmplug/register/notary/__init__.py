@@ -6,6 +6,7 @@
     challenge    nonces of notary and opponent choose what is asked      `wmplug notary challenge`
     inspection   the register, and all triggers derived anew
     hearing      questions, decoys, verdicts, outcome                    `wmplug notary check`
+    software     what the notary checked with, by digest
 
 `wmplug.report.certificate` makes the certificate.
 """

@@ -6,11 +6,7 @@ notary keeps all answers, and computes the verdicts from the kept answers.
 """
 
 import hashlib
-import inspect as source
 import json
-import os
-import platform
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -20,12 +16,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import rfc8785
 
-import wmplug
 from wmplug.claim import questions, verification
 from wmplug.claim.questions import Answers, Questions
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import NotaryError, SuspectError, WmplugError
-from wmplug.keys.files import file_digest, files_of, write_new
+from wmplug.keys.files import write_new
 from wmplug.keys.streams import KeyStream
 from wmplug.register import Register, disclosure
 from wmplug.register.challenge import Challenge
@@ -33,6 +28,7 @@ from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.inspection import Inspection, inspect
 from wmplug.register.notary.package import Package, open_package
+from wmplug.register.notary.software import verifier
 from wmplug.register.receipts import Receipt
 from wmplug.register.statements import Signer
 from wmplug.suspects.protocols import Suspect
@@ -379,24 +375,6 @@ def _model(result: ModelAnswers, systems: Mapping[str, int]) -> dict[str, Any]:
         "verdict": verdict,
         "decoys": result.decoys,
         "decoys_right": result.decoys_right,
-    }
-
-
-def verifier(scheme: type) -> dict[str, str]:
-    """The software that checked: version of wmplug, SHA-256 over its installed files, and of the scheme's file."""
-    home = Path(wmplug.__file__).parent
-    files = {
-        os.fsencode(name).decode("utf-8", "backslashreplace"): file_digest(file)[0]
-        for name, file in files_of(home)
-        if "__pycache__" not in file.parts
-    }
-    return {
-        "wmplug": wmplug.__version__,
-        "sha256": hashlib.sha256(rfc8785.dumps(dict(files))).hexdigest(),
-        "scheme_sha256": file_digest(Path(source.getfile(scheme)))[0],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "system": sys.platform,
     }
 
 
