@@ -76,6 +76,7 @@ class Marking:
         self.mark, self.loop, self.options = mark, loop, options
         self._start, self._auto = read_rate(options.rate, mark.scheme.rate)
         self._resumed = False
+        self._run: Run | None = None
         self._renew(self._start, ())
 
     def _renew(self, rate: int, looks: Sequence[float]) -> None:
@@ -85,7 +86,6 @@ class Marking:
         self._monitor = Monitor(self.mark, target_e=self.options.target_e, looks=looks)
         self._at: At | None = None
         self._failure: str | None = None
-        self._run: Run | None = None
 
     @functools.cached_property
     def placement(self) -> Placement:
