@@ -21,7 +21,7 @@ from transformers import (
 import wmplug
 from wmplug import SuspectError
 from wmplug.adapters.torch.modules import ModuleSuspect
-from wmplug.adapters.transformers import suspect
+from wmplug.adapters.transformers.suspects import suspect
 from wmplug.suspects.targets import as_suspect
 
 WORDS = [f"w{i}" for i in range(60)]
