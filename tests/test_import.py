@@ -59,4 +59,7 @@ def test_what_is_not_there_is_an_attribute_error():
 def test_contracts_without_pytest_say_what_to_install():
     code = "import sys; sys.modules['pytest'] = None; import wmplug.testing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ImportError: wmplug.testing is made of pytest classes: `pip install pytest`" in done.stderr
+    assert (
+        "ImportError: wmplug.testing consists of pytest classes, and pytest is not installed: `pip install pytest`"
+        in done.stderr
+    )
