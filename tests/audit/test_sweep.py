@@ -50,5 +50,5 @@ def test_nothing_to_sweep_over(setting):
 
 def test_a_clone_that_cannot_be_made_is_said(mark, model, twin, setting):
     poor = dataclasses.replace(setting, others=None)
-    with pytest.raises(InputError, match="foreign-clone could not be made"):
+    with pytest.raises(InputError, match="attack 'foreign-clone' made no clone"):
         sweep(lambda v, seed: (None, twin) if v is None else (mark, model), poor, (1.0,), attack="foreign-clone")

@@ -120,7 +120,7 @@ def test_an_input_that_is_there_twice_keeps_its_labels(labels, pool, pictures, o
     assert 100 <= rows.min() <= rows.max() < 300
     made = create(owner, scheme=LabelTwins(pool=pool), carriers=twice, labels=labels, classes=CLASSES, triggers=150)
     assert set(published(made, twice, labels)) <= set(range(100, 300))
-    with pytest.raises(InputError, match="there twice"):
+    with pytest.raises(InputError, match="records occur twice"):
         LabelTwins().chosen(seen(np.concatenate([pictures[:200]] * 2), labels, pool), 50)
 
 

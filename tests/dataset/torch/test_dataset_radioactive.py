@@ -123,7 +123,7 @@ def test_the_last_layer_leans_to_what_was_published(mark, scheme, digits):
     assert unmarked.log10_p > -2
     assert leaning.log10_p < -6
     assert (leaning.cosines > unmarked.cosines).all()
-    with pytest.raises(InputError, match=r"are needed"):
+    with pytest.raises(InputError, match=r"return \(n, d\), and give \(10, d\)"):
         white_box(mark, features, head[:, :5], clean)
 
 
