@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_refused_with_both_names():
         wmplug.create(fixed_owner("Ada"), scheme="random-label", carriers=TEXTS, task=MOODS)
     with pytest.raises(wmplug.InputError, match="labels hold 'wild', which is not an answer of the task 'words'"):
         made(labels=["wild"] * 400)
-    with pytest.raises(wmplug.InputError, match="give one of the two"):
+    with pytest.raises(wmplug.InputError, match="give either a number of classes or a task"):
         made(classes=4)
     with pytest.raises(wmplug.InputError, match="two or more different words"):
         Words(("glad",))
