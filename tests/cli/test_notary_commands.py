@@ -222,4 +222,6 @@ def test_refusals(terminal, marked, key, tmp_path):
     assert "names no recipient" in terminal.error(
         "notary", "prepare", "mark.wm", "--to", "register/owner.pub", *again, "--out", "b.age"
     )
-    assert "not the public key" in terminal.error("notary", "prepare", "mark.wm", "--to", "age1x", *again, "--out", "b.age")
+    assert "not the public key" in terminal.error(
+        "notary", "prepare", "mark.wm", "--to", "age1x", *again, "--out", "b.age"
+    )
