@@ -216,7 +216,7 @@ def test_refusals(terminal, marked, key, tmp_path):
     assert "cannot be read" in terminal.error("notary", "leaves", "nothing.json", "--register", "register")
     assert "hear the case first" in terminal.error("notary", "certify", "case", "--keys", "nora")
     again = ["--case", "2", "--carriers", "carriers.npy", "--register", "register"]
-    assert "is there already" in terminal.error(
+    assert "already exists" in terminal.error(
         "notary", "prepare", "mark.wm", "--to", key["recipient"], *again, "--out", "claim.age"
     )
     assert "names no recipient" in terminal.error(
