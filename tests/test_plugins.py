@@ -145,6 +145,16 @@ def test_a_suspect_error_of_a_plugin_reaches_the_user():
         Registry([point("knows", Knows)]).suspect("x", None, 1)
 
 
+def test_a_suspect_that_cannot_be_asked_names_its_plugin():
+    class Returns:
+        @wmplug.hookimpl
+        def wmplug_suspect(self, target):
+            return 3.5
+
+    with pytest.raises(PluginError, match="'returns' returned a float for 'x', which cannot be asked: return an obj"):
+        Registry([point("returns", Returns)]).suspect("x", None, 1)
+
+
 def test_a_name_offered_twice_names_both():
     twice = Registry([GOOD, point("also", Good, "also-dist")])
     with pytest.raises(PluginError, match=r"'mine' is offered twice, by also-dist 1\.0 and by good-dist 1\.0"):

@@ -226,10 +226,16 @@ class Registry:
 
         Raises:
             SuspectError: a plugin knows `target` and cannot ask it.
+            PluginError: what it returned cannot be asked.
         """
         made: Suspect
         arguments = {"target": target, "preprocess": preprocess, "batch_size": batch_size}
-        for _, made in self._each("wmplug_suspect", (WmplugError,), **arguments):
+        for name, made in self._each("wmplug_suspect", (WmplugError,), **arguments):
+            if not (hasattr(made, "description") and callable(getattr(made, "answer", None))):
+                raise PluginError(
+                    f"the plugin {name!r} returned a {type(made).__name__} for {target!r}, which cannot be asked: "
+                    "return an object with a description and answer(inputs), or None"
+                )
             return made
         return None
 

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 import wmplug
 from wmplug.cli import app
-from wmplug.register.notary.identity import Notary
 from wmplug.register.recovery import combine
 
 PASSPHRASE = "correct horse battery staple"
@@ -48,7 +47,7 @@ def found_by_processes(monkeypatch):
 @pytest.fixture(autouse=True)
 def cheap_to_open(monkeypatch):
     """What commands seal in this process; what it usually costs is asserted of processes of their own."""
-    for make in (wmplug.Owner.create.__func__, Notary.create.__func__, combine):
+    for make in (wmplug.Owner.create.__func__, combine):
         monkeypatch.setitem(make.__kwdefaults__, "scrypt_n", 2**10)
 
 

@@ -25,6 +25,10 @@ def wmplug_schemes():
     return {"tinted": Tinted}
 
 @wmplug.hookimpl
+def wmplug_tasks():
+    return {"moods": "a_module_nobody_has:Moods"}
+
+@wmplug.hookimpl
 def wmplug_adapters():
     return {"loop": Loop}
 """
@@ -99,7 +103,7 @@ def test_plugins_appear_with_their_distribution_and_broken_ones_with_their_cause
     assert tinted["from"] == "wmplug-tinted 1.2"
     assert tinted["does"] == "Pictures in a keyed tint."
     assert tinted["parameters"] == {"strength": 0.5}
-    assert list(listed["broken"]) == ["sorry"]
+    assert list(listed["broken"]) == ["sorry", "moods"]
     assert "a_module_nobody_has" in listed["broken"]["sorry"]
     assert "Warning" not in done.stderr
     adapters = json.loads(run("adapters", "--json", beside=installed).stdout)["adapters"]

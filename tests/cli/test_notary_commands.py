@@ -38,6 +38,11 @@ def zero(batch):
 QUIT = "import sys\nsys.exit(0)\n"
 
 
+@pytest.fixture(autouse=True)
+def cheap_notary(cheap_to_open, monkeypatch):
+    monkeypatch.setitem(Notary.create.__func__.__kwdefaults__, "scrypt_n", 2**10)
+
+
 @pytest.fixture
 def marked(terminal, owner, digits, tmp_path, monkeypatch):
     """The owner's folder and mark, and three models, in the current folder."""

@@ -18,6 +18,8 @@ from wmplug.errors import InputError, SuspectError
 from wmplug.statistics.arrays import read_whole
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
+from wmplug.tasks.base import Task
+from wmplug.tasks.classes import Classes
 from wmplug.watermark.watermark import Watermark
 
 TARGET_E = 1e6
@@ -142,15 +144,17 @@ def interrogate(
         misfit = session.take(answers.said, answers.suspect)
         if session.current.failed == session.current.queries:
             cause = misfit or answers.cause
-            raise silence(suspect.description, session.current.queries, cause, mark.preprocess) from cause
+            raise silence(suspect.description, session.current.queries, cause, mark.preprocess, mark.task) from cause
         if progress is not None:
             progress(sum(channel.queries for channel in channels), sum(channel.limit for channel in channels))
 
 
-def silence(who: str, queries: int, cause: BaseException | None, preprocess: Any) -> SuspectError:
+def silence(who: str, queries: int, cause: BaseException | None, preprocess: Any, task: Task) -> SuspectError:
     """The error for a suspect that answered none of its queries."""
     if isinstance(cause, SuspectError):
         return SuspectError(str(cause))
+    if cause is None and not isinstance(task, Classes):
+        return SuspectError(f"{who} answered none of {queries} queries: nothing it returned is an answer of {task}")
     why = (
         "all were NaN, so the weights are broken or the inputs are not what the model was trained on"
         if cause is None

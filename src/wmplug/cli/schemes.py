@@ -21,6 +21,11 @@ def schemes(as_json: Json = False) -> None:
         parameters = {f.name: _default(f) for f in dataclasses.fields(kind)}
         row = {"name": name, "does": first_line(kind), "parameters": parameters, "points": sorted(kind.points)}
         rows.append({**row, "rate": kind.rate, "from": source(kind.__module__)})
+    for name in registry.tasks:
+        try:
+            registry.task(name)
+        except PluginError as error:
+            broken[name] = str(error)
     present("schemes", rows, broken, as_json)
 
 

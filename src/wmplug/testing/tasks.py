@@ -91,6 +91,9 @@ class TaskContract:
                 answers = task.read(outputs, 2, "a suspect")
             except SuspectError:
                 continue
+            except Exception as error:
+                name = type(error).__name__
+                pytest.fail(f"read() raised {name} on {outputs!r}: return None for no answer, or raise SuspectError")
             assert len(answers) == 2, f"{outputs!r} is read as {len(answers)} answers to 2 inputs"
 
     def test_answers_survive_json(self, task: Task, options: tuple[Any, ...]) -> None:
