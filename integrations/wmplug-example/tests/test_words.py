@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused_with_both_names():
         made(classes=4)
     with pytest.raises(wmplug.InputError, match="two or more different words"):
         Words(("glad",))
-    with pytest.raises(wmplug.SuspectError, match="answered none of 8 queries: nothing it returned is an answer of"):
+    with pytest.raises(wmplug.SuspectError, match=r"none of \d+ queries: nothing it returned is an answer of the task"):
         wmplug.verify(made(), lambda prompts: ["no idea"] * len(prompts))
     with pytest.raises(wmplug.SuspectError, match="was asked 40 prompts"):
         MOODS.read(["glad"], 40, "it")
