@@ -112,7 +112,7 @@ class Run:
     def finish(
         self, verdict: Verdict | None, *, step: int | None, epoch: float | None, system: Any, total: int | None
     ) -> None:
-        """Record the end of training; timestamps follow if the policy names authorities.
+        """Record the end of training; `wmplug register anchor` timestamps it.
 
         Raises:
             RegisterError: as in `start`.
