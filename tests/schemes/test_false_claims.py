@@ -49,18 +49,24 @@ def marks(owner, digits):
     return {name: create(owner, scheme=s, **tasks[kind], **options) for name, (s, kind, options) in MARKS.items()}
 
 
+def drawn(key, options):
+    """(draws,) answers of a label key, from the generator that draws the owner's; all draws have equally many."""
+    (number,) = {len(among) for among in options}
+    return KeyStream(derive(key.encode(), "key")).below(number, len(options))
+
+
 @pytest.fixture(scope="module")
 def symbols(marks):
-    """(KEYS, draws) answers of independent label keys, from the generator that draws the owner's."""
-    return {
-        name: np.array(
-            [
-                draw_symbols(KeyStream(derive(f"{name}/{i}".encode(), "key")), m.triggers.plan.options)
-                for i in range(KEYS)
-            ]
-        )
-        for name, m in marks.items()
-    }
+    """(KEYS, draws) answers of independent label keys."""
+    options = {name: mark.triggers.plan.options for name, mark in marks.items()}
+    return {name: np.array([drawn(f"{name}/{i}", options[name]) for i in range(KEYS)]) for name in marks}
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_other_keys_draw_as_the_owners_does(marks, symbols, name):
+    for i in range(0, KEYS, 100):
+        stream = KeyStream(derive(f"{name}/{i}".encode(), "key"))
+        assert symbols[name][i].tolist() == draw_symbols(stream, marks[name].triggers.plan.options).tolist()
 
 
 def content(x):
