@@ -9,7 +9,7 @@ from typing import Literal
 from wmplug.errors import CorruptEntryError
 from wmplug.keys.owner import binding
 from wmplug.register.rotation import is_proven
-from wmplug.register.statements import Entry, keyid_of
+from wmplug.register.statements import TIME, Entry, keyid_of
 
 Level = Literal["refused", "inconclusive", "flagged"]
 # Types of entries that a key for one watermark's training may sign; all others take the owner's key.
@@ -182,7 +182,9 @@ def _revoke(reading: Reading, entry: Entry) -> None:
 
 
 def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    if not TIME.fullmatch(text):
+        raise ValueError
+    return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)  # Python 3.10 reads no Z
 
 
 def _corrupt(entry: Entry, code: str, why: str) -> CorruptEntryError:
