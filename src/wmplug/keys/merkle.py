@@ -46,7 +46,7 @@ def proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 def verify_proof(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected: bytes) -> bool:
     """Whether a leaf hash is number `index` of the `size` leaves below a root (RFC 9162, section 2.1.3.2)."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or any(len(part) != 32 for part in (leaf, *path)):
         return False
     node, last, found = index, size - 1, leaf
     for beside in path:

@@ -30,13 +30,26 @@ class Pledge:
     secret: bytes = field(repr=False)
     blind: bytes = field(repr=False)
 
+    def __post_init__(self) -> None:
+        if any(len(part) != SECRET_BYTES for part in (self.secret, self.blind)):
+            raise InputError(
+                f"a watermark's secret and blind have {len(self.secret)} and {len(self.blind)} bytes, and each must "
+                f"have {SECRET_BYTES}: with other lengths one commitment opens to many keys, so refuse them"
+            )
+
     @property
     def commitment(self) -> str:
         """SHA-256 over a domain tag, secret and blind, in hex."""
         return hashlib.sha256(b"wmplug/secret/1\x00" + self.secret + self.blind).hexdigest()
 
     def subkeys(self, salt: bytes | None) -> Subkeys:
-        """The subkeys; `salt` is 32 bytes from a token, None without a token."""
+        """The subkeys; `salt` is 32 bytes from a token, None without a token.
+
+        Raises:
+            InputError: the salt has another length.
+        """
+        if salt is not None and len(salt) != SECRET_BYTES:
+            raise InputError(f"a token's salt has {SECRET_BYTES} bytes, this one has {len(salt)}: refuse it")
         info = f"wmplug/1/key/{self.watermark}".encode()
         return Subkeys.derive(HKDF(hashes.SHA256(), 32, salt, info).derive(self.secret), self.watermark)
 
@@ -152,5 +165,12 @@ def opening_of(root: bytes) -> str:
 
 
 def binding(opening: str, public: str) -> str:
-    """The commitment that opens to these, in hex: nobody else can begin a log under it with another key."""
-    return hashlib.sha256(b"wmplug/owner/1\x00" + bytes.fromhex(opening) + bytes.fromhex(public)).hexdigest()
+    """The commitment that opens to these, in hex: nobody else can begin a log under it with another key.
+
+    Raises:
+        ValueError: one of the two is not 32 bytes in hex.
+    """
+    parts = bytes.fromhex(opening), bytes.fromhex(public)
+    if any(len(part) != SECRET_BYTES for part in parts):
+        raise ValueError(f"opening and public key have {len(parts[0])} and {len(parts[1])} bytes, not 32 each")
+    return hashlib.sha256(b"wmplug/owner/1\x00" + b"".join(parts)).hexdigest()

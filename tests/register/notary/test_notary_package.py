@@ -8,7 +8,7 @@ from hearings import CLASSES, CONTROLS, Story, both, by_name, case_for, copy_of,
 from PIL import Image
 
 import wmplug
-from wmplug.errors import NotaryError
+from wmplug.errors import InputError, NotaryError
 from wmplug.register import Register
 from wmplug.register.challenge import Challenge
 from wmplug.register.notary import age
@@ -87,6 +87,21 @@ def test_packages_that_cannot_be_opened(story, notary, tmp_path):
             open_package(by, tmp_path / name, tmp_path / "out")
     with pytest.raises(NotaryError, match="cannot be read"):
         open_package(notary, tmp_path / "nothing", tmp_path / "out")
+
+
+@pytest.mark.parametrize("moved", [-1, 1, 32])
+def test_a_commitment_opens_to_one_secret(story, notary, tmp_path, moved):
+    """SHA-256 over secret and blind is the same when bytes move from one to the other: the key would be another."""
+    sealed = sealed_for(story, notary, tmp_path)
+
+    def shifted(members):
+        facts = json.loads(members["package.json"])
+        both, at = facts["secret"] + facts["blind"], 64 + 2 * moved
+        members["package.json"] = json.dumps({**facts, "secret": both[:at], "blind": both[at:]}).encode()
+
+    rewritten(notary, sealed, shifted)
+    with pytest.raises(InputError, match="one commitment opens to many keys"):
+        open_package(notary, sealed, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["register/../../evil", "register/secret/owner.enc", "register/anchors/../x"])

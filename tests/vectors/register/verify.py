@@ -177,7 +177,10 @@ class Check:
         try:
             if e["seq"] == 0:
                 self.introduce(body["public"])
-                bound = b"wmplug/owner/1\0" + bytes.fromhex(body["opening"]) + bytes.fromhex(body["public"])
+                opening = bytes.fromhex(body["opening"])
+                if len(opening) != 32:
+                    raise Bad("bad-body")
+                bound = b"wmplug/owner/1\0" + opening + bytes.fromhex(body["public"])
                 if sha(bound) != self.id:
                     raise Bad("other-owner")
             if key not in self.keys:
