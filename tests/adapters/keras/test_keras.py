@@ -230,6 +230,13 @@ def test_options_out_of_range(mark, options):
         WatermarkCallback(mark, **options)
 
 
+def test_a_file_runs_no_code_of_its_own(mark, tmp_path):
+    model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Lambda(lambda x: x)])
+    model.save(tmp_path / "hostile.keras")
+    with pytest.raises(SuspectError, match=r"cannot be loaded .*[lL]ambda"):
+        wmplug.verify(mark, str(tmp_path / "hostile.keras"))
+
+
 def test_what_is_no_classifier_cannot_be_asked(mark, tmp_path):
     with pytest.raises(SuspectError, match="cannot be loaded"):
         suspect(tmp_path / "none.keras")

@@ -1,5 +1,9 @@
 """Models, pipelines and checkpoint folders as suspects."""
 
+import json
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import small
@@ -123,6 +127,36 @@ def test_folders_that_cannot_be_loaded(tmp_path):
     small.tiny().save_pretrained(tmp_path / "own")
     with pytest.raises(SuspectError, match="load the model yourself"):
         suspect(tmp_path / "own")
+
+
+class Evil:
+    def __init__(self, run):
+        self.run = run
+
+    def __reduce__(self):
+        return (Path.touch, (self.run,))
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_folder_runs_no_code_of_its_own(tmp_path, monkeypatch, answer):
+    """Neither asked for at a prompt, nor from a pickle: the key is open in this process."""
+    monkeypatch.setattr("builtins.input", lambda *_: answer)
+    folder, ran = tmp_path / "hostile", tmp_path / "ran"
+    folder.mkdir()
+    (folder / "code.py").write_text(
+        f"open({str(ran)!r}, 'w')\nfrom transformers import PreTrainedConfig\nclass C(PreTrainedConfig): pass\n"
+    )
+    architecture = {"architectures": ["TinyForImageClassification"], "auto_map": {"AutoConfig": "code.C"}}
+    (folder / "config.json").write_text(json.dumps({"model_type": "nobodys", **architecture}))
+    with pytest.raises(SuspectError, match="runs no code of a checkpoint"):
+        suspect(folder)
+    assert not ran.exists()
+    bert().save_pretrained(tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(ran)))
+    with pytest.raises(SuspectError, match="runs no code of a checkpoint"):
+        suspect(tmp_path / "pickled")
+    assert not ran.exists()
 
 
 def test_other_pipelines_are_refused(tokenizer):

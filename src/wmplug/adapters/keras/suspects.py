@@ -103,9 +103,11 @@ def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: in
 
 def _load(path: str | bytes) -> Any:
     try:
-        return keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError) as error:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Others made the file: what a damaged or hostile one raises is theirs to choose.
+    except Exception as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
         raise SuspectError(
-            f"{path!r} cannot be loaded ({str(error).splitlines()[0]}): check the path; if the model has custom "
+            f"{path!r} cannot be loaded ({why}): check the path; if the model has custom "
             "classes, load it yourself (keras.saving.load_model(..., custom_objects=...)) and pass the loaded model"
         ) from error

@@ -29,6 +29,8 @@ from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
 
+# Without the second, transformers asks at the prompt whether it may run the folder's own code, beside an open key.
+_TRUST = {"local_files_only": True, "trust_remote_code": False}
 # Architecture suffix -> the readers of a folder, and the file that shows whether it has a tokenizer or image processor.
 _READERS: tuple[tuple[str, Any, Any, str], ...] = (
     ("ForSequenceClassification", AutoModelForSequenceClassification, AutoTokenizer, "tokenizer_config.json"),
@@ -151,16 +153,17 @@ def _join(values: list[Any], padding: int) -> torch.Tensor:
 
 def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     try:
-        architecture = (AutoConfig.from_pretrained(folder, local_files_only=True).architectures or ["no architecture"])[
-            0
-        ]
+        architecture = (AutoConfig.from_pretrained(folder, **_TRUST).architectures or ["no architecture"])[0]
         for suffix, models, processors, file in _READERS:
             if architecture.endswith(suffix):
-                there = (folder / file).is_file()
-                processor = processors.from_pretrained(folder, local_files_only=True) if there else None
-                return models.from_pretrained(folder, local_files_only=True), processor
-    except (OSError, ValueError, KeyError) as error:
-        raise SuspectError(f"{folder} cannot be loaded: {error}; load the model yourself and pass it") from error
+                processor = processors.from_pretrained(folder, **_TRUST) if (folder / file).is_file() else None
+                return models.from_pretrained(folder, **_TRUST), processor
+    # Others made these files: what a damaged or hostile one raises is theirs to choose.
+    except Exception as error:
+        raise SuspectError(
+            f"{folder} cannot be loaded ({type(error).__name__}: {error}); wmplug runs no code of a checkpoint: if you "
+            "trust it, load the model yourself and pass it"
+        ) from error
     raise SuspectError(
         f"{folder} holds {architecture}, which is neither for sequence nor for image classification: load the model "
         "yourself and pass it"
