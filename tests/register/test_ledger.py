@@ -138,6 +138,19 @@ def test_an_older_copy_put_in_its_place_is_noticed(ledger):
         append(ledger, 3)
 
 
+def test_a_new_log_is_on_disk_with_its_name(ledger, monkeypatch):
+    """Without a sync of the folder a crash leaves the entry in a file that no name leads to."""
+    synced, real = [], os.fsync
+
+    def sync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    append(ledger, 1)
+    assert set(synced) == {ledger.path.stat().st_ino, ledger.path.parent.stat().st_ino}
+
+
 @pytest.mark.parametrize("failing", ["write", "fsync"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_what_cannot_be_written_is_rolled_back(ledger, monkeypatch, failing, code):

@@ -1,5 +1,7 @@
 """What the notary says of a claim whose times no accepted authority attests."""
 
+import dataclasses
+import hashlib
 import re
 
 from hearings import CLASSES, Story, by_name, hear, owner_at, tell, trained
@@ -14,6 +16,17 @@ def test_no_authority_that_the_notary_accepts(story, notary, tmp_path):
     assert result["status"] == "NOT ATTESTED"
     assert by_name(result)["time"]["result"] == "NOT ATTESTED"
     assert {time["not_before"] for time in result["times"]} == {None}
+
+
+def test_one_accepted_root_among_others_does_not_speak_for_them(neutral, lab, notary, digits, tmp_path):
+    """The register trusts two roots for one authority: a token may be by either, and the notary knows one of them."""
+    two = dataclasses.replace(neutral, roots=(*neutral.roots, *lab.trust.roots))
+    story = tell(tmp_path / "register", two, digits)
+    known = (hashlib.sha256(neutral.roots[0]).hexdigest(),)
+    result = hear(story, notary, tmp_path / "one", authorities=known)
+    assert result["status"] == "NOT ATTESTED"
+    assert not any(token["accepted"] for token in result["tokens"])
+    assert hear(story, notary, tmp_path / "both")["status"] == "holds"
 
 
 def test_a_salt_of_a_token_that_lapsed_is_not_another_ones(bygone, neutral, notary, digits, tmp_path):
