@@ -96,9 +96,8 @@ def test_a_proof_holds_for_its_leaf_alone(size, data):
     index = data.draw(st.integers(0, size - 1))
     path, root = merkle.proof(leaves, index), merkle.root(leaves)
     assert merkle.verify_proof(leaves[index], index, size, path, root)
-    # The last step hashes 0x01, left and right: the same bytes with the boundary moved are refused.
+    # The first step hashes 0x01, left and right: the same bytes with the boundary moved are refused.
     whole = leaves[index] + path[0] if not index & 1 and index != size - 1 else path[0] + leaves[index]
     for at in (0, 31, 33, 64):
-        moved = [whole[at:], *path[1:]]
-        assert not merkle.verify_proof(whole[:at], index, size, moved, root)
-        assert not merkle.verify_proof(whole[at:], index, size, [whole[:at], *path[1:]], root)
+        for leaf, beside in ((whole[:at], whole[at:]), (whole[at:], whole[:at])):
+            assert not merkle.verify_proof(leaf, index, size, [beside, *path[1:]], root)

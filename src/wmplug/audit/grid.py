@@ -203,7 +203,7 @@ def _ask(mark: Watermark, suspect: nn.Module) -> Answers:
     sheet = Questions.of(mark.triggers, preprocess=mark.preprocess)
     answers = ask(sheet, _Asked(copy.deepcopy(suspect), mark))
     if all(one is None for one in answers.said):
-        raise silence(answers.suspect, len(sheet), answers.cause, mark.preprocess, mark.task)
+        raise silence(answers, mark.preprocess)
     return answers
 
 

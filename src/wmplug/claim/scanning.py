@@ -113,7 +113,7 @@ def _asked(job: Job) -> Answers | WmplugError:
         return error
     if any(one is not None for one in answers.said):
         return answers
-    return silence(answers.suspect, len(sheet), answers.cause, sheet.preprocess, sheet.task)
+    return silence(answers, sheet.preprocess)
 
 
 def _judged(mark: Watermark, heard: Answers, rows: IntArray, places: IntArray) -> Verdict:

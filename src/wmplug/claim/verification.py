@@ -18,7 +18,6 @@ from wmplug.errors import InputError, SuspectError
 from wmplug.statistics.arrays import read_whole
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
-from wmplug.tasks.base import Task
 from wmplug.tasks.classes import Classes
 from wmplug.watermark.watermark import Watermark
 
@@ -144,17 +143,18 @@ def interrogate(
         misfit = session.take(answers.said, answers.suspect)
         if session.current.failed == session.current.queries:
             cause = misfit or answers.cause
-            raise silence(suspect.description, session.current.queries, cause, mark.preprocess, mark.task) from cause
+            raise silence(dataclasses.replace(answers, cause=cause), mark.preprocess) from cause
         if progress is not None:
             progress(sum(channel.queries for channel in channels), sum(channel.limit for channel in channels))
 
 
-def silence(who: str, queries: int, cause: BaseException | None, preprocess: Any, task: Task) -> SuspectError:
+def silence(answers: Answers, preprocess: Any) -> SuspectError:
     """The error for a suspect that answered none of its queries."""
+    cause, none = answers.cause, f"{answers.suspect} answered none of {len(answers.said)} queries"
     if isinstance(cause, SuspectError):
         return SuspectError(str(cause))
-    if cause is None and not isinstance(task, Classes):
-        return SuspectError(f"{who} answered none of {queries} queries: nothing it returned is an answer of {task}")
+    if cause is None and not isinstance(answers.task, Classes):
+        return SuspectError(f"{none}: nothing it returned is an answer of {answers.task}")
     why = (
         "all were NaN, so the weights are broken or the inputs are not what the model was trained on"
         if cause is None
@@ -166,7 +166,7 @@ def silence(who: str, queries: int, cause: BaseException | None, preprocess: Any
         if preprocess is None
         else "; check that preprocess= gives what the model takes"
     )
-    return SuspectError(f"{who} answered none of {queries} queries: {why}{hint}")
+    return SuspectError(f"{none}: {why}{hint}")
 
 
 def check_mark(mark: Any, suspect: Any) -> None:

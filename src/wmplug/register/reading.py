@@ -178,12 +178,13 @@ def _revoke(reading: Reading, entry: Entry) -> None:
         raise _corrupt(entry, "unknown-key", "it revokes a key that no entry before has introduced")
     reading.revoked.add(keyid)
     if since is not None:
-        reading.compromised[keyid] = min(_time(since), reading.compromised.get(keyid, _time(since)))
+        if not TIME.fullmatch(since):
+            raise ValueError
+        time = _time(since)
+        reading.compromised[keyid] = min(time, reading.compromised.get(keyid, time))
 
 
 def _time(text: str) -> datetime:
-    if not TIME.fullmatch(text):
-        raise ValueError
     return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)  # Python 3.10 reads no Z
 
 
