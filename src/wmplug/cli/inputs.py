@@ -1,7 +1,6 @@
 """Carriers, labels and JSON from files."""
 
 import csv
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wmplug.errors import InputError
+from wmplug.keys import files
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
 _CARRIERS, _LABELS = ("carriers", "x", "images"), ("labels", "y")
@@ -137,8 +137,8 @@ def read_json(file: Path) -> dict[str, Any]:
         InputError: the file cannot be read, or holds something else.
     """
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        document = files.read_json(file)
+    except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}): check the path") from None
     if not isinstance(document, dict):
         raise InputError(f"{file} does not hold a JSON object: check the path")

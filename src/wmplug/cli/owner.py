@@ -11,7 +11,7 @@ import typer
 import wmplug
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_bytes, write_new
 from wmplug.register import Register as Record
 from wmplug.register import Signer, recovery
 
@@ -168,7 +168,7 @@ def _tell_rotated(rotated: wmplug.Owner, as_json: bool, renewed: bool) -> None:
 
 def _words_of(file: Path) -> str:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(file).decode().splitlines()
     except UnicodeDecodeError:
         lines = []  # the error would hold the words
     return " ".join(line for line in lines if not line.startswith("#"))

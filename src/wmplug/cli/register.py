@@ -10,7 +10,7 @@ import typer
 import wmplug
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError, PluginError, TimestampError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_bytes, write_new
 from wmplug.register import Entry, Signer, assets, checking, receipts
 from wmplug.register import Register as Record
 from wmplug.register.reading import Finding
@@ -236,7 +236,7 @@ def _introduce(register: Path, url: str, roots: list[Path]) -> None:
         raise InputError(
             f"--tsa {url} is new: give its root certificate too (--root PEM), from the authority's own web page"
         )
-    anchors.trust(register, anchors.pin(url, [file.read_bytes() for file in roots]))
+    anchors.trust(register, anchors.pin(url, [read_bytes(file) for file in roots]))
 
 
 @register.command()

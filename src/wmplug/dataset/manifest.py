@@ -8,7 +8,7 @@ from typing import Any
 import wmplug
 from wmplug.dataset.records import Written
 from wmplug.errors import InputError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import MOST, read_json, write_new
 from wmplug.watermark.watermark import Watermark
 
 KIND = "dataset-manifest"
@@ -60,7 +60,7 @@ def read(path: str | Path) -> dict[str, Any]:
         InputError: the file is not a manifest.
     """
     try:
-        manifest = json.loads(Path(path).read_bytes())
+        manifest = read_json(path, MOST)
         if manifest["kind"] != KIND:
             raise ValueError(f"it is of kind {manifest['kind']!r}")
     except (ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,13 @@
-"""Files: listing a folder, reading and hashing without a copy, and writing whole or not at all."""
+"""Files: listing a folder, reading what others wrote, hashing without a copy, and writing whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +16,55 @@ from typing import Any
 from wmplug.errors import InputError
 
 PIECE = 1 << 20
+MOST = 64 << 20  # bytes of a file that is read whole
+JSON = 8 << 20  # bytes of a JSON document: its objects take up to 25 times as much memory
+
+
+def opened(file: str | Path) -> io.BufferedReader:
+    """Open a regular file for reading. Others may have put anything in its place, and nothing of that blocks.
+
+    Raises:
+        OSError: the file cannot be opened, or it is a pipe, a device or a folder, or a link to one.
+    """
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        check_regular(descriptor, file)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def check_regular(descriptor: int, file: str | Path) -> None:
+    """Raise OSError if a pipe, a device or a folder was opened."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file, but a pipe, a device or a folder", str(file))
+
+
+def read_bytes(file: str | Path, most: int = MOST) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: as `opened`, or the file is larger.
+    """
+    with opened(file) as stream:
+        data = stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes, the most that such a file needs", str(file))
+    return data
+
+
+def read_json(file: str | Path, most: int = JSON) -> Any:
+    """The JSON document in a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: as `read_bytes`.
+        ValueError: the file does not hold JSON.
+    """
+    try:
+        return json.loads(read_bytes(file, most))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def files_of(path: Path) -> Iterator[tuple[str, Path]]:
@@ -42,7 +95,7 @@ def pieces_of(file: Path, buffer: bytearray) -> Iterator[memoryview]:
     Only the last may be shorter than the buffer, and only an empty file gives an empty one.
     """
     view = memoryview(buffer)
-    with open(file, "rb") as stream:
+    with opened(file) as stream:
         length = stream.readinto(view)
         yield view[:length]
         while length == len(buffer) and (length := stream.readinto(view)):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from wmplug.errors import InputError, KeyFileError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_bytes, write_new
 from wmplug.keys.sealing import SCRYPT_N, Seal, of_kind, open_sealed, passphrase_or_environment
 from wmplug.keys.streams import SECRET_BYTES, Subkeys, derive
 
@@ -113,7 +113,7 @@ class Owner:
         file = Path(path) / "secret" / "owner.enc"
         if not file.is_file():
             raise KeyFileError(f"{file} is not there: make an owner with `wmplug init --register {path} --name NAME`")
-        header, plain, seal = open_sealed(file.read_bytes(), passphrase_or_environment(passphrase), str(file))
+        header, plain, seal = open_sealed(read_bytes(file), passphrase_or_environment(passphrase), str(file))
         of_kind(header, "owner", file)
         roots = tuple(plain[i : i + SECRET_BYTES] for i in range(0, len(plain), SECRET_BYTES))
         return cls(header["name"], header["commitment"], Path(path), roots, seal)

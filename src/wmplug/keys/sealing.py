@@ -18,6 +18,7 @@ SCRYPT_N = 2**17  # 128 MiB and some 0.3 s an attempt; each file names the n tha
 
 
 FORMAT = 1
+PUBLIC = 4 << 20  # bytes of a public line
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,10 @@ def read_header(blob: bytes, where: str) -> dict[str, Any]:
         NewerVersionError: a newer wmplug wrote it.
     """
     try:
-        header = json.loads(blob.split(b"\n", 1)[0])
+        line = blob[:PUBLIC].partition(b"\n")[0]
+        if len(line) == PUBLIC:
+            raise ValueError
+        header = json.loads(line)
         version = header["wmplug"]
         if type(version) is not int or version < 1:
             raise ValueError

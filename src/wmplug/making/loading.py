@@ -1,12 +1,12 @@
 """Open a saved watermark."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from wmplug import plugins
 from wmplug.errors import InputError, NewerVersionError
+from wmplug.keys.files import read_json
 from wmplug.keys.sealing import of_kind, open_sealed, passphrase_or_environment
 from wmplug.making.creation import check_preprocess
 from wmplug.tasks import public as tasks
@@ -65,7 +65,7 @@ def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | N
         return None
     folder = Path(given or known)
     try:
-        holder = json.loads((folder / "owner.pub").read_bytes())["commitment"]
+        holder = read_json(folder / "owner.pub")["commitment"]
     except (OSError, ValueError, KeyError, TypeError):
         if given is None:
             return folder  # it moved: an error follows if a run needs it

@@ -1,13 +1,13 @@
 """The register: the owner's tamper-evident record of what was chosen and inserted when."""
 
 import collections
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wmplug import plugins
 from wmplug.errors import RegisterError
+from wmplug.keys.files import read_json
 from wmplug.keys.owner import Owner, opening_of
 from wmplug.register import ledger, rotation
 from wmplug.register.statements import Entry as Entry
@@ -31,9 +31,9 @@ class Register:
     def __init__(self, path: str | Path, signer: Signer | None = None) -> None:
         self.path = Path(path)
         try:
-            self.public: dict[str, Any] = json.loads((self.path / "owner.pub").read_bytes())
+            self.public: dict[str, Any] = read_json(self.path / "owner.pub")
             self.id = str(self.public["commitment"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RegisterError(
                 f"{self.path} is not a register ({type(error).__name__} at its owner.pub): make one with `wmplug init "
                 "--register DIR --name NAME`, or check the path"

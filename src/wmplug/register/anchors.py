@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.errors import EvidenceWarning, RegisterError, TimestampError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_json, write_new
 from wmplug.register import Entry, Register, timestamps
 from wmplug.register.timestamps import Token, Trust
 
@@ -47,8 +47,8 @@ def policy(folder: Path) -> list[Trust]:
     if not file.exists():
         return []
     try:
-        return [Trust.from_json(authority) for authority in json.loads(file.read_bytes())["tsa"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return [Trust.from_json(authority) for authority in read_json(file)["tsa"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegisterError(f"{file} cannot be read ({error}): restore it, or name the authority again") from error
 
 
@@ -66,8 +66,8 @@ def read_trust(file: Path) -> Trust:
         RegisterError: the file is not a trust file.
     """
     try:
-        return Trust.from_json(json.loads(file.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
+        return Trust.from_json(read_json(file))
+    except (OSError, ValueError) as error:
         raise RegisterError(
             f"{file} is not a trust file ({error}): give one with url, roots, pins and policies"
         ) from error

@@ -6,7 +6,6 @@ and kind "opentimestamps", and not anchors: a watermark's salt comes from tokens
 
 import hashlib
 import http.client
-import json
 import os
 import re
 import time
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 
 from wmplug.errors import EvidenceWarning, InputError, RegisterError, TimestampError
 from wmplug.extras import need
-from wmplug.keys.files import write_new
+from wmplug.keys.files import MOST, read_bytes, read_json, write_new
 from wmplug.register import Entry, Register
 from wmplug.register.checking import Report
 from wmplug.register.ordering import Stamp
@@ -192,7 +191,7 @@ def read_headers(file: Path) -> dict[int, bytes]:
         InputError: the file does not hold block headers.
     """
     try:
-        headers = {int(height): bytes.fromhex(header) for height, header in json.loads(file.read_bytes()).items()}
+        headers = {int(height): bytes.fromhex(header) for height, header in read_json(file, MOST).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f'{file} cannot be read ({error}): give JSON, {{"height": "header in hex"}}') from None
     if wrong := [height for height, header in headers.items() if len(header) != 80]:
@@ -258,7 +257,7 @@ def _stem(entry: Entry) -> str:
 
 def _content(folder: Path, entry: Entry) -> bytes:
     _stem(entry)
-    content = (folder / _FOLDER / str(entry.body["file"])).read_bytes()
+    content = read_bytes(folder / _FOLDER / str(entry.body["file"]))
     if hashlib.sha256(content).hexdigest() != entry.body.get("sha256"):
         raise TimestampError(f"{entry.body['file']} is not the proof that was recorded", code="proof-replaced")
     return content

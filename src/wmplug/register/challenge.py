@@ -5,7 +5,6 @@ can choose alone: each fixes a part before the other part is known.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from wmplug.errors import NotaryError
+from wmplug.keys.files import read_json
 from wmplug.keys.streams import KeyStream
 
 PARTIES = ("notary", "opponent")
@@ -168,8 +168,8 @@ class Challenge:
             NotaryError: the file does not exist, is not a challenge, or was edited.
         """
         try:
-            document = json.loads(file.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            document = read_json(file)
+        except (OSError, ValueError) as error:
             raise NotaryError(f"{file} cannot be read ({error}): open a case (`wmplug notary challenge`)") from None
         return cls.from_json(document)
 

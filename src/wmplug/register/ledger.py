@@ -18,7 +18,7 @@ from typing import Any
 import rfc8785
 
 from wmplug.errors import CorruptEntryError, RegisterError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import check_regular, opened, read_bytes, write_new
 from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, encode
 
 try:
@@ -27,6 +27,7 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 LOG, QUARANTINE = "log.jsonl", "quarantine"
+_LINE = 1 << 24  # bytes of an entry
 _ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # the field that names a key that no longer signs
 
 
@@ -38,10 +39,14 @@ def read(path: Path) -> Iterator[Entry]:
     """
     last: Entry | None = None
     offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
+    with opened(path) as file:
+        while line := file.readline(_LINE + 1):
+            if not line.endswith(b"\n") and len(line) <= _LINE:
                 return  # torn: it was never acknowledged
+            if len(line) > _LINE:
+                seq = 0 if last is None else last.seq + 1
+                why = f"entry {seq} at byte {offset}: it has more than {_LINE:,} bytes, and no entry is that long"
+                raise CorruptEntryError(why, seq=seq, offset=offset, code="not-an-envelope")
             entry = decode(line, 0 if last is None else last.seq + 1, offset)
             _check_link(entry, last)
             yield entry
@@ -51,7 +56,7 @@ def read(path: Path) -> Iterator[Entry]:
 
 def torn(path: Path) -> int:
     """Number of bytes after the last whole line, from a write that was cut off or is under way."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return len(_tail(file))
 
 
@@ -135,6 +140,7 @@ class Ledger:
         new = not self.path.exists()
         log = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
+            check_regular(log, self.path)
             fcntl.flock(log, fcntl.LOCK_EX)
             if new:
                 _sync_folder(self.path.parent)
@@ -186,7 +192,7 @@ class Ledger:
         os.ftruncate(log, self._end)
 
     def _record_torn(self, log: int, pending: Path) -> None:
-        tail, name = pending.read_bytes(), pending.with_suffix(".torn").name
+        tail, name = read_bytes(pending), pending.with_suffix(".torn").name
         offset = int(name.partition("-")[0])
         if name not in self._events:
             found = {"offset": offset, "bytes": len(tail), "sha256": hashlib.sha256(tail).hexdigest(), "file": name}
@@ -216,6 +222,11 @@ class Ledger:
             raise RegisterError(
                 f"the body of a {kind} entry is not JSON ({error}): give finite numbers, texts, lists"
             ) from error
+        if len(line) > _LINE:
+            raise RegisterError(
+                f"a {kind} entry of {len(line):,} bytes is longer than the {_LINE:,} that readers accept: record less "
+                "in one entry"
+            )
         entry = decode(line, self._seq + 1, self._end)
         try:
             _write_all(log, line)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wmplug.errors import PluginError, TimestampError
+from wmplug.keys.files import read_bytes
 from wmplug.register import Entry
 from wmplug.register.reading import Finding, Reading
 
@@ -112,19 +113,19 @@ def _token(
     if reading.hash(body["head"]) != body["hash"] or body["head"] >= entry.seq:
         raise TimestampError("it names another entry than the one it stamps", code="wrong-head")
     file = folder / body["file"]
-    response = file.read_bytes()
+    response = read_bytes(file)
     if hashlib.sha256(response).hexdigest() != body["token"]:
         raise TimestampError("the token is not the one that was recorded", code="token-replaced")
     if body["tsa"] not in trusted:
         raise TimestampError(f"no trusted authority answers at {body['tsa']}", code="authority-not-trusted")
-    crls = [(folder / name).read_bytes() for name in body["crls"]]
+    crls = [read_bytes(folder / name) for name in body["crls"]]
     latest.setdefault(body["tsa"], crls)
     request = file.with_suffix(".tsq")
     verify = functools.partial(
         timestamps.verify_token,
         response,
         imprint=bytes.fromhex(body["hash"]),
-        request=request.read_bytes() if request.exists() else None,
+        request=read_bytes(request) if request.exists() else None,
         trust=trusted[body["tsa"]],
         crls=[*crls, *itertools.chain(*latest.values())],
     )
@@ -150,7 +151,7 @@ def _check_orphans(reading: Reading, folder: Path) -> None:
         if file.name in named:
             continue
         try:
-            known = timestamps.imprint_of(file.read_bytes()) in hashes
+            known = timestamps.imprint_of(read_bytes(file)) in hashes
         except (TimestampError, OSError) as error:
             reading.find(
                 "flagged", "token-unreadable", None, f"{file.name} is named by no entry and unreadable: {error}"

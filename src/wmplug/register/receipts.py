@@ -1,7 +1,6 @@
 """Receipts, which reveal a log that was shortened or rewritten; and the difference between two copies of a log."""
 
 import base64
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wmplug.errors import RegisterError
+from wmplug.keys.files import read_json
 from wmplug.register import Register, Signer
 from wmplug.register.statements import pre_authentication
 
@@ -95,8 +95,8 @@ def read(path: Path) -> Receipt:
         RegisterError: it is not a receipt.
     """
     try:
-        return Receipt.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
+        return Receipt.from_json(read_json(path))
+    except (OSError, ValueError) as error:
         raise RegisterError(
             f"{path} is not a receipt ({error}): give the file that `wmplug register receipt` wrote"
         ) from error

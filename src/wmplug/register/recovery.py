@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from wmplug.errors import EvidenceWarning, InputError, KeyFileError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_bytes, write_new
 from wmplug.keys.owner import Owner, commitment_of
 from wmplug.keys.sealing import FORMAT, SCRYPT_N, Seal, of_kind, read_header
 from wmplug.keys.streams import SECRET_BYTES, derive
@@ -213,7 +213,7 @@ def _former(register: Register, root: bytes) -> list[bytes]:
     try:
         links: dict[str, str] = {}
         if file.exists():
-            header = read_header(file.read_bytes(), str(file))
+            header = read_header(read_bytes(file), str(file))
             of_kind(header, "former", file)
             links = dict(header["links"])
         while link := links.pop(commitment_of(roots[-1]), None):

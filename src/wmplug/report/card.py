@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from wmplug.errors import InputError, RegisterError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_bytes, write_new
 from wmplug.report import words
 from wmplug.report.facts import Fact
 
@@ -81,7 +81,7 @@ def write(file: Path, made: str) -> None:
         InputError: the file does not exist or is not a text, or its markers are broken.
     """
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
         new = insert(data.decode(), made).encode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the model card {file} cannot be read ({error}): give an existing README.md") from error

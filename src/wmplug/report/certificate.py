@@ -1,6 +1,5 @@
 """A notary's certificate: public, signed, without any secret; as JSON for machines and as one HTML file for people."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wmplug.errors import NotaryError
 from wmplug.extras import need
-from wmplug.keys.files import write_new
+from wmplug.keys.files import file_digest, read_json, write_new
 from wmplug.register.challenge import Challenge
 from wmplug.register.notary.case import Case
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
@@ -81,7 +80,7 @@ def certify(notary: Notary, folder: str | Path) -> tuple[Path, Path]:
 
 def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
     try:
-        document = json.loads((folder / RESULT).read_bytes())
+        document = read_json(folder / RESULT)
         result: dict[str, Any] = document["result"]
         _check_signature(result, document["signature"], public, RESULT_TYPE)
         files = dict(result["files"])
@@ -90,8 +89,8 @@ def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
             f"{folder / RESULT} cannot be read ({type(error).__name__}): hear the case first (`wmplug notary check`)"
         ) from None
     for name in (CASE, CHALLENGE, ANSWERS):
-        found = (folder / name).read_bytes() if (folder / name).exists() else None
-        if (None if found is None else hashlib.sha256(found).hexdigest()) != files.get(name):
+        found = file_digest(folder / name)[0] if (folder / name).exists() else None
+        if found != files.get(name):
             raise NotaryError(f"{folder / name} was edited or removed since the case was heard: restore it from a copy")
     return result
 

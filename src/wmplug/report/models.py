@@ -8,6 +8,7 @@ from typing import Any
 
 from wmplug.claim.verdict import Verdict, state_of
 from wmplug.errors import InputError, StatisticsError
+from wmplug.keys.files import JSON, read_bytes, read_json
 from wmplug.report import words
 from wmplug.report.facts import Fact, Facts, read_verdict
 
@@ -21,7 +22,7 @@ def read(file: Path) -> Verdict:
         InputError: the file does not hold a verdict.
     """
     try:
-        return Verdict.from_json(file.read_text(encoding="utf-8"))
+        return Verdict.from_json(read_bytes(file, JSON).decode())
     except (StatisticsError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file} holds no verdict ({error}): give what `wmplug verify --json` printed") from error
 
@@ -130,7 +131,7 @@ def certificate(file: Path) -> Fact:
     from wmplug.report.certificate import verify
 
     try:
-        signed = json.loads(file.read_bytes())
+        signed = read_json(file)
         notary = signed["certificate"]["result"]["notary"]
         document = verify(signed, bytes.fromhex(notary["public"]))
         result = document["result"]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from wmplug.errors import InputError, KeyFileError
-from wmplug.keys.sealing import read_header
+from wmplug.keys.files import opened
+from wmplug.keys.sealing import PUBLIC, read_header
 from wmplug.keys.streams import Purpose, Subkeys
 from wmplug.statistics.arrays import Array
 from wmplug.tasks.base import Task, column, decoded, encoded, listed
@@ -33,14 +34,15 @@ def read_public(path: str | Path) -> dict[str, Any]:
         KeyFileError: the file is not a watermark.
     """
     path = Path(path)
-    return read_header(blob_of(path), str(path))
+    return read_header(blob_of(path, PUBLIC), str(path))
 
 
-def blob_of(path: Path) -> bytes:
-    """The file's bytes; raises KeyFileError if it does not exist."""
+def blob_of(path: Path, first: int = -1) -> bytes:
+    """The file's bytes, or the first of them; raises KeyFileError if it does not exist."""
     if not path.is_file():
         raise KeyFileError(f"{path} is not there: give the file that `wmplug create` or mark.save(path) wrote")
-    return path.read_bytes()
+    with opened(path) as file:
+        return file.read(first)
 
 
 _MATERIAL = "material/"

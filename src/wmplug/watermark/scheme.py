@@ -64,6 +64,7 @@ class Scheme:
     @classmethod
     def restore(cls: type[S], parameters: Mapping[str, Any]) -> S:
         """The scheme of a saved watermark, without its material: the triggers exist already."""
+        check_published(cls, parameters)
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{n: None if _is_digest(v) else v for n, v in parameters.items() if n in known})
 
@@ -148,6 +149,22 @@ class Asks(Protocol):
 def constants_of(scheme: Scheme, triggers: TriggerSet, seen: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[Any]]:
     """The constants of a scheme; empty for a scheme without `constants` (see `HasConstants`)."""
     return scheme.constants(triggers, seen) if isinstance(scheme, HasConstants) else {}
+
+
+def check_published(kind: type[Scheme], parameters: Mapping[str, Any]) -> None:
+    """Refuse a public line that gives the owner's material, a field with repr=False, otherwise than by its digest.
+
+    A scheme may take material as a path. Others wrote the line, so it opens nothing.
+
+    Raises:
+        InputError: it does.
+    """
+    for name in (f.name for f in dataclasses.fields(kind) if not f.repr):
+        if parameters.get(name) is not None and not _is_digest(parameters[name]):
+            raise InputError(
+                f"the public line gives {name}={parameters[name]!r}, and only a digest is published of what an owner "
+                "brings: the line was edited; ask for the original"
+            )
 
 
 def _public(value: Any) -> Any:

@@ -110,7 +110,7 @@ def test_json_that_is_too_deep(heard, notary, tmp_path):
     ):
         kept = (folder / name).read_bytes()
         (folder / name).write_bytes(DEEP)
-        with pytest.raises(NotaryError, match=r"RecursionError|recursion"):
+        with pytest.raises(NotaryError, match=r"RecursionError|nested too deeply|ValueError"):
             read(folder / name)
         (folder / name).write_bytes(kept)
     sealed = shutil.copy(heard[1] / "claim.age", tmp_path)

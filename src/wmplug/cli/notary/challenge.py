@@ -10,7 +10,7 @@ import typer
 from wmplug.cli.notary.options import KEYS, CaseFolder, Keys, fixed_digest, pair
 from wmplug.cli.terminal import Json, err, out, passphrase, print_json
 from wmplug.errors import InputError
-from wmplug.keys.files import file_digest, write_new
+from wmplug.keys.files import file_digest, read_bytes, write_new
 from wmplug.suspects.targets import resolve
 
 # The commands import modules that need the extra `evidence`, so that `wmplug --help` works without it.
@@ -154,7 +154,7 @@ def _write_secret(file: Path, text: str) -> None:
 
 def _nonce(file: Path) -> bytes:
     try:
-        return bytes.fromhex(file.read_text(encoding="ascii").strip())
+        return bytes.fromhex(read_bytes(file).decode("ascii").strip())
     except (OSError, ValueError) as error:
         raise InputError(
             f"{file} does not hold a nonce ({type(error).__name__}): give a file of hexadecimal digits"

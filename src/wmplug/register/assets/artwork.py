@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.errors import InputError
+from wmplug.keys.files import read_bytes
 
 _SIGNATURES = (
     (b"%PDF-", "application/pdf"),
@@ -69,7 +70,7 @@ def artwork(
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, 1 << 30)
     except OSError as error:
         raise InputError(f"the artwork {path} cannot be read ({error.strerror}): check the path") from error
 

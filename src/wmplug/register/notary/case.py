@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wmplug.errors import InputError, NotaryError
-from wmplug.keys.files import file_digest
+from wmplug.keys.files import JSON, file_digest, read_bytes
 from wmplug.register.assets.system import system
 
 Role = Literal["suspect", "own", "control"]
@@ -191,7 +191,7 @@ class Case:
             NotaryError: the file is missing, was edited since, or is not a case.
         """
         try:
-            data = file.read_bytes()
+            data = read_bytes(file, JSON)
         except OSError as error:
             raise NotaryError(
                 f"{file} cannot be read ({error.strerror}): nothing is asked before a case is fixed in writing "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.errors import InputError, KeyFileError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import read_bytes, write_new
 from wmplug.keys.sealing import SCRYPT_N, Seal, of_kind, open_sealed, passphrase_or_environment
 from wmplug.keys.streams import derive
 from wmplug.register.notary import age
@@ -72,7 +72,7 @@ class Notary:
         file = Path(path) / "notary.enc"
         if not file.is_file():
             raise KeyFileError(f"{file} is not there: make the keys with `wmplug notary key --keys {path} --name NAME`")
-        header, plain, closing = open_sealed(file.read_bytes(), passphrase_or_environment(passphrase), str(file))
+        header, plain, closing = open_sealed(read_bytes(file), passphrase_or_environment(passphrase), str(file))
         of_kind(header, "notary", file)
         return cls(header["name"], header["recipient"], Path(path), closing, plain[_SEED:].decode(), plain[:_SEED])
 

@@ -6,8 +6,13 @@ It holds neither the owner's own key nor the key of any other watermark.
 import hashlib
 import io
 import json
+import math
 import re
+import shutil
+import struct
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +23,7 @@ import rfc8785
 
 from wmplug import plugins
 from wmplug.errors import InputError, NotaryError, WmplugError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import PIECE, read_bytes, write_new
 from wmplug.keys.owner import Owner, Pledge
 from wmplug.keys.streams import Subkeys
 from wmplug.register import Register
@@ -30,7 +35,7 @@ from wmplug.tasks.base import decoded, encoded
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.plan import GENERATOR, TriggerSet, draw_symbols
-from wmplug.watermark.scheme import Scheme
+from wmplug.watermark.scheme import Scheme, check_published
 
 SCHEMA = "wmplug/package/1"
 # A watermark's id is the digest of these facts; exactly one of the task's keys is among them.
@@ -40,8 +45,19 @@ FACTS = (
 )
 _PARTS = ("owner.pub", "policy.json", "log.jsonl")
 _FOLDERS = ("anchors", "trust", "commit")
-_MEMBER = re.compile(r"register/(?:(?:anchors|trust|commit)/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_MOST = 1 << 34  # bytes of an unpacked package
+_MEMBER = re.compile(
+    r"register/(?:owner\.pub|policy\.json|log\.jsonl|(?:anchors|trust|commit)/[A-Za-z0-9_-][A-Za-z0-9._-]*)"
+)
+_SEALED = 1 << 34  # bytes of a package
+_FACTS = 4 << 20  # bytes of package.json, and of any text whatever the package's size
+_RATIO = 32  # unpacked bytes for each sealed one: texts and logs pack to a tenth, and parsed they take 25 times as much
+_TASK = 1 << 30  # bytes of task.npz whatever the package's size: pictures of one colour pack to a thousandth
+_DEFLATED = 1100  # no bytes deflate to less than this part
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_UNREADABLE = (
+    *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, EOFError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +226,7 @@ def _brief(public: Mapping[str, Any], carriers: Any, labels: Any) -> Brief:
 def _scheme(public: Mapping[str, Any], material: Mapping[str, Any]) -> Scheme:
     """The scheme with its published parameters, and the owner's own in place of their digests."""
     kind = plugins.registry().scheme(public["scheme"])
+    check_published(kind, public["parameters"])
     hidden = {name for name, value in public["parameters"].items() if str(value).startswith("sha256:")}
     if hidden != set(material):
         raise NotaryError(
@@ -243,7 +260,7 @@ def _pack(package: Package, folder: Path) -> bytes:
         archive.writestr("package.json", json.dumps(told, indent=1))
         archive.writestr("task.npz", task.getvalue())
         for name, part in _public_parts(folder):
-            archive.writestr(f"register/{name}", part.read_bytes())
+            archive.writestr(f"register/{name}", _read(part))
     return packed.getvalue()
 
 
@@ -255,13 +272,20 @@ def _array(inputs: Inputs | list[Any]) -> Any:
     return np.frombuffer(json.dumps(inputs).encode(), np.uint8) if isinstance(inputs, list) else inputs
 
 
+def _read(part: Path) -> bytes:
+    try:
+        return read_bytes(part, _SEALED)
+    except OSError as error:
+        raise NotaryError(f"{part} cannot be sealed ({error.strerror}): restore it, or remove it") from None
+
+
 def _public_parts(folder: Path) -> Iterator[tuple[str, Path]]:
     for name in _PARTS:
-        if (folder / name).is_file():
+        if (folder / name).exists():
             yield name, folder / name
     for name in _FOLDERS:
         for file in sorted((folder / name).glob("*")):
-            if file.is_file() and _MEMBER.fullmatch(f"register/{name}/{file.name}"):
+            if _MEMBER.fullmatch(f"register/{name}/{file.name}"):
                 yield f"{name}/{file.name}", file
 
 
@@ -279,7 +303,7 @@ def open_package(notary: Notary, file: str | Path, folder: str | Path, *, sha256
     """
     file = Path(file)
     try:
-        sealed = file.read_bytes()
+        sealed = read_bytes(file, _SEALED)
     except OSError as error:
         raise NotaryError(f"{file} cannot be read ({error.strerror}): check the path") from None
     actual = hashlib.sha256(sealed).hexdigest()
@@ -288,39 +312,88 @@ def open_package(notary: Notary, file: str | Path, folder: str | Path, *, sha256
             f"{file} is not the package that the case was fixed for: its SHA-256 is {actual}, and the case names "
             f"{sha256}; give that one"
         )
+    text = _FACTS + _RATIO * len(sealed)
     plain = io.BytesIO(notary.unseal(sealed, str(file)))
     if not zipfile.is_zipfile(plain):
         raise NotaryError(f"{file} is not a package, though it was sealed to this notary: ask the owner for it again")
-    with zipfile.ZipFile(plain) as archive:
-        if sum(member.file_size for member in archive.infolist()) > _MOST:
-            raise NotaryError(f"{file} unpacks to more than {_MOST >> 30} GiB, so it is not a package: refuse it")
-        try:
-            facts = json.loads(archive.read("package.json"))
-            with np.load(io.BytesIO(archive.read("task.npz")), allow_pickle=False) as saved:
-                arrays = {name: saved[name] for name in saved.files}
-            package = _unpack(facts, arrays, actual)
-        except InputError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
-            raise NotaryError(f"{file} is not a package ({type(error).__name__}: {error}): ask for it again") from None
-        _lay_out(archive, Path(folder))
+    try:
+        with zipfile.ZipFile(plain) as archive:
+            _check_members(archive, text)
+            facts = json.loads(_content(archive, "package.json", _FACTS))
+            arrays = _arrays(_content(archive, "task.npz", max(_TASK, text)))
+            package = _unpack(facts, arrays, actual, text)
+            _lay_out(archive, Path(folder))
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        raise NotaryError(f"{file} is not a package ({type(error).__name__}: {error}): ask for it again") from None
     return package
 
 
-def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str) -> Package:
+def _check_members(archive: zipfile.ZipFile, most: int) -> None:
+    """Refuse names that have no place in a package, and a register that unpacks to more than `most` bytes."""
+    # The sender chose the names and the sizes.
+    for member in archive.infolist():
+        if member.filename not in ("package.json", "task.npz") and not _MEMBER.fullmatch(member.filename):
+            raise NotaryError(f"the package holds {member.filename!r}, which has no place in a register: refuse it")
+    if len(set(archive.namelist())) < len(archive.namelist()):
+        raise NotaryError("the package holds two files of one name: refuse it")
+    size = sum(member.file_size for member in archive.infolist() if member.filename.startswith("register/"))
+    if size > most:
+        raise NotaryError(f"the package's register unpacks to {size:,} bytes, more than a log packs: refuse it")
+
+
+def _content(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """One member, of at most `most` bytes and of no more than it declares."""
+    member = archive.getinfo(name)
+    if member.file_size > min(most, _DEFLATED * (member.compress_size + 1)):
+        raise NotaryError(f"the package's {name} declares {member.file_size:,} bytes, too many: refuse it")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotaryError(f"the package's {name} is packed by another method than wmplug's: refuse it")
+    found = io.BytesIO()
+    with archive.open(member) as file:
+        while piece := file.read(PIECE):  # a whole read would unpack first, and cut to the declared size then
+            found.write(piece)
+    return found.getvalue()
+
+
+def _arrays(task: bytes) -> dict[str, Any]:
+    """The arrays in task.npz, as `np.savez` wrote them: unpacked, each with as many bytes as its header declares."""
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(task)) as saved:
+        if sum(member.file_size for member in saved.infolist()) > len(task):
+            raise ValueError("the arrays have more bytes than their file")
+        for member in saved.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} is packed once more")
+            with saved.open(member) as file:
+                shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+                size = math.prod(shape) * dtype.itemsize
+                if dtype.hasobject or 0 in (*shape, dtype.itemsize) or size != member.file_size - file.tell():
+                    raise ValueError(f"{member.filename} declares {shape} of {dtype}, and its bytes do not fit that")
+                file.seek(0)
+                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str, most: int) -> Package:
+    """The package; a text among the arrays has at most `most` bytes."""
     public, salt = facts["public"], facts["salt"]
     if facts["schema"] != SCHEMA:
         raise ValueError(f"schema {facts['schema']!r}")
     form, parameters = public["form"], public["parameters"]
-    carriers = json.loads(arrays["carriers"].tobytes()) if form == "text" else arrays["carriers"]
+    carriers = _texts(arrays["carriers"], most) if form == "text" else arrays["carriers"]
     material = {
-        name: _material(arrays[f"material/{name}"], value)
+        name: _material(arrays[f"material/{name}"], value, most)
         for name, value in parameters.items()
         if str(value).startswith("sha256:")
     }
+    one = 1 if isinstance(carriers, list) else carriers.nbytes // len(carriers)
+    if not 1 <= public["triggers"] <= 10**6 or public["triggers"] * one > max(_TASK, most):
+        raise ValueError(f"{public['triggers']} triggers")
     labels, task = arrays.get("labels"), tasks.read(public)
     if labels is not None and labels.dtype == np.uint8:
-        labels = decoded(task, json.loads(labels.tobytes()))
+        labels = decoded(task, _texts(labels, most))
     return Package(
         check_name(facts["case"]),
         public,
@@ -333,21 +406,33 @@ def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str) ->
     )
 
 
-def _material(array: Any, published: str) -> Any:
+def _material(array: Any, published: str, most: int) -> Any:
     """An array as it is; or texts, packed as JSON bytes, if the texts have the published digest."""
-    return array if f"sha256:{digest(array)}" == published else json.loads(array.tobytes())
+    return array if f"sha256:{digest(array)}" == published else _texts(array, most)
+
+
+def _texts(array: Any, most: int) -> Any:
+    if array.nbytes > most:
+        raise ValueError(f"{array.nbytes:,} bytes of text, more than a package of this size packs")
+    return json.loads(array.tobytes())
 
 
 def _lay_out(archive: zipfile.ZipFile, folder: Path) -> None:
+    """Unpack the register whole or not at all, in place of that of an earlier opening."""
     target = folder / "register"
-    for old in sorted(target.rglob("*"), reverse=True):
-        old.rmdir() if old.is_dir() else old.unlink()
-    for member in archive.namelist():
-        if not member.startswith("register/"):
-            continue
-        # The sender chose the names.
-        if not _MEMBER.fullmatch(member):
-            raise NotaryError(f"the package holds {member!r}, which has no place in a register: refuse it")
-        path = folder / member
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_new(path, archive.read(member), 0o644)
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise NotaryError(f"{target} is a file or a link, and a folder is needed: remove it, or choose another folder")
+    others = sorted({one.name for one in target.glob("*")} - {*_PARTS, *_FOLDERS})
+    if others:
+        raise NotaryError(f"{target} holds {others[0]!r}, which no package brought: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".register.", dir=folder) as made:
+        for name in archive.namelist():
+            if name.startswith("register/"):
+                path = Path(made, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_new(path, _content(archive, name, archive.getinfo(name).file_size), 0o644)
+        if target.exists():
+            shutil.rmtree(target)
+        if (new := Path(made, "register")).exists():
+            new.rename(target)
