@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from wmplug import __version__
 from wmplug.cli import adapters, audit, create, dataset, notary, owner, register, report, schemes, show, tsa, verify
 from wmplug.cli.demo.command import demo
+from wmplug.cli.terminal import echo, guard
 from wmplug.errors import WmplugError
 
 _EPILOG = (
@@ -38,12 +39,12 @@ class _Commands(TyperGroup):
             raise _refusal(f"not enough memory ({error}): ask for less, or fewer carriers at a time") from None
         # The defaults of both are 1, which would mean "not proven" here.
         except (KeyboardInterrupt, typer.Abort):
-            typer.echo("interrupted", err=True)
+            echo("interrupted", to_err=True)
             raise typer.Exit(130) from None
 
 
 def _refusal(text: str) -> typer.Exit:
-    typer.echo(f"error: {' '.join(text.split())}", err=True)
+    echo(f"error: {' '.join(text.split())}", to_err=True)
     return typer.Exit(2)
 
 
@@ -91,9 +92,10 @@ app.command("demo")(demo)
 
 def main() -> None:
     """Run the command line on sys.argv and exit."""
+    guard()
     try:
         app()
     except Exception:
         # Python's own exit code for a traceback is 1, which would mean "not proven" here.
-        traceback.print_exc()
+        echo(traceback.format_exc(), to_err=True)
         sys.exit(70)

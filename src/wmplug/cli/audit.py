@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 import wmplug
-from wmplug.cli.terminal import Json, err, out, passphrase, progress
+from wmplug.cli.terminal import Json, echo, err, out, passphrase, progress
 from wmplug.errors import InputError
 from wmplug.extras import need
 from wmplug.keys.files import write_new
@@ -119,7 +119,7 @@ def _write(report: "Report | Sweep", folder: Path, name: str, as_json: bool) -> 
     write_new(folder / f"{name}.json", (report.to_json() + "\n").encode(), 0o644)
     draw(folder / f"{name}.png", report)
     if as_json:
-        typer.echo(report.to_json())
+        echo(report.to_json())
         return
     out.print(str(report))
     err.print(f"{folder / name}.json, {folder / name}.png")

@@ -1,8 +1,11 @@
 """The common part of all commands: options, the passphrase, and output."""
 
 import json
+import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +14,29 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from wmplug.errors import InputError
 
+# What moves a cursor, hides or turns text, or cannot be encoded; new lines and tabs stay.
+_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal, its control characters as their numbers: others may have written parts of it."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Console(Console):
+    """A console whose texts, those in the cells of tables too, are printable; styles are its own."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
 # Results go to stdout, everything else to stderr; neither wraps lines or interprets markup.
-out = Console(soft_wrap=True, markup=False, highlight=False)
-err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+out = _Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
+err = _Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Register = Annotated[
@@ -53,9 +73,27 @@ def can_ask() -> bool:
     return bool(os.environ.get(_VARIABLE)) or sys.stdin.isatty()
 
 
+def echo(text: str, *, to_err: bool = False) -> None:
+    """Print a text as it is, without styles, except for control characters."""
+    typer.echo(printable(text), err=to_err)
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout."""
-    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+    echo(json.dumps(document, indent=1, allow_nan=False))
+
+
+def guard() -> None:
+    """Make warnings and what libraries log printable for the rest of this process."""
+    make, write = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def record(*args: Any, **options: Any) -> logging.LogRecord:
+        made = make(*args, **options)
+        made.msg, made.args = printable(made.getMessage()), ()
+        return made
+
+    logging.setLogRecordFactory(record)
+    warnings.formatwarning = lambda *args, **options: printable(write(*args, **options))
 
 
 @contextmanager
@@ -66,7 +104,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Progress]:
         what: the activity, in words.
         total: number of steps; None shows elapsed time only.
     """
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()]
     if total is not None:
         columns[2:2] = [BarColumn(), MofNCompleteColumn()]
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:

@@ -10,7 +10,7 @@ import typer
 import wmplug
 from wmplug.claim import verification
 from wmplug.cli import inputs as files
-from wmplug.cli.terminal import Json, err, out, passphrase, progress
+from wmplug.cli.terminal import Json, echo, err, out, passphrase, progress
 from wmplug.errors import InputError, RegisterError
 from wmplug.register import Register, Signer, assets, disclosure
 from wmplug.suspects.targets import from_module, resolve
@@ -81,7 +81,7 @@ def verify(
             "so under `if __name__ == '__main__':` only"
         ) from error
     if as_json:
-        typer.echo(verdict.to_json())
+        echo(verdict.to_json())
     else:
         out.print(str(verdict), style="bold green" if verdict.proven else "bold yellow")
         if not verdict.proven:
