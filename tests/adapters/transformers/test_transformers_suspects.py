@@ -159,6 +159,14 @@ def test_a_folder_runs_no_code_of_its_own(tmp_path, monkeypatch, answer):
     assert not ran.exists()
 
 
+def test_a_folder_chooses_no_kernel(tmp_path):
+    """An attention named owner/repository is code from the hub, if `kernels` is installed."""
+    bert().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "attn_implementation": "msa|somebody/kernel"}))
+    assert "/" not in suspect(tmp_path).model.config._attn_implementation
+
+
 def test_other_pipelines_are_refused(tokenizer):
     pipeline = TokenClassificationPipeline(model=bert(), tokenizer=tokenizer, device=-1)
     with pytest.raises(SuspectError, match="a TokenClassificationPipeline returns no classes"):

@@ -153,11 +153,13 @@ def _join(values: list[Any], padding: int) -> torch.Tensor:
 
 def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     try:
-        architecture = (AutoConfig.from_pretrained(folder, **_TRUST).architectures or ["no architecture"])[0]
+        config = AutoConfig.from_pretrained(folder, **_TRUST)
+        architecture = (config.architectures or ["no architecture"])[0]
+        config._attn_implementation = None  # a folder may name a kernel of the hub there, which is code
         for suffix, models, processors, file in _READERS:
             if architecture.endswith(suffix):
                 processor = processors.from_pretrained(folder, **_TRUST) if (folder / file).is_file() else None
-                return models.from_pretrained(folder, **_TRUST), processor
+                return models.from_pretrained(folder, config=config, **_TRUST), processor
     # Others made these files: what a damaged or hostile one raises is theirs to choose.
     except Exception as error:
         raise SuspectError(
