@@ -18,7 +18,7 @@ from typing import Any
 import rfc8785
 
 from wmplug.errors import CorruptEntryError, RegisterError
-from wmplug.keys.files import write_new
+from wmplug.keys.files import sync_folder, write_new
 from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, encode
 
 try:
@@ -137,7 +137,7 @@ class Ledger:
         try:
             fcntl.flock(log, fcntl.LOCK_EX)
             if new:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             yield log
         finally:
             os.close(log)  # releases the lock
@@ -262,11 +262,3 @@ class Ledger:
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
