@@ -19,7 +19,8 @@ import rfc8785
 
 from wmplug.errors import CorruptEntryError, RegisterError
 from wmplug.keys.files import sync_folder, write_new
-from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, encode
+from wmplug.register.checkpoint import Prefix
+from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, decode_known, encode
 
 try:
     import fcntl
@@ -30,8 +31,12 @@ LOG, QUARANTINE = "log.jsonl", "quarantine"
 _ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # the field that names a key that no longer signs
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, prefix: Prefix | None = None) -> Iterator[Entry]:
     """The entries of a log, whole lines only, each linked to the one before; does not check signatures.
+
+    Args:
+        path: the log.
+        prefix: is told of every line; the lines that it knows are not decoded strictly again.
 
     Raises:
         CorruptEntryError: an entry is damaged, out of order or not linked; raised at the first.
@@ -42,7 +47,8 @@ def read(path: Path) -> Iterator[Entry]:
         for line in file:
             if not line.endswith(b"\n"):
                 return  # torn: it was never acknowledged
-            entry = decode(line, 0 if last is None else last.seq + 1, offset)
+            known = prefix is not None and prefix.add(line)
+            entry = (decode_known if known else decode)(line, 0 if last is None else last.seq + 1, offset)
             _check_link(entry, last)
             yield entry
             last = entry
