@@ -64,9 +64,11 @@ def test_a_log_that_grew_needs_only_its_new_signatures(folder, file, verified):
 
 
 def test_a_checkpoint_that_says_nothing_new_keeps_its_time(folder, file):
-    before = file.read_bytes()
-    check(folder, checkpoint=file)
-    assert file.read_bytes() == before
+    signer = own_signer()
+    former = load(file, signer, check(folder).register)
+    save(file, Checkpoint(**{**vars(former), "checked": "2026-01-31T12:00:00Z"}), signer)
+    assert check(folder, checkpoint=file).taken.checked == "2026-01-31T12:00:00Z"
+    assert load(file, signer, former.register).checked == "2026-01-31T12:00:00Z"
 
 
 def test_the_checkpoint_and_its_key_are_private_and_apart(folder, file, state):
@@ -260,6 +262,8 @@ def test_whatever_is_edited_both_checks_refuse_the_same(tmp_path_factory, data):
     new = data.draw(st.one_of(st.binary(max_size=40), st.sampled_from([whole[end : end + 1], whole[:start], b"A"])))
     log.write_bytes(whole[:start] + new + whole[end:])
     full, incremental = check(folder), check(folder, checkpoint=file)
-    seen = {("tail-deleted", None), ("rewritten", None)}
-    assert [found for found in refusals(incremental) if found not in seen] == refusals(full)
+    if full.ok:  # it was cut between two entries
+        assert set(refusals(incremental)) <= {("tail-deleted", None)}
+    else:
+        assert refusals(incremental) == refusals(full)
     assert (incremental.entries, incremental.head, incremental.counts) == (full.entries, full.head, full.counts)

@@ -58,7 +58,7 @@ class Checkpoint:
             while left and (piece := file.read(min(left, 1 << 20))):
                 digest.update(piece)
                 left -= len(piece)
-        return not left and digest.hexdigest() == self.sha256
+        return digest.hexdigest() == self.sha256
 
 
 class Prefix:
