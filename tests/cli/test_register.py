@@ -94,3 +94,16 @@ def test_files_are_committed_to(terminal, folder, tmp_path):
 def test_no_register_no_traceback(terminal, tmp_path):
     refused = terminal("register", "check", "--register", tmp_path / "none", code=2)
     assert "wmplug init" in refused.stderr
+
+
+def test_a_checkpoint_says_what_was_not_verified_again(terminal, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WMPLUG_STATE", str(tmp_path / "state"))
+    command = ("register", "check", "--register", folder, "--checkpoint", tmp_path / "seen.json")
+    assert "you verified them" not in terminal(*command).stdout
+    assert "signatures of entries 0 to 0 as you verified them by 20" in terminal(*command).stdout
+    report = json.loads(terminal(*command, "--json").stdout)
+    assert (report["ok"], report["taken"]["entries"]) == (True, 1)
+    monkeypatch.setenv("WMPLUG_STATE", str(tmp_path / "other"))
+    refused = terminal(*command, code=2).stderr
+    assert "another key than yours" in refused
+    assert "remove it" in refused

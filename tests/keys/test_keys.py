@@ -141,6 +141,26 @@ def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_written_file_is_on_disk_with_its_name(tmp_path, monkeypatch):
+    """The folder is synced after the rename: before it, the name on disk is still the old file's."""
+    from wmplug.keys.files import write_new
+
+    done, renamed, synced = [], os.replace, os.fsync
+
+    def replace(*names):
+        done.append("renamed")
+        renamed(*names)
+
+    def sync(descriptor):
+        done.append(os.fstat(descriptor).st_ino)
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "fsync", sync)
+    write_new(tmp_path / "file", b"new", 0o600)
+    assert done == [(tmp_path / "file").stat().st_ino, "renamed", tmp_path.stat().st_ino]
+
+
 def test_sealed_bytes_come_back(sealed):
     header, secret, seal = open_sealed(sealed, "open sesame", "here")
     assert (header["kind"], secret) == ("test", b"the secret bytes")

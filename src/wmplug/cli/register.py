@@ -62,6 +62,13 @@ def check(
             "--headers", help="Bitcoin block headers from a source you trust, JSON {height: hex}, for OpenTimestamps."
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            help="Your note of what you have checked: the next check verifies only new signatures.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check the record, offline and without any key: exit code 0 if it holds, 1 if the check refuses something."""
@@ -72,6 +79,7 @@ def check(
             register,
             receipts=held,
             authorities=believed,
+            checkpoint=checkpoint,
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
     if headers is not None or "retimestamp" in report.counts:
@@ -98,6 +106,9 @@ def _with_calendars(report: checking.Report, register: Path, headers: Path | Non
 
 def _print(report: checking.Report) -> None:
     out.print(f"register {report.register}\n{report.entries} entries, head {report.head}")
+    if report.taken:
+        last = report.taken.entries - 1
+        out.print(f"signatures of entries 0 to {last} as you verified them by {report.taken.checked}, not again now")
     for stamp in report.stamps:
         lab = "  LAB ONLY, attests nothing" if stamp.lab else ""
         out.print(

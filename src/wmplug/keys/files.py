@@ -117,7 +117,10 @@ def shown(name: str) -> str:
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole or not at all: to a private temporary file beside it, then fsync and rename."""
+    """Write a file whole or not at all; when this returns, its bytes and its name are on disk.
+
+    It writes to a private temporary file beside it, and syncs that file, renames it, and syncs the folder.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -129,6 +132,18 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk: a crash loses a file that has bytes and no name."""
+    if os.name == "nt":  # pragma: no cover
+        return  # a folder cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse(error: OSError) -> Any:

@@ -10,6 +10,7 @@ from wmplug.errors import RegisterError
 from wmplug.keys.files import read_json
 from wmplug.keys.owner import Owner, opening_of
 from wmplug.register import ledger, rotation
+from wmplug.register.checkpoint import Prefix
 from wmplug.register.statements import Entry as Entry
 from wmplug.register.statements import Signer as Signer
 
@@ -98,13 +99,16 @@ class Register:
         """Whether its policy names timestamp authorities (`policy.json`)."""
         return (self.path / "policy.json").exists()
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, prefix: Prefix | None = None) -> Iterator[Entry]:
         """All entries, in order, with their links checked, but not their signatures (`checking.check` does that).
+
+        Args:
+            prefix: is told of every line (`ledger.read`).
 
         Raises:
             CorruptEntryError: an entry is damaged; raised at the first.
         """
-        return ledger.read(self.log) if self.log.exists() else iter(())
+        return ledger.read(self.log, prefix) if self.log.exists() else iter(())
 
     @property
     def head(self) -> Entry | None:

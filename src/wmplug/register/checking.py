@@ -11,8 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wmplug import __version__
 from wmplug.errors import CorruptEntryError, RegisterError
 from wmplug.register import Register, ledger, ordering
+from wmplug.register.checkpoint import Checkpoint, Prefix, load, own_signer, save
 from wmplug.register.ordering import Stamp
 from wmplug.register.reading import Finding, Reading, take
 from wmplug.register.receipts import Receipt
@@ -32,6 +34,7 @@ class Report:
         stamps: times from outside, in order.
         findings: findings in order.
         counts: entries by type.
+        taken: the checkpoint that the signatures of the first entries were taken from; None: all were verified.
     """
 
     register: str
@@ -40,6 +43,7 @@ class Report:
     stamps: tuple[Stamp, ...]
     findings: tuple[Finding, ...]
     counts: dict[str, int]
+    taken: Checkpoint | None = None
 
     @property
     def ok(self) -> bool:
@@ -72,6 +76,7 @@ def check(
     authorities: "Sequence[Trust] | None" = None,
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Report:
     """Check a register.
 
@@ -82,13 +87,44 @@ def check(
             owner's word: give your own to check the register of somebody else.
         now: time to judge the expiry of certificates by.
         progress: called with the number of entries read.
+        checkpoint: file of your checkpoint of this register. What it covers is the same bytes, so their signatures are
+            not verified again; all other rules apply to every entry. A check that refuses nothing writes it anew. By
+            default every signature is verified.
 
     Raises:
-        RegisterError: the folder does not hold a register, or it cannot be read.
+        RegisterError: the folder does not hold a register, or it cannot be read; or the checkpoint is not yours, was
+            edited, or is of another register.
+        KeyFileError: the key of your checkpoints cannot be used (`checkpoint.own_signer`).
     """
-    register, reading = Register(path), Reading()
+    register = Register(path)
+    signer = None if checkpoint is None else own_signer()
+    former = None if checkpoint is None or signer is None else load(Path(checkpoint), signer, register.id)
+    covered = former is not None and former.covers(register.log)
+    taken = former if former and covered and former.version == __version__ else None
+    prefix = Prefix(taken.length if taken else 0)
+    reading = Reading(known=prefix.known)
+    _read(reading, register, prefix, progress)
+    if taken and reading.whole and prefix.sha256_known != taken.sha256:
+        raise RegisterError(f"{register.log} changed while it was read: check it again")
+    if former and reading.whole and not covered:
+        _check_former(reading, former, prefix)
+    _check_receipts(reading, receipts, register.id)
+    stamps = ordering.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities)
+    ordering.check_order(reading, stamps)
+    ordering.check_clock(reading, stamps)
+    ordering.check_keys(reading, stamps)
+    entries = len(reading.hashes) // 32
+    findings, head = tuple(reading.findings), reading.hash(entries - 1)
+    report = Report(register.id, entries, head, tuple(stamps), findings, reading.counts, taken)
+    if checkpoint is not None and signer and head and report.ok and prefix.length > prefix.known:
+        checked = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        save(Path(checkpoint), Checkpoint(register.id, prefix.length, prefix.sha256, entries, head, checked), signer)
+    return report
+
+
+def _read(reading: Reading, register: Register, prefix: Prefix, progress: Callable[[int], None] | None) -> None:
     try:
-        for entry in register.entries():
+        for entry in register.entries(prefix):
             take(reading, entry, register.id)
             if progress is not None and entry.seq % 512 == 0:
                 progress(entry.seq)
@@ -101,14 +137,16 @@ def check(
         ) from error
     else:
         _check_end(reading, register)
-    _check_receipts(reading, receipts, register.id)
-    stamps = ordering.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities)
-    ordering.check_order(reading, stamps)
-    ordering.check_clock(reading, stamps)
-    ordering.check_keys(reading, stamps)
-    entries = len(reading.hashes) // 32
-    findings = tuple(reading.findings)
-    return Report(register.id, entries, reading.hash(entries - 1), tuple(stamps), findings, reading.counts)
+
+
+def _check_former(reading: Reading, former: Checkpoint, prefix: Prefix) -> None:
+    """Note that a log which you have checked was shortened or rewritten since."""
+    if prefix.length < former.length:
+        text = f"it has {prefix.length} bytes, and you checked {former.length} by {former.checked}"
+        reading.find("refused", "tail-deleted", None, text)
+    else:
+        text = f"its first {former.length} bytes are not those that you checked by {former.checked}"
+        reading.find("refused", "rewritten", None, text)
 
 
 def _check_end(reading: Reading, register: Register) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 import rfc8785
 
 from wmplug.errors import CorruptEntryError, RegisterError
-from wmplug.keys.files import check_regular, opened, read_bytes, write_new
-from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, encode
+from wmplug.keys.files import check_regular, opened, read_bytes, sync_folder, write_new
+from wmplug.register.checkpoint import Prefix
+from wmplug.register.statements import FIRST, TYPES, Entry, Signer, decode, decode_known, encode
 
 try:
     import fcntl
@@ -31,8 +32,12 @@ _LINE = 1 << 24  # bytes of an entry
 _ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # the field that names a key that no longer signs
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, prefix: Prefix | None = None) -> Iterator[Entry]:
     """The entries of a log, whole lines only, each linked to the one before; does not check signatures.
+
+    Args:
+        path: the log.
+        prefix: is told of every line; the lines that it knows are not decoded strictly again.
 
     Raises:
         CorruptEntryError: an entry is damaged, out of order or not linked; raised at the first.
@@ -47,7 +52,8 @@ def read(path: Path) -> Iterator[Entry]:
                 seq = 0 if last is None else last.seq + 1
                 why = f"entry {seq} at byte {offset}: it has more than {_LINE:,} bytes, and no entry is that long"
                 raise CorruptEntryError(why, seq=seq, offset=offset, code="not-an-envelope")
-            entry = decode(line, 0 if last is None else last.seq + 1, offset)
+            known = prefix is not None and prefix.add(line)
+            entry = (decode_known if known else decode)(line, 0 if last is None else last.seq + 1, offset)
             _check_link(entry, last)
             yield entry
             last = entry
@@ -143,7 +149,7 @@ class Ledger:
             check_regular(log, self.path)
             fcntl.flock(log, fcntl.LOCK_EX)
             if new:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             yield log
         finally:
             os.close(log)  # releases the lock
@@ -273,11 +279,3 @@ class Ledger:
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -46,6 +46,7 @@ class Finding:
 class Reading:
     """The state after some entries."""
 
+    known: int = 0  # signatures before this byte were verified earlier
     whole: bool = True  # False: an entry was refused, and the entries behind it are not read
     findings: list[Finding] = field(default_factory=list)
     hashes: bytearray = field(default_factory=bytearray)
@@ -114,7 +115,7 @@ def _check_signature(reading: Reading, entry: Entry) -> None:
     public = reading.owners.get(entry.keyid) or reading.recorders.get(entry.keyid)
     if public is None:
         raise _corrupt(entry, "unknown-key", "it is signed by a key that no entry before has introduced")
-    if not entry.verify(public):
+    if entry.offset >= reading.known and not entry.verify(public):
         raise _corrupt(entry, "bad-signature", "its signature does not fit: it was edited")
     if entry.keyid in reading.revoked:
         raise _corrupt(entry, "revoked-key", "it is signed by a key that was revoked before")
