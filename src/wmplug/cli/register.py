@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import wmplug
-from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
+from wmplug.cli.terminal import REGISTER, Crls, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError, PluginError, TimestampError
 from wmplug.keys.files import write_new
 from wmplug.register import Entry, Signer, assets, checking, receipts
@@ -56,6 +56,7 @@ def check(
         list[Path] | None,
         typer.Option("--trust", help="Trust files of authorities to trust, instead of those in the owner's policy."),
     ] = None,
+    crl: Crls = None,
     headers: Annotated[
         Path | None,
         typer.Option(
@@ -72,6 +73,7 @@ def check(
             register,
             receipts=held,
             authorities=believed,
+            crls=crl or [],
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
     if headers is not None or "retimestamp" in report.counts:
@@ -99,10 +101,13 @@ def _with_calendars(report: checking.Report, register: Path, headers: Path | Non
 def _print(report: checking.Report) -> None:
     out.print(f"register {report.register}\n{report.entries} entries, head {report.head}")
     for stamp in report.stamps:
-        lab = "  LAB ONLY, attests nothing" if stamp.lab else ""
+        notes = "  LAB ONLY, attests nothing" if stamp.lab else ""
+        notes += f"  (not revoked by {stamp.unrevoked_at:%Y-%m-%d %H:%M})" if stamp.unrevoked_at else ""
         out.print(
-            f"  entries 0 to {stamp.head} existed at {stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC: {stamp.authority}{lab}"
+            f"  entries 0 to {stamp.head} existed at {stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC: {stamp.authority}{notes}"
         )
+    for text in report.unlisted:
+        out.print(f"  {text}")
     for finding in report.findings:
         out.print(
             f"  {finding.level}: {finding.text} [{finding.code}]",
