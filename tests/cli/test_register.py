@@ -72,6 +72,8 @@ def test_lists_that_whoever_checks_gives(terminal, folder, lab, trust, tmp_path)
     assert "revocation list" not in terminal(*check, "--crl", "pem.crl", "--crl", "root.crl").stdout
     (stamp,) = terminal.json(*check, "--crl", "good.crl", "--crl", "root.crl")["stamps"]
     assert (stamp["unlisted"], stamp["unrevoked_at"]) == ([], now.isoformat())
+    terminal("register", "anchor", "--register", folder)  # its lists speak for the token before it too
+    assert "revocation list" not in terminal(*check, "--crl", "good.crl").stdout
     assert "was revoked on" in terminal(*check, "--crl", "revoked.crl", code=1).stdout
     assert "altered.crl: the revocation list names" in terminal.error(*check, "--crl", "altered.crl")
     for name in ("junk", "two", "missing"):
