@@ -102,7 +102,7 @@ def _print(report: checking.Report) -> None:
     out.print(f"register {report.register}\n{report.entries} entries, head {report.head}")
     for stamp in report.stamps:
         notes = "  LAB ONLY, attests nothing" if stamp.lab else ""
-        notes += f"  (not revoked by {stamp.unrevoked_at:%Y-%m-%d %H:%M})" if stamp.unrevoked_at else ""
+        notes += f"  (not revoked as of {stamp.unrevoked_at:%Y-%m-%d %H:%M})" if stamp.unrevoked_at else ""
         out.print(
             f"  entries 0 to {stamp.head} existed at {stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC: {stamp.authority}{notes}"
         )

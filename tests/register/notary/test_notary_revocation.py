@@ -52,7 +52,7 @@ def test_lists_that_the_notary_gives_speak_and_are_named(unlisted, listless, not
     certificate.certify(notary, tmp_path / "case")
     page = (tmp_path / "case" / "certificate.html").read_text()
     assert all(digest in page for digest in result["revocation_lists"])
-    assert "not revoked by 20" in page
+    assert "not revoked as of 20" in page
 
 
 def test_a_revoked_authority_is_refused_though_the_owner_left_its_list_out(unlisted, listless, notary, tmp_path):

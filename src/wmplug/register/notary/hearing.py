@@ -356,7 +356,7 @@ def _result(
         "watermark": {name: public[name] for name in _SHOWN if name in public},
         "tokens": list(inspection.tokens),
         "times": list(inspection.times),
-        "revocation_lists": list(inspection.lists),
+        **({"revocation_lists": list(inspection.lists)} if inspection.lists else {}),
         "files": files,
         "package": package.sha256,
         "verifier": verifier(type(package.scheme)),
