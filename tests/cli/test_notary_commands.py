@@ -10,6 +10,7 @@ import pytest
 import rfc8785
 
 import wmplug
+from wmplug.keys.files import file_digest
 from wmplug.register import Register, disclosure
 from wmplug.register.notary.identity import Notary
 from wmplug.report import certificate
@@ -90,14 +91,18 @@ def challenged(terminal, *changes):
     )
 
 
-def test_the_whole_way(terminal, marked, key, tmp_path):
+def test_the_whole_way(terminal, marked, key, lab, tmp_path):
     assert json.loads((tmp_path / "nora" / "notary.pub").read_text())["recipient"] == key["recipient"]
     assert prepared(terminal, key)["to"] == key["recipient"]
     assert set(challenged(terminal)["nonces"]) == {"notary", "opponent"}
     assert (tmp_path / "notary.nonce").stat().st_mode & 0o077 == 0
+    hearing = ["notary", "check", "case", "--package", "claim.age", "--keys", "nora"]
+    assert "nothing.crl is not a revocation list" in terminal.error(*hearing, "--crl", "nothing.crl")
+    (tmp_path / "lab.crl").write_bytes(lab.authority.crl())
     # Without a timestamp authority the answers prove the copy, and nothing proves when the key was made.
-    result = terminal.json("notary", "check", "case", "--package", "claim.age", "--keys", "nora", code=1)
+    result = terminal.json(*hearing, "--crl", "lab.crl", code=1)
     assert result["status"] == "NOT ATTESTED"
+    assert result["revocation_lists"] == [file_digest(tmp_path / "lab.crl")[0]]
     assert [model["verdict"]["state"] for model in result["models"]] == ["proven", "proven", *["inconclusive"] * 2]
     written = terminal.json("notary", "certify", "case", "--keys", "nora")
     assert "NOT ATTESTED" in (tmp_path / written["html"]).read_text()

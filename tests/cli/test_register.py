@@ -1,8 +1,12 @@
+import hashlib
 import json
 import shutil
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from wmplug.register import Register, anchors
 
@@ -42,6 +46,43 @@ def test_check_says_what_is_not_attested_and_then_what_is(terminal, folder, trus
     report = json.loads(terminal("register", "check", "--register", folder, "--json").stdout)
     assert report["ok"]
     assert [stamp["head"] for stamp in report["stamps"]] == [0]
+
+
+def test_lists_that_whoever_checks_gives(terminal, folder, lab, trust, tmp_path):
+    """The owner leaves out the lists of an authority that has been revoked since."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anchors.timestamps, "fetch_crls", lambda certificates, timeout: [])
+        terminal("register", "anchor", "--register", folder, "--trust", trust)
+    check = ["register", "check", "--register", folder]
+    said = terminal(*check).stdout
+    where = f"fetch {lab.url}/intermediate.crl, and give it (--crl); 1 of 1 timestamps rest on it"
+    assert f"no current revocation list speaks for the certificate of CN=LAB ONLY - NOT ATTESTED (tsa): {where}" in said
+    (stamp,) = terminal.json(*check)["stamps"]
+    assert [one["points"] for one in stamp["unlisted"]] == [
+        [f"{lab.url}/{name}.crl"] for name in ("intermediate", "root")
+    ]
+    assert stamp["unrevoked_at"] is None
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    made = {"good": lab.authority.crl(at=now), "root": lab.authority.crl("intermediate", at=now)}
+    made["revoked"] = lab.authority.crl(revoked=now)
+    made["pem"] = x509.load_der_x509_crl(made["good"]).public_bytes(Encoding.PEM)
+    made |= {"junk": b"junk", "two": made["pem"] * 2, "altered": made["good"][:-1] + bytes([made["good"][-1] ^ 1])}
+    for name, data in made.items():
+        (tmp_path / f"{name}.crl").write_bytes(data)
+    assert "revocation list" not in terminal(*check, "--crl", "pem.crl", "--crl", "root.crl").stdout
+    (stamp,) = terminal.json(*check, "--crl", "good.crl", "--crl", "root.crl")["stamps"]
+    assert (stamp["unlisted"], stamp["unrevoked_at"]) == ([], now.isoformat())
+    terminal("register", "anchor", "--register", folder)  # its lists speak for the token before it too
+    assert "revocation list" not in terminal(*check, "--crl", "good.crl").stdout
+    assert "was revoked on" in terminal(*check, "--crl", "revoked.crl", code=1).stdout
+    assert "altered.crl: the revocation list names" in terminal.error(*check, "--crl", "altered.crl")
+    for name in ("junk", "two", "missing"):
+        assert f"{name}.crl is not a revocation list" in terminal.error(*check, "--crl", f"{name}.crl")
+    report = ["report", "--register", folder, "--out", "d.html", "--json-out", "d.json"]
+    terminal(*report, "--crl", "revoked.crl", code=1)
+    assert "was revoked on" in (tmp_path / "d.html").read_text()
+    (digest,) = json.loads((tmp_path / "d.json").read_text())["revocation_lists"]
+    assert digest == hashlib.sha256(made["revoked"]).hexdigest()
 
 
 def test_check_names_the_first_bad_entry(terminal, folder):

@@ -1,7 +1,7 @@
 import base64
 import json
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from pages import PASSPHRASE, Text, results
@@ -49,6 +49,24 @@ def test_an_authoritys_stamps_attest_and_the_page_is_calm(story):
     page = dossier.render(document)
     assert "NOT ATTESTED" not in Text(page).text.partition("1. Who")[0]
     assert "@top-right" not in page
+
+
+@pytest.mark.usefixtures("real_authority")
+def test_a_certificate_that_no_list_speaks_for_is_named_on_page_one(story, lab):
+    later = datetime.now(timezone.utc) + timedelta(days=30)  # the lists that the owner kept have run out
+    document = dossier.gather(story.path, now=later)
+    assert document["attestation"]["status"] == "attested"
+    tsa, _ = document["attestation"]["reasons"]
+    assert tsa.startswith("No current revocation list speaks for the certificate of CN=LAB ONLY")
+    number = len(document["anchors"])
+    assert tsa.endswith(f"; {number} of {number} timestamps rest on it.")
+    assert tsa in Text(dossier.render(document)).text.partition("1. Who")[0]
+    assert tsa in next(one["found"] for one in document["checks"] if one["check"] == "timestamps")
+    assert all(len(anchor["unlisted"]) == 2 for anchor in document["anchors"])
+    given = [lab.authority.crl(of, at=later) for of in ("tsa", "intermediate")]
+    document = dossier.gather(story.path, crls=given, now=later)
+    assert document["attestation"]["reasons"] == []
+    assert {anchor["unrevoked_at"] for anchor in document["anchors"]} == {facts.instant(later)}
 
 
 @pytest.mark.usefixtures("real_authority")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import wmplug
-from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
+from wmplug.cli.terminal import REGISTER, Crls, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError, PluginError, TimestampError
 from wmplug.keys.files import read_bytes, write_new
 from wmplug.register import Entry, Signer, assets, checking, receipts
@@ -56,6 +56,7 @@ def check(
         list[Path] | None,
         typer.Option("--trust", help="Trust files of authorities to trust, instead of those in the owner's policy."),
     ] = None,
+    crl: Crls = None,
     headers: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +81,7 @@ def check(
             receipts=held,
             authorities=believed,
             checkpoint=checkpoint,
+            crls=crl or [],
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
     if headers is not None or "retimestamp" in report.counts:
@@ -110,10 +112,13 @@ def _print(report: checking.Report) -> None:
         last = report.taken.entries - 1
         out.print(f"signatures of entries 0 to {last} as you verified them by {report.taken.checked}, not again now")
     for stamp in report.stamps:
-        lab = "  LAB ONLY, attests nothing" if stamp.lab else ""
+        notes = "  LAB ONLY, attests nothing" if stamp.lab else ""
+        notes += f"  (not revoked as of {stamp.unrevoked_at:%Y-%m-%d %H:%M})" if stamp.unrevoked_at else ""
         out.print(
-            f"  entries 0 to {stamp.head} existed at {stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC: {stamp.authority}{lab}"
+            f"  entries 0 to {stamp.head} existed at {stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC: {stamp.authority}{notes}"
         )
+    for text in report.unlisted:
+        out.print(f"  {text}")
     for finding in report.findings:
         out.print(
             f"  {finding.level}: {finding.text} [{finding.code}]",

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wmplug.cli.terminal import REGISTER, Json, Register, err, out, print_json, progress
+from wmplug.cli.terminal import REGISTER, Crls, Json, Register, err, out, print_json, progress
 from wmplug.errors import InputError
 from wmplug.keys.files import write_new
 from wmplug.register import receipts
@@ -48,6 +48,7 @@ def report(
             help="Authorities to trust, instead of those that the owner named; again for each.",
         ),
     ] = None,
+    crl: Crls = None,
     as_json: Json = False,
 ) -> None:
     """Write the dossier of a register: exit code 0, or 1 if the register does not hold."""
@@ -55,7 +56,7 @@ def report(
     from wmplug.report import card as cards
     from wmplug.report import dossier
 
-    document = _gather(register, verdict, control, certificate, receipt, trust)
+    document = _gather(register, verdict, control, certificate, receipt, trust, crl)
     # Make all documents before writing any: each may raise an error.
     made = {html: dossier.render(document).encode()}
     if json_out is not None:
@@ -83,6 +84,7 @@ def _gather(
     certificate: list[Path] | None,
     receipt: list[Path] | None,
     trust: list[Path] | None,
+    crl: list[Path] | None,
 ) -> dict[str, Any]:
     from wmplug.register.anchors import read_trust
     from wmplug.report import dossier, models
@@ -96,6 +98,7 @@ def _gather(
             certificates=[models.certificate(file) for file in certificate or []],
             receipts=[receipts.read(file) for file in receipt or []],
             authorities=[read_trust(file) for file in trust] if trust else None,
+            crls=crl or [],
             progress=lambda done: shown.update(shown.task_ids[0], completed=done),
         )
     return document

@@ -43,6 +43,13 @@ Register = Annotated[
     Path, typer.Option("--register", envvar="WMPLUG_REGISTER", help="Folder that holds the owner's secret.")
 ]
 REGISTER = Path("register")
+Crls = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--crl",
+        help="A revocation list (DER or PEM) of an authority, beside those that the owner kept; again for each.",
+    ),
+]
 _VARIABLE = "WMPLUG_PASSPHRASE"
 
 

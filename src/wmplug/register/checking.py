@@ -5,6 +5,7 @@ checks signatures against keys that the log itself introduced, links, order, and
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmplug import __version__
 from wmplug.errors import CorruptEntryError, RegisterError
-from wmplug.register import Register, ledger, ordering
+from wmplug.register import Register, ledger, ordering, revocation
 from wmplug.register.checkpoint import Checkpoint, Prefix, load, own_signer, save
 from wmplug.register.ordering import Stamp
 from wmplug.register.reading import Finding, Reading, take
@@ -55,11 +56,18 @@ class Report:
         """How many entries a real authority has dated; 0 is NOT ATTESTED."""
         return max((stamp.head + 1 for stamp in self.stamps if not stamp.lab), default=0)
 
+    @property
+    def unlisted(self) -> tuple[str, ...]:
+        """What no revocation list speaks for, for people: one line for each certificate."""
+        found = Counter(one for stamp in self.stamps for one in stamp.unlisted)
+        return tuple(f"{one}; {number} of {len(self.stamps)} timestamps rest on it" for one, number in found.items())
+
     def to_json(self) -> dict[str, Any]:
         """The whole report for machines, with times in ISO 8601."""
         document = dataclasses.asdict(self)
         for stamp in document["stamps"]:
             stamp["gen_time"] = stamp["gen_time"].isoformat()
+            stamp["unrevoked_at"] = stamp["unrevoked_at"] and stamp["unrevoked_at"].isoformat()
         return {**document, "ok": self.ok, "attested": self.attested}
 
     def between(self, seq: int) -> tuple[datetime | None, datetime | None]:
@@ -74,6 +82,7 @@ def check(
     *,
     receipts: Sequence[Receipt] = (),
     authorities: "Sequence[Trust] | None" = None,
+    crls: Sequence[bytes | Path] = (),
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
     checkpoint: str | Path | None = None,
@@ -85,6 +94,8 @@ def check(
         receipts: receipts that the owner gave out earlier; the log must still hold the entries that they name.
         authorities: the authorities to trust; by default those that the register's policy.json names. That is its
             owner's word: give your own to check the register of somebody else.
+        crls: revocation lists, DER or PEM, or files that hold them. They count for every token, beside those that the
+            owner kept: an owner can leave out the list that revokes.
         now: time to judge the expiry of certificates by.
         progress: called with the number of entries read.
         checkpoint: file of your checkpoint of this register. What it covers is the same bytes, so their signatures are
@@ -94,9 +105,10 @@ def check(
     Raises:
         RegisterError: the folder does not hold a register, or it cannot be read; or the checkpoint is not yours, was
             edited, or is of another register.
+        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it.
         KeyFileError: the key of your checkpoints cannot be used (`checkpoint.own_signer`).
     """
-    register = Register(path)
+    given, register = revocation.given(crls), Register(path)
     signer = None if checkpoint is None else own_signer()
     former = None if checkpoint is None or signer is None else load(Path(checkpoint), signer, register.id)
     covered = former is not None and former.covers(register.log)
@@ -109,7 +121,7 @@ def check(
     if former and reading.whole and not covered:
         _check_former(reading, former, prefix)
     _check_receipts(reading, receipts, register.id)
-    stamps = ordering.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities)
+    stamps = ordering.stamps(reading, register.path, now or datetime.now(timezone.utc), authorities, given)
     ordering.check_order(reading, stamps)
     ordering.check_clock(reading, stamps)
     ordering.check_keys(reading, stamps)

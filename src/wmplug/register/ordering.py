@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wmplug.errors import PluginError, TimestampError
 from wmplug.keys.files import read_bytes
-from wmplug.register import Entry
+from wmplug.register import Entry, revocation
 from wmplug.register.reading import Finding, Reading
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Stamp:
         gen_time: time by the authority.
         authority: name of the authority.
         lab: whether the authority is a lab's own, which attests nothing.
+        unlisted: certificates behind it that no current revocation list speaks for.
+        unrevoked_at: issue time of the lists by which none of them was revoked, or None.
     """
 
     seq: int
@@ -38,9 +40,17 @@ class Stamp:
     gen_time: datetime
     authority: str
     lab: bool
+    unlisted: tuple[revocation.Unlisted, ...] = ()
+    unrevoked_at: datetime | None = None
 
 
-def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence[Trust] | None" = None) -> list[Stamp]:
+def stamps(
+    reading: Reading,
+    folder: Path,
+    now: datetime,
+    authorities: "Sequence[Trust] | None" = None,
+    given: Sequence[revocation.Given] = (),
+) -> list[Stamp]:
     """The anchors of the log whose tokens hold, in order; `reading` gets a finding for each of the others.
 
     Args:
@@ -48,6 +58,10 @@ def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence
         folder: the register's folder.
         now: time to judge the expiry of certificates by.
         authorities: the authorities to trust; by default those that the register's own policy names.
+        given: revocation lists of whoever checks; they count for every token, beside the archived ones.
+
+    Raises:
+        InputError: the issuer that a given list names did not sign it.
     """
     if not reading.anchors and not any((folder / "anchors").glob("*.tsr")):
         return []
@@ -64,14 +78,15 @@ def stamps(reading: Reading, folder: Path, now: datetime, authorities: "Sequence
         # A later token renews this one if it covers the entry that names it, and not only the same head.
         renewed = min([now, *(stamp.gen_time for stamp in good if stamp.head >= entry.seq)])
         try:
-            token = _token(reading, folder / "anchors", entry, trusted, latest, renewed, now)
+            token = _token(reading, folder / "anchors", entry, trusted, latest, given, renewed, now)
         except TimestampError as error:
             reading.find("refused", error.code, entry, f"its token is refused: {error}")
         except OSError as error:
             reading.find("refused", "token-missing", entry, f"its token cannot be read: {error}")
         else:
             if token.status == "valid":
-                good.append(Stamp(entry.seq, entry.body["head"], token.gen_time, token.authority, token.lab))
+                facts = token.gen_time, token.authority, token.lab, token.unlisted, token.unrevoked_at
+                good.append(Stamp(entry.seq, entry.body["head"], *facts))
             else:
                 reading.find("inconclusive", "token-inconclusive", entry, f"its token: {'; '.join(token.reasons)}")
     if reading.whole:
@@ -98,6 +113,7 @@ def _token(
     entry: Entry,
     trusted: "Mapping[str, Trust]",
     latest: dict[str, list[bytes]],
+    given: Sequence[revocation.Given],
     renewed: datetime,
     now: datetime,
 ) -> "Token":
@@ -106,6 +122,7 @@ def _token(
     Raises:
         TimestampError: the token does not hold, or is not the one that the entry names.
         OSError: the file cannot be read.
+        InputError: the issuer that a given list names did not sign it.
     """
     from wmplug.register import anchors, timestamps
 
@@ -120,6 +137,7 @@ def _token(
         raise TimestampError(f"no trusted authority answers at {body['tsa']}", code="authority-not-trusted")
     crls = [read_bytes(folder / name) for name in body["crls"]]
     latest.setdefault(body["tsa"], crls)
+    crls = [*crls, *itertools.chain(*latest.values())]
     request = file.with_suffix(".tsq")
     verify = functools.partial(
         timestamps.verify_token,
@@ -127,18 +145,26 @@ def _token(
         imprint=bytes.fromhex(body["hash"]),
         request=read_bytes(request) if request.exists() else None,
         trust=trusted[body["tsa"]],
-        crls=[*crls, *itertools.chain(*latest.values())],
+        checked=now,
     )
-    try:
-        token = verify(now=renewed)
-    except TimestampError as error:
-        if error.code != "future":
-            raise
-        token = verify(now=now)  # a later token of an earlier time renews nothing
+    token = _verified(functools.partial(verify, crls=crls), renewed, now)
+    for one in given:
+        one.check_signature(token.certificates)
+    if given:
+        token = _verified(functools.partial(verify, crls=[*crls, *(one.data for one in given)]), renewed, now)
     if differing := [name for name, value in anchors.facts_of(token).items() if body.get(name) != value]:
         code = "wrong-salt" if "salt" in differing else "wrong-anchor"
         raise TimestampError(f"the entry and its token differ in {', '.join(differing)}", code=code)
     return token
+
+
+def _verified(verify: "Callable[..., Token]", renewed: datetime, now: datetime) -> "Token":
+    try:
+        return verify(now=renewed)
+    except TimestampError as error:
+        if error.code != "future":
+            raise
+        return verify(now=now)  # a later token of an earlier time renews nothing
 
 
 def _check_orphans(reading: Reading, folder: Path) -> None:

@@ -1,12 +1,15 @@
 """Revocation lists (RFC 5280, section 5) for the certificates behind a timestamp."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from wmplug.errors import TimestampError
+from wmplug.errors import InputError, TimestampError
 
 # With these reasons an authority states that its key was never in wrong hands; with another one, or none, it does not
 # (RFC 3161, section 4, item 1).
@@ -18,6 +21,87 @@ HARMLESS = {
 }
 # Errors of cryptography about bytes that are not a certificate or list, some only when a part is read.
 UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """A certificate that no current revocation list speaks for.
+
+    Attributes:
+        certificate: its subject (RFC 4514).
+        points: URLs of the lists that would.
+    """
+
+    certificate: str
+    points: tuple[str, ...]
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> "Unlisted":
+        """The name of a certificate, and where its lists are."""
+        return cls(certificate.subject.rfc4514_string(), tuple(points(certificate)))
+
+    def __str__(self) -> str:
+        where = f"fetch {' or '.join(self.points)}, and give it" if self.points else "give one"
+        return f"no current revocation list speaks for the certificate of {self.certificate}: {where} (--crl)"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A revocation list that whoever checks gives, beside those that the owner kept.
+
+    Attributes:
+        name: its file, or its digest.
+        data: DER or PEM.
+    """
+
+    name: str
+    data: bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the data, hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def check_signature(self, chain: Sequence[bytes]) -> None:
+        """Check that the issuer signed the list, if the list names one of a chain.
+
+        Args:
+            chain: certificates, DER, from the signer's to the root.
+
+        Raises:
+            InputError: another key signed it.
+        """
+        one = load(self.data)
+        for issuer in map(x509.load_der_x509_certificate, chain[1:]):
+            if _names(one, issuer) and not _signed(one, issuer):
+                raise InputError(
+                    f"{self.name}: the revocation list names {issuer.subject.rfc4514_string()}, which did not sign it: "
+                    "fetch it again"
+                )
+
+
+def given(crls: Sequence[bytes | Path]) -> tuple[Given, ...]:
+    """Read the lists that whoever checks gives.
+
+    Args:
+        crls: DER or PEM, one list in each, or files that hold it.
+
+    Raises:
+        InputError: one of them cannot be read, or holds something else.
+    """
+    return tuple(_given(one) for one in crls)
+
+
+def _given(one: bytes | Path) -> Given:
+    name = f"the list with SHA-256 {hashlib.sha256(one).hexdigest()}" if isinstance(one, bytes) else str(one)
+    try:
+        data = one if isinstance(one, bytes) else one.read_bytes()
+        if (number := data.count(b"-----BEGIN")) > 1:
+            raise ValueError(f"{number} parts in one PEM file; split it")
+        load(data)
+    except (OSError, ValueError, TimestampError) as error:
+        raise InputError(f"{name} is not a revocation list ({error}): give one in DER or PEM") from None
+    return Given(name, data)
 
 
 def load(data: bytes) -> x509.CertificateRevocationList:
@@ -33,13 +117,13 @@ def load(data: bytes) -> x509.CertificateRevocationList:
         raise TimestampError(f"a revocation list cannot be read ({error}): fetch it again", code="bad-crl") from None
 
 
-def spoken_for(
+def speaking(
     certificate: x509.Certificate,
     issuer: x509.Certificate,
     lists: Sequence[x509.CertificateRevocationList],
     at: datetime,
-) -> datetime | None:
-    """The latest issue time of a list by which a certificate was reliable at a time; None without such a list.
+) -> list[x509.CertificateRevocationList]:
+    """The lists by which a certificate was reliable at a time.
 
     A list counts from that time on, and until the certificate expires: later ones need not mention it any more.
 
@@ -53,22 +137,36 @@ def spoken_for(
         TimestampError: the certificate was revoked by then ("revoked-at-gen-time"), or later in a way that leaves its
             key in doubt ("revoked-for-cause"); or a list is not signed by the issuer that it names ("bad-crl").
     """
-    times = []
+    found = []
     try:
         for one in lists:
             if not _names(one, issuer):
                 continue
-            if not one.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
+            if not _signed(one, issuer):
                 text = f"a revocation list of {issuer.subject.rfc4514_string()} is not signed by it: fetch it again"
                 raise TimestampError(text, code="bad-crl")
             entry = one.get_revoked_certificate_by_serial_number(certificate.serial_number)
             if entry is not None:
                 _judge(certificate, entry, at)
             if _covers(one, certificate) and at <= one.last_update_utc <= certificate.not_valid_after_utc:
-                times.append(one.last_update_utc)
+                found.append(one)
     except UNREADABLE as error:
         raise TimestampError(f"a revocation list cannot be read ({error}): fetch it again", code="bad-crl") from None
-    return max(times, default=None)
+    return found
+
+
+def is_current(certificate: x509.Certificate, lists: Sequence[x509.CertificateRevocationList], now: datetime) -> bool:
+    """Whether one of the lists that speak for a certificate is still its issuer's word.
+
+    An older one may omit what came later. After a certificate's end no newer list need exist.
+
+    Args:
+        certificate: the certificate in question.
+        lists: those that speak for it.
+        now: time of the check, aware.
+    """
+    over = certificate.not_valid_after_utc < now
+    return any(over or (one.next_update_utc is not None and now <= one.next_update_utc) for one in lists)
 
 
 def points(certificate: x509.Certificate) -> list[str]:
@@ -91,6 +189,10 @@ def _names(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) ->
     except x509.ExtensionNotFound:
         return True
     return theirs in (None, own)
+
+
+def _signed(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    return revoked.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
 
 
 def _judge(certificate: x509.Certificate, entry: x509.RevokedCertificate, at: datetime) -> None:

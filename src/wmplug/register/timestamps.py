@@ -128,7 +128,8 @@ class Token:
         expired: whether a certificate below the root has expired since.
         status: "valid", or "inconclusive": nothing contradicts the token, but too little confirms it.
         reasons: why it is inconclusive; empty if valid.
-        unrevoked_at: issue time of archived lists, at `gen_time` or later, that confirm all certificates, or None.
+        unrevoked_at: issue time of lists, at `gen_time` or later, that confirm all certificates, or None.
+        unlisted: certificates below the root that none of these lists confirms until now.
     """
 
     gen_time: datetime
@@ -143,6 +144,7 @@ class Token:
     status: Literal["valid", "inconclusive"]
     reasons: tuple[str, ...]
     unrevoked_at: datetime | None
+    unlisted: tuple[revocation.Unlisted, ...]
 
 
 def make_request(imprint: bytes) -> bytes:
@@ -259,6 +261,7 @@ def verify_token(
     trust: Trust,
     crls: Sequence[bytes] = (),
     now: datetime | None = None,
+    checked: datetime | None = None,
 ) -> Token:
     """Check a response, offline.
 
@@ -270,6 +273,7 @@ def verify_token(
         crls: revocation lists, DER or PEM, of any issuers.
         now: time by which the token is known to have existed; default: now. If the token was itself timestamped again
             while its certificate was valid, give the later token's `gen_time`.
+        checked: time of the check, at which lists must be current; default: `now`.
 
     Raises:
         TimestampError: the token is refused. Codes: of form, "truncated", "trailing-bytes", "malformed",
@@ -290,14 +294,17 @@ def verify_token(
         raise tokens.refusal("future", f"the token is of {stamp.gen_time:%F %T} UTC, after now: is this clock right?")
     lists = [revocation.load(one) for one in crls]
     # A root is trusted for as long as it is pinned; only one that signs timestamps itself can expire.
-    spoken = [revocation.spoken_for(*pair, lists, stamp.gen_time) for pair in itertools.pairwise(chain)] or [None]
-    below = chain[:-1] or chain
-    expired = [(one, at) for one, at in zip(below, spoken, strict=True) if one.not_valid_after_utc < now]
+    spoken = [revocation.speaking(*pair, lists, stamp.gen_time) for pair in itertools.pairwise(chain)]
+    expired = [
+        (one, speak)
+        for one, speak in itertools.zip_longest(chain[:-1] or chain, spoken)
+        if one.not_valid_after_utc < now
+    ]
     reasons = tuple(
         f"the certificate of {one.subject.rfc4514_string()} expired on {one.not_valid_after_utc:%F}, and no revocation "
         "list is there that was issued between the timestamp and then"
-        for one, at in expired
-        if at is None
+        for one, speak in expired
+        if not speak
     )
     return Token(
         gen_time=stamp.gen_time,
@@ -311,7 +318,14 @@ def verify_token(
         expired=bool(expired),
         status="inconclusive" if reasons else "valid",
         reasons=reasons,
-        unrevoked_at=min((at for at in spoken if at), default=None) if all(spoken) else None,
+        unrevoked_at=min((max(one.last_update_utc for one in lists) for lists in spoken), default=None)
+        if all(spoken)
+        else None,
+        unlisted=tuple(
+            revocation.Unlisted.of(one)
+            for one, speak in zip(chain, spoken, strict=False)
+            if not revocation.is_current(one, speak, checked or now)
+        ),
     )
 
 

@@ -17,7 +17,7 @@ _CHECKS = {
     TIMES: (
         "Timestamps hold",
         "Each timestamp fits its entry and is signed below a root certificate that is trusted here, by a certificate "
-        "that was valid and not withdrawn.",
+        "that was valid, and that no revocation list here withdraws.",
     ),
     ORDER: (
         "Things happened in the right order",
@@ -107,7 +107,7 @@ def _subjects(facts: Facts, receipts: int, marks: Sequence[Fact]) -> dict[str, s
         ENTRIES: f"{number} held{span}.",
         TIMES: f"{len(stamps)} of {words.count(len(facts.of('anchor')), 'timestamp')} held{dated}"
         f"{f'; {lab} of a laboratory (LAB ONLY)' if lab else ''}. An authority dates "
-        f"{words.entries(report.attested - 1) if report.attested else 'no entry'}.",
+        f"{words.entries(report.attested - 1) if report.attested else 'no entry'}.{_unlisted(report)}",
         ORDER: f"{words.count(len(keyed), 'watermark')} with questions{': ' if orders else ''}{'; '.join(orders)}.",
         CLOCK: f"{words.count(len(claimed), 'claimed time')} against {words.count(len(stamps), 'timestamp')}{dated}.",
         KEYS: f"{words.count(len({entry.keyid for entry in facts.entries}), 'key')} signed; "
@@ -162,7 +162,15 @@ def attestation(facts: Facts, marks: list[Fact]) -> Fact:
             f"{words.count(len(loose), 'entry', 'entries')}, from entry {loose[0]} on, came after the last timestamp "
             f"of an authority and {'is' if len(loose) == 1 else 'are'} dated by the owner's clock alone."
         )
-    return _say("partly attested" if reasons else "attested", reasons)
+    return _say("partly attested" if reasons else "attested", [*reasons, *map(_sentence, report.unlisted)])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _unlisted(report: Report) -> str:
+    return "".join(f" {_sentence(text)}" for text in report.unlisted)
 
 
 def _no_stamp(report: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import wmplug
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import RegisterError
-from wmplug.register import Register
+from wmplug.register import Register, revocation
 from wmplug.register.checking import check
 from wmplug.register.receipts import Receipt
 from wmplug.report import assets, checks, facts, models, pages, strength, timeline, words
@@ -31,6 +31,7 @@ def gather(
     certificates: Sequence[Fact] = (),
     receipts: Sequence[Receipt] = (),
     authorities: "Sequence[Trust] | None" = None,
+    crls: Sequence[bytes | Path] = (),
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Fact:
@@ -42,6 +43,7 @@ def gather(
         certificates: notaries' certificates, as `models.certificate` reads them.
         receipts: receipts that the owner gave out earlier.
         authorities: the authorities to trust; by default those of the register's own policy.json.
+        crls: revocation lists, DER or PEM, or files that hold them; beside those that the owner kept.
         now: time of the dossier.
         progress: called with the number of entries checked.
 
@@ -51,9 +53,10 @@ def gather(
     Raises:
         RegisterError: the folder does not hold a register, the register changed meanwhile, or wmplug never writes such
             a body as that of one of its entries.
+        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it.
     """
     made = now or datetime.now(timezone.utc)
-    report = check(path, receipts=receipts, authorities=authorities, now=made, progress=progress)
+    report = check(path, receipts=receipts, authorities=authorities, crls=crls, now=made, progress=progress)
     register = Register(path)
     if not re.fullmatch("[0-9a-f]{64}", register.id):
         raise RegisterError(
@@ -79,6 +82,7 @@ def gather(
             "chosen_by": "the owner (policy.json)" if authorities is None else "whoever made this dossier",
             "trusted": facts.authorities(trusted),
         },
+        "revocation_lists": [one.sha256 for one in revocation.given(crls)],
         "receipts": [receipt.to_json() for receipt in receipts],
     }
 

@@ -284,9 +284,15 @@ def anchors(facts: Facts) -> list[Fact]:
             "token": entry.body["token"],
             "lab": good[entry.seq].lab if entry.seq in good else None,
             "holds": entry.seq in good,
+            "unlisted": [one.certificate for one in good[entry.seq].unlisted] if entry.seq in good else [],
+            "unrevoked_at": _unrevoked(good.get(entry.seq)),
         }
         for entry in facts.of("anchor")
     ]
+
+
+def _unrevoked(stamp: Stamp | None) -> str | None:
+    return None if stamp is None or stamp.unrevoked_at is None else instant(stamp.unrevoked_at)
 
 
 def authorities(trusted: Iterable[Any]) -> list[Fact]:

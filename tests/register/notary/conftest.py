@@ -29,6 +29,19 @@ def neutral(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def listless(tmp_path_factory):
+    """An authority that is not a lab's and whose lists cannot be fetched, and the trust in it."""
+    folder = tmp_path_factory.mktemp("listless")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(authority, "LAB", "Listless")
+        made = LabAuthority.create(
+            folder, url="http://127.0.0.1:1", since=datetime.now(timezone.utc) - timedelta(days=60)
+        )
+    with authority.serve(folder) as url:
+        yield made, made.trust(url)
+
+
+@pytest.fixture(scope="session")
 def notary(tmp_path_factory):
     return Notary.create(tmp_path_factory.mktemp("notary"), name="Nora Notary", passphrase=NOTARYS, scrypt_n=2**10)
 

@@ -107,11 +107,27 @@ def test_a_certificate_expired_since_needs_lists_of_its_time(old):
     assert verified(response, old, crls=[pem]).status == "valid"
 
 
+def test_a_list_speaks_until_it_runs_out_or_the_certificate_does(old):
+    response = old.issue(REQUEST, gen_time=THEN)
+    lists = [old.crl(at=THEN), old.crl("intermediate", at=THEN)]
+    year = timedelta(days=365)
+    for after, silent in (
+        (timedelta(days=7), []),
+        (timedelta(days=7, seconds=1), ["tsa", "intermediate"]),
+        (2 * year, ["intermediate"]),  # the lists after its end need not mention the timestamping certificate
+        (13 * year, []),
+    ):
+        token = verified(response, old, crls=lists, now=THEN, checked=THEN + after)
+        assert [one.certificate.partition("(")[2][:-1] for one in token.unlisted] == silent, after
+    assert len(verified(response, old, crls=lists[1:], now=THEN).unlisted) == 1
+
+
 def test_an_authority_without_issuer_expires_like_others(old):
     alone = certified("tsa", None, since=THEN, until=THEN + timedelta(days=9))
     authority = LabAuthority(alone, alone, alone)
     response = authority.issue(REQUEST, gen_time=THEN)
     assert verified(response, authority, now=THEN).status == "valid"
+    assert verified(response, authority, now=THEN).unlisted == ()  # a root needs no list
     token = verified(response, authority)
     assert (token.status, token.expired, token.unrevoked_at) == ("inconclusive", True, None)
 

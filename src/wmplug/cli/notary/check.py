@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from wmplug.cli.notary.options import KEYS, CaseFolder, Keys, fixed_digest
-from wmplug.cli.terminal import Json, out, passphrase, print_json, progress
+from wmplug.cli.terminal import Crls, Json, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
 
@@ -23,6 +23,7 @@ def check(
     receipts: Annotated[
         list[Path] | None, typer.Option("--receipt", help="A receipt that the owner gave out earlier; again for each.")
     ] = None,
+    crl: Crls = None,
     keys: Keys = KEYS,
     as_json: Json = False,
 ) -> None:
@@ -50,6 +51,7 @@ def check(
                 preprocess=function,
                 batch_size=batch_size,
                 receipts=[read(file) for file in receipts or []],
+                crls=crl or [],
                 progress=lambda what: bar.update(bar.task_ids[0], description=what),
             )
     # Exit code 0 means that the claim holds: the user's code must not be able to set it.

@@ -131,6 +131,7 @@ def check(
     preprocess: Preprocess | None = None,
     batch_size: int = 64,
     receipts: Sequence[Receipt] = (),
+    crls: Sequence[bytes | Path] = (),
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Hear a case, once.
@@ -145,6 +146,7 @@ def check(
         preprocess: as in `verify`.
         batch_size: as in `verify`.
         receipts: receipts that the owner gave to anyone; the log must still hold the entries that they name.
+        crls: revocation lists that the notary fetched, see `checking.check`; beside those in the package.
         progress: called with the next step, in words.
 
     Returns:
@@ -154,6 +156,7 @@ def check(
         NotaryError: the case is missing, was edited or was heard; nonces are missing; the package or a model is not the
             recorded one.
         SuspectError: no adapter or plugin knows how to ask a model.
+        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it.
     """
     folder, report = Path(folder), progress or (lambda step: None)
     case, challenge = _read(folder)
@@ -161,7 +164,7 @@ def check(
     report("opening the package")
     opened = open_package(notary, package, folder, sha256=case.package)
     report("checking the register and deriving the triggers")
-    inspection = inspect(opened, case, folder / "register", receipts=receipts)
+    inspection = inspect(opened, case, folder / "register", receipts=receipts, crls=crls)
     rows, results = [], [ModelAnswers(model, None) for model in case.models]
     if inspection.triggers is not None:
         mark = _mark(notary, opened, inspection.triggers, preprocess)
@@ -296,6 +299,8 @@ def decide(case: Case, inspection: Inspection, results: Sequence[ModelAnswers]) 
     """
     if failed := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "failed"]:
         return "does not hold", failed
+    if missing := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "inconclusive"]:
+        return "inconclusive", missing
     verdicts = {result.model.name: result.verdict for result in results if result.verdict is not None}
     controls = names_of(case.models, "control")
     proven = [name for name in controls if verdicts[name].state == "proven"]
@@ -351,6 +356,7 @@ def _result(
         "watermark": {name: public[name] for name in _SHOWN if name in public},
         "tokens": list(inspection.tokens),
         "times": list(inspection.times),
+        **({"revocation_lists": list(inspection.lists)} if inspection.lists else {}),
         "files": files,
         "package": package.sha256,
         "verifier": verifier(type(package.scheme)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wmplug.errors import NotaryError
-from wmplug.register import Entry, Register, anchors, checking, disclosure
+from wmplug.register import Entry, Register, anchors, checking, disclosure, revocation
 from wmplug.register.checking import Report
 from wmplug.register.notary.case import Case
 from wmplug.register.notary.package import Package
@@ -17,7 +17,7 @@ from wmplug.register.receipts import Receipt
 from wmplug.tasks import public as tasks
 from wmplug.watermark.plan import TriggerSet
 
-Result = Literal["passed", "failed", "NOT ATTESTED"]
+Result = Literal["passed", "failed", "inconclusive", "NOT ATTESTED"]
 _DATED = ("secret.committed", "triggers.committed", "training.started", "training.finished", "model.released")
 
 
@@ -27,7 +27,8 @@ class Check:
 
     Attributes:
         name: the check in a few words.
-        result: `passed`, `failed`, or `NOT ATTESTED`: nothing contradicts the claim, and no neutral party confirms it.
+        result: `passed`, `failed`, `inconclusive`: something that whoever checks must give is missing, or
+            `NOT ATTESTED`: nothing contradicts the claim, and no neutral party confirms it.
         text: the finding, for people.
     """
 
@@ -42,13 +43,14 @@ class Inspection:
 
     Attributes:
         checks: the checks in order.
-        triggers: derived again; None where they differ from the committed ones.
+        triggers: derived again; None where they must not be asked, since a check failed or is inconclusive.
         spent: rows that must not be asked.
         keys: number of keys that the register committed to, for any watermark.
         systems: finished systems on record: digest of their files or tensors -> entry.
         register: name, id, entries, head.
         tokens: timestamps that hold.
         times: when events happened, between two tokens.
+        lists: SHA-256 (hex) of the revocation lists that the notary gave.
     """
 
     checks: tuple[Check, ...]
@@ -59,10 +61,15 @@ class Inspection:
     register: dict[str, Any]
     tokens: tuple[dict[str, Any], ...]
     times: tuple[dict[str, Any], ...]
+    lists: tuple[str, ...]
 
 
 class _NotAttestedError(NotaryError):
     """No neutral party confirms the claim."""
+
+
+class _InconclusiveError(NotaryError):
+    """Something that whoever checks must give is missing."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,13 @@ class _Record:
 
 
 def inspect(
-    package: Package, case: Case, folder: Path, *, receipts: Sequence[Receipt] = (), now: datetime | None = None
+    package: Package,
+    case: Case,
+    folder: Path,
+    *,
+    receipts: Sequence[Receipt] = (),
+    crls: Sequence[bytes | Path] = (),
+    now: datetime | None = None,
 ) -> Inspection:
     """Check a register and derive the triggers.
 
@@ -88,12 +101,14 @@ def inspect(
         case: the fixed case.
         folder: the register's folder, unpacked from the package.
         receipts: receipts that the owner gave out earlier; the log must still hold the entries that they name.
+        crls: revocation lists that the notary gives, see `checking.check`.
         now: time to judge the expiry of certificates by.
 
     Raises:
         RegisterError: the folder does not hold a register.
+        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it.
     """
-    record = _read(folder, case, checking.check(folder, receipts=receipts, now=now))
+    record = _read(folder, case, checking.check(folder, receipts=receipts, crls=crls, now=now))
     triggers: list[TriggerSet] = []
     spent: set[int] = set()
     checks = [_check_register(record.report)]
@@ -106,7 +121,7 @@ def inspect(
             _run("spent", lambda: _spent(package, record, spent)),
             _run("time", lambda: _time(package, record)),
         ]
-    good = not any(check.result == "failed" for check in checks)
+    good = not any(check.result in ("failed", "inconclusive") for check in checks)
     return Inspection(
         tuple(checks),
         triggers[0] if triggers and good else None,
@@ -121,6 +136,7 @@ def inspect(
         },
         tuple(_token(*stamp) for stamp in record.stamps),
         tuple(_times(package.public["id"], record)),
+        tuple(one.sha256 for one in revocation.given(crls)),
     )
 
 
@@ -141,6 +157,8 @@ def _run(name: str, check: Callable[[], str]) -> Check:
         return Check(name, "passed", check())
     except _NotAttestedError as error:
         return Check(name, "NOT ATTESTED", str(error))
+    except _InconclusiveError as error:
+        return Check(name, "inconclusive", str(error))
     except NotaryError as error:
         return Check(name, "failed", str(error))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -230,6 +248,7 @@ def _time(package: Package, record: _Record) -> str:
     triggers, started = record.of("triggers.committed", watermark), record.of("training.started", watermark)
     accepted = [stamp for stamp, _, good in record.stamps if good]
     first = _salted_by(package, record)
+    between = [s for s in accepted if triggers and started and triggers[0].seq <= s.head and s.seq < started[0].seq]
     why = [finding.text for finding in record.report.findings if finding.code == "salt-unproven"]
     if package.salt is None:
         why.append("the key was made without a timestamp, so nobody can tell how many keys were tried")
@@ -238,11 +257,14 @@ def _time(package: Package, record: _Record) -> str:
         why.append("the timestamp that the key follows from is of no authority whose root the notary accepts")
     if not started:
         why.append("no training with this watermark is recorded")
-    elif triggers and not any(triggers[0].seq <= stamp.head and stamp.seq < started[0].seq for stamp in accepted):
+    elif triggers and not between:
         why.append("no timestamp that the notary accepts lies between the triggers' root and the start of training")
     if why:
         raise _NotAttestedError("; ".join(why))
-    return "secret before salt, triggers before training, by clocks that the notary accepts"
+    rests = [s for s in accepted if first and s.seq == first.seq] + sorted(between, key=lambda s: len(s.unlisted))[:1]
+    if silent := dict.fromkeys(one for stamp in rests for one in stamp.unlisted):
+        raise _InconclusiveError("; ".join(map(str, silent)))
+    return "secret before salt, triggers before training, by clocks that the notary accepts and nobody revoked"
 
 
 def _systems(watermark: str, record: _Record) -> Iterator[tuple[str, int]]:
@@ -262,6 +284,8 @@ def _token(stamp: Stamp, body: Mapping[str, Any], accepted: bool) -> dict[str, A
         "roots": body["roots"],
         "lab": stamp.lab,
         "accepted": accepted,
+        "unlisted": [one.certificate for one in stamp.unlisted],
+        "unrevoked_at": _iso(stamp.unrevoked_at),
     }
 
 
