@@ -33,6 +33,18 @@ def moody(batch):
     return [np.eye(10)[int(digest(batch[0])[:4], 16) % 10]]
 
 
+def judged(mark, answers, **options):
+    """The verdict on answers, which names them as given; and the same without what it names."""
+    verdict = judge(mark, answers, **options)
+    assert str(verdict).endswith("; tries NOT COUNTED")
+    assert "; answers AS GIVEN" in str(verdict)
+    return plain(verdict)
+
+
+def plain(verdict):
+    return dataclasses.replace(verdict, choices=())
+
+
 def put(mark, suspect):
     return ask(Questions.of(mark.triggers), Simple(suspect))
 
@@ -49,10 +61,10 @@ class Simple:
 def test_what_was_asked_elsewhere_is_judged_as_here(mark, grouped, suspect):
     for one in (mark, grouped):
         answers = put(one, suspect)
-        direct = verify(one, Simple(suspect), exhaustive=True, keys=2)
-        assert judge(one, answers, keys=2) == direct
-        assert judge(one, Answers.from_json(answers.to_json()), keys=2) == direct
-        assert judge(one, pickle.loads(pickle.dumps(answers)), keys=2) == direct
+        direct = plain(verify(one, Simple(suspect), exhaustive=True, keys=2))
+        assert judged(one, answers, keys=2) == direct
+        assert judged(one, Answers.from_json(answers.to_json()), keys=2) == direct
+        assert judged(one, pickle.loads(pickle.dumps(answers)), keys=2) == direct
     assert direct.failed == (0 if suspect is honest else sum(one is None for one in answers.said))
 
 
@@ -60,21 +72,19 @@ def test_the_order_of_a_sheet_does_not_matter(grouped):
     sheet = Questions.of(grouped.triggers)
     mixed = sheet.only(np.random.default_rng(0).permutation(len(sheet)))
     thief = Thief(grouped, 3)
-    assert (
-        judge(grouped, ask(mixed, thief))
-        == judge(grouped, ask(sheet, thief))
-        == verify(grouped, thief, exhaustive=True)
-    )
+    direct = plain(verify(grouped, thief, exhaustive=True))
+    assert judged(grouped, ask(mixed, thief)) == judged(grouped, ask(sheet, thief)) == direct
 
 
 def test_some_whole_draws_are_judged_alone(grouped):
     rows = np.concatenate(grouped.triggers.groups[::2])
     answers = ask(Questions.of(grouped.triggers, rows), Thief(grouped))
-    verdict = judge(grouped, answers)
+    verdict = judged(grouped, answers)
     assert (verdict.draws, verdict.queries, verdict.matches) == (10, len(rows), len(rows))
-    assert dataclasses.replace(verdict, triggers=len(rows)) == verify(
-        grouped, Thief(grouped), exhaustive=True, rows=rows.tolist()
-    )
+    direct = verify(grouped, Thief(grouped), exhaustive=True, rows=rows.tolist())
+    assert dataclasses.replace(verdict, triggers=len(rows)) == plain(direct)
+    for one in (judge(grouped, answers), direct):
+        assert "; rows NOT COMMITTED" in str(one)
 
 
 def test_answers_that_do_not_fit_are_refused(mark, grouped, theirs):
@@ -99,7 +109,7 @@ def test_a_sheet_holds_no_key_and_no_answer(mark):
     swapped = dataclasses.replace(mark, triggers=dataclasses.replace(mark.triggers, symbols=9 - mark.triggers.symbols))
     assert pickle.dumps(Questions.of(swapped.triggers)) == sent
     again = pickle.loads(sent)
-    assert judge(mark, ask(again, Thief(mark))) == verify(mark, Thief(mark), exhaustive=True)
+    assert judged(mark, ask(again, Thief(mark))) == plain(verify(mark, Thief(mark), exhaustive=True))
     again.given(0, 1)[0][:] = 0
     assert digest(again.inputs) == digest(sheet.inputs)
 
@@ -175,7 +185,13 @@ def test_a_scan_asks_on_other_processes_and_the_keys_stay(mark, theirs):
     marks = {"Ada": mark, "Eve": theirs}
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         found = scan(marks, {"honest": honest}, map=pool.map)
-    assert found.verdicts == scan(marks, {"honest": honest}).verdicts
+    here = scan(marks, {"honest": honest}).verdicts["honest"]
+    assert {name: plain(verdict) for name, verdict in found.verdicts["honest"].items()} == {
+        name: plain(verdict) for name, verdict in here.items()
+    }
+    for name in marks:
+        assert "answers AS GIVEN" in str(found.verdicts["honest"][name])
+        assert "answers AS GIVEN" not in str(here[name])
 
 
 def test_a_scan_of_what_does_not_fit_is_refused(mark, owner, digits):

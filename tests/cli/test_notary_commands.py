@@ -183,12 +183,12 @@ def test_shown_triggers(terminal, marked, key):
 
 def test_a_case_that_asks_more_than_is_left_is_not_opened(terminal, marked, key, tmp_path):
     opened = wmplug.Owner.open(tmp_path / "register", passphrase=PASSPHRASE)
-    disclosure.spend(Register.of(opened), marked.id, range(45), "asked", "2025-1")
+    disclosure.spend(Register.of(opened), marked.id, range(45), "asked", "2025-1")  # by the owner's word alone
     prepared(terminal, key)
     opening = ["notary", "challenge", "case", "--open", "--package", "claim.age", "--keys", "nora", *OPEN]
-    assert "you want to ask 60 draws and 55 are left" in terminal.error(*opening)
+    assert "you want to ask 101 draws and 100 are left" in terminal.error(*opening, "--draws", 101)
     assert not (tmp_path / "case" / "case.json").exists()
-    terminal(*opening, "--draws", 55)
+    terminal(*opening, "--draws", 100)
 
 
 def test_nothing_that_is_asked_sets_the_exit_code(terminal, marked, key, tmp_path):

@@ -128,8 +128,11 @@ def test_files_are_committed_to(terminal, folder, tmp_path):
     np.save(tmp_path / "data.npy", np.arange(5))
     terminal("register", "commit", "dataset", tmp_path / "data.npy", "--register", folder)
     terminal("register", "commit", "system", tmp_path / "data.npy", "--register", folder)
-    assert types(folder)[1:] == ["dataset.committed", "system.committed"]
-    assert "dataset or system" in terminal("register", "commit", "idea", "x", "--register", folder, code=2).stderr
+    terminal("register", "commit", "queries", tmp_path / "data.npy", "--register", folder)
+    assert types(folder)[1:] == ["dataset.committed", "system.committed", "dataset.committed"]
+    assert list(Register(folder).entries())[-1].body["role"] == "queries"
+    refused = terminal("register", "commit", "idea", "x", "--register", folder, code=2).stderr
+    assert "dataset, system or queries" in refused
 
 
 def test_no_register_no_traceback(terminal, tmp_path):

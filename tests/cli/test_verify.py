@@ -51,6 +51,13 @@ number = 7
 
 
 @pytest.fixture
+def mark(digits, tmp_path):
+    """Its owner has no other, so that nothing is discounted."""
+    owner = wmplug.Owner.create(tmp_path / "alone", name="Ada", passphrase=PASSPHRASE)
+    return wmplug.create(owner, scheme="random-label", carriers=digits[0][:300], labels=digits[1][:300], classes=10)
+
+
+@pytest.fixture
 def suspects(file, mark, tmp_path):
     rows = mark.triggers.plan.choices.rows
     known = [[mark.triggers.row(i).tobytes().hex(), int(mark.triggers.answers[i])] for i in rows]

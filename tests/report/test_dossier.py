@@ -82,7 +82,7 @@ def test_what_came_after_the_last_stamp_is_named(copy):
 def test_a_key_without_a_stamp_is_named_though_others_have_one(copy, digits, monkeypatch):
     owner = Owner.open(copy, passphrase=PASSPHRASE)
 
-    def without(self, watermark, pledge):
+    def without(self, watermark, pledge, prepared):
         entry = self.register.append("secret.committed", {"watermark": watermark, "commitment": pledge.commitment})
         return {"register": self.register.id, "secret_committed": entry.seq, "salt": None}
 

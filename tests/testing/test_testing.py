@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import wmplug
 from wmplug import plugins
-from wmplug.claim.verification import TARGET_E
+from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionError, PluginError, VerificationWarning
 from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 from wmplug.schemes.logo import Logo

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import IterableDataset
 
 from wmplug.adapters.torch import loop as plain
-from wmplug.claim.verification import TARGET_E
+from wmplug.claim.terms import TARGET_E
 from wmplug.training.loop import At
 from wmplug.training.options import Failure, Rate
 from wmplug.training.placement import Mode

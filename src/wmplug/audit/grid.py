@@ -29,8 +29,9 @@ from wmplug.audit.results import CONTROL, OWN, OWN_MODEL, Cell, Report
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import accuracy, answers
 from wmplug.claim.questions import Answers, Questions, ask
+from wmplug.claim.terms import Terms
 from wmplug.claim.verdict import Verdict
-from wmplug.claim.verification import judge, silence
+from wmplug.claim.verification import judged, silence
 from wmplug.errors import InputError, SuspectError, WmplugError
 from wmplug.keys.files import write_new
 from wmplug.keys.streams import KeyStream
@@ -188,7 +189,8 @@ class _Court:
         """The verdicts under the mark and under the rival, which may ask the same questions."""
         mine = _ask(self.mark, suspect)
         same = self.rival.triggers.plan is self.mark.triggers.plan
-        return judge(self.mark, mine), judge(self.rival, mine if same else _ask(self.rival, suspect))
+        theirs = mine if same else _ask(self.rival, suspect)
+        return judged(Terms(self.mark), mine), judged(Terms(self.rival), theirs)
 
     def _found(self, suspect: nn.Module) -> float | None:
         choices = self.mark.triggers.plan.choices

@@ -7,8 +7,9 @@ import numpy as np
 
 from wmplug import plugins
 from wmplug.claim.session import Session
+from wmplug.claim.terms import TARGET_E, Terms
 from wmplug.claim.verdict import Verdict, state_of
-from wmplug.claim.verification import TARGET_E, check_mark, check_target, interrogate
+from wmplug.claim.verification import check_mark, check_target, interrogate
 from wmplug.statistics import combination
 from wmplug.suspects.targets import as_suspect
 from wmplug.watermark.watermark import Watermark
@@ -27,6 +28,7 @@ class Monitor:
         check_target(target_e)
         self.mark, self.target_e = mark, target_e
         self.looks = list(looks)
+        self._terms = Terms(mark, target_e=target_e)
 
     def look(
         self, suspect: Any, *, step: int | None = None, run: dict[str, Any] | None = None, tell: bool = True
@@ -42,7 +44,7 @@ class Monitor:
         Raises:
             SuspectError: as in `verify`.
         """
-        asked, session = as_suspect(suspect, self.mark), Session.planned(self.mark, None, exhaustive=True, keys=1)
+        asked, session = as_suspect(suspect, self._terms.mark), Session.planned(self._terms, None, exhaustive=True)
         interrogate(session, asked, self.target_e)
         self.looks.append(session.log10_e())
         verdict = session.verdict(self.target_e, asked.description, step, len(self.looks))

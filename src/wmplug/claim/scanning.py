@@ -3,6 +3,8 @@
 Only a sheet, which holds neither key nor answers, leaves this process; the suspects' answers are judged here.
 """
 
+import builtins
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,13 +13,15 @@ import numpy as np
 
 from wmplug import plugins
 from wmplug.claim.questions import Answers, Questions, ask
+from wmplug.claim.terms import Terms
 from wmplug.claim.verdict import Verdict
-from wmplug.claim.verification import check_mark, judge, silence
+from wmplug.claim.verification import check_mark, judged, silence
 from wmplug.errors import InputError, WmplugError
 from wmplug.statistics import combination
 from wmplug.statistics.arrays import IntArray
 from wmplug.suspects.targets import as_suspect
 from wmplug.watermark.carriers import Inputs, digest
+from wmplug.watermark.choices import Choice
 from wmplug.watermark.watermark import Watermark
 
 Job = tuple[Questions, Any, int]
@@ -44,7 +48,7 @@ class Scan:
             StatisticsError: alpha is not in (0, 1).
         """
         pairs = self._pairs()
-        named = combination.holm([verdict.log10_p for *_, verdict in pairs], alpha)
+        named = combination.holm([verdict.log10_p + self._owed(verdict) for *_, verdict in pairs], alpha)
         return tuple((who, mark) for (who, mark, _), one in zip(pairs, named, strict=True) if one)
 
     def worth_a_look(self, alpha: float = 0.05) -> tuple[tuple[str, str], ...]:
@@ -56,8 +60,13 @@ class Scan:
             StatisticsError: alpha is not in (0, 1).
         """
         pairs = self._pairs()
-        named = combination.e_bh([verdict.log10_e for *_, verdict in pairs], alpha)
+        named = combination.e_bh([verdict.log10_e - self._owed(verdict) for *_, verdict in pairs], alpha)
         return tuple((who, mark) for (who, mark, _), one in zip(pairs, named, strict=True) if one)
+
+    def _owed(self, verdict: Verdict) -> float:
+        """log10 of the factor from a verdict's own discount to that for the watermarks which are not in this scan."""
+        here = max(len(found) for found in self.verdicts.values())
+        return math.log10(max(1.0, verdict.keys / here)) - math.log10(verdict.keys)
 
     def _pairs(self) -> list[tuple[str, str, Verdict]]:
         return [(who, mark, verdict) for who, found in self.verdicts.items() for mark, verdict in found.items()]
@@ -74,7 +83,7 @@ def scan(
     """Test many suspects against many watermarks, black box, with all queries.
 
     Every p-value is exact and one-sided, under the null that the suspect is independent of that watermark's label key.
-    The p-values are not discounted; `Scan.accused` does that.
+    Each is discounted by the keys in its register, and not by the number of suspects; `Scan.accused` does that.
 
     Args:
         marks: watermarks by name, of one task and one kind of input. Their keys stay in this process.
@@ -88,6 +97,9 @@ def scan(
         InputError: no watermarks are given, or they have several tasks or kinds of input.
     """
     sheet, rows = _together(marks)
+    # Nobody watches what another machine, or a function that prepares the inputs, gave to a suspect.
+    chosen = [] if map is builtins.map and sheet.preprocess is None else [Choice(what="answers", bound=None)]
+    terms = {name: Terms(mark, chosen=chosen) for name, mark in marks.items()}
     jobs = [(sheet, target, batch_size) for target in targets.values()]
     verdicts: dict[str, dict[str, Verdict]] = {}
     queries: dict[str, int] = {}
@@ -97,8 +109,8 @@ def scan(
             failed[name] = heard
             continue
         queries[name], verdicts[name] = sum(one is not None for one in heard.said), {}
-        for place, (mark, held) in enumerate(marks.items(), 1):
-            verdicts[name][mark] = _judged(held, heard, *rows[mark])
+        for place, mark in enumerate(marks, 1):
+            verdicts[name][mark] = _judged(terms[mark], heard, *rows[mark])
             if progress is not None:
                 progress(number * len(marks) + place, len(targets) * len(marks))
     return Scan(verdicts, queries, failed)
@@ -116,9 +128,9 @@ def _asked(job: Job) -> Answers | WmplugError:
     return silence(answers, sheet.preprocess)
 
 
-def _judged(mark: Watermark, heard: Answers, rows: IntArray, places: IntArray) -> Verdict:
+def _judged(terms: Terms, heard: Answers, rows: IntArray, places: IntArray) -> Verdict:
     answers = replace(heard, rows=rows, said=tuple(heard.said[place] for place in places.tolist()))
-    verdict = judge(mark, answers)
+    verdict = judged(terms, answers)
     plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
     return verdict
 

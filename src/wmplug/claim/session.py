@@ -12,37 +12,36 @@ from typing import Any
 import numpy as np
 
 from wmplug.claim.channels import Channel, Finding, channel_of
+from wmplug.claim.terms import Terms
 from wmplug.claim.verdict import Part, Verdict, state_of
 from wmplug.errors import InputError, SuspectError
 from wmplug.statistics import combination
 from wmplug.statistics.arrays import IntArray, read_whole
 from wmplug.tasks.base import Said
 from wmplug.watermark.plan import Choices, Test
-from wmplug.watermark.watermark import Watermark
 
 
 class Session:
     """Channels in the order of asking, the cheaper first.
 
     Args:
-        mark: the watermark.
+        terms: the terms, with the watermark.
         channels: the channels with questions.
         exhaustive: ask all their rows, for the exact p-value.
-        keys: number of keys tried for this claim.
     """
 
-    def __init__(self, mark: Watermark, channels: Sequence[Channel], exhaustive: bool, keys: int) -> None:
-        self.mark, self.channels, self.exhaustive, self.keys = mark, channels, exhaustive, keys
+    def __init__(self, terms: Terms, channels: Sequence[Channel], exhaustive: bool) -> None:
+        self.mark, self.terms, self.channels, self.exhaustive = terms.mark, terms, channels, exhaustive
         self._at = 0
 
     @classmethod
-    def planned(cls, mark: Watermark, max_queries: int | None, exhaustive: bool, keys: int) -> "Session":
+    def planned(cls, terms: Terms, max_queries: int | None, exhaustive: bool) -> "Session":
         """A session that asks all tests, with at most `max_queries` queries.
 
         Raises:
             InputError: the queries are too few for the first answer.
         """
-        plan = mark.triggers.plan
+        mark, plan = terms.mark, terms.mark.triggers.plan
         least = len(plan.choices.groups[0]) if exhaustive and plan.choices is not None else 1
         wanted = len(mark.triggers) if max_queries is None else max_queries
         left = read_whole(wanted, "max_queries", least, 2**63, f"the first answer alone takes {least}")
@@ -51,22 +50,22 @@ class Session:
             channel = channel_of(mark, test, left, exhaustive)
             left -= channel.limit
             channels.append(channel)
-        return cls(mark, [channel for channel in channels if channel.limit], exhaustive, keys)
+        return cls(terms, [channel for channel in channels if channel.limit], exhaustive)
 
     @classmethod
-    def heard(cls, mark: Watermark, rows: Collection[int], keys: int) -> "Session":
+    def heard(cls, terms: Terms, rows: Collection[int]) -> "Session":
         """A session that judges the answers to all of these rows.
 
         Raises:
             InputError: the watermark asks none of the rows, a draw is incomplete, or the pattern has gaps.
         """
-        held = set(rows)
+        mark, held = terms.mark, set(rows)
         tests = [_among(test, held) for test in mark.triggers.plan.tests]
         if not any(tests):
             raise InputError(
                 f"none of {len(held)} answers is to a row that watermark {mark.id} asks: give answers to its own sheet"
             )
-        return cls(mark, [channel_of(mark, test, len(test.rows), True) for test in tests if test], True, keys)
+        return cls(terms, [channel_of(mark, test, len(test.rows), True) for test in tests if test], True)
 
     def due(self, target_e: float) -> IntArray:
         """The rows to ask next; empty if the verdict is reached, or all rows were asked."""
@@ -75,7 +74,7 @@ class Session:
             if len(rows):
                 return rows
             self._at += 1
-            if not self.exhaustive and self.log10_e() - math.log10(self.keys) >= math.log10(target_e):
+            if not self.exhaustive and self.log10_e() - math.log10(self.terms.tries) >= math.log10(target_e):
                 self._at = len(self.channels)
         return np.zeros(0, np.int64)
 
@@ -94,7 +93,7 @@ class Session:
 
     def _share(self, target_e: float) -> float:
         """log10 of the e-value that one channel must reach alone for the average to reach the target."""
-        return math.log10(target_e) + math.log10(self.keys) + math.log10(len(self.channels))
+        return math.log10(target_e) + math.log10(self.terms.tries) + math.log10(len(self.channels))
 
     def log10_e(self) -> float:
         """log10 of the average e-value over channels; a channel without answers counts 1."""
@@ -103,7 +102,7 @@ class Session:
     def verdict(self, target_e: float, who: str, step: int | None = None, look: int | None = None) -> Verdict:
         """The verdict on a suspect's answers so far; `look` is the number of this look with the key in a run."""
         found = [channel.finding() for channel in self.channels]
-        tried, first = math.log10(self.keys), found[0]
+        tried, first = math.log10(self.terms.tries), found[0]
         log10_e = combination.average_log10_e([one.log10_e for one in found]) - tried
         if look is not None:
             log10_e = float(combination.weighted_log10(log10_e, look))
@@ -123,7 +122,7 @@ class Session:
             draws=first.draws,
             candidates=tuple(sorted(frozenset().union(*(one.candidates for one in found)))),
             looks=look or 1,
-            keys=self.keys,
+            keys=self.terms.keys,
             log10_e=log10_e,
             log10_p=min(0.0, log10_p),
             target_e=target_e,
@@ -132,6 +131,7 @@ class Session:
             enough=self.channels[0].enough(self._share(target_e)),
             attested=None if (evidence := self.mark.public.get("evidence")) is None else _is_attested(evidence),
             parts=tuple(_part(one) for one in found) if len(found) > 1 else (),
+            choices=self.terms.choices,
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from wmplug.errors import StatisticsError
+from wmplug.watermark.choices import Choice, named, paid
 
 State = Literal["proven", "evidence", "inconclusive"]
 
@@ -19,6 +20,7 @@ _AGAINST = "the suspect is independent of the owner's label key (one-sided: matc
 _TEXTS = ("state", "scheme", "watermark", "suspect", "test", "p_is", "against")
 _COUNTS = ("triggers", "queries", "failed", "in_set", "matches", "draws", "looks", "keys")
 _NUMBERS = ("log10_e", "log10_p", "target_e")
+_LATER = {"parts", "choices"}  # fields that the first verdicts lack
 
 
 def state_of(log10_e: float, target_e: float) -> State:
@@ -86,7 +88,7 @@ class Verdict:
         draws: draws completed.
         candidates: the distinct numbers of candidates, ascending.
         looks: how often this watermark was verified with this key in this run.
-        keys: keys or watermarks tried for this claim; log10_e and log10_p are discounted by them (Bonferroni).
+        keys: keys or watermarks tried for this claim; log10_e and log10_p are discounted by `tries` (Bonferroni).
         log10_e: log10 of the e-value against the null.
         log10_p: log10 of the p-value under the null, one-sided; at most 0.
         target_e: e-value from which on the claim counts as proven.
@@ -97,6 +99,7 @@ class Verdict:
         attested: whether the key follows from a commitment that an authority dated before; False if the register has
             no such token, so that the key could have been made to fit; None without a register.
         parts: results of the channels, if there are two; in_set, matches and draws are then those of the first.
+        choices: what the owner chose for this verification, and what binds it; the state line names the rest.
 
     Raises:
         StatisticsError: the numbers cannot come from a verification, or log10_e does not bear out the state.
@@ -125,6 +128,7 @@ class Verdict:
     against: str = _AGAINST
     attested: bool | None = None
     parts: tuple[Part, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     def __post_init__(self) -> None:
         """Turn numpy scalars into plain numbers and reject what cannot be."""
@@ -188,6 +192,11 @@ class Verdict:
         return 10.0**self.log10_e if self.log10_e < 308.0 else math.inf
 
     @property
+    def tries(self) -> int:
+        """The keys, times the selections that the choices count as: the factor of both discounts."""
+        return self.keys * paid(self.choices)
+
+    @property
     def proven(self) -> bool:
         """Whether the e-value reached the target."""
         return self.state == "proven"
@@ -208,7 +217,7 @@ class Verdict:
         if self.failed:
             parts.append(f"{_queries(self.failed)} failed")
         unattested = "; key NOT ATTESTED" if self.attested is False and self.state != "inconclusive" else ""
-        return f"{self.state}: " + ", ".join(parts) + unattested
+        return f"{self.state}: " + ", ".join(parts) + unattested + named(self.choices)
 
     def to_json(self) -> str:
         """Write as strict JSON (no NaN, no Infinity); `from_json` reads it back unchanged.
@@ -217,8 +226,9 @@ class Verdict:
             One line: the fields, "schema" and a "note" on what inconclusive does not mean.
         """
         written = asdict(self)
-        if not self.parts:
-            del written["parts"]  # as before there were any
+        for name in _LATER:
+            if not written[name]:
+                del written[name]  # as before there were any
         return json.dumps({"schema": SCHEMA, "note": _NOTE, **written}, allow_nan=False)
 
     @classmethod
@@ -244,14 +254,15 @@ class Verdict:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise StatisticsError(f"this is not a verdict of schema {SCHEMA!r}: read it with the version that wrote it")
         values: dict[str, Any] = {name: value for name, value in data.items() if name not in ("schema", "note")}
-        wrong = sorted(({"parts"} | set(values)) ^ {field.name for field in fields(cls)})
+        wrong = sorted((_LATER | set(values)) ^ {field.name for field in fields(cls)})
         if wrong:
             raise StatisticsError(f"a verdict has exactly the fields of {SCHEMA!r}; missing or unknown: {wrong}")
         try:
             parts = tuple(Part(**part) for part in values.pop("parts", ()))
+            chosen = tuple(Choice(**choice) for choice in values.pop("choices", ()))
         except TypeError as error:
-            raise StatisticsError(f"a part of the verdict cannot be read: {error}") from error
-        return cls(**values, parts=parts)
+            raise StatisticsError(f"a part or choice of the verdict cannot be read: {error}") from error
+        return cls(**values, parts=parts, choices=chosen)
 
 
 def _refuse_constant(name: str) -> float:

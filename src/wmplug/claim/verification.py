@@ -10,18 +10,21 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
+
 from wmplug import plugins
 from wmplug.claim.questions import Answers, Questions, ask
 from wmplug.claim.session import Session
+from wmplug.claim.terms import TARGET_E, Terms
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, SuspectError
 from wmplug.statistics.arrays import read_whole
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import Classes
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.choices import Choice
 from wmplug.watermark.watermark import Watermark
-
-TARGET_E = 1e6
 
 
 def verify(
@@ -51,9 +54,11 @@ def verify(
         max_queries: ask no more than this.
         batch_size: inputs in a forward pass; a `Suspect` has its own.
         exhaustive: ask all triggers.
-        keys: keys or watermarks tried for this claim, this one included. It divides the e-value and multiplies the
-            p-value, at most to 1 (Bonferroni); the state is that of the discounted e-value.
-        rows: ask only draws that lie among these rows of the trigger set (`fresh` leaves out spent ones).
+        keys: keys or watermarks tried for this claim, this one included; the number that the register committed to
+            counts if it is larger. It divides the e-value and multiplies the p-value, at most to 1 (Bonferroni); the
+            state is that of the discounted e-value.
+        rows: ask only draws that lie among these rows of the trigger set (`fresh` leaves out spent ones). The last
+            ones in the order of asking count as one try for each place to begin at; others are not bound.
         progress: called with (queries answered, queries at most).
 
     Raises:
@@ -65,12 +70,21 @@ def verify(
     batch_size = read_whole(batch_size, "batch_size", 1, 2**31, "give at least 1")
     keys = read_whole(keys, "keys", 1, 2**31, "count the keys or watermarks that were tried, this one included")
     mark = mark if rows is None else only(mark, rows)
-    asked = as_suspect(suspect, mark, batch_size=batch_size)
-    session = Session.planned(mark, max_queries, exhaustive, keys)
+    limited = _limit(mark, max_queries, exhaustive)
+    terms = Terms(mark, keys=keys, target_e=target_e, chosen=limited)
+    asked = as_suspect(suspect, terms.mark, batch_size=batch_size)
+    session = Session.planned(terms, max_queries, exhaustive)
     interrogate(session, asked, target_e, progress)
     verdict = session.verdict(target_e, asked.description)
     plugins.registry().tell("wmplug_verdict", verdict=verdict, run={})
     return verdict
+
+
+def _limit(mark: Watermark, max_queries: int | None, exhaustive: bool) -> list[Choice]:
+    """The choice of a number of queries, where it matters: an e-process of single draws may stop anywhere."""
+    if max_queries is None or not (exhaustive or mark.triggers.plan.pattern) or max_queries >= len(mark.triggers):
+        return []
+    return [Choice(what="limit", bound=None, note=f"({max_queries} of {len(mark.triggers)})")]
 
 
 def fresh(mark: Watermark, spent: Collection[int]) -> list[int]:
@@ -82,13 +96,30 @@ def fresh(mark: Watermark, spent: Collection[int]) -> list[int]:
     return [row for group in mark.triggers.groups if gone.isdisjoint(group.tolist()) for row in group.tolist()]
 
 
-def only(mark: Watermark, rows: Collection[int]) -> Watermark:
+def only(mark: Watermark, rows: Collection[int], *, drawn: bool = False) -> Watermark:
     """The same watermark, asking only draws that lie among `rows`.
+
+    Args:
+        mark: the watermark.
+        rows: rows of the trigger set.
+        drawn: whether nonces of a notary and an opponent chose them.
 
     Raises:
         InputError: no draw lies among them.
     """
-    return dataclasses.replace(mark, triggers=mark.triggers.only(rows))
+    narrowed = mark.triggers.only(rows)
+    before, kept = ([group.tolist() for group in one.groups] for one in (mark.triggers, narrowed))
+    if kept == before:
+        return mark
+    # Rows are asked in order, so leaving out the first ones is a choice of where to begin.
+    last = kept == before[-len(kept) :]
+    choice = Choice(
+        what="rows",
+        bound="drawn" if drawn else "paid" if last else None,
+        sha256=digest(np.array([row for group in kept for row in group], np.int64)),
+        tries=len(before) if last and not drawn else 1,
+    )
+    return dataclasses.replace(mark, triggers=narrowed, choices=(*mark.choices, choice))
 
 
 def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None) -> list[int]:
@@ -109,7 +140,7 @@ def asked(mark: Watermark, verdict: Verdict, rows: Collection[int] | None = None
 def judge(mark: Watermark, answers: Answers, *, target_e: float = TARGET_E, keys: int = 1) -> Verdict:
     """The exact verdict on recorded answers, over all tests of the plan that they answer.
 
-    The choice of rows must not depend on the answers.
+    Nobody watches who answered, so the verdict says that the answers are as given.
 
     Args:
         mark: the watermark.
@@ -123,7 +154,20 @@ def judge(mark: Watermark, answers: Answers, *, target_e: float = TARGET_E, keys
     check_mark(mark, None)
     check_target(target_e)
     keys = read_whole(keys, "keys", 1, 2**63, "count the keys or watermarks that were tried, this one included")
-    session = Session.heard(mark, answers.rows.tolist(), keys)
+    asks = {int(row) for test in mark.triggers.plan.tests for row in test.rows}
+    chosen = [Choice(what="answers", bound=None)]
+    if not asks.issubset(rows := answers.rows.tolist()):
+        chosen.append(Choice(what="rows", bound=None, sha256=digest(np.array(sorted(rows), np.int64))))
+    return judged(Terms(mark, keys=keys, target_e=target_e, chosen=chosen), answers, target_e)
+
+
+def judged(terms: Terms, answers: Answers, target_e: float = TARGET_E) -> Verdict:
+    """As `judge`, on terms that the caller made before it asked.
+
+    Raises:
+        InputError: the answers are to other rows.
+    """
+    session = Session.heard(terms, answers.rows.tolist())
     while len(rows := session.due(target_e)):
         session.take(answers.to(rows.tolist()), answers.suspect)
     return session.verdict(target_e, answers.suspect)

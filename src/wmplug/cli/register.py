@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import wmplug
+from wmplug.cli import inputs as files
 from wmplug.cli.terminal import REGISTER, Crls, Json, Register, err, out, passphrase, print_json, progress
 from wmplug.errors import InputError, PluginError, TimestampError
 from wmplug.keys.files import read_bytes, write_new
-from wmplug.register import Entry, Signer, assets, checking, receipts
+from wmplug.register import Entry, Signer, assets, checking, history, receipts
 from wmplug.register import Register as Record
+from wmplug.register.history import QUERIES
 from wmplug.register.reading import Finding
 
 if TYPE_CHECKING:
@@ -311,17 +313,23 @@ def artwork(
 
 @register.command()
 def commit(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="dataset or system.")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="dataset, system or queries.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A file or folder; a log of queries is read as carriers are.")
+    ],
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
-    """Record a training set or a finished system that lies in files."""
-    if what not in ("dataset", "system"):
-        raise InputError(f"{what!r} cannot be committed from files: give dataset or system")
+    """Record a training set, a finished system, or a log of the queries that your API received.
+
+    Commit to a log of queries each day, whole, and anchor the register: `wmplug verify --queries` then asks questions
+    that you could not choose by a suspect's answers.
+    """
+    if what not in ("dataset", "system", QUERIES):
+        raise InputError(f"{what!r} cannot be committed from files: give dataset, system or queries")
     with progress("Reading"):
-        body = getattr(assets, what)(path)
-    _record(register, f"{what}.committed", body, as_json)
+        body = history.log_of(files.read(path)[0]) if what == QUERIES else getattr(assets, what)(path)
+    _record(register, "system.committed" if what == "system" else "dataset.committed", body, as_json)
 
 
 def _record(register: Path, kind: str, body: dict[str, object], as_json: bool) -> None:

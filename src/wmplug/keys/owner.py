@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -52,6 +53,18 @@ class Pledge:
             raise InputError(f"a token's salt has {SECRET_BYTES} bytes, this one has {len(salt)}: refuse it")
         info = f"wmplug/1/key/{self.watermark}".encode()
         return Subkeys.derive(HKDF(hashes.SHA256(), 32, salt, info).derive(self.secret), self.watermark)
+
+    def subkeys_of(self, evidence: Mapping[str, Any] | None) -> Subkeys:
+        """The subkeys by the record of the key's origin, as a watermark's public line holds it.
+
+        If prepared inputs were committed to with the secret, the inputs follow from the secret alone.
+
+        Raises:
+            InputError: the salt has another length.
+        """
+        salt = (evidence or {}).get("salt")
+        salted = self.subkeys(None if salt is None else bytes.fromhex(salt))
+        return salted.with_inputs_of(self.subkeys(None)) if (evidence or {}).get("prepared") else salted
 
     def __reduce__(self) -> Any:
         raise TypeError("a pledge holds a secret and is not pickled: open the owner where it is needed (Owner.open)")

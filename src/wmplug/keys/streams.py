@@ -73,6 +73,10 @@ class Subkeys:
         purposes: tuple[Purpose, ...] = ("input", "label", "schedule", "disclosure")
         return cls({p: derive(key, f"wmplug/1/{p}/{watermark}") for p in purposes})
 
+    def with_inputs_of(self, other: "Subkeys") -> "Subkeys":
+        """The same, with the input key of another."""
+        return Subkeys({**self._keys, "input": other.key("input")})
+
     def key(self, purpose: Purpose) -> bytes:
         """The 32 bytes for one purpose."""
         return self._keys[purpose]

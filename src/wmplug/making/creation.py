@@ -1,13 +1,19 @@
 """Make a watermark: read the owner's inputs, derive the key, plan, draw the answers."""
 
 import dataclasses
+import functools
+import warnings
 from typing import Any, Literal, cast
 
+import numpy as np
 import rfc8785
 
 from wmplug import plugins
-from wmplug.errors import InputError
+from wmplug.errors import EvidenceWarning, InputError
 from wmplug.keys.owner import Owner
+from wmplug.keys.streams import KeyStream
+from wmplug.register import prepared
+from wmplug.register.history import History
 from wmplug.register.witness import Witness
 from wmplug.statistics.arrays import read_whole
 from wmplug.tasks import public as tasks
@@ -53,6 +59,7 @@ def create(
         task: the answer space, in place of classes=.
         triggers: number of queries to make.
         preprocess: turns (input, answer) into an example as the dataset yields it; the framework's own by default.
+            The register commits to what it gives a model, before the answers are drawn; use the same to verify.
         **parameters: parameters of the scheme.
 
     Raises:
@@ -71,13 +78,15 @@ def create(
     chosen = chosen.prepared(brief) if isinstance(chosen, Prepares) else chosen
     facts = _facts(owner, chosen, brief)
     name = digest(rfc8785.dumps(facts).decode())[:32]
-    witness = Witness.of(owner)
-    subkeys, evidence = (owner.pledges(name)[0].subkeys(None), None) if witness is None else witness.key(name, facts)
-    plan = chosen.plan(brief, subkeys.stream("input"))
-    if not isinstance(plan, Plan):
-        raise InputError(f"scheme {chosen.name!r} returned a {type(plan).__name__} from plan: return a Plan")
-    _check_options(plan, task, chosen.name)
-    _check_twins(plan)
+    witness, planned = Witness.of(owner), functools.partial(_plan, chosen, brief)
+    pledge = owner.pledges(name)[0] if witness is None else witness.pledge(name)
+    early = pledge.subkeys(None)
+    # A plan that fails, fails here: a secret that is committed to counts as a try in every later claim.
+    plan, subkeys, evidence = planned(early.stream("input")), early, None
+    if witness is not None:
+        evidence = witness.evidence(name, pledge, functools.partial(_prepared, brief, plan))
+        subkeys = pledge.subkeys_of(evidence)
+        plan = plan if subkeys.key("input") == early.key("input") else planned(subkeys.stream("input"))
     trigger_set = TriggerSet(plan, form, task, draw_symbols(subkeys.stream("label"), plan.options))
     public = {
         "kind": "watermark",
@@ -91,7 +100,39 @@ def create(
     mark = Watermark(name, chosen, trigger_set, public, preprocess, subkeys, owner.seal())
     if witness is None:
         return mark
-    return dataclasses.replace(mark, register=owner.path, _signing_seed=witness.committed(public))
+    seed = witness.committed(public)
+    return dataclasses.replace(mark, register=owner.path, _signing_seed=seed, record=History(owner.path))
+
+
+def _plan(scheme: Scheme, brief: Brief, stream: KeyStream) -> Plan:
+    """The scheme's plan, checked."""
+    plan = scheme.plan(brief, stream)
+    if not isinstance(plan, Plan):
+        raise InputError(f"scheme {scheme.name!r} returned a {type(plan).__name__} from plan: return a Plan")
+    _check_options(plan, brief.task, scheme.name)
+    _check_twins(plan)
+    return plan
+
+
+def _prepared(brief: Brief, plan: Plan) -> str | None:
+    """The root over what preprocess= gives a model for each input; None without such a function, or if it varies."""
+    if brief.preprocess is None:
+        return None
+    triggers = TriggerSet(plan, brief.form, brief.task, np.zeros(0, np.int64))
+    try:
+        return prepared.root(brief.preprocess, triggers, len(plan.inputs))
+    except Exception as error:
+        warnings.warn(
+            f"preprocess= cannot be committed to, {_why(error)}: verdicts name it NOT COMMITTED. Let it give the "
+            "same example for an input each time, whatever answer comes with it",
+            EvidenceWarning,
+            stacklevel=5,
+        )
+        return None
+
+
+def _why(error: Exception) -> str:
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 def _facts(owner: Owner, scheme: Scheme, brief: Brief) -> dict[str, Any]:

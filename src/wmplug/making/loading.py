@@ -9,6 +9,7 @@ from wmplug.errors import InputError, NewerVersionError
 from wmplug.keys.files import read_json
 from wmplug.keys.sealing import of_kind, open_sealed, passphrase_or_environment
 from wmplug.making.creation import check_preprocess
+from wmplug.register.history import History
 from wmplug.tasks import public as tasks
 from wmplug.watermark.file import blob_of, unpack
 from wmplug.watermark.plan import GENERATOR
@@ -57,7 +58,8 @@ def load(
     facts = {name: value for name, value in public.items() if name not in ("wmplug", "scrypt", "check", "nonce")}
     folder = _register_of(facts, register or os.environ.get("WMPLUG_REGISTER"), record.get("register"))
     seed = bytes.fromhex(record.get("seed", ""))
-    return Watermark(public["id"], scheme, triggers, facts, preprocess, subkeys, seal, folder, seed)
+    history = None if folder is None else History(folder)
+    return Watermark(public["id"], scheme, triggers, facts, preprocess, subkeys, seal, folder, seed, history)
 
 
 def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | None) -> Path | None:

@@ -23,31 +23,46 @@ SCHEMA = "wmplug/disclosure/1"
 _LEAF = {"version", "watermark", "i", "n", "x_sha256", "y", "salt"}
 
 
-def confidence(n: int, m: int, level: float = 0.95) -> int:
-    """Lower bound on how many of n leaves match, if m of them, drawn without replacement, were shown and all matched.
+def confidence(n: int, m: int, level: float = 0.95, *, missed: int = 0) -> int:
+    """Lower bound on how many of n leaves match, if m of them, drawn without replacement, matched but for some.
 
-    Exact: n - b, where b is the largest number of leaves that do not match for which all m shown ones still match by
-    luck with a chance above 1 - level. That chance is C(n-b, m) / C(n, m) (hypergeometric). 20 of 100 give 88.
+    Exact: n - b, where b is the largest number of leaves that do not match for which at most `missed` of m are among
+    the drawn ones by luck with a chance above 1 - level (hypergeometric). 20 of 100 give 88, if all match.
 
     Args:
         n: number of leaves.
-        m: number of leaves shown; drawn, not chosen, and all matched.
+        m: number of leaves drawn, not chosen.
         level: level of confidence, in (0, 1).
+        missed: number of drawn leaves that do not match, or that were spent before.
 
     Raises:
-        InputError: m is not in range(n + 1), or level is out of range.
+        InputError: m is not in range(n + 1), missed not in range(m + 1), or level is out of range.
     """
-    if not (0 <= m <= n and 0 < level < 1):
-        raise InputError(f"{m} of {n} leaves at level {level}: give m from 0 to n, and a level between 0 and 1")
+    if not (0 <= m <= n and 0 <= missed <= m and 0 < level < 1):
+        raise InputError(
+            f"{m} of {n} leaves, {missed} missed, at level {level}: give m from 0 to n, missed from 0 to m, and a "
+            "level between 0 and 1"
+        )
     all_drawn, luck = math.comb(n, m), 1 - Fraction(str(level))
-    misses = 0
-    while misses < n - m and Fraction(math.comb(n - misses - 1, m), all_drawn) > luck:
-        misses += 1
-    return n - misses
+
+    def chance(bad: int) -> Fraction:
+        return Fraction(sum(math.comb(bad, x) * math.comb(n - bad, m - x) for x in range(missed + 1)), all_drawn)
+
+    bad = missed
+    while bad < n - m + missed and chance(bad + 1) > luck:
+        bad += 1
+    return n - bad
+
+
+def shown_rows(register: Register, watermark: str) -> frozenset[int]:
+    """The rows of a watermark whose answers everybody knows: they count as misses, whatever a suspect answers."""
+    shown = (e.body for e in register.entries() if e.type == "disclosure" and e.body.get("revealed") is not None)
+    rows = (body.get("rows") for body in shown if body.get("watermark") == watermark)
+    return frozenset(row for some in rows if isinstance(some, list) for row in some if type(row) is int)
 
 
 def spent(register: Register, watermark: str) -> set[int]:
-    """The rows of a watermark that must not be asked again."""
+    """The rows of a watermark that its owner recorded as asked or shown; leaving them out is the owner's choice."""
     return set(spent_in(register, watermark))
 
 
@@ -74,22 +89,40 @@ def spent_in(register: Register, watermark: str, *, before: str | None = None) -
     return gone
 
 
-def spend(register: Register, watermark: str, rows: Collection[int], why: str, case: str) -> Entry:
+def spend(
+    register: Register,
+    watermark: str,
+    rows: Collection[int],
+    why: str,
+    case: str,
+    certificate: Mapping[str, Any] | None = None,
+) -> Entry:
     """Record that rows were asked or shown, which spends them.
+
+    Args:
+        register: the register, opened for writing.
+        watermark: public id.
+        rows: the rows.
+        why: the reason, for people.
+        case: id of the case.
+        certificate: the notary's certificate.json that names them, if one does: other notaries believe no other record.
 
     Raises:
         RegisterError: the register cannot be written.
     """
     numbers = sorted(int(row) for row in rows)
-    body = {"watermark": watermark, "rows": numbers, "why": why, "case": case}
+    body: dict[str, Any] = {"watermark": watermark, "rows": numbers, "why": why, "case": case}
+    if certificate is not None:
+        body["certificate"] = dict(certificate)
     which = hashlib.sha256(repr(numbers).encode()).hexdigest()[:16]
     return register.append("trigger.spent", body, event_id=f"spent/{watermark}/{case}/{which}")
 
 
 def reveal(register: Register, mark: Watermark, challenge: Challenge, m: int) -> dict[str, Any]:
-    """Show the m leaves that a challenge draws among the rows that are asked and not spent.
+    """Show the m leaves that a challenge draws among all rows that are asked.
 
-    The register records them as spent before you get them.
+    The register records them as spent before you get them. Those that were spent before are drawn too, and count as
+    misses: otherwise the owner could choose the rest.
 
     Args:
         register: the register, opened for writing.
@@ -101,15 +134,14 @@ def reveal(register: Register, mark: Watermark, challenge: Challenge, m: int) ->
         A JSON document, public.
 
     Raises:
-        NotaryError: the challenge is for other triggers or incomplete, or fewer rows are left.
+        NotaryError: the challenge is for other triggers or incomplete, or the watermark has fewer rows.
         RegisterError: the register cannot be written.
     """
     if challenge.root != mark.public["root"]:
         raise NotaryError(
             f"the challenge is for root {challenge.root[:16]}..., not for this watermark's: open one for its root"
         )
-    before = spent_in(register, mark.id, before=challenge.case)
-    rows = challenge.draw(sorted(fresh(mark, before)), m)
+    rows = challenge.draw(sorted(fresh(mark, ())), m)
     leaves = mark.triggers.leaves(mark.id, mark.subkeys.stream("disclosure"))
     hashed = [hash_leaf(leaf) for leaf in leaves]
     shown = [
@@ -145,7 +177,7 @@ def check_revealed(
     spent: Mapping[int, str],
     among: Sequence[int] | None = None,
 ) -> list[tuple[Any, int]]:
-    """Check that leaves are below a root, were drawn by their challenge, and were not spent before.
+    """Check that leaves are below a root and were drawn by their challenge.
 
     Anybody can do this: it needs no key.
 
@@ -154,14 +186,13 @@ def check_revealed(
         committed: body of the register's `triggers.committed`.
         spent: rows that were spent before (`spent_in`, before this case).
         among: rows that the challenge draws from, as a notary who derived the triggers knows them
-            (`verification.fresh`); default: all rows that are not spent, if every row is a draw of its own according
-            to the register.
+            (`verification.fresh`); default: all rows, if every row is a draw of its own according to the register.
 
     Returns:
-        Input and secret answer of each leaf, to ask a model.
+        Input and secret answer of each leaf that was not spent before, to ask a model; the others count as missed.
 
     Raises:
-        NotaryError: a leaf is not below the root or was spent, or the owner picked the leaves.
+        NotaryError: a leaf is not below the root, or the owner picked the leaves.
     """
     try:
         challenge, case = Challenge.from_json(document["challenge"]), str(document["case"])
@@ -170,9 +201,6 @@ def check_revealed(
         shown = [_check_leaf(item, committed, count) for item in document["leaves"]]
     except (KeyError, TypeError, ValueError) as error:
         raise NotaryError(f"this is not a disclosure ({type(error).__name__}: {error}): ask for it again") from None
-    if again := [row for row in rows if row in spent]:
-        cases = ", ".join(f"{row} (case {spent[row]})" for row in again)
-        raise NotaryError(f"these leaves were spent before: {cases}; they prove nothing any more, draw fresh ones")
     if challenge.root != committed["root"] or challenge.case != case:
         raise NotaryError(
             "the challenge is of another case or for another root: ask for the one that drew these leaves"
@@ -182,12 +210,12 @@ def check_revealed(
             f"only some of the {committed['rows']} rows are asked, and their numbers are not public: a notary who "
             "derived them has to give them (among=)"
         )
-    left = sorted(set(range(count)) - set(spent)) if among is None else sorted(among)
+    left = range(count) if among is None else sorted(among)
     if rows != challenge.draw(left, len(rows)):
         raise NotaryError(
             "the challenge draws other leaves than those shown: the owner picked them, so they prove nothing"
         )
-    return shown
+    return [leaf for row, leaf in zip(rows, shown, strict=True) if row not in spent]
 
 
 def _check_leaf(item: Mapping[str, Any], committed: Mapping[str, Any], count: int) -> tuple[Any, int]:

@@ -3,6 +3,8 @@
     secret.committed    C = SHA-256(domain, S, r), and the digest of scheme, parameters, carriers and labels
     anchor              a timestamp token T over it, where the policy names an authority
     (derived)           salt from T;  K = HKDF(S, salt, id);  inputs, candidates and answers follow from K alone
+                        with preprocess=, inputs follow from HKDF(S, no salt, id), and the root over what it makes of
+                        them stands in secret.committed: answers alone follow from K
     triggers.committed  Merkle root of the triggers, anchored in turn
 
 A search for a key that happens to fit somebody's model would leave a commitment and a token of each try.
@@ -10,13 +12,12 @@ A search for a key that happens to fit somebody's model would leave a commitment
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from wmplug.errors import EvidenceWarning, RegisterError, TimestampError
 from wmplug.keys.files import write_new
 from wmplug.keys.owner import Owner, Pledge
-from wmplug.keys.streams import Subkeys
 from wmplug.register import Entry, Register, Signer
 from wmplug.tasks import public as tasks
 
@@ -43,29 +44,30 @@ class Witness:
         """
         return cls(owner) if (owner.path / "owner.pub").is_file() else None
 
-    def key(self, watermark: str, facts: Mapping[str, Any]) -> tuple[Subkeys, dict[str, Any]]:
-        """The subkeys of a watermark, and the public record of their origin.
-
-        The register holds one pledge for a watermark: made again, it has the same key.
+    def evidence(self, watermark: str, pledge: Pledge, prepared: Callable[[], str | None]) -> dict[str, Any]:
+        """The public record of a key's origin: the commitment to its secret, and the salt of the token over it.
 
         Args:
-            watermark: public id, a digest of the facts.
-            facts: everything that its triggers follow from, except the key.
+            watermark: public id, a digest of everything that its triggers follow from, except the key.
+            pledge: the origin of its key.
+            prepared: returns the root over its prepared inputs, if there is one; called before a first commitment.
 
         Raises:
-            RegisterError: the register cannot be written, or was written with a secret that is lost.
+            RegisterError: the register cannot be written.
         """
         done = self._entry("triggers.committed", watermark)
-        pledge = self._pledge(watermark)
-        evidence = self._anchored(watermark, pledge) if done is None else dict(done.body["evidence"])
-        salt = evidence["salt"]
-        return pledge.subkeys(None if salt is None else bytes.fromhex(salt)), evidence
+        return self._anchored(watermark, pledge, prepared) if done is None else dict(done.body["evidence"])
 
     def _entry(self, kind: str, watermark: str) -> Entry | None:
         entries = (e for e in self.register.entries() if e.type == kind and e.body.get("watermark") == watermark)
         return next(entries, None)
 
-    def _pledge(self, watermark: str) -> Pledge:
+    def pledge(self, watermark: str) -> Pledge:
+        """The origin of a watermark's key. The register holds one: made again, the watermark has the same key.
+
+        Raises:
+            RegisterError: the register was written with a secret that is lost.
+        """
         pledges = self.owner.pledges(watermark)
         committed = self._entry("secret.committed", watermark)
         if committed is None:
@@ -78,8 +80,10 @@ class Witness:
             "owner that made it, or restore secret/owner.enc from a copy"
         )
 
-    def _anchored(self, watermark: str, pledge: Pledge) -> dict[str, Any]:
-        body = {"watermark": watermark, "commitment": pledge.commitment}
+    def _anchored(self, watermark: str, pledge: Pledge, prepared: Callable[[], str | None]) -> dict[str, Any]:
+        body: dict[str, Any] = {"watermark": watermark, "commitment": pledge.commitment}
+        if self._entry("secret.committed", watermark) is None and (root := prepared()) is not None:
+            body["prepared"] = root
         entry = self.register.append("secret.committed", body, event_id=f"secret/{watermark}")
         salt, lab = None, False
         if self.register.has_authorities:
@@ -100,6 +104,7 @@ class Witness:
             "secret_committed": entry.seq,
             "salt": None if salt is None else salt.hex(),
             "lab": lab,
+            **({"prepared": entry.body["prepared"]} if "prepared" in entry.body else {}),
         }
 
     def committed(self, public: Mapping[str, Any]) -> bytes:

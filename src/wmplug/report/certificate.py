@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import rfc8785
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wmplug.errors import NotaryError
 from wmplug.extras import need
 from wmplug.keys.files import file_digest, read_json, write_new
 from wmplug.register.challenge import Challenge
 from wmplug.register.notary.case import Case
+from wmplug.register.notary.certificates import SCHEMA, TYPE, check_signature
+from wmplug.register.notary.certificates import verify as verify
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
 from wmplug.register.notary.identity import Notary
-from wmplug.register.statements import keyid_of, pre_authentication
 from wmplug.report import pages
 
 with need("evidence"):
     from markupsafe import Markup
 
-SCHEMA = "wmplug/certificate/1"
-TYPE = "application/vnd.wmplug.certificate+json"
 JSON_FILE, HTML_FILE = "certificate.json", "certificate.html"
 NULL = (
     "The secret answers were drawn at random by a key, before training, after the candidates were fixed. A model that "
@@ -82,7 +79,7 @@ def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
     try:
         document = read_json(folder / RESULT)
         result: dict[str, Any] = document["result"]
-        _check_signature(result, document["signature"], public, RESULT_TYPE)
+        check_signature(result, document["signature"], public, RESULT_TYPE)
         files = dict(result["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotaryError(
@@ -93,38 +90,6 @@ def _read_result(folder: Path, public: bytes) -> dict[str, Any]:
         if found != files.get(name):
             raise NotaryError(f"{folder / name} was edited or removed since the case was heard: restore it from a copy")
     return result
-
-
-def _check_signature(document: Mapping[str, Any], signature: Mapping[str, Any], public: bytes, kind: str) -> None:
-    try:
-        if signature["keyid"] != keyid_of(public):
-            raise NotaryError("it is signed with another notary's key: open the keys of the notary who heard the case")
-        signed = pre_authentication(rfc8785.dumps(dict(document)), kind)
-        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(signature["sig"]), signed)
-    except InvalidSignature:
-        raise NotaryError("its signature does not fit, so it was edited since it was signed: restore it") from None
-
-
-def verify(signed: Mapping[str, Any], public: bytes) -> dict[str, Any]:
-    """The contents of a certificate, if this notary signed it; anybody can check that.
-
-    Args:
-        signed: the document in certificate.json.
-        public: the notary's Ed25519 key, 32 bytes, from a source other than the certificate.
-
-    Raises:
-        NotaryError: another key signed it, or it was edited.
-    """
-    try:
-        document: dict[str, Any] = signed["certificate"]
-        _check_signature(document, signed["signature"], public, TYPE)
-        if document["schema"] != SCHEMA:
-            raise ValueError(document["schema"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise NotaryError(
-            f"this is not a certificate ({type(error).__name__}: {error}): give certificate.json"
-        ) from None
-    return document
 
 
 def render(signed: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from wmplug.claim.verification import TARGET_E, check_target
+from wmplug.claim.terms import TARGET_E
+from wmplug.claim.verification import check_target
 from wmplug.errors import InputError
 from wmplug.statistics.arrays import read_whole
 from wmplug.training.loop import Loop

@@ -13,6 +13,7 @@ from wmplug.keys.streams import Subkeys
 from wmplug.tasks.base import Task, listed
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
+from wmplug.watermark.choices import Choice, Record
 from wmplug.watermark.file import id_of, pack
 from wmplug.watermark.plan import TriggerSet
 from wmplug.watermark.scheme import Asks, Scheme
@@ -31,6 +32,8 @@ class Watermark:
         public: facts that may be published; the first line of the saved file.
         preprocess: `preprocess(input, answer) -> example` as the dataset yields them; not saved.
         register: folder of the register that records its runs, or None.
+        record: that register, as far as a verdict depends on it.
+        choices: what was chosen since the watermark was made, such as other queries.
     """
 
     id: str
@@ -42,6 +45,8 @@ class Watermark:
     _seal: Seal = field(repr=False)
     register: Path | None = field(repr=False, default=None)
     _signing_seed: bytes = field(repr=False, default=b"")
+    record: Record | None = field(repr=False, default=None)
+    choices: tuple[Choice, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -58,8 +63,9 @@ class Watermark:
 
         A clone reveals the mark most clearly on the inputs it was trained on, and these passed through the API that it
         was cloned from. The new watermark asks those queries that unmarked references find most ambiguous. The p-value
-        stays exact if the queries were not chosen by the suspect's answers and the key: give a whole log, and as pool=
-        only models that were chosen before; the result's public line holds their digest.
+        is exact if the queries were not chosen by the suspect's answers and the key: give a whole log that the register
+        committed to before (`wmplug register commit queries`). The verdict names other queries, and any pool=, as not
+        committed; it holds their digests.
         Use the result to verify; it cannot be saved, and a notary asks the committed questions.
 
         Args:
@@ -84,8 +90,21 @@ class Watermark:
             raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
         plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
-        public = {**self.public, "queries": digest(read_carriers(queries, "queries=")[0]), "references": digest(heard)}
-        return dataclasses.replace(self, triggers=dataclasses.replace(self.triggers, plan=plan), public=public)
+        asked = read_carriers(queries, "queries=")[0]
+        public = {**self.public, "queries": digest(asked), "references": digest(heard)}
+        chosen = [
+            self.record.logged(asked)
+            if self.record is not None
+            else Choice(what="questions", bound=None, sha256=public["queries"])
+        ]
+        if pool is not None:  # references that are trained follow from carriers and queries
+            chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
+        return dataclasses.replace(
+            self,
+            triggers=dataclasses.replace(self.triggers, plan=plan),
+            public=public,
+            choices=(*self.choices, *chosen),
+        )
 
     def signing_seed(self) -> bytes:
         """32 secret bytes of the Ed25519 key that signs the record of its runs; empty without a register."""

@@ -8,12 +8,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import rfc8785
 
 import wmplug
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.challenge import Challenge, commitment
-from wmplug.register.notary import age
+from wmplug.register.notary import age, certificates
 from wmplug.register.notary.case import Case, Model, digests_of
 from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.package import prepare
@@ -139,6 +140,15 @@ def fixed(story, notary, folder, suspect=None, controls=CONTROLS, own=None, mate
 
 def hear(story, notary, folder, *options, **changes):
     return check(notary, *fixed(story, notary, folder, *options, **changes))
+
+
+def certified(notary, mark, rows, case="2025-1"):
+    """A certificate that names these rows as asked."""
+    result = {"watermark": {"id": mark.id}, "case": case, "rows_asked": [int(row) for row in rows]}
+    document = {"schema": certificates.SCHEMA, "result": result}
+    signer = notary.signer()
+    signature = signer.sign(rfc8785.dumps(document), certificates.TYPE).hex()
+    return {"certificate": document, "signature": {"keyid": signer.keyid, "sig": signature}}
 
 
 def by_name(result):

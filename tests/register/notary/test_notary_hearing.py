@@ -10,6 +10,7 @@ from hearings import (
     NOTARYS,
     PASSPHRASE,
     by_name,
+    certified,
     constant,
     copy_of,
     fixed,
@@ -23,7 +24,7 @@ from hearings import (
 import wmplug
 from wmplug.errors import NotaryError
 from wmplug.keys.streams import KeyStream, derive
-from wmplug.register import Register, receipts
+from wmplug.register import Register, disclosure, receipts
 from wmplug.register.notary import package as packages
 from wmplug.register.notary.case import Case, digests_of
 from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, check
@@ -206,8 +207,8 @@ def test_spent_draws_are_left_out_whole(notary, neutral, digits, tmp_path):
     groups = [group.tolist() for group in story.mark.triggers.groups]
     assert {len(group) for group in groups} == {2, 3}
     gone = [group[-1] for group in groups[:10]]
-    body = {"watermark": story.mark.id, "rows": gone, "why": "shown", "case": "2025-1"}
-    Register.of(story.owner).append("trigger.spent", body)
+    signed = certified(notary, story.mark, gone)
+    disclosure.spend(Register.of(story.owner), story.mark.id, gone, "asked by a notary", "2025-1", signed)
     result = hear(story, notary, tmp_path, draws=40)
     assert result["status"] == "holds", result["reasons"]
     left = {row for group in groups[10:] for row in group}

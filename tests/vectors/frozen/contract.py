@@ -1,5 +1,6 @@
 """What holds of every frozen watermark, of whatever scheme."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -30,6 +31,10 @@ class Frozen:
 
     def load(self):
         return wmplug.load(self.path, passphrase=cases.PASSPHRASE, register=self.folder / "register")
+
+    def alone(self):
+        """The watermark without the register, whose other keys would count as tries."""
+        return dataclasses.replace(self.load(), register=None, record=None)
 
     def owner(self):
         return wmplug.Owner.open(self.folder / "register", passphrase=cases.PASSPHRASE)
@@ -69,8 +74,8 @@ def assert_alike(found, frozen, where="it"):
 
 
 def assert_verdict(found, frozen):
-    """Verdicts as JSON, and what was written is read and written as it was."""
-    assert_alike(json.loads(found), json.loads(frozen))
+    """Verdicts as JSON but for the choices, which the first release did not name; and those are read and written."""
+    assert_alike({name: value for name, value in json.loads(found).items() if name != "choices"}, json.loads(frozen))
     assert wmplug.Verdict.from_json(frozen).to_json() == frozen
 
 
@@ -98,7 +103,7 @@ class MarkContract:
             assert np.abs(made - loaded).mean() <= frozen.case.near
 
     def test_a_suspect_gets_the_same_verdict(self, judged):
-        found = acts.verdicts(judged.load())
+        found = acts.verdicts(judged.alone())
         assert list(found) == list(judged.kept["verdicts"])
         for name, verdict in judged.kept["verdicts"].items():
             assert_verdict(found[name], verdict)

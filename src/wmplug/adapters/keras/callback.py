@@ -31,7 +31,7 @@ import numpy as np
 
 from wmplug.adapters.keras.loop import EVENTS, Event, KerasLoop, example, fitted_data
 from wmplug.adapters.keras.step import TriggerStep, strip
-from wmplug.claim.verification import TARGET_E
+from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionWarning
 from wmplug.tasks.classes import count_of
 from wmplug.training.loop import At

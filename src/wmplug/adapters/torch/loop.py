@@ -32,8 +32,8 @@ from wmplug.adapters.torch.injection import ACTIVE, refuse_held, wrap_for
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, OFFERED, TorchPoints, need_head
 from wmplug.adapters.torch.schema import fit
+from wmplug.claim.terms import TARGET_E
 from wmplug.claim.verdict import Verdict
-from wmplug.claim.verification import TARGET_E
 from wmplug.errors import DivergenceError, InjectionError, InputError, RegisterError
 from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar

@@ -40,7 +40,7 @@ from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
 from wmplug.adapters.transformers.loop import EVENTS, STATE, Event, TrainerLoop, calling_handler, fitted, loaded, weight
 from wmplug.adapters.transformers.suspects import preparation
-from wmplug.claim.verification import TARGET_E
+from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionWarning, InputError, SuspectError
 from wmplug.training import sidecar
 from wmplug.training.marking import Marking, Results

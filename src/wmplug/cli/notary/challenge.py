@@ -11,12 +11,12 @@ from wmplug.cli.notary.options import KEYS, CaseFolder, Keys, fixed_digest, pair
 from wmplug.cli.terminal import Json, err, out, passphrase, print_json
 from wmplug.errors import InputError
 from wmplug.keys.files import file_digest, read_bytes, write_new
-from wmplug.suspects.targets import resolve
+from wmplug.suspects.targets import from_module, resolve
 
 # The commands import modules that need the extra `evidence`, so that `wmplug --help` works without it.
 if TYPE_CHECKING:
     from wmplug.register.challenge import Challenge
-    from wmplug.register.notary.case import Model
+    from wmplug.register.notary.case import Adapter, Model, Since
     from wmplug.watermark.plan import TriggerSet
 
 
@@ -47,6 +47,28 @@ def challenge(
         list[str] | None,
         typer.Option("--authority", metavar="SHA256", help="--open: root certificate you accept; again for each."),
     ] = None,
+    suspect_since: Annotated[
+        str | None,
+        typer.Option("--suspect-since", metavar="DATE", help="--open: the suspect is known since then (YYYY-MM-DD)."),
+    ] = None,
+    since_source: Annotated[
+        str, typer.Option("--suspect-since-source", help="--open: where that date comes from.")
+    ] = "",
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocess",
+            metavar="MODULE:FUNCTION",
+            help="--open: a function of your own, in place of the owner's, that turns an input into what models take.",
+        ),
+    ] = None,
+    preprocess_how: Annotated[str, typer.Option("--preprocess-how", help="--open: who wrote it; what it does.")] = "",
+    notaries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--notary-key", metavar="HEX", help="--open: a notary whose certificates you accept too; again for each."
+        ),
+    ] = None,
     nonce: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +90,14 @@ def challenge(
             raise InputError("--open needs --package, --suspect and --own, and one --control or more")
         models = [_model("suspect", "suspect", suspect, suspect_how), _model("own", "own", own, own_how)]
         models += _controls(control or [], control_how or [])
-        facts = {"draws": draws, "decoys": decoys, "attempts": attempts, "authorities": tuple(authorities or ())}
+        facts: dict[str, Any] = {
+            "draws": draws,
+            "decoys": decoys,
+            "attempts": attempts,
+            "authorities": tuple(authorities or ()),
+        }
+        facts |= {"suspect_since": _since(suspect_since, since_source), "notaries": tuple(notaries or ())}
+        facts |= {"preprocess": _adapter(preprocess, preprocess_how)}
         for name, text in _open_case(folder, package, keys, tuple(models), facts).items():
             if not as_json:
                 err.print(f"by the owner's account, {name} is at: {text}")
@@ -79,6 +108,25 @@ def challenge(
         return print_json(current.to_json())
     _show(current)
     return None
+
+
+def _since(date: str | None, source: str) -> "Since | None":
+    from wmplug.register.notary.case import Since
+
+    return None if date is None else Since(date, source)
+
+
+def _adapter(reference: str | None, how: str) -> "Adapter | None":
+    from wmplug.register.notary.case import Adapter, digests_of
+
+    if reference is None:
+        return None
+    if not how.strip():
+        raise InputError("--preprocess needs --preprocess-how: write down who wrote the function, and what it does")
+    source = digests_of(from_module(reference, "--preprocess")).get("source")
+    if source is None:
+        raise InputError(f"--preprocess {reference} has no source file, so it cannot be fixed: give a function of one")
+    return Adapter(reference, how, source)
 
 
 def _commit_to_nonce(folder: Path, party: str, path: str, as_json: bool) -> None:
@@ -137,9 +185,10 @@ def _open_case(
     from wmplug.register.notary.identity import Notary
     from wmplug.register.notary.package import open_package
 
-    opened = open_package(Notary.open(keys, passphrase=passphrase()), package, folder)
-    public = opened.public
-    triggers = hearing.check_left(opened, folder / "register", facts["draws"])
+    notary = Notary.open(keys, passphrase=passphrase())
+    opened = open_package(notary, package, folder)
+    public, accepted = opened.public, {notary.signer().public.hex(), *facts["notaries"]}
+    triggers = hearing.check_left(opened, folder / "register", facts["draws"], accepted)
     pattern = None if triggers is None else triggers.plan.pattern
     case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **facts, pattern=pattern is not None)
     hearing.open_case(folder, case, _candidates(public, triggers), 0 if pattern is None else pattern.signs)

@@ -17,7 +17,11 @@ def check(
     package: Annotated[Path, typer.Option("--package", help="The sealed package.")],
     preprocess: Annotated[
         str | None,
-        typer.Option("--preprocess", metavar="MODULE:FUNCTION", help="As in `wmplug verify`; from the owner."),
+        typer.Option(
+            "--preprocess",
+            metavar="MODULE:FUNCTION",
+            help="As in `wmplug verify`: what the owner committed to, or what the case names.",
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs at a time.")] = 64,
     receipts: Annotated[

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,19 +25,19 @@ def spend(
     from wmplug.register import Register as Log
     from wmplug.register import disclosure
 
-    watermark, case, rows = _asked(file, Log(register))
+    signed = read_json(file)
+    watermark, case, rows = _asked(file, signed, Log(register))
     owner = wmplug.Owner.open(register, passphrase=passphrase())
-    entry = disclosure.spend(Log.of(owner), watermark, rows, "asked by a notary", case)
+    entry = disclosure.spend(Log.of(owner), watermark, rows, "asked by a notary", case, signed)
     if as_json:
         return print_json({"entry": entry.seq, "rows": len(rows)})
     out.print(f"entry {entry.seq}: {len(rows)} triggers are spent")
 
 
-def _asked(file: Path, log: "Log") -> tuple[str, str, list[int]]:
+def _asked(file: Path, signed: dict[str, Any], log: "Log") -> tuple[str, str, list[int]]:
     """Watermark, case and rows of a certificate, if the owner disclosed these rows to a notary for this case."""
     from wmplug.report import certificate
 
-    signed = read_json(file)
     try:
         public = bytes.fromhex(signed["certificate"]["result"]["notary"]["public"])
         result = certificate.verify(signed, public)["result"]
@@ -103,10 +103,11 @@ def leaves(
         raise NotaryError(f"{register} commits to no triggers of watermark {watermark}: give the owner's register")
     before = disclosure.spent_in(log, str(watermark), before=str(document.get("case")))
     shown = disclosure.check_revealed(document, committed[0].body, spent=before)
-    least = disclosure.confidence(int(document["n"]) - len(before), len(shown))
+    drawn, of = len(document["leaves"]), int(document["n"])
+    least = disclosure.confidence(of, drawn, missed=drawn - len(shown))
     if as_json:
-        return print_json({"leaves": len(shown), "of": document["n"], "if_all_match_at_least": least})
-    out.print(
-        f"{len(shown)} of {document['n']} triggers, committed to in entry {committed[0].seq}, drawn by both nonces"
-    )
+        return print_json({"leaves": len(shown), "drawn": drawn, "of": of, "if_all_match_at_least": least})
+    out.print(f"{drawn} of {of} triggers, committed to in entry {committed[0].seq}, drawn by both nonces")
+    if drawn > len(shown):
+        out.print(f"{drawn - len(shown)} of these were asked or shown before, and count as misses.")
     out.print(f"If a model gives all {len(shown)} answers, at least {least} match at 95 % confidence.")

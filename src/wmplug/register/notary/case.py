@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ WITH_PATTERN = (
     f"{STATISTIC}; and the sum of what the answers to all ordinary inputs of the pattern speak for the drawn signs, "
     "exact tail over fair signs, one-sided, times the number of keys; where there are both, twice the smaller p"
 )
+_LATER = ("suspect_since", "preprocess", "notaries")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
@@ -72,6 +74,53 @@ def _has_source(target: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A function of the notary's own, which turns an input into what the models take.
+
+    Attributes:
+        reference: module:name.
+        how: who wrote it, and what it does.
+        sha256: SHA-256 of its source file, hex.
+    """
+
+    reference: str
+    how: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Since:
+    """Since when the suspect is known.
+
+    Attributes:
+        date: YYYY-MM-DD, UTC.
+        source: the reason to believe it.
+    """
+
+    date: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not (_is_date(self.date) and self.source.strip()):
+            raise NotaryError(
+                f"the suspect is known since {self.date!r}, by the source {self.source!r}: give a date as YYYY-MM-DD, "
+                "and where it comes from"
+            )
+
+    @property
+    def instant(self) -> datetime:
+        """The beginning of that day."""
+        return datetime.fromisoformat(self.date).replace(tzinfo=timezone.utc)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return bool(re.fullmatch(r"\d{4}-\d\d-\d\d", text)) and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
 class Case:
     """A case as it was fixed.
 
@@ -87,6 +136,9 @@ class Case:
         strength: bits; the suspect's p must be below 2**-strength.
         authorities: SHA-256 (hex) of the root certificates of timestamp authorities that the notary accepts.
         pattern: whether to ask the ordinary inputs of the watermark's pattern too, which reveal no secret.
+        suspect_since: since when the suspect is known; None if nobody stated it.
+        preprocess: a function of the notary's own in place of the owner's; None without one.
+        notaries: Ed25519 keys (hex) of other notaries whose certificates the notary accepts as spending rows.
 
     Raises:
         NotaryError: the case cannot prove anything.
@@ -103,6 +155,9 @@ class Case:
     strength: int = STRENGTH
     authorities: tuple[str, ...] = ()
     pattern: bool = False
+    suspect_since: Since | None = None
+    preprocess: Adapter | None = None
+    notaries: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.case)
@@ -126,8 +181,9 @@ class Case:
             raise NotaryError(f"the case does not say how {', '.join(vague)} was acquired: write it down")
         if self.draws < (0 if self.pattern else 1) or self.decoys < 0 or self.attempts < 0 or self.strength < 1:
             raise NotaryError("draws and strength are counted from 1, decoys and attempts from 0")
-        if bad := [one for one in self.authorities if not re.fullmatch("[0-9a-f]{64}", one)]:
-            raise NotaryError(f"{', '.join(bad)} is not the SHA-256 of a root certificate: give 64 hex digits")
+        for what, given in (("SHA-256 of a root certificate", self.authorities), ("notary's key", self.notaries)):
+            if bad := [one for one in given if not re.fullmatch("[0-9a-f]{64}", one)]:
+                raise NotaryError(f"{', '.join(bad)} is not the {what}: give 64 hex digits")
 
     @property
     def threshold(self) -> float:
@@ -171,6 +227,9 @@ class Case:
         """
         document = {"schema": SCHEMA, "statistic": self.statistic, **asdict(self)}
         del document["pattern"]  # the statistic says so
+        for name in _LATER:
+            if not document[name]:
+                del document[name]  # as in the first cases
         data = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
         try:
             with file.open("xb") as stream:
@@ -205,8 +264,13 @@ class Case:
             if schema != SCHEMA or statistic not in (STATISTIC, WITH_PATTERN):
                 raise ValueError("another schema or statistic")
             document["pattern"] = statistic == WITH_PATTERN
-            models = tuple(Model(**model) for model in document.pop("models"))
-            return cls(**{**document, "models": models, "authorities": tuple(document["authorities"])})
+            document["models"] = tuple(Model(**model) for model in document["models"])
+            for name, kind in (("suspect_since", Since), ("preprocess", Adapter)):
+                if name in document:
+                    document[name] = kind(**document[name])
+            for name in ("authorities", "notaries"):
+                document[name] = tuple(document.get(name, ()))
+            return cls(**document)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise NotaryError(f"{file} is not a case ({type(error).__name__}: {error}): open a new one") from None
 

@@ -18,12 +18,15 @@ import rfc8785
 
 from wmplug.claim import questions, verification
 from wmplug.claim.questions import Answers, Questions
+from wmplug.claim.terms import Terms
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import NotaryError, SuspectError, WmplugError
 from wmplug.keys.files import write_new
 from wmplug.keys.streams import KeyStream
-from wmplug.register import Register, disclosure
+from wmplug.register import Register
 from wmplug.register.challenge import Challenge
+from wmplug.register.history import History
+from wmplug.register.notary import certificates
 from wmplug.register.notary.case import Case, Model, digests_of, names_of
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.inspection import Inspection, inspect
@@ -36,6 +39,7 @@ from wmplug.suspects.targets import as_suspect
 from wmplug.tasks import public as tasks
 from wmplug.tasks.base import Said, Task, encoded
 from wmplug.watermark.carriers import join, take
+from wmplug.watermark.choices import Choice, unbound
 from wmplug.watermark.plan import Choices, Pattern, TriggerSet
 from wmplug.watermark.watermark import Preprocess, Watermark
 
@@ -85,13 +89,14 @@ def open_case(folder: str | Path, case: Case, classes: int, signs: int = 0) -> C
     return challenge
 
 
-def check_left(package: Package, folder: Path, draws: int) -> TriggerSet | None:
+def check_left(package: Package, folder: Path, draws: int, notaries: Collection[str] = ()) -> TriggerSet | None:
     """Check that enough draws are left to ask.
 
     Args:
         package: the opened package.
         folder: the register's folder, unpacked from the package.
         draws: number of draws to ask.
+        notaries: keys (hex) of the notaries whose certificates spend rows.
 
     Returns:
         The triggers; None where they do not follow from the package.
@@ -100,7 +105,8 @@ def check_left(package: Package, folder: Path, draws: int) -> TriggerSet | None:
         NotaryError: fewer draws are left.
     """
     try:
-        triggers, spent = package.derive(), disclosure.spent(Register(folder), package.public["id"])
+        triggers = package.derive()
+        spent = certificates.spent_rows(Register(folder), package.public["id"], notaries)
     # If package or register differ from the record, the hearing refuses them, in a signed result.
     except (WmplugError, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -111,8 +117,8 @@ def check_left(package: Package, folder: Path, draws: int) -> TriggerSet | None:
     left = len(_left(triggers, spent))
     if left < draws:
         raise NotaryError(
-            f"you want to ask {draws} draws and {left} are left, the others are spent: ask {left} at most, if that "
-            "reaches the strength"
+            f"you want to ask {draws} draws and {left} are left, certificates spent the others: ask {left} at most, if "
+            "that reaches the strength"
         )
     return triggers
 
@@ -143,7 +149,7 @@ def check(
         folder: folder of the case.
         package: the sealed package.
         targets: name of each model in the case -> anything `wmplug.verify` takes.
-        preprocess: as in `verify`.
+        preprocess: as in `verify`; the owner's, or the one that the case names.
         batch_size: as in `verify`.
         receipts: receipts that the owner gave to anyone; the log must still hold the entries that they name.
         crls: revocation lists that the notary fetched, see `checking.check`; beside those in the package.
@@ -161,23 +167,27 @@ def check(
     folder, report = Path(folder), progress or (lambda step: None)
     case, challenge = _read(folder)
     _check_models(case, targets)
+    _check_adapter(case, preprocess)
     report("opening the package")
     opened = open_package(notary, package, folder, sha256=case.package)
     report("checking the register and deriving the triggers")
-    inspection = inspect(opened, case, folder / "register", receipts=receipts, crls=crls)
+    options: dict[str, Any] = {"receipts": receipts, "crls": crls}
+    options["notaries"] = {notary.signer().public.hex(), *case.notaries}
+    inspection = inspect(opened, case, folder / "register", **options)
     rows, results = [], [ModelAnswers(model, None) for model in case.models]
     if inspection.triggers is not None:
-        mark = _mark(notary, opened, inspection.triggers, preprocess)
+        mark = _mark(notary, opened, inspection.triggers, preprocess, folder / "register")
         rows = draw_rows(mark, inspection.spent, challenge, case.draws) if case.draws else []
-        mark = verification.only(mark, rows) if rows else mark
-        keys = inspection.keys + case.attempts
+        mark = verification.only(mark, rows, drawn=True) if rows else mark
+        terms = Terms(mark, keys=inspection.keys + case.attempts, chosen=_fixed(case))
+        known = _known(terms.mark.triggers, inspection.shown)
         answers: dict[str, Any] = {}
         results = []
         for model in case.models:
             report(f"asking {model.name}")
-            suspect = as_suspect(targets[model.name], mark, batch_size=batch_size)
-            answers[model.name] = _ask(notary, case, model, suspect, mark, opened)
-            results.append(_judge(model, suspect, mark, answers[model.name], opened, keys))
+            suspect = as_suspect(targets[model.name], terms.mark, batch_size=batch_size)
+            answers[model.name] = _ask(notary, case, model, suspect, terms.mark, opened, known)
+            results.append(_judge(model, suspect, terms, answers[model.name], opened, known))
         _write_answers(folder, case, answers)
     result = _result(notary, case, opened, inspection, rows, results, folder)
     _sign(notary.signer(), folder / RESULT, result)
@@ -212,6 +222,32 @@ def _check_models(case: Case, targets: Mapping[str, Any]) -> None:
             )
 
 
+def _check_adapter(case: Case, preprocess: Preprocess | None) -> None:
+    if case.preprocess is not None and digests_of(preprocess) != {"source": case.preprocess.sha256}:
+        raise NotaryError(
+            f"the case was fixed for the function {case.preprocess.reference}, and you gave another: give that one "
+            "(--preprocess), with its source as it was"
+        )
+
+
+def _fixed(case: Case) -> list[Choice]:
+    """The notary's own function: it was fixed before anybody knew the questions."""
+    if case.preprocess is None:
+        return []
+    return [Choice(what="preprocess", bound="fixed", sha256=case.preprocess.sha256)]
+
+
+def _known(triggers: TriggerSet, shown: Collection[int]) -> dict[int, Said]:
+    """The rows of draws whose answers everybody knows, each with an answer that is none of the secret ones."""
+    plan = triggers.plan
+    groups = [group.tolist() for group in triggers.groups if not set(group.tolist()).isdisjoint(shown)]
+    missed = {}
+    for row in (row for group in groups for row in group):
+        options, secret = plan.options[plan.draw[row]], int(triggers.symbols[plan.draw[row]])
+        missed[row] = Said(options[(secret + 1) % len(options)])
+    return missed
+
+
 def draw_rows(mark: Watermark, spent: frozenset[int], challenge: Challenge, take: int) -> list[int]:
     """The rows of `take` draws that the challenge chooses among draws without a spent row; in the order of asking.
 
@@ -228,7 +264,9 @@ def _left(triggers: TriggerSet, spent: Collection[int]) -> list[list[int]]:
     return [group.tolist() for group in triggers.groups if excluded.isdisjoint(group.tolist())]
 
 
-def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Preprocess | None) -> Watermark:
+def _mark(
+    notary: Notary, package: Package, triggers: TriggerSet, preprocess: Preprocess | None, folder: Path
+) -> Watermark:
     public = dict(package.public)
     return Watermark(
         public["id"],
@@ -238,16 +276,25 @@ def _mark(notary: Notary, package: Package, triggers: TriggerSet, preprocess: Pr
         preprocess,
         package.subkeys,
         notary.seal,
+        record=History(folder),
     )
 
 
-def _ask(notary: Notary, case: Case, model: Model, suspect: Suspect, mark: Watermark, package: Package) -> list[Kept]:
-    """One model's answers to all questions, decoys among them, in the order of asking."""
+def _ask(
+    notary: Notary,
+    case: Case,
+    model: Model,
+    suspect: Suspect,
+    mark: Watermark,
+    package: Package,
+    known: Collection[int],
+) -> list[Kept]:
+    """One model's answers to all questions that are not known, decoys among them, in the order of asking."""
     stream, brief, plan = KeyStream(notary.order_key(f"{case.case}/{model.name}")), package.brief, mark.triggers.plan
     decoys = stream.permutation(len(brief.carriers))[: case.decoys]
     tests = [test for test in plan.tests if (case.draws if isinstance(test, Choices) else case.pattern)]
-    rows = np.concatenate([test.rows for test in tests])
-    numbered = [(_KINDS[type(test)], row) for test in tests for row in test.rows.tolist()]
+    numbered = [(_KINDS[type(test)], row) for test in tests for row in test.rows.tolist() if row not in known]
+    rows = np.array([row for _, row in numbered], np.int64)
     numbered += [("decoy", i) for i in decoys.tolist()]
     order = stream.permutation(len(numbered))
     inputs = join(take(plan.inputs, rows), take(brief.carriers, decoys))
@@ -268,13 +315,17 @@ def _written(task: Task, kind: str, said: Said | None) -> Kept:
 
 
 def _judge(
-    model: Model, suspect: Suspect, mark: Watermark, kept: Sequence[Kept], package: Package, keys: int
+    model: Model,
+    suspect: Suspect,
+    terms: Terms,
+    kept: Sequence[Kept],
+    package: Package,
+    known: Mapping[int, Said],
 ) -> ModelAnswers:
-    task, labels = mark.task, package.brief.labels
-    own = [item for item in kept if item["kind"] != "decoy"]
-    rows = np.array([item["index"] for item in own], np.int64)
-    answers = Answers(suspect.description, task, rows, tuple(questions.read(task, item) for item in own))
-    verdict = verification.judge(mark, answers, keys=keys)
+    task, labels = terms.mark.task, package.brief.labels
+    own = {item["index"]: questions.read(task, item) for item in kept if item["kind"] != "decoy"} | dict(known)
+    rows = np.array(list(own), np.int64)
+    verdict = verification.judged(terms, Answers(suspect.description, task, rows, tuple(own.values())))
     decoys = [(item["index"], item["answer"]) for item in kept if item["kind"] == "decoy"]
     natural = None if labels is None else encoded(task, labels)
     right = None if natural is None else sum(answer == natural[i] for i, answer in decoys)
@@ -311,6 +362,8 @@ def decide(case: Case, inspection: Inspection, results: Sequence[ModelAnswers]) 
     suspect, own = (verdicts[names_of(case.models, role)[0]] for role in ("suspect", "own"))
     if not own.proven:
         why.append("the owner's own model does not show the watermark")
+    if loose := unbound(suspect.choices):
+        why.append(f"nothing binds what the owner could choose by the suspect's answers: {', '.join(loose)}")
     if suspect.log10_p >= case.threshold:
         why.append(
             f"the suspect's log10 p = {suspect.log10_p:.1f} is not below {case.threshold:.1f}; that never means that "
@@ -351,6 +404,10 @@ def _result(
         "rows_asked": rows,
         **({"ordinary_asked": _ordinary(inspection)} if case.pattern else {}),
         "rows_spent_before": len(inspection.spent),
+        "rows_known": sorted(inspection.shown),
+        "suspect_since": None if case.suspect_since is None else asdict(case.suspect_since),
+        "preprocess": None if case.preprocess is None else asdict(case.preprocess),
+        "notaries": list(case.notaries),
         "models": [_model(result, inspection.systems) for result in results],
         "register": inspection.register,
         "watermark": {name: public[name] for name in _SHOWN if name in public},

@@ -1,7 +1,8 @@
 """The checks before the hearing: the register holds, and the triggers follow from the secret."""
 
+import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Literal
 from wmplug.errors import NotaryError
 from wmplug.register import Entry, Register, anchors, checking, disclosure, revocation
 from wmplug.register.checking import Report
-from wmplug.register.notary.case import Case
+from wmplug.register.notary import certificates
+from wmplug.register.notary.case import Case, Since
 from wmplug.register.notary.package import Package
 from wmplug.register.ordering import Stamp
 from wmplug.register.receipts import Receipt
@@ -44,7 +46,8 @@ class Inspection:
     Attributes:
         checks: the checks in order.
         triggers: derived again; None where they must not be asked, since a check failed or is inconclusive.
-        spent: rows that must not be asked.
+        spent: rows that certificates of accepted notaries spent; they must not be asked.
+        shown: rows whose answers everybody knows; they count as misses.
         keys: number of keys that the register committed to, for any watermark.
         systems: finished systems on record: digest of their files or tensors -> entry.
         register: name, id, entries, head.
@@ -56,6 +59,7 @@ class Inspection:
     checks: tuple[Check, ...]
     triggers: TriggerSet | None = field(repr=False)
     spent: frozenset[int]
+    shown: frozenset[int]
     keys: int
     systems: Mapping[str, int]
     register: dict[str, Any]
@@ -90,6 +94,7 @@ def inspect(
     case: Case,
     folder: Path,
     *,
+    notaries: Collection[str] = (),
     receipts: Sequence[Receipt] = (),
     crls: Sequence[bytes | Path] = (),
     now: datetime | None = None,
@@ -100,6 +105,7 @@ def inspect(
         package: the opened package.
         case: the fixed case.
         folder: the register's folder, unpacked from the package.
+        notaries: keys (hex) of the notaries whose certificates spend rows.
         receipts: receipts that the owner gave out earlier; the log must still hold the entries that they name.
         crls: revocation lists that the notary gives, see `checking.check`.
         now: time to judge the expiry of certificates by.
@@ -110,7 +116,12 @@ def inspect(
     """
     record = _read(folder, case, checking.check(folder, receipts=receipts, crls=crls, now=now))
     triggers: list[TriggerSet] = []
-    spent: set[int] = set()
+    spent: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
+    if record.report.ok:
+        log, watermark = Register(folder), package.public["id"]
+        spent = certificates.spent_rows(log, watermark, notaries)
+        shown = disclosure.shown_rows(log, watermark) - spent
     checks = [_check_register(record.report)]
     if record.report.ok:
         checks += [
@@ -118,14 +129,17 @@ def inspect(
             _run("commitment", lambda: _commitment(package, record)),
             _run("salt", lambda: _salt(package, record)),
             _run("triggers", lambda: _derive(package, record, triggers)),
-            _run("spent", lambda: _spent(package, record, spent)),
+            _run("spent", lambda: _spent(spent, shown)),
             _run("time", lambda: _time(package, record)),
         ]
+        if case.suspect_since is not None:
+            checks.append(_run("suspect", functools.partial(_suspect, package, record, case.suspect_since)))
     good = not any(check.result in ("failed", "inconclusive") for check in checks)
     return Inspection(
         tuple(checks),
         triggers[0] if triggers and good else None,
-        frozenset(spent),
+        spent,
+        shown,
         sum(entry.type == "secret.committed" for entry in record.entries),
         dict(_systems(package.public["id"], record)),
         {
@@ -198,6 +212,8 @@ def _commitment(package: Package, record: _Record) -> str:
         raise NotaryError("the watermark names another owner than the register's")
     if package.pledge.commitment != committed[0].body["commitment"]:
         raise NotaryError(f"secret and blind do not open the commitment of entry {committed[0].seq}")
+    if (package.public["evidence"] or {}).get("prepared") != committed[0].body.get("prepared"):
+        raise NotaryError(f"the root over prepared inputs is not the one that entry {committed[0].seq} commits to")
     return f"secret and blind open the commitment of entry {committed[0].seq}"
 
 
@@ -237,9 +253,25 @@ def _derive(package: Package, record: _Record, triggers: list[TriggerSet]) -> st
     )
 
 
-def _spent(package: Package, record: _Record, spent: set[int]) -> str:
-    spent |= disclosure.spent(Register(record.folder), package.public["id"])
-    return f"{len(spent)} rows were shown or asked in other cases, and are not asked again"
+def _spent(spent: frozenset[int], shown: frozenset[int]) -> str:
+    return (
+        f"certificates of accepted notaries name {len(spent)} rows, which are not asked again; {len(shown)} more were "
+        "shown to everybody and count as misses; rows that the owner alone spent stay in the draw"
+    )
+
+
+def _suspect(package: Package, record: _Record, since: Since) -> str:
+    """Check that the secret was there before the suspect."""
+    committed = record.of("secret.committed", package.public["id"])[0].seq
+    dated = min((stamp.gen_time for stamp, _, good in record.stamps if good and stamp.head >= committed), default=None)
+    if dated is None:
+        raise _NotAttestedError("nobody whom the notary accepts dates the secret, so it may be later than the suspect")
+    if dated >= since.instant:
+        raise NotaryError(
+            f"the secret is attested from {_iso(dated)} on, and the suspect was there on {since.date} already "
+            f"({since.source}): so the key may have been made to fit it"
+        )
+    return f"the secret was there by {_iso(dated)}, the suspect is known since {since.date} ({since.source})"
 
 
 def _time(package: Package, record: _Record) -> str:

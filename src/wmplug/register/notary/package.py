@@ -87,7 +87,8 @@ class Package:
     @property
     def subkeys(self) -> Subkeys:
         """The subkeys of the watermark."""
-        return self.pledge.subkeys(self.salt)
+        salt = None if self.salt is None else self.salt.hex()
+        return self.pledge.subkeys_of({**(self.public["evidence"] or {}), "salt": salt})
 
     def check_facts(self) -> None:
         """Check carriers, labels and the scheme's material against the watermark's id, which is their digest.
