@@ -86,8 +86,8 @@ class Watermark:
         for what, given in brief.digests().items():
             if given is None or given != self.public[what]:
                 raise InputError(
-                    f"{what}= differ from those the watermark was made with: pass the originals, the reference models "
-                    "are trained on them"
+                    f"{what}= (--{what}) differ from those the watermark was made with: pass the originals, the "
+                    "reference models are trained on them"
                 )
         if not isinstance(self.scheme, Asks):
             raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
