@@ -6,6 +6,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import wmplug
+from wmplug.register import Register
 from wmplug.report import card
 from wmplug.training.record import Run
 
@@ -96,3 +97,27 @@ def test_a_file_that_is_nested_too_deep_is_refused_in_words(trained, terminal, o
     said = terminal.error("report", "--register", "register", "--out", "dossier.html", option, "deep.json")
     assert "deep.json" in said
     assert "Traceback" not in said
+
+
+def test_an_edited_verdict_is_refused_and_nothing_is_written(trained, terminal):
+    verdict = json.loads((trained / "verdict.json").read_text())
+    edited = {**verdict, "suspect": "MegaCorp", "state": "proven", "log10_e": 99.0, "log10_p": -99.0}
+    (trained / "edited.json").write_text(json.dumps(edited))
+    for option in ("--verdict", "--control"):
+        said = terminal.error("report", "--register", "register", "--out", "dossier.html", option, "edited.json")
+        assert "edited.json contradicts itself (log10_e = 99 of exact in-set" in said
+    assert not (trained / "dossier.html").exists()
+
+
+def test_a_verdict_of_a_file_is_unverified_until_the_register_holds_it(trained, terminal):
+    options = ("report", "--register", "register", "--verdict", "verdict.json")
+    terminal(*options, "--out", "before.html", "--json-out", "before.json")
+    verdict = json.loads((trained / "verdict.json").read_text())
+    owner = wmplug.Owner.open(trained / "register", passphrase=PASSPHRASE)
+    body = {"watermark": verdict["watermark"], "suspect": "zeros", "rows": [], "verdict": verdict}
+    Register.of(owner).append("suspect.verified", body)
+    terminal(*options, "--out", "after.html", "--json-out", "after.json")
+    before, after = (json.loads((trained / f"{name}.json").read_text())["suspects"][0] for name in ("before", "after"))
+    assert (before["standing"], after["standing"]) == ("unverified", "recorded")
+    assert "UNVERIFIED" in (trained / "before.html").read_text()
+    assert "UNVERIFIED" not in (trained / "after.html").read_text()

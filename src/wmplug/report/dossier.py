@@ -53,8 +53,10 @@ def gather(
     Raises:
         RegisterError: the folder does not hold a register, the register changed meanwhile, or wmplug never writes such
             a body as that of one of its entries.
-        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it.
+        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it; or the numbers of one of
+            `verdicts` do not follow from its counts.
     """
+    models.check(verdicts)
     made = now or datetime.now(timezone.utc)
     report = check(path, receipts=receipts, authorities=authorities, crls=crls, now=made, progress=progress)
     register = Register(path)

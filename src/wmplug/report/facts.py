@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography import x509
 
+from wmplug.claim.consistency import contradictions
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import StatisticsError
 from wmplug.register import Entry
@@ -246,13 +247,14 @@ def _number(value: Any) -> int | float | None:
 
 
 def read_verdict(found: Any) -> Verdict | None:
-    """The verdict that an entry holds; None if it holds no possible verdict."""
+    """The verdict that an entry holds; None if it holds no possible verdict, or one that contradicts itself."""
     if not isinstance(found, Mapping):
         return None
     try:
-        return Verdict.from_json(json.dumps(found))
+        verdict = Verdict.from_json(json.dumps(found))
     except StatisticsError:
         return None
+    return None if contradictions(verdict) else verdict
 
 
 def events(facts: Facts) -> list[Fact]:

@@ -19,6 +19,11 @@ STATES = {
         "too few questions were asked. “Inconclusive” never means that the model is not a copy."
     ),
 }
+OWNERS = "The owner asked and recorded it: nobody else saw these answers. A notary's certificate does not rest on that."
+UNVERIFIED = (
+    "UNVERIFIED: this is a statement of whoever gave the file. Its numbers follow from its own counts, and anybody can "
+    "write counts. Nobody signed it, and nothing shows that this model was asked."
+)
 NULL = (
     "Before training, a secret key drew one answer for each secret question from a list of possible answers, as with a "
     "die. The owner could not choose which.",
