@@ -117,7 +117,7 @@ def test_a_file_is_a_statement_of_its_giver_and_an_entry_the_owners_word(story):
     assert file["meaning"].endswith(words.UNVERIFIED)
     page = dossier.render(document)
     assert '<div class="box proven">' in page
-    assert '<div class="box unverified">' in page
+    assert '<div class="box open">' in page
     assert words.OWNERS in Text(page).text
     assert page.count("UNVERIFIED</span>") == 1
     assert page.count("UNVERIFIED: given as a file") == 1

@@ -17,6 +17,7 @@ from wmplug.register.checking import Report
 from wmplug.register.ordering import Stamp
 from wmplug.register.statements import keyid_of
 from wmplug.report import words
+from wmplug.watermark.choices import named
 
 Fact = dict[str, Any]
 
@@ -230,10 +231,20 @@ def _look(entry: Entry) -> Fact:
         **{name: _number(body.get(name)) for name in ("step", "epoch", "loss")},
     }
     if verdict is None:
-        return {**look, "state": None, "matches": None, "asked": None, "log10_p": None, "odds": None, "target": None}
+        return {
+            **look,
+            "state": None,
+            "named": "",
+            "matches": None,
+            "asked": None,
+            "log10_p": None,
+            "odds": None,
+            "target": None,
+        }
     return {
         **look,
         "state": verdict.state,
+        "named": named(verdict.choices),
         "matches": verdict.matches,
         "asked": verdict.in_set,
         "log10_p": verdict.log10_p,

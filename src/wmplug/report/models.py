@@ -12,8 +12,10 @@ from wmplug.errors import InputError, StatisticsError
 from wmplug.keys.files import JSON, read_bytes, read_json
 from wmplug.report import words
 from wmplug.report.facts import Fact, Facts, read_verdict
+from wmplug.watermark.choices import named, unbound
 
 ROLES = ("suspect", "own", "control")
+_MATCHED = ("proven", "evidence")
 
 
 def read(file: Path) -> Verdict:
@@ -74,7 +76,7 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
             about = {"entry": None, "entries": [], "source": source, "role": role, "model": verdict.suspect}
             about |= {"standing": "unverified", "not_before": None, "not_after": None}
             result.append({**about, **_result(verdict, marks, words.UNVERIFIED)})
-    return result
+    return [{**row, "matched": row["role"] == "control" and row["state"] in _MATCHED} for row in result]
 
 
 def _matched(verdict: Verdict) -> str:
@@ -96,13 +98,15 @@ def _matched(verdict: Verdict) -> str:
 def _result(verdict: Verdict | None, marks: Sequence[Fact], standing: str) -> Fact:
     if verdict is None:
         text = "The entry holds no verdict that can be read, or one whose numbers contradict each other."
-        return {"verdict": None, "state": "unreadable", "text": text}
+        return {"verdict": None, "state": "unreadable", "named": "", "unbound": [], "text": text}
     keys = max(len(marks), verdict.keys)
     more = math.log10(keys / verdict.keys)
     mark = next((one for one in marks if one["watermark"] == verdict.watermark), None)
     log10_p = min(0.0, verdict.log10_p + more)
     state = state_of(verdict.log10_e - more, verdict.target_e)
     odds, like = words.odds(log10_p), words.comparison(log10_p)
+    loose = unbound(verdict.choices)
+    free = [words.UNBOUND.format(choices=", ".join(loose))] if loose else []
     text = (
         f"{_matched(verdict)}. If this "
         f"model had nothing to do with the key, the chance of so many would be {odds}.{f' {like}' if like else ''}"
@@ -119,8 +123,11 @@ def _result(verdict: Verdict | None, marks: Sequence[Fact], standing: str) -> Fa
         "p_is": verdict.p_is,
         "test": verdict.test,
         "state": state,
+        "named": named(verdict.choices),
+        "unbound": loose,
+        "choices": [str(choice) for choice in verdict.choices],
         "text": text,
-        "meaning": f"{words.STATES[state].format(target=words.large(verdict.target_e))} {standing}",
+        "meaning": " ".join([words.STATES[state].format(target=words.large(verdict.target_e)), *free, standing]),
     }
 
 
@@ -183,6 +190,8 @@ def _heard(model: Mapping[str, Any]) -> Fact:
         "model": str(model["name"]),
         "role": str(model["role"]),
         "result": None if verdict is None else verdict.state,
+        "named": "" if verdict is None else named(verdict.choices),
+        "matched": model["role"] == "control" and verdict is not None and verdict.state in _MATCHED,
         "matches": None if verdict is None else verdict.matches,
         "asked": None if verdict is None else verdict.in_set,
         "log10_p": None if verdict is None else verdict.log10_p,
