@@ -34,13 +34,13 @@ def check(
 ) -> None:
     """Notary: check the register, derive all triggers anew, ask all models; exit code 0 if the claim holds."""
     from wmplug.register.notary import hearing
-    from wmplug.register.notary.case import Case
+    from wmplug.register.notary.case import CASE, Case
     from wmplug.register.notary.identity import Notary
     from wmplug.register.receipts import read
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        case = Case.read(folder / hearing.CASE, fixed_digest(folder))
+        case = Case.read(folder / CASE, fixed_digest(folder))
         function = None if preprocess is None else from_module(preprocess, "--preprocess")
         targets = {
             model.name: resolve(model.reference, preprocess=function, batch_size=batch_size, what=model.name)
