@@ -111,7 +111,7 @@ def test_other_inputs_than_the_marks_own_may_be_asked(terminal, suspects, owner,
     assert terminal.json(*words, code=1)["queries"] == 900
     other = terminal.json(*words, "--queries", "log.npy", "--carriers", "made_from.npz", code=1)
     assert other["queries"] == len(images) - 900
-    assert "carriers= differ" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
+    assert "carriers= (--carriers) differ" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,19 @@ def test_a_verification_is_recorded_with_what_was_asked(terminal, suspects, mark
     assert told[-1].body["suspect"] == "suspects:copy"
     assert len(told[-1].body["rows"]) == told[-1].body["verdict"]["queries"] == 7
     assert check(mark.register).ok
+
+
+def test_a_suspect_has_a_name_for_people(terminal, suspects, mark):
+    told = terminal.json("verify", suspects, "suspects:copy", "--as", "app of Copy Ltd")
+    (entry,) = recorded(mark, "suspect.verified")
+    assert told["suspect"] == entry.body["suspect"] == entry.body["verdict"]["suspect"] == "app of Copy Ltd"
+    assert entry.body["reference"] == "suspects:copy"
+
+
+def test_a_trial_need_not_be_recorded(terminal, suspects, mark):
+    assert terminal("verify", suspects, "suspects:copy", "--no-record").exit_code == 0
+    assert recorded(mark, "suspect.verified") == []
+    assert "give one" in terminal.error("verify", suspects, "suspects:copy", "--no-record", "--spend")
 
 
 def test_spent_triggers_are_not_asked_again(terminal, suspects, mark):

@@ -36,6 +36,35 @@ def signed(story, **changes):
     return {"certificate": document, "signature": {"keyid": signer.keyid, "sig": sig}}
 
 
+def recorded(owner, verdicts):
+    """A dossier of an owner who asked these, by the text of the entry, its reference and its verdict."""
+    register = Register.of(owner)
+    for suspect, reference, verdict in verdicts:
+        about = {"suspect": suspect, **({"reference": reference} if reference else {})}
+        body = {"watermark": verdict.watermark, **about, "rows": [], "verdict": json.loads(verdict.to_json())}
+        register.append("suspect.verified", {**body, "system": None})
+    return dossier.gather(owner.path)
+
+
+def test_the_strongest_suspect_comes_first_and_functions_are_no_suspects(story, tmp_path):
+    owner = Owner.create(tmp_path / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    asked = [
+        ("trying:answer", None, story.other),
+        ("https://api.example/v1", None, story.other),
+        ("app of Copy Ltd", "trying:answer", story.stolen),
+    ]
+    document = recorded(owner, asked)
+    assert [(one["role"], one["model"]) for one in document["suspects"] if one["role"] != "trial"] == [
+        ("suspect", "app of Copy Ltd"),
+        ("suspect", "https://api.example/v1"),
+    ]
+    assert [one["model"] for one in document["suspects"] if one["role"] == "trial"] == ["trying:answer"]
+    page = " ".join(Text(dossier.render(document)).text.split())
+    assert page.index("“app of Copy Ltd”") < page.index("“https://api.example/v1”")
+    assert "Functions that were tried" in page
+    assert "Suspect “trying:answer”" not in page
+
+
 def test_a_certificate_is_shown_with_suspect_and_controls(story, tmp_path):
     file = tmp_path / "certificate.json"
     file.write_text(json.dumps(signed(story)))

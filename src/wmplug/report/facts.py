@@ -213,7 +213,7 @@ def _together(looks: list[Fact]) -> list[Fact]:
         if first is not look:
             first["entries"] += look["entries"]
             first |= {name: look[name] for name in ("epoch", "loss") if first[name] is None}
-    return list(kept.values())
+    return [{**look, "number": number} for number, look in enumerate(kept.values(), 1)]
 
 
 def _run(entry: Entry) -> Fact:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wmplug.report.facts import Fact, Facts, read_verdict
 from wmplug.watermark.choices import named, unbound
 
 ROLES = ("suspect", "own", "control")
+_TRIAL = "trial"  # a function of a module, without a name for people: whoever tries the command asks one
 _MATCHED = ("proven", "evidence")
 
 
@@ -64,7 +66,7 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
     for entry in facts.of("suspect.verified"):
         own = entry.body.get("verdict")
         role = next((role for role, _, _, value in plain if value == own), entry.body.get("role"))
-        about = {"role": role if role in ROLES else "suspect", "model": str(entry.body.get("suspect"))}
+        about = {"role": role if role in ROLES else _role(entry.body), "model": str(entry.body.get("suspect"))}
         row = {**about, "standing": "recorded", **_result(read_verdict(own), marks, words.OWNERS)}
         same = json.dumps([{**row, "verdict": None}, entry.body.get("system"), entry.body.get("watermark")])
         first = kept.setdefault(same, {**row, "entry": entry.seq, "entries": [], **facts.within(entry.seq)})
@@ -76,7 +78,14 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
             about = {"entry": None, "entries": [], "source": source, "role": role, "model": verdict.suspect}
             about |= {"standing": "unverified", "not_before": None, "not_after": None}
             result.append({**about, **_result(verdict, marks, words.UNVERIFIED)})
+    result.sort(key=lambda row: row["counted"]["log10_p"] if row["verdict"] else 1.0)  # the strongest first
     return [{**row, "matched": row["role"] == "control" and row["state"] in _MATCHED} for row in result]
+
+
+def _role(body: Mapping[str, Any]) -> str:
+    named = body.get("system") is not None or "reference" in body
+    is_function = re.fullmatch(r"[\w.]+:[\w.]+", str(body.get("suspect"))) is not None
+    return _TRIAL if is_function and not named else "suspect"
 
 
 def _matched(verdict: Verdict) -> str:
@@ -107,10 +116,9 @@ def _result(verdict: Verdict | None, marks: Sequence[Fact], standing: str) -> Fa
     odds, like = words.odds(log10_p), words.comparison(log10_p)
     loose = unbound(verdict.choices)
     free = [words.UNBOUND.format(choices=", ".join(loose))] if loose else []
-    text = (
-        f"{_matched(verdict)}. If this "
-        f"model had nothing to do with the key, the chance of so many would be {odds}.{f' {like}' if like else ''}"
-    )
+    certain = odds == words.CERTAIN
+    chance = f"so many would be {odds}" if certain else f"the chance of so many would be {odds}"
+    text = f"{_matched(verdict)}. If this model had nothing to do with the key, {chance}.{f' {like}' if like else ''}"
     return {
         "verdict": json.loads(verdict.to_json()),
         "watermark": verdict.watermark,

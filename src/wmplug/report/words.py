@@ -6,6 +6,7 @@ from typing import Any
 
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _NAMES = ((12, "trillion"), (9, "billion"), (6, "million"), (3, "thousand"))
+CERTAIN = "almost certain"
 _LOTTERY = math.log10(math.comb(49, 6))  # one ticket, six numbers of 49
 
 STATES = {
@@ -98,11 +99,13 @@ def large(number: float) -> str:
 
 
 def odds(log10_p: float) -> str:
-    """A chance in words: "less than one in 10²⁸", "about one in 40", "54 in 100"; never smaller than it is.
+    """A chance in words, never smaller than it is: "less than one in 10²⁸", "about one in 40", "almost certain".
 
     Args:
         log10_p: log10 of the chance, at most 0.
     """
+    if log10_p > math.log10(0.99):
+        return CERTAIN
     if log10_p > -1:
         return f"{math.ceil(100 * 10.0**log10_p)} in 100"
     if log10_p > -3:
