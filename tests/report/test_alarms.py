@@ -31,7 +31,7 @@ def matching(story, matches):
 def test_a_control_that_matched_voids_the_test(story, matches, state):
     given = [("control", "control.json", matching(story, matches))]
     document = dossier.gather(story.path, verdicts=given)
-    void = state != "inconclusive"
+    void = state == "proven"  # luck alone gives an honest control evidence once in twenty times
     assert document["controls"]["void"] is void
     assert document["controls"]["reasons"] == ([f"{story.other.suspect} (control.json): {state}"] if void else [])
     page, first = dossier.render(document), page_one(document)
@@ -48,12 +48,12 @@ def test_a_suspect_that_matches_voids_nothing(story):
 
 
 def test_a_certificates_control_counts_too(story):
-    heard = {"model": "other net", "role": "control", "result": "evidence", "named": "", "matched": True}
+    heard = {"model": "other net", "role": "control", "result": "proven", "named": "", "matched": True}
     heard |= {"matches": 20, "asked": 60, "log10_p": -6.0, "odds": "x"}
     certificate = {"case": "17", "status": "inconclusive", "notary": "N", "notary_key": "k", "register": "r"}
     certificate |= {"reasons": [], "models": [heard], "claimed_time": "2026-11-23T10:00:00Z", "source": "c.json"}
     document = dossier.gather(story.path, certificates=[certificate])
-    assert document["controls"]["reasons"] == ["other net (certificate of case 17): evidence"]
+    assert document["controls"]["reasons"] == ["other net (certificate of case 17): proven"]
     assert "THE TEST IS VOID" in page_one(document)
 
 

@@ -143,7 +143,7 @@ def lowest(page):
 
     def seen(text, to_user, to_text, font, size):
         if text.strip():
-            heights.append(float((pypdf.Transformation(to_text) @ pypdf.Transformation(to_user)).ctm[5]))
+            heights.append(to_text[5] * to_user[3] + to_user[5])
 
     page.extract_text(visitor_text=seen)
     return min(height for height in heights if height > 60)

@@ -17,7 +17,6 @@ from wmplug.watermark.choices import named, unbound
 
 ROLES = ("suspect", "own", "control")
 _TRIAL = "trial"  # a function of a module, without a name for people: whoever tries the command asks one
-_MATCHED = ("proven", "evidence")
 
 
 def read(file: Path) -> Verdict:
@@ -79,7 +78,7 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
             about |= {"standing": "unverified", "not_before": None, "not_after": None}
             result.append({**about, **_result(verdict, marks, words.UNVERIFIED)})
     result.sort(key=lambda row: row["counted"]["log10_p"] if row["verdict"] else 1.0)  # the strongest first
-    return [{**row, "matched": row["role"] == "control" and row["state"] in _MATCHED} for row in result]
+    return [{**row, "matched": row["role"] == "control" and row["state"] == "proven"} for row in result]
 
 
 def _role(body: Mapping[str, Any]) -> str:
@@ -199,7 +198,7 @@ def _heard(model: Mapping[str, Any]) -> Fact:
         "role": str(model["role"]),
         "result": None if verdict is None else verdict.state,
         "named": "" if verdict is None else named(verdict.choices),
-        "matched": model["role"] == "control" and verdict is not None and verdict.state in _MATCHED,
+        "matched": model["role"] == "control" and verdict is not None and verdict.proven,
         "matches": None if verdict is None else verdict.matches,
         "asked": None if verdict is None else verdict.in_set,
         "log10_p": None if verdict is None else verdict.log10_p,

@@ -80,7 +80,7 @@ def _show_result(result: dict[str, Any]) -> None:
             verdict = model["verdict"]
             answers = f"{verdict['matches']} of {verdict['in_set']} answers, log10 p = {verdict['log10_p']:.1f}"
             rest = named(Choice(**choice) for choice in verdict.get("choices", ()))
-            void = "  THE TEST IS VOID" if model["role"] == "control" and verdict["state"] != "inconclusive" else ""
+            void = "  THE TEST IS VOID" if model["role"] == "control" and verdict["state"] == "proven" else ""
             line = f"{verdict['state']:<13} {model['name']}: {answers}{rest}{void}"
             out.print(line, style="bold red" if void else "")
     out.print(f"the claim: {result['status']}", style="bold green" if result["status"] == "holds" else "bold yellow")
