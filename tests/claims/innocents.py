@@ -27,9 +27,9 @@ def tree(seed):
 class Innocent:
     """A model to accuse.
 
-    random: a function of the picture, drawn before there was any key. constant: one class. trained: a tree that learned
-    digits. adaptive: remembers what it was asked, reads what the owner publishes, and gives an answer that was disclosed
-    for a picture, else the one that is most frequent among those disclosed, or the next in turn.
+    random: a function of the picture, drawn before there was any key. constant: one class. trained: a tree that
+    learned digits. adaptive: remembers what it was asked, reads what the owner publishes, and gives the answer that was
+    disclosed for a picture, else the most frequent of those disclosed, or the next in turn.
     """
 
     def __init__(self, kind, seed):
