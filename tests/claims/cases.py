@@ -91,7 +91,7 @@ class Case:
         self.world, self.innocent = world, innocent
         self.base = world.folder / f"run-{next(world.numbers)}"
         self.folder = shutil.copytree(world.templates[template], self.base / "register")
-        self.numbers = itertools.count()
+        self.numbers, self.spent = itertools.count(), False
         innocents.like.clear()
         innocents.suspect = innocent
 
@@ -151,6 +151,7 @@ class Case:
         signed = hearings.certified(self.world.rogue, mark, missed) if certificate else None
         case = f"case {next(self.numbers)}"
         disclosure.spend(Register.of(self.owner()), mark.id, missed, "asked of an API", case, signed)
+        self.spent = True
 
     def asks_fresh(self):
         mark = self.load("plain")

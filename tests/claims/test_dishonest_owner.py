@@ -18,14 +18,14 @@ import pytest
 from cases import KINDS, Case
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from wmplug.claim import verdict as verdicts
 from wmplug.errors import WmplugError
 from wmplug.register.notary import hearing
 from wmplug.watermark.choices import UNBOUND
 
-RUNS = 100
+RUNS = 40
 SETTINGS = settings(
     max_examples=RUNS,
     stateful_step_count=8,
@@ -125,6 +125,7 @@ def owner_in(world, tally):
         def spends_what_missed(self, certificate):
             self.does("spent by a rogue" if certificate else "spent", self.case.spends_what_missed, certificate)
 
+        @precondition(lambda self: self.case.spent)
         @rule()
         def asks_fresh(self):
             self.says("fresh", self.case.asks_fresh)
