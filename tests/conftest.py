@@ -96,8 +96,8 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def neutral(tmp_path_factory):
-    """An authority that does not call itself a lab's: a real one cannot be had without a network."""
-    from wmplug.register import authority  # as above
+    """The trust in an authority that does not call itself a lab's: a real one cannot be had without a network."""
+    from wmplug.register import authority
 
     folder = tmp_path_factory.mktemp("neutral")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -22,6 +22,7 @@ UNBOUND: Mapping[str, str] = {
     "preprocess": "preprocess NOT COMMITTED",
     "questions": "questions NOT COMMITTED",
     "references": "references NOT COMMITTED",
+    "features": "features NOT COMMITTED",
     "rows": "rows NOT COMMITTED",
     "limit": "number of questions NOT COMMITTED",
     "answers": "answers AS GIVEN",

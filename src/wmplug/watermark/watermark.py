@@ -64,8 +64,8 @@ class Watermark:
         A clone reveals the mark most clearly on the inputs it was trained on, and these passed through the API that it
         was cloned from. The new watermark asks those queries that unmarked references find most ambiguous. The p-value
         is exact if the queries were not chosen by the suspect's answers and the key: give a whole log that the register
-        committed to before (`wmplug register commit queries`). The verdict names other queries, and any pool=, as not
-        committed; it holds their digests.
+        committed to before (`wmplug register commit queries`). The verdict names other queries, any pool=, and what the
+        scheme's features= make of the queries, as not committed; it holds their digests.
         Use the result to verify; it cannot be saved, and a notary asks the committed questions.
 
         Args:
@@ -99,6 +99,8 @@ class Watermark:
         ]
         if pool is not None:  # references that are trained follow from carriers and queries
             chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
+        if "own" in plan.material:  # the key follows from what features= make of the carriers, and of nothing else
+            chosen.append(Choice(what="features", bound=None, sha256=digest(plan.material["z"])))
         return dataclasses.replace(
             self,
             triggers=dataclasses.replace(self.triggers, plan=plan),

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from wmplug.errors import NotaryError
-from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT
+from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT
 from wmplug.report import certificate
 
 
