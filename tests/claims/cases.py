@@ -91,7 +91,7 @@ class Case:
         self.world, self.innocent = world, innocent
         self.base = world.folder / f"run-{next(world.numbers)}"
         self.folder = shutil.copytree(world.templates[template], self.base / "register")
-        self.numbers, self.spent = itertools.count(), False
+        self.numbers, self.spent, self.done = itertools.count(), False, set()
         innocents.like.clear()
         innocents.suspect = innocent
 
@@ -128,13 +128,18 @@ class Case:
         return sum(entry.type == "secret.committed" for entry in Register(self.folder).entries())
 
     def cut(self, lines):
-        """Remove the last entries, and the tokens that would show it."""
+        """Remove the last entries, and the tokens that would show it.
+
+        What the innocent read there it forgets. Whoever still knew it would know answers that no record discloses: it
+        was taught the watermark, and no test of its answers can tell by whom.
+        """
         log = self.folder / "log.jsonl"
         kept = log.read_bytes().splitlines(keepends=True)[: -lines or None]
         log.write_bytes(b"".join(kept))
         for file in (self.folder / "anchors").iterdir():
             if int(file.name[:6]) >= len(kept) - 1:
                 file.unlink()
+        self.innocent.reads(Register(self.folder))
 
     # Questions
 
@@ -166,8 +171,8 @@ class Case:
         """Shows leaves to everybody; the owner plays both parties of the challenge."""
         mark = self.load("plain")
         challenge = hearings.both(Challenge(f"shown {next(self.numbers)}", "ab" * 32, mark.public["root"]))
-        shown = disclosure.reveal(Register.of(self.owner()), mark, challenge, leaves)
-        self.innocent.reads([one["leaf"] for one in shown["leaves"]])
+        disclosure.reveal(Register.of(self.owner()), mark, challenge, leaves)
+        self.innocent.reads(Register(self.folder))
 
     def chooses_rows(self):
         mark = self.load("plain")
@@ -290,6 +295,32 @@ class Case:
         verdict = wmplug.Verdict.from_json(result.stdout)
         assert result.exit_code == (0 if verdict.proven else 1)
         return verdict, names
+
+    def reports(self, how):
+        """`wmplug report` of a verdict that was edited, invented, or signed into the register.
+
+        Returns:
+            Exit code, and the models that the dossier tells of.
+        """
+        mark = self.load("plain")
+        verdict = wmplug.verify(mark, self.innocent, exhaustive=True)
+        if how == "edited numbers":
+            verdict = dataclasses.replace(verdict, state="proven", log10_e=99.0, log10_p=-99.0, suspect="MegaCorp")
+        elif how == "edited matches":
+            verdict = dataclasses.replace(verdict, matches=verdict.in_set)
+        else:
+            verdict = dataclasses.replace(self.writes_answers()[0], choices=())
+        file, facts = self.base / "verdict.json", self.base / "dossier.json"
+        facts.unlink(missing_ok=True)
+        file.write_text(verdict.to_json())
+        words = ["report", "--out", self.base / "dossier.html", "--json-out", facts]
+        if how == "signed":
+            body = {"watermark": mark.id, "suspect": "MegaCorp", "rows": [], "verdict": json.loads(verdict.to_json())}
+            Register.of(self.owner()).append("suspect.verified", {**body, "system": None})
+        else:
+            words += ["--control" if how == "control" else "--verdict", file]
+        code = self.commands(*words).exit_code
+        return code, json.loads(facts.read_text())["suspects"] if facts.exists() else []
 
     # A notary
 

@@ -53,9 +53,10 @@ class Innocent:
         common = Counter(self.public.values()).most_common(1)
         return self._said.setdefault(seen, common[0][0] if common else len(self._said) % CLASSES)
 
-    def reads(self, leaves):
-        """What the owner disclosed is known to everybody."""
-        self.public |= {leaf["x_sha256"]: leaf["y"] for leaf in leaves}
+    def reads(self, register):
+        """What the register discloses is known to everybody."""
+        shown = (entry.body["revealed"] for entry in register.entries() if entry.type == "disclosure")
+        self.public = {leaf["x_sha256"]: leaf["y"] for leaves in shown for leaf in leaves}
 
 
 suspect = Innocent("constant", 0)  # whom the command line asks, as innocents:suspect
