@@ -63,7 +63,9 @@ def test_more_keys_need_more_queries(mark):
 def test_what_everybody_knows_counts_as_missed(mark, grouped):
     rows = mark.triggers.plan.choices.rows[:40].tolist()
     everybody = Thief(mark, wrong=0)
-    everybody.known = {x: y if x in {mark.triggers.row(r).tobytes() for r in rows} else -1 for x, y in everybody.known.items()}
+    everybody.known = {
+        x: y if x in {mark.triggers.row(r).tobytes() for r in rows} else -1 for x, y in everybody.known.items()
+    }
     told = wmplug.verify(counted(mark, 1), everybody, exhaustive=True)
     assert told.proven  # the danger is real
     for verdict in (

@@ -207,7 +207,7 @@ class Case:
             register.append("dataset.committed", log_of(queries))
             anchors.anchor(register)
         verdict = wmplug.verify(mark.with_queries(queries, **self.task, pool=pool), self.innocent, exhaustive=True)
-        # A log that is committed to, with a token, is named by its date: it says nothing of what the owner asked before.
+        # A log that is committed to is named by its date, which says nothing of what the owner asked before.
         assert "questions NOT COMMITTED" in str(verdict) or "questions committed by 20" in str(verdict)
         any_log = any(entry.body.get("role") == QUERIES for entry in Register(self.folder).entries())
         return verdict, {"references"} | (set() if any_log else {"questions"})

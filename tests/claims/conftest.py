@@ -28,9 +28,7 @@ def world(tmp_path_factory, neutral, digits, adapters):
     from wmplug.register.notary.identity import Notary
 
     folder = tmp_path_factory.mktemp("claims")
-    notaries = [
-        Notary.create(folder / name, name=name, passphrase=name, scrypt_n=2**10) for name in ("Nora", "Rogue")
-    ]
+    notaries = [Notary.create(folder / name, name=name, passphrase=name, scrypt_n=2**10) for name in ("Nora", "Rogue")]
     made = World(folder, neutral, *notaries, *(part[:600] for part in digits))
     made.prepare(6)
     return made

@@ -55,7 +55,7 @@ class Innocent:
 
     def reads(self, register):
         """What the register discloses is known to everybody."""
-        shown = (entry.body["revealed"] for entry in register.entries() if entry.type == "disclosure")
+        shown = (entry.body["revealed"] or () for entry in register.entries() if entry.type == "disclosure")
         self.public = {leaf["x_sha256"]: leaf["y"] for leaves in shown for leaf in leaves}
 
 

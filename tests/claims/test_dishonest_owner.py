@@ -12,9 +12,7 @@ for 2^-80.
 import contextlib
 from collections import Counter
 
-import hearings
 import innocents
-import pytest
 from cases import KINDS, Case
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -72,7 +70,6 @@ class Tally:
         if (verdict := Case.accused(result)) is not None:
             self.hears(way, verdict, ())
 
-
     def reads(self, way, code, models):
         """A dossier: a claim is refused, or shown as somebody's word."""
         assert code == 2 or "edited" not in way, f"{way}: {models}"
@@ -114,10 +111,11 @@ def owner_in(world, tally):
         @contextlib.contextmanager
         def refusable(self, way):
             import time
-            t0=time.process_time()
+
+            t0 = time.process_time()
             try:
                 yield
-                COST[way]+=time.process_time()-t0
+                COST[way] += time.process_time() - t0
             except WmplugError:
                 tally.refused[way] += 1
 
@@ -232,7 +230,7 @@ def test_no_innocent_is_proven_unless_the_line_says_what_was_not_bound(world):
     tally = Tally()
     run_state_machine_as_test(owner_in(world, tally), settings=SETTINGS)
     print(f"{tally.runs} runs; tried {dict(tally.tried)}; proven {dict(tally.proven)}; refused {dict(tally.refused)}")
-    print({w: (round(1000*COST[w]/max(1,tally.tried[w])), round(COST[w],1)) for w in COST})
+    print({w: (round(1000 * COST[w] / max(1, tally.tried[w])), round(COST[w], 1)) for w in COST})
     assert tally.runs >= RUNS
     assert not [way for way in (*DECEIVE, *IN_VAIN) if not tally.tried[way]]
     assert not [way for way in DECEIVE if not tally.proven[way]]
