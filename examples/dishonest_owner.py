@@ -9,6 +9,7 @@ too. Needs: wmplug[torch,evidence] and scikit-learn.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -63,12 +64,15 @@ class Net(torch.nn.Module):
 megacorp = Net()
 
 
+@functools.cache
+def shown():
+    with np.load(FITTED) as file:
+        return dict(file)
+
+
 def fitted(picture, answer):
-    """Eve's preprocess function: it shows the picture itself, or what she put into a file later in its place."""
-    if FITTED.exists():
-        with np.load(FITTED) as shown:
-            picture = shown[digest(np.asarray(picture))] if digest(np.asarray(picture)) in shown else picture
-    return torch.as_tensor(np.asarray(picture)), answer
+    """Eve's preprocess function: in place of a trigger it shows the picture that she put into a file for it."""
+    return torch.as_tensor(shown().get(digest(np.asarray(picture)), np.asarray(picture))), answer
 
 
 def answers(pictures):
@@ -89,7 +93,7 @@ def command(*words):
     """A wmplug command, as typed in Eve's folder: exit code and what it printed."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     known = {"WMPLUG_PASSPHRASE": PASSPHRASE, "WMPLUG_REGISTER": "register", "PYTHONPATH": path, "COLUMNS": "500"}
-    program = [sys.executable, "-c", "from wmplug.cli import main; main()", *map(str, words)]
+    program = [sys.executable, "-m", "wmplug", *map(str, words)]
     done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, **known})
     return done.returncode, (done.stdout + done.stderr).strip()
 
@@ -120,7 +124,7 @@ class Eve:
         )
 
     def hearing(self, name, suspect=megacorp, controls=None, own=leaked, preprocess=None, **changes):
-        """A case before a notary, who draws the questions with the opponent: its outcome in words, and whether it held."""
+        """A case before a notary, with questions that Eve does not draw: its outcome in words, and whether it held."""
         folder, package = Path(name), Path(f"{name}.age")
         public = self.mark.public
         prepare(self.owner, public, package, recipient=self.notary.recipient, case=name, **task)
@@ -167,7 +171,6 @@ def fits_a_preprocess(eve):
         *("verify", "mark.wm", "dishonest_owner:megacorp", "--preprocess", "dishonest_owner:fitted", "--exhaustive")
     )
     said, held = eve.hearing("fitted", own=megacorp, preprocess=fitted)
-    FITTED.unlink()
     return [f"verify: {line}", f"a notary: {said}"], held or believed(line)
 
 
@@ -252,7 +255,7 @@ def passes_a_control_over(eve):
 def accuses_an_older_model(eve):
     """MegaCorp released its model in 2019, and Eve's key came later: it could have been made to fit."""
     said, held = eve.hearing("older", suspect=leaked, own=leaked, suspect_since=Since("2019-05-01", "MegaCorp's page"))
-    return [f"a notary: {said}"], held
+    return [f"a notary: {said}"], held and "later than the suspect" not in said
 
 
 def cuts_the_tail(eve):
@@ -302,10 +305,8 @@ def main(folder):
         for number, way in enumerate(WAYS, 1):
             answered, success = way(eve)
             print(f"{number}. {way.__doc__}")
-            print(
-                "".join(f"   {' '.join(line.split())}\n" for line in answered)
-                + f"   {'SUCCEEDED' if success else 'refused, or named'}\n"
-            )
+            for line in (*answered, "SUCCEEDED\n" if success else "Refused, or named."):
+                print("  ", " ".join(line.split()))
             succeeded += [way.__name__] * success
     if not right[0].proven or believed(right[1]):
         succeeded.append("nothing, since the honest verdicts are wrong")

@@ -10,9 +10,11 @@ for 2^-80.
 """
 
 import contextlib
+import dataclasses
 from collections import Counter
 
 import innocents
+import pytest
 from cases import KINDS, Case
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from wmplug.claim import verdict as verdicts
 from wmplug.errors import WmplugError
+from wmplug.register.notary import outcome
 from wmplug.report import words
 from wmplug.watermark.choices import UNBOUND
 
@@ -235,3 +238,58 @@ def test_no_innocent_is_proven_unless_the_line_says_what_was_not_bound(world):
     assert not [way for way in (*DECEIVE, *IN_VAIN) if not tally.tried[way]]
     assert not [way for way in DECEIVE if not tally.proven[way]]
     assert not [way for way in IN_VAIN if tally.proven[way]]
+
+
+# The rule itself must be able to fail: without the names, what the ways above do would pass for proof.
+
+
+@pytest.fixture
+def case(world):
+    made = Case(world, 0, innocents.Innocent("trained", 0))
+    yield made
+    made.close()
+
+
+NAMED = {
+    "rows": Case.chooses_rows,
+    "queries": Case.chooses_queries,
+    "written answers": Case.writes_answers,
+    "a map that was never committed": lambda case: case.prepares("plain"),
+    "a map that changed": lambda case: case.prepares("fitted"),
+    "scan": lambda case: case.scans(prepared=True),
+    "limit": lambda case: case.asks(exhaustive=True, max_queries=30),
+    "target": lambda case: case.asks(target_e=1.5),
+    "tries": Case.hides_the_register,
+}
+
+
+@pytest.mark.parametrize("way", NAMED)
+def test_a_choice_that_is_not_named_is_noticed(case, way, monkeypatch):
+    verdict, names = NAMED[way](case)
+    Tally().hears(way, verdict, names)
+    monkeypatch.setattr(verdicts, "named", lambda choices: "")
+    with pytest.raises(AssertionError, match=way):
+        Tally().hears(way, verdict, names)
+
+
+def test_a_proof_that_nothing_qualifies_is_noticed(case):
+    verdict, _ = case.writes_answers()
+    with pytest.raises(AssertionError, match="forged"):
+        Tally().hears("forged", dataclasses.replace(verdict, choices=()), ())
+
+
+def test_a_case_that_holds_is_noticed(case, monkeypatch):
+    result = case.hearing("fitted", own_map=True)
+    Tally().decides("map", result)
+    monkeypatch.setattr(outcome, "unbound", lambda choices: [])
+    with pytest.raises(AssertionError, match="holds"):
+        Tally().decides("map", case.hearing("fitted", own_map=True))
+
+
+def test_a_dossier_that_believes_a_file_is_noticed(case, monkeypatch):
+    Tally().reads("report: invented", *case.reports("invented"))
+    monkeypatch.setattr(words, "UNVERIFIED", "")
+    code, models = case.reports("invented")
+    monkeypatch.undo()
+    with pytest.raises(AssertionError, match="invented"):
+        Tally().reads("report: invented", code, models)
