@@ -71,6 +71,6 @@ def create(
     if as_json:
         return print_json({**mark.public, "file": str(file), "class_names": names})
     out.print(f"{file}: {mark.scheme.name}, {len(mark.triggers)} queries, {mark.public['draws']} draws")
-    out.print(f"id   {mark.id}\nroot {mark.public['root']}")
+    out.print(f"id   {mark.id}", f"root {mark.public['root']}", sep="\n")
     if names:
         out.print("classes " + ", ".join(f"{i} = {name}" for i, name in enumerate(names)))

@@ -112,7 +112,7 @@ def named(verdict: Mapping[str, Any]) -> str:
 
 
 def tries(verdict: Mapping[str, Any]) -> int:
-    """The factor on the p-value of a verdict, given as JSON: its keys, times the selections that its choices count as."""
+    """The factor on the p-value of a verdict, given as JSON: its keys, times the selections in its choices."""
     return int(verdict["keys"]) * choices.paid(_choices(verdict))
 
 
