@@ -26,7 +26,7 @@ from wmplug.register.notary import outcome
 from wmplug.report import words
 from wmplug.watermark.choices import UNBOUND
 
-RUNS = 200
+RUNS = 120
 COST = Counter()
 SETTINGS = settings(
     max_examples=RUNS,
