@@ -26,8 +26,7 @@ from wmplug.register.notary import outcome
 from wmplug.report import words
 from wmplug.watermark.choices import UNBOUND
 
-RUNS = 120
-COST = Counter()
+RUNS = 2000
 SETTINGS = settings(
     max_examples=RUNS,
     stateful_step_count=8,
@@ -46,7 +45,7 @@ DECEIVE = (
 )
 # Ways that only cost, or are named and come to nothing.
 IN_VAIN = (
-    *("asked", "limit", "tail", "scan", "no register", "spent", "spent by a rogue", "disclosed", "cut", "another key"),
+    *("asked", "limit", "tail", "scan", "spent", "spent by a rogue", "disclosed", "cut", "another key"),
     *("failed create", "hearing", "hearing: since", "report: edited numbers", "report: edited matches"),
 )
 
@@ -113,12 +112,8 @@ def owner_in(world, tally):
 
         @contextlib.contextmanager
         def refusable(self, way):
-            import time
-
-            t0 = time.process_time()
             try:
                 yield
-                COST[way] += time.process_time() - t0
             except WmplugError:
                 tally.refused[way] += 1
 
@@ -233,9 +228,8 @@ def test_no_innocent_is_proven_unless_the_line_says_what_was_not_bound(world):
     tally = Tally()
     run_state_machine_as_test(owner_in(world, tally), settings=SETTINGS)
     print(f"{tally.runs} runs; tried {dict(tally.tried)}; proven {dict(tally.proven)}; refused {dict(tally.refused)}")
-    print({w: (round(1000 * COST[w] / max(1, tally.tried[w])), round(COST[w], 1)) for w in COST})
     assert tally.runs >= RUNS
-    assert not [way for way in (*DECEIVE, *IN_VAIN) if not tally.tried[way]]
+    assert not [way for way in (*DECEIVE, *IN_VAIN, "no register") if not tally.tried[way]]
     assert not [way for way in DECEIVE if not tally.proven[way]]
     assert not [way for way in IN_VAIN if tally.proven[way]]
 
