@@ -4,9 +4,8 @@ The rule: where a verdict on an innocent says "proven", its state line names a c
 every such choice that was made, whatever the state. A case before a notary never holds.
 
 **Chance.** Keys and tokens differ in every run. What is left unnamed is a test with a p-value, so an innocent is proven
-there with probability at most 1e-6 a verdict (Ville 1939), and less after the discount for three keys or more. The runs
-make about 5,000 verdicts of the kind: once in 200 rounds of this test one of them may be proven by luck. A hearing asks
-for 2^-80.
+there with probability at most 1e-6 a verdict (Ville 1939). The runs make about 3,000 verdicts of the kind, so luck fails
+at most one round in 300 of this test; three keys in each register make that one in 900. A hearing asks for 2^-80.
 """
 
 import contextlib
