@@ -4,8 +4,8 @@ The rule: where a verdict on an innocent says "proven", its state line names a c
 every such choice that was made, whatever the state. A case before a notary never holds.
 
 **Chance.** Keys and tokens differ in every run. What is left unnamed is a test with a p-value, so an innocent is proven
-there with probability at most 1e-6 a verdict (Ville 1939). The runs make about 3,000 verdicts of the kind, so luck fails
-at most one round in 300 of this test; three keys in each register make that one in 900. A hearing asks for 2^-80.
+there with probability at most 1e-6 a verdict (Ville 1939). The runs make about 3,000 verdicts of the kind, so by luck
+this test fails once in 300 rounds at most; three keys in a register make that 900. A hearing asks for 2^-80.
 """
 
 import contextlib
