@@ -8,7 +8,7 @@ import pytest
 from thieves import Stranger, Thief
 
 import wmplug
-from wmplug.claim import verification
+from wmplug.claim import Questions, ask, verification
 from wmplug.claim.terms import TARGET_E, Terms
 from wmplug.errors import InputError, RegisterError
 from wmplug.keys.owner import Owner
@@ -19,19 +19,19 @@ PASSPHRASE = "correct horse battery staple"
 
 
 class Record:
-    """A register that commits to so many secrets."""
+    """A register that commits to so many secrets, and shows the answers of some rows to everybody."""
 
-    def __init__(self, tries):
-        self.number = tries
+    def __init__(self, tries, shown):
+        self.number, self.shown = tries, frozenset(shown)
 
-    def tries(self):
+    def past(self, watermark):
         if self.number is None:
             raise RegisterError("gone")
-        return self.number
+        return self.number, self.shown
 
 
-def counted(mark, tries):
-    return dataclasses.replace(mark, record=Record(tries))
+def counted(mark, tries, shown=()):
+    return dataclasses.replace(mark, record=Record(tries, shown))
 
 
 def test_a_verdict_without_a_register_says_that_nobody_counted(mark):
@@ -58,6 +58,29 @@ def test_more_keys_need_more_queries(mark):
     assert few.proven
     assert many.proven
     assert few.queries < many.queries
+
+
+def test_what_everybody_knows_counts_as_missed(mark, grouped):
+    rows = mark.triggers.plan.choices.rows[:40].tolist()
+    everybody = Thief(mark, wrong=0)
+    everybody.known = {
+        x: y if x in {mark.triggers.row(r).tobytes() for r in rows} else -1 for x, y in everybody.known.items()
+    }
+    told = wmplug.verify(counted(mark, 1), everybody, exhaustive=True)
+    assert told.proven  # the danger is real
+    for verdict in (
+        wmplug.verify(counted(mark, 1, rows), everybody, exhaustive=True),
+        wmplug.claim.judge(counted(mark, 1, rows), ask(Questions.of(mark.triggers), everybody)),
+        wmplug.claim.scan({"mark": counted(mark, 1, rows)}, {"all": everybody}).verdicts["all"]["mark"],
+    ):
+        assert (verdict.matches, verdict.in_set, verdict.state) == (0, 40, "inconclusive")
+    copy = wmplug.verify(counted(mark, 1, rows), Thief(mark), exhaustive=True)
+    assert (copy.matches, copy.in_set, copy.state) == (60, 100, "proven")
+    assert wmplug.verify(counted(mark, 1, rows), Thief(mark)).proven
+    # Whoever saw one row of a draw knows the answer of its others.
+    draw = grouped.triggers.groups[0]
+    seen = wmplug.verify(counted(grouped, 1, draw[:1].tolist()), Thief(grouped), exhaustive=True)
+    assert seen.queries - seen.matches == len(draw)
 
 
 def test_beginning_later_is_paid_by_the_places_to_begin_at(mark):

@@ -7,6 +7,7 @@ from typing import Any
 
 from wmplug.errors import WmplugError
 from wmplug.register import Entry, Register, assets, checking
+from wmplug.register.disclosure import shown_rows
 from wmplug.register.prepared import Watched
 from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.choices import Choice
@@ -43,13 +44,14 @@ class History:
     def _of(self, *kinds: str) -> Iterator[Entry]:
         return (entry for entry in Register(self.folder).entries() if entry.type in kinds)
 
-    def tries(self) -> int:
-        """Number of secrets that the register commits to.
+    def past(self, watermark: str) -> tuple[int, frozenset[int]]:
+        """Number of secrets that the register commits to, and the rows of a watermark that it shows to everybody.
 
         Raises:
             RegisterError: it cannot be read.
         """
-        return sum(1 for _ in self._of("secret.committed"))
+        entries = list(self._of("secret.committed", "disclosure"))
+        return sum(entry.type == "secret.committed" for entry in entries), shown_rows(entries, watermark)
 
     def logged(self, queries: Inputs) -> Choice:
         """Whether a whole log equals these queries, and a token that holds covers its entry.

@@ -152,14 +152,13 @@ def check(
         rows = draw_rows(mark, inspection.spent, challenge, case.draws) if case.draws else []
         mark = verification.only(mark, rows, drawn=True) if rows else mark
         terms = Terms(mark, keys=inspection.keys + case.attempts, chosen=_fixed(case))
-        known = _known(terms.mark.triggers, inspection.shown)
         answers: dict[str, Any] = {}
         results = []
         for model in case.models:
             report(f"asking {model.name}")
             suspect = as_suspect(targets[model.name], terms.mark, batch_size=batch_size)
-            answers[model.name] = _ask(notary, case, model, suspect, terms.mark, opened, known)
-            results.append(_judge(model, suspect, terms, answers[model.name], opened, known))
+            answers[model.name] = _ask(notary, case, model, suspect, terms.mark, opened, terms.known)
+            results.append(_judge(model, suspect, terms, answers[model.name], opened))
         _write_answers(folder, case, answers)
     result = result_of(notary, case, opened, inspection, rows, results, folder)
     sign(notary.signer(), folder / RESULT, result)
@@ -207,17 +206,6 @@ def _fixed(case: Case) -> list[Choice]:
     if case.preprocess is None:
         return []
     return [Choice(what="preprocess", bound="fixed", sha256=case.preprocess.sha256)]
-
-
-def _known(triggers: TriggerSet, shown: Collection[int]) -> dict[int, Said]:
-    """The rows of draws whose answers everybody knows, each with an answer that is none of the secret ones."""
-    plan = triggers.plan
-    groups = [group.tolist() for group in triggers.groups if not set(group.tolist()).isdisjoint(shown)]
-    missed = {}
-    for row in (row for group in groups for row in group):
-        options, secret = plan.options[plan.draw[row]], int(triggers.symbols[plan.draw[row]])
-        missed[row] = Said(options[(secret + 1) % len(options)])
-    return missed
 
 
 def draw_rows(mark: Watermark, spent: frozenset[int], challenge: Challenge, take: int) -> list[int]:
@@ -292,10 +280,9 @@ def _judge(
     terms: Terms,
     kept: Sequence[Kept],
     package: Package,
-    known: Mapping[int, Said],
 ) -> ModelAnswers:
     task, labels = terms.mark.task, package.brief.labels
-    own = {item["index"]: questions.read(task, item) for item in kept if item["kind"] != "decoy"} | dict(known)
+    own = {item["index"]: questions.read(task, item) for item in kept if item["kind"] != "decoy"} | dict(terms.known)
     rows = np.array(list(own), np.int64)
     verdict = verification.judged(terms, Answers(suspect.description, task, rows, tuple(own.values())))
     decoys = [(item["index"], item["answer"]) for item in kept if item["kind"] == "decoy"]
