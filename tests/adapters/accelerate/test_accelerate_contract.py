@@ -68,3 +68,10 @@ class TestAccelerate(AdapterContract):
                 if marking.stopped:
                     break
         return accelerator.trackers[0].seen
+
+
+def test_it_carries_what_the_page_of_supported_things_says():
+    from wmplug.adapters.accelerate import AccelerateLoop
+
+    assert AccelerateLoop.points >= {"samples", "logits"}
+    assert AccelerateLoop.calls == {"classify"}

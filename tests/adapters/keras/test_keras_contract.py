@@ -50,3 +50,10 @@ class TestKeras(AdapterContract):
         fit = {"batch_size": 50, "epochs": looks, "verbose": 0}
         history = build().fit(images[:100], labels[:100], **fit, callbacks=[watermark()]).history
         return [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
+
+
+def test_it_carries_what_the_page_of_supported_things_says():
+    from wmplug.adapters.keras.loop import KerasLoop
+
+    assert KerasLoop.points >= {"samples", "logits"}
+    assert KerasLoop.calls == {"classify"}

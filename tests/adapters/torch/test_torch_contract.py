@@ -54,3 +54,10 @@ class TestTorch(AdapterContract):
                 if marking.stopped:
                     break
         return logged
+
+
+def test_it_carries_what_the_page_of_supported_things_says():
+    from wmplug.adapters.torch.loop import TorchLoop
+
+    assert TorchLoop.points >= {"samples", "logits"}
+    assert TorchLoop.calls == {"classify"}

@@ -51,3 +51,10 @@ class TestTransformers(AdapterContract):
             trainer = small.trainer(folder, given, [watermark()], eval_dataset=given[:8], **options)
             trainer.train()
         return [entry for entry in trainer.state.log_history if "watermark/log10_p" in entry]
+
+
+def test_it_carries_what_the_page_of_supported_things_says():
+    from wmplug.adapters.transformers.loop import TrainerLoop
+
+    assert TrainerLoop.points >= {"samples", "logits"}
+    assert TrainerLoop.calls == {"classify"}
