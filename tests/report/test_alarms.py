@@ -57,7 +57,7 @@ def test_a_certificates_control_counts_too(story):
     assert "THE TEST IS VOID" in page_one(document)
 
 
-WORD = "The number of tries, 2 tries, is the owner's word"
+WORD = "The number of tries, 2, is the owner's word"
 
 
 def test_without_stamp_and_receipt_the_number_of_tries_is_the_owners_word(story):
@@ -73,7 +73,7 @@ def test_a_receipt_speaks_for_what_it_covers(copy):
     assert document["tries"] == {
         "attempts": 2,
         "owners_word": False,
-        "text": "The number of tries is 2 tries: a timestamp of an authority, or a receipt, covers every entry.",
+        "text": "The number of tries is 2: a timestamp of an authority, or a receipt, covers every entry.",
     }
     assert WORD not in page_one(document)
     later = Register.of(owner).append("model.released", {"version": "1.0"})

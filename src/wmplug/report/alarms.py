@@ -40,11 +40,10 @@ def tries(facts: Facts, marks: Sequence[Fact], receipts: Sequence[Receipt]) -> F
     """
     outside = max([facts.report.attested, *(receipt.seq + 1 for receipt in receipts)])
     loose = [entry.seq for entry in facts.entries if entry.seq >= outside and entry.type != "anchor"]
-    number = words.count(len(marks), "try", "tries")
     text = (
-        f"The number of tries, {number}, is the owner's word: no timestamp of an authority and no receipt covers the "
-        f"entries from {loose[0]} on, so others can be missing at the end."
+        f"The number of tries, {len(marks)}, is the owner's word: no timestamp of an authority and no receipt covers "
+        f"the entries from {loose[0]} on, so others can be missing at the end."
         if loose
-        else f"The number of tries is {number}: a timestamp of an authority, or a receipt, covers every entry."
+        else f"The number of tries is {len(marks)}: a timestamp of an authority, or a receipt, covers every entry."
     )
     return {"attempts": len(marks), "owners_word": bool(loose), "text": text}
