@@ -45,8 +45,8 @@ def as_suspect(target: Any, questions: Prepared, *, batch_size: int = 64) -> Sus
     if isinstance(target, (str, os.PathLike)):
         raise SuspectError(f"cannot ask {str(target)!r}: {_why_not(Path(os.fsdecode(target)))}")
     raise SuspectError(
-        f"cannot ask a {type(target).__name__} (asked: {plugins.registry().asked(target)}): give a model, a pipeline, an existing checkpoint folder or .keras "
-        "file, or a function from inputs to labels or scores"
+        f"cannot ask a {type(target).__name__}, which none of these knows: {plugins.registry().asked(target)}. Give a "
+        "model, a pipeline, an existing checkpoint folder or .keras file, or a function from inputs to labels or scores"
     )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders: whole models, and PEFT adapters with their base. A loader's own report is read, not passed over."""
+"""Checkpoint folders: whole models, and PEFT adapters with their base. The loader's own report is read."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ from wmplug.errors import SuspectError
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 # Without the second, transformers asks at the prompt whether it may run the folder's own code, beside an open key.
-_TRUST = {"local_files_only": True, "trust_remote_code": False}
+_TRUST: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # Architecture suffix -> the readers of a folder, and the file that shows whether it has a tokenizer or image processor.
 _READERS: tuple[tuple[str, Any, Any, str], ...] = (
     ("ForSequenceClassification", AutoModelForSequenceClassification, AutoTokenizer, "tokenizer_config.json"),
@@ -86,15 +86,10 @@ def _refuse(report: Mapping[str, Any], folder: Path, model: str, absent: Collect
         ("it has no place for", report["unexpected_keys"]),
         ("other shapes have", shapes),
     )
-    wrong = [
-        f"{what} {_some(names)}"
-        for what, found in kinds
-        if (
-            names := sorted(
-                name for name in found if not absent or not set(absent) & set(name.split(" ")[0].split("."))
-            )
-        )
-    ]
+    wrong = []
+    for what, found in kinds:
+        if names := sorted(name for name in found if not _within(name, absent)):
+            wrong.append(f"{what} {_some(names)}")
     if errors := report.get("error_msgs"):
         wrong.append(str(errors[0]))
     if wrong:
@@ -103,6 +98,10 @@ def _refuse(report: Mapping[str, Any], folder: Path, model: str, absent: Collect
             "would be random, and so would the answers: save the whole model (save_pretrained), or load it yourself "
             "and pass it"
         )
+
+
+def _within(name: str, modules: Collection[str]) -> bool:
+    return bool(set(modules) & set(name.partition(" ")[0].split(".")))
 
 
 def _some(names: list[str]) -> str:
@@ -203,11 +202,9 @@ def _with_adapter(base: PreTrainedModel, folder: Path) -> torch.nn.Module:
     weights = load_peft_weights(str(folder), device="cpu")
     report = set_peft_model_state_dict(model, weights)
     unexpected = list(getattr(report, "unexpected_keys", ()))
-    held = {name.replace(".default", "").replace(".modules_to_save", "") for name in weights}
-    tuned = [
-        name for name in report.missing_keys if any(part in name for part in (".lora_", "modules_to_save.default"))
-    ]
-    absent = [name for name in tuned if name.replace(".default", "").replace(".modules_to_save", "") not in held]
+    held = {_saved(name) for name in weights}
+    tuned = [name for name in report.missing_keys if ".lora_" in name or ".modules_to_save.default." in name]
+    absent = [name for name in tuned if _saved(name) not in held]
     if unexpected or absent:
         raise SuspectError(
             f"the weights in {folder} are not those of its adapter: it lacks {_some(absent) or 'none'}, and has no "
@@ -215,3 +212,8 @@ def _with_adapter(base: PreTrainedModel, folder: Path) -> torch.nn.Module:
         )
     loaded: torch.nn.Module = model
     return loaded
+
+
+def _saved(name: str) -> str:
+    """The name of an adapter's weight in its file."""
+    return name.replace(".modules_to_save", "").replace(".default", "")
