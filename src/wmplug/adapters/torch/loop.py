@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch.utils.data import IterableDataset
 
 from wmplug.adapters.torch.batches import TriggerCollate, base_loader, own_collate, peek, undisturbed, unwrap
 from wmplug.adapters.torch.board import Board
@@ -185,7 +186,9 @@ class Watermarking(Results):
             batch = getattr(base_loader(self.loader), "batch_size", None) or 1
             self._guard = Guard(self.board, self.bare, batch * share) if self._collates() else None
         try:
-            if rehearsed := self._example() is not None:
+            # A stream may not yield its first example twice.
+            stream = isinstance(self._data(), IterableDataset)
+            if rehearsed := not stream and self._example() is not None:
                 self._rehearse()
             self._marking.start(data=self._data(), arguments=self._arguments(), model=self.bare)
         except (InputError, RegisterError):
