@@ -17,7 +17,6 @@ from wmplug.errors import (
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
 
-
 _SAFE_H5 = (3, 11, 3)  # CVE-2025-9905
 
 

@@ -67,14 +67,16 @@ def read_weights(
     Raises:
         SuspectError: weights are missing, unexpected or of another shape; the message names them.
     """
-    model, report = models.from_pretrained(folder, output_loading_info=True, **options)
+    # Weights of another shape are named by the report, and not by the exception.
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = models.from_pretrained(folder, **options)
     taken = ""
     if wrapped := [name for name in report["unexpected_keys"] if _bare(name) != name]:
         taken = ", ".join(sorted({part for name in wrapped for part in _wrappers(name)}))
         with tempfile.TemporaryDirectory() as place:
             _write_bare(folder, Path(place))
             given = {"config": model.config, **options}
-            model, report = models.from_pretrained(place, output_loading_info=True, **given)
+            model, report = models.from_pretrained(place, **given)
     _refuse(report, folder, type(model).__name__, absent)
     return cast(PreTrainedModel, model), taken
 
@@ -179,7 +181,7 @@ def _adapted(folder: Path) -> tuple[torch.nn.Module, Any, str]:
     if labels := _labels(folder / _ADAPTER_WEIGHTS, heads):
         config.num_labels = labels
     config._attn_implementation = None
-    own, _ = read_weights(models, Path(base), heads, config=config, ignore_mismatched_sizes=True, **_TRUST)
+    own, _ = read_weights(models, Path(base), heads, config=config, **_TRUST)
     place = next((one for one in (folder, Path(base)) if (one / file).is_file()), None)
     processor = None if place is None else processors.from_pretrained(place, **_TRUST)
     return _with_adapter(own, folder), processor, f"{folder} on {base}"
