@@ -15,6 +15,7 @@ from wmplug import plugins
 from wmplug.errors import PluginError, SuspectError
 from wmplug.plugins import PluginWarning, Registry
 from wmplug.schemes.random_label import RandomLabel
+from wmplug.suspects.targets import as_suspect
 
 
 class Mine(RandomLabel):
@@ -298,3 +299,78 @@ def test_a_listener_that_exits_ends_nothing():
     registry = Registry([point("quits", lambda: Quits())])
     with pytest.warns(PluginWarning, match="SystemExit"):
         registry.tell("wmplug_verdict", verdict=None, run={})
+
+
+def of(*packages):
+    """An object one of whose bases comes from each of these packages."""
+    bases = [type(f"From{package.title()}", (), {"__module__": f"{package}.inside"}) for package in packages]
+    return type("Both", tuple(bases), {})()
+
+
+@pytest.fixture
+def families(monkeypatch):
+    """Two built-in families, the first of which knows nothing; with what they were asked."""
+    asked = []
+
+    def suspect(name, knows):
+        def ask(target, preprocess, batch_size):
+            asked.append(name)
+            return SimpleNamespace(description=name, answer=len) if knows else None
+
+        return ask
+
+    module = SimpleNamespace(one=suspect("one", False), two=suspect("two", True), three=suspect("three", False))
+    monkeypatch.setitem(sys.modules, "families_here", module)
+    monkeypatch.setattr(plugins, "SUSPECTS", {name: f"families_here:{name}" for name in ("one", "two", "three")})
+    return asked
+
+
+def test_a_family_that_cannot_ask_leaves_it_to_the_next(families):
+    registry = Registry([])
+    assert registry.suspect(of("two", "one"), None, 8).description == "two"
+    assert families == ["one", "two"]
+    assert registry.suspect(of("one", "three"), None, 8) is None
+    assert registry.suspect(of("elsewhere"), None, 8) is None
+    assert families == ["one", "two", "one", "three"]
+
+
+def test_who_was_asked_is_said_at_the_end(families, monkeypatch):
+    class Knows:
+        @wmplug.hookimpl
+        def wmplug_suspect(self, target):
+            return None
+
+    monkeypatch.setattr(plugins, "registry", lambda: registry)
+    registry = Registry([point("toys", Knows)])
+    with pytest.raises(
+        SuspectError, match=r"none of these knows: plugin 'toys', adapter 'one', adapter 'three'\. Give"
+    ):
+        as_suspect(of("three", "one"), SimpleNamespace(preprocess=None))
+    registry = Registry([])
+    with pytest.raises(SuspectError, match="none of these knows: no plugin and no adapter"):
+        as_suspect(object(), SimpleNamespace(preprocess=None))
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "found"),
+    [
+        (["config.json"], "out", ["transformers"]),
+        (["adapter_config.json"], "out", ["transformers"]),
+        (["config.json"], "out.keras", ["transformers"]),
+        (["weights"], "out", []),
+        (None, "model.keras", ["keras"]),
+        (None, "model.h5", ["keras"]),
+        (None, "model.weights.h5", []),
+        (None, "model.pt", []),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_whose_files_these_are(tmp_path, files, name, found, kind):
+    path = tmp_path / name
+    if files is None:
+        path.touch()
+    else:
+        path.mkdir()
+        for file in files:
+            (path / file).touch()
+    assert plugins.families(kind(path)) == found

@@ -100,3 +100,15 @@ def test_one_wording_for_what_nobody_knows(text):
 def test_what_cannot_be_called_is_refused(objects, path, why):
     with pytest.raises(InputError, match=f"--rule .*{why}"):
         from_module(path, "--rule")
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "def broken(:", "raise RuntimeError('no GPU')", "assert False"])
+def test_a_module_that_cannot_be_imported_is_an_input_error_with_its_cause(tmp_path, monkeypatch, body):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "breaks_here.py").write_text(f"{body}\n")
+    with pytest.raises(
+        InputError, match=r"--rule 'breaks_here:it': importing breaks_here .* correct that mod"
+    ) as caught:
+        from_module("breaks_here:it", "--rule")
+    assert caught.value.__cause__ is not None

@@ -6,6 +6,7 @@ to the gradients that the step is about to use, and the weights go back. So the 
 neighbourhood. The model is in evaluation mode for it: running means stay those of the user's batches.
 """
 
+import copy
 import weakref
 from typing import Any
 
@@ -100,7 +101,8 @@ class Flatness:
                 weight.grad.add_(gradient, alpha=alpha)  # type: ignore[union-attr]
 
     def _gradients(self, weights: list[torch.nn.Parameter], rows: Any) -> tuple[torch.Tensor, ...]:
-        logits = self._forward(self.model, [self._examples[row] for row in rows.tolist()])
+        # Copies, since a collator may change what it is given.
+        logits = self._forward(self.model, [copy.deepcopy(self._examples[row]) for row in rows.tolist()])
         loss = torch.nn.functional.cross_entropy(logits.float(), self._answers[rows].to(logits.device))
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         return tuple(torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True))
