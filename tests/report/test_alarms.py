@@ -1,6 +1,7 @@
 """Page one says what takes the ground from under the numbers: a control that matched, tries that nobody counts."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -73,7 +74,8 @@ def test_a_receipt_speaks_for_what_it_covers(copy):
     assert document["tries"] == {
         "attempts": 2,
         "owners_word": False,
-        "text": "The number of tries is 2: a timestamp of an authority, or a receipt, covers every entry.",
+        "text": "The number of tries is 2: a timestamp of an authority, or a receipt, covers every entry here. Entries "
+        "that came later can be missing.",
     }
     assert WORD not in page_one(document)
     later = Register.of(owner).append("model.released", {"version": "1.0"})
@@ -85,7 +87,10 @@ def test_a_receipt_speaks_for_what_it_covers(copy):
 
 @pytest.mark.usefixtures("real_authority")
 def test_a_stamp_speaks_for_what_it_covers(copy):
-    assert dossier.gather(copy)["tries"]["owners_word"] is False
+    tries = dossier.gather(copy)["tries"]
+    assert tries["owners_word"] is False
+    # What came after the last stamp can be cut off together with its token.
+    assert re.search(r"tries is 2 as of 20\d\d-.* UTC: .* later can be missing", tries["text"])
     Register.of(Owner.open(copy, passphrase=PASSPHRASE)).append("model.released", {"version": "1.0"})
     document = dossier.gather(copy)
     assert WORD in page_one(document)

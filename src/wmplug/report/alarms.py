@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from wmplug.register.receipts import Receipt
 from wmplug.report import words
-from wmplug.report.facts import Fact, Facts
+from wmplug.report.facts import Fact, Facts, instant
 
 
 def controls(suspects: Sequence[Fact], certificates: Sequence[Fact]) -> Fact:
@@ -44,6 +44,13 @@ def tries(facts: Facts, marks: Sequence[Fact], receipts: Sequence[Receipt]) -> F
         f"The number of tries, {len(marks)}, is the owner's word: no timestamp of an authority and no receipt covers "
         f"the entries from {loose[0]} on, so others can be missing at the end."
         if loose
-        else f"The number of tries is {len(marks)}: a timestamp of an authority, or a receipt, covers every entry."
+        else f"The number of tries is {len(marks)}{_as_of(facts)}: a timestamp of an authority, or a receipt, covers every "
+        "entry here. Entries that came later can be missing."
     )
     return {"attempts": len(marks), "owners_word": bool(loose), "text": text}
+
+
+def _as_of(facts: Facts) -> str:
+    """The time of the last stamp of an authority: what came later, its owner can leave out together with its token."""
+    dated = [stamp.gen_time for stamp in facts.report.stamps if not stamp.lab]
+    return f" as of {words.time(instant(max(dated)))}" if dated else ""
