@@ -29,6 +29,20 @@ class Record(NamedTuple):
     label: int | None
 
 
+class Taken(NamedTuple):
+    """What a part of a set was taken for.
+
+    Attributes:
+        part: a column, key, array, member or file of the set.
+        role: its meaning.
+        why: how that was found.
+    """
+
+    part: str
+    role: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Added:
     """A record that the set did not have.
@@ -90,6 +104,11 @@ class Source(Protocol):
 
         Finding them can cost one pass.
         """
+        ...
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:
+        """What of the set was taken for what, found before any record is read whole."""
         ...
 
     @property

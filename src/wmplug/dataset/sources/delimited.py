@@ -53,7 +53,15 @@ class Delimited(Lines):
         self._header = header
         delimiter = re.escape(self._delimiter)
         self._pattern = re.compile(rf'(?:^|{delimiter})("(?:[^"]|"")*"|[^{delimiter}]*)')
+        rows = [cells for _, cells in itertools.islice(self._parsed(), _SAMPLED)]
+        self._of.check_numbers([[cells[column] for column in self._inputs] for cells in rows], str(path))
+        self._first = [dict(zip(header, cells, strict=True)) for cells in rows]
+        self.taken = self._of.taken
         self._always_quoted = self._quoted()
+
+    @property
+    def _has_labels(self) -> bool:
+        return self._labelled is not None
 
     def _head(self, file: BinaryIO) -> bytes:
         return file.readline()
@@ -99,7 +107,7 @@ class Delimited(Lines):
             with _fields_up_to(len(text)):
                 (cells,) = csv.reader([text], delimiter=self._delimiter, strict=True)
         except (csv.Error, ValueError) as error:
-            raise InputError(f"{self._file}{line} is not a record of a CSV: {error}") from None
+            raise InputError(f"{self._file}{line} is not a record of a CSV: {error}") from error
         return self._checked(cells, line)
 
     def _checked(self, cells: list[str], line: int) -> list[str]:

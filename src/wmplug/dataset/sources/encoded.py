@@ -87,5 +87,5 @@ def _open(data: bytes, name: str) -> Image.Image:
     except InputError:
         raise
     except (*_UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name} is not a whole picture ({error}): repair it, or leave it out") from None
+        raise InputError(f"{name} is not a whole picture ({error}): repair it, or leave it out") from error
     return picture

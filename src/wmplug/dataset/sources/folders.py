@@ -46,6 +46,10 @@ class Folder(Base):
             )
         self._labelled, self._first = "/" in name, first
 
+    @property
+    def _has_labels(self) -> bool:
+        return self._labelled
+
     def _pictures(self) -> Iterator[tuple[str, Path]]:
         return ((name, file) for name, file in files_of(self._root) if file.suffix.lower() in SUFFIXES)
 

@@ -250,4 +250,4 @@ def decoded(raw: bytes, name: str) -> str:
         raise InputError(
             f"{name} is not UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): convert the "
             "file, for example with iconv -f latin1 -t utf-8"
-        ) from None
+        ) from error

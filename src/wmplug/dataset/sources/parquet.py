@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import whole_file, whole_folder
@@ -21,6 +22,7 @@ with need("dataset"):
     import pyarrow.parquet as pq
 
 _GROUP_BYTES, _BATCH_ROWS = 1 << 26, 1 << 16
+_FULL = (OSError,)  # of a full disk, which the growing copy reports
 
 
 class Parquet(Arrow):
@@ -47,10 +49,8 @@ class Parquet(Arrow):
         super().__init__(str(path), schema, columns)
 
     def _open(self, file: Path) -> pq.ParquetFile:
-        try:
+        with border(f"{file} is not readable as Parquet", "restore it, or leave it out"):
             return pq.ParquetFile(file)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} is not readable as Parquet ({error}): restore it, or leave it out") from None
 
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
         for file in self._files:
@@ -60,14 +60,15 @@ class Parquet(Arrow):
                     facts = opened.metadata.row_group(group)
                     size = max(1, BATCH_BYTES * facts.num_rows // max(1, facts.total_byte_size))
                     batches = opened.iter_batches(min(size, _BATCH_ROWS), [group], columns, use_threads=False)
-                    try:
-                        for batch in batches:
-                            yield Batch(name, start, pa.Table.from_batches([batch]), (file, group))
-                            start += batch.num_rows
-                    except (pa.ArrowException, OSError) as error:
-                        raise InputError(f"{name} is damaged after row {start} ({error}): restore it") from None
+                    while (batch := self._next(batches, name, start)) is not None:
+                        yield Batch(name, start, pa.Table.from_batches([batch]), (file, group))
+                        start += batch.num_rows
                 if start == 0:
                     yield Batch(name, 0, self._schema.empty_table(), (file, 0))
+
+    def _next(self, batches: Iterator[pa.RecordBatch], name: str, start: int) -> pa.RecordBatch | None:
+        with border(f"{name} is damaged after row {start}", "restore it"):
+            return next(batches, None)
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         whole = whole_folder(out, self._path) if self._path.is_dir() else whole_file(out, self._path, self._path.name)
@@ -82,7 +83,8 @@ class Parquet(Arrow):
                 with self._writer(file, place) as writer:
                     for _, group in itertools.groupby(batches, lambda pair: pair[0].part):
                         for table in _joined(group):
-                            writer.write_table(table, row_group_size=max(1, len(table)))
+                            with border(f"{file} cannot be written again", "save it with plain types", passing=_FULL):
+                                writer.write_table(table, row_group_size=max(1, len(table)))
             return edits.written(growing.target)
 
     def _writer(self, like: Path, place: Path) -> pq.ParquetWriter:

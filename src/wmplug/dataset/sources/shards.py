@@ -17,6 +17,7 @@ import numpy as np
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
@@ -92,13 +93,17 @@ class Shards(Base):
             self.form = (
                 "pil" if f".{found[0]}" in SUFFIXES else _FORMS.get(found[0], "text" if columns.text else "array")
             )
-            noted = json.loads(_data(shard, first.members["json"])) if "json" in first.members else {}
+            noted = _noted(_data(shard, first.members["json"]), first.key) if "json" in first.members else {}
             label = columns.label
             if label is None:
                 label = "cls" if "cls" in first.members else ("label" if "label" in noted else None)
             elif label not in first.members and label not in noted:
                 raise InputError(f"{first.key} in {path} has no label {label}, neither as member nor in the .json")
             self._label, self._in_json = label, label is not None and label not in first.members
+
+    @property
+    def _has_labels(self) -> bool:
+        return self._label is not None
 
     def _all(self) -> Iterator[tuple[str, BinaryIO, Group]]:
         """Each record with its name and its shard."""
@@ -130,10 +135,8 @@ class Shards(Base):
             return read_picture(data, name)
         if self.form == "text":
             return decoded(data, name)
-        try:
+        with border(f"{name} is not a .npy of numbers", "save it with numpy.save"):
             return np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{name} is not a .npy of numbers: {error}") from None
 
     def _label_of(self, shard: BinaryIO, sample: Group, name: str) -> Any:
         if self._label is None:
@@ -231,24 +234,17 @@ def _samples(shard: BinaryIO) -> Iterator[Group]:
     Raises:
         InputError: the shard is damaged.
     """
-    try:
-        with tarfile.open(fileobj=shard, mode="r:") as tar:
-            for key, infos in itertools.groupby(_infos(tar), _key):
-                members: dict[str, Member] = {}
-                for info, end in infos:
-                    ending = info.name[len(key) + 1 :].lower()
-                    if ending in members and key:
-                        raise InputError(
-                            f"{key} in {shard.name} has two members .{ending}: give each record a name of its own"
-                        )
-                    members[ending] = Member(info, end)
-                yield Group(key, members)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{shard.name} is not a whole, uncompressed tar file ({error}): unpack or restore it"
-        ) from None
+    with border(f"{shard.name} is not a whole tar file", "restore it"), tarfile.open(fileobj=shard, mode="r:") as tar:
+        for key, infos in itertools.groupby(_infos(tar), _key):
+            members: dict[str, Member] = {}
+            for info, end in infos:
+                ending = info.name[len(key) + 1 :].lower()
+                if ending in members and key:
+                    raise InputError(
+                        f"{key} in {shard.name} has two members .{ending}: give each record a name of its own"
+                    )
+                members[ending] = Member(info, end)
+            yield Group(key, members)
 
 
 def _infos(tar: tarfile.TarFile) -> Iterator[Member]:
@@ -272,12 +268,8 @@ def _data(shard: BinaryIO, member: Member) -> bytes:
 
 
 def _noted(data: bytes, name: str) -> dict[str, Any]:
-    try:
+    with border(f"{name} has a .json that is not JSON", "correct it"):
         noted = json.loads(decoded(data, name))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} has a .json that is not JSON ({error}): correct it") from None
     if not isinstance(noted, dict):
         raise InputError(f"{name} has a {type(noted).__name__} as .json: write an object")
     return noted
