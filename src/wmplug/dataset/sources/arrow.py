@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ with need("dataset"):
     import pyarrow as pa
 
 BATCH_BYTES = 1 << 24
+_LOOKED_AT, _ROWS = 8, 100  # batches, and rows of each, that show whether a column repeats the label
 
 
 class Arrow(Base):
@@ -42,6 +44,9 @@ class Arrow(Base):
         self._of = Layout.choose(place, schema.names, columns, pictures, _index_of(schema))
         self._schema, self.form, self.taken = schema, self._of.form, self._of.taken
         super().__init__(place, _class_names(schema, self._of.label) if columns.classes is None else columns.classes)
+        if self.form == "array" and len(self._of.inputs) > 1:
+            first = next(self._tables(self._of.inputs)).table.slice(0, _ROWS)
+            self._of.check_numbers(list(zip(*(column.to_pylist() for column in first.columns), strict=True)), place)
 
     @property
     def _has_labels(self) -> bool:
@@ -60,6 +65,14 @@ class Arrow(Base):
                     labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
                     chunk = Chunk(batch.name, self._inputs(batch) if inputs else [], labels)
                 yield chunk
+
+    def _refuse_repeats(self) -> None:
+        others = [name for name in self._of.names if name not in self._of.inputs]
+        if len(others) > 1 and len(set(others)) == len(others):
+            for batch in itertools.islice(self._tables(others), _LOOKED_AT):
+                with border(f"{batch.place} holds values that Python cannot hold", "save plain numbers or texts"):
+                    rows = batch.table.slice(0, _ROWS).to_pylist()
+                self._of.refuse_repeats(rows, self._place)
 
     def _inputs(self, batch: Batch) -> Iterable[Any]:
         chosen = [batch.table.column(column) for column in self._of.inputs]

@@ -122,6 +122,9 @@ class Base(ABC):
     def _copy(self, out: Out, edits: Edits) -> Written:
         """Write the copy."""
 
+    def _refuse_repeats(self) -> None:
+        """Refuse to change labels that the set repeats elsewhere, judged by its first records."""
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of their numbers; empty for a set without labels."""
@@ -192,4 +195,6 @@ class Base(ABC):
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
         """A copy with changes; see `Source.write`."""
+        if changes.labels:
+            self._refuse_repeats()
         return self._copy(out, Edits(changes, self._labels, progress, self.count))

@@ -63,6 +63,9 @@ class Delimited(Lines):
     def _has_labels(self) -> bool:
         return self._labelled is not None
 
+    def _refuse_repeats(self) -> None:
+        self._of.refuse_repeats(self._first, self._place)
+
     def _head(self, file: BinaryIO) -> bytes:
         return file.readline()
 

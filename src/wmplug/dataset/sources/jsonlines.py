@@ -108,6 +108,9 @@ class JsonLines(Lines):
         except ValueError:  # the json module reports the line and the fault
             return None
 
+    def _refuse_repeats(self) -> None:
+        self._of.refuse_repeats(self._said, self._place)
+
     def _refuse_late_labels(self, block: Block) -> None:
         for line, raw in block.rows():
             if "label" in self._cells(line, raw):
