@@ -148,6 +148,18 @@ class Source(Protocol):
         """Picked records with class numbers for labels."""
         ...
 
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse a set of which no copy can be true, before anything is written.
+
+        Args:
+            relabelled: whether labels change.
+            added: whether records are added.
+
+        Raises:
+            InputError: a column repeats the label, or a file beside the records refers to them or is unknown.
+        """
+        ...
+
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
         """Write a copy with changes; other records stay as they are, byte for byte if the format allows it.
 

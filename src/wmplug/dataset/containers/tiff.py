@@ -9,7 +9,16 @@ from wmplug.dataset.containers import directories
 from wmplug.dataset.containers.parts import CLOSE, Unwritable, encoded, unturned
 
 _PACKING = {1: "raw", 5: "tiff_lzw", 8: "tiff_adobe_deflate", 32773: "packbits", 32946: "tiff_deflate"}
-_COMPRESSION, _OFFSETS, _ROWS, _COUNTS, _PLANES, _PREDICTOR, _TILES, _ORIENTATION = 259, 273, 278, 279, 284, 317, 322, 274
+_COMPRESSION, _OFFSETS, _ROWS, _COUNTS, _PLANES, _PREDICTOR, _TILES, _ORIENTATION = (
+    259,
+    273,
+    278,
+    279,
+    284,
+    317,
+    322,
+    274,
+)
 _SETTINGS = (_ROWS, _PLANES, _PREDICTOR, _ORIENTATION)
 
 

@@ -16,7 +16,6 @@ from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.lines import Places, decoded
 from wmplug.dataset.sources.whole import Growing
-from wmplug.errors import InputError
 from wmplug.extras import need
 
 with need("dataset"):
@@ -61,7 +60,9 @@ class Arrow(Base):
         columns = self._of.needed if inputs else [] if label is None else [label]
         for batch in self._tables(columns or None):
             if len(batch.table):
-                with border(f"{batch.place} has labels or inputs that Python cannot hold", "save plain numbers or texts"):
+                with border(
+                    f"{batch.place} has labels or inputs that Python cannot hold", "save plain numbers or texts"
+                ):
                     labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
                     chunk = Chunk(batch.name, self._inputs(batch) if inputs else [], labels)
                 yield chunk

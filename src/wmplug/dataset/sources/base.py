@@ -125,6 +125,11 @@ class Base(ABC):
     def _refuse_repeats(self) -> None:
         """Refuse to change labels that the set repeats elsewhere, judged by its first records."""
 
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse a set of which no copy can be true; see `Source.check`."""
+        if relabelled:
+            self._refuse_repeats()
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of their numbers; empty for a set without labels."""
@@ -195,6 +200,5 @@ class Base(ABC):
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
         """A copy with changes; see `Source.write`."""
-        if changes.labels:
-            self._refuse_repeats()
+        self.check(relabelled=bool(changes.labels), added=bool(changes.added))
         return self._copy(out, Edits(changes, self._labels, progress, self.count))

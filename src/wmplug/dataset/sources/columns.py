@@ -32,12 +32,14 @@ class Columns:
         label: column of the labels.
         columns: columns of the numbers that make the input.
         classes: names of the classes in the order of their numbers, which saves the pass that finds them.
+        keep_files: whether to copy files as they are that nobody can judge.
     """
 
     text: str | None = None
     label: str | None = None
     columns: Sequence[str] | None = None
     classes: Sequence[str] | None = None
+    keep_files: bool = False
 
     @property
     def of_input(self) -> list[str]:

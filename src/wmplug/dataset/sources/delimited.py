@@ -8,8 +8,9 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from wmplug.dataset.sources.base import Texts
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
+from wmplug.dataset.sources.packed import endings, opened
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
@@ -66,7 +68,7 @@ class Delimited(Lines):
     def _refuse_repeats(self) -> None:
         self._of.refuse_repeats(self._first, self._place)
 
-    def _head(self, file: BinaryIO) -> bytes:
+    def _head(self, file: BufferedReader) -> bytes:
         return file.readline()
 
     def _ends(self, data: bytes, newlines: Places) -> Places:
@@ -210,9 +212,9 @@ class Delimited(Lines):
 def _header(path: Path) -> tuple[str, list[str]]:
     """The delimiter, and the names of the columns."""
     found = []
-    for delimiter in "\t" if path.suffix.lower() in (".tsv", ".tab") else _DELIMITERS:
-        with open(path, "rb") as file:
-            first = decoded(file.readline().removeprefix(BOM), f"{path.name}, line 1")
+    with opened(path, text=True) as file:
+        first = decoded(file.readline().removeprefix(BOM), f"{path.name}, line 1")
+    for delimiter in "\t" if endings(path)[0] in (".tsv", ".tab") else _DELIMITERS:
         try:
             cells = next(csv.reader([first], delimiter=delimiter, strict=True), [])
         except csv.Error:

@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +68,8 @@ class JsonLines(Lines):
     def _has_labels(self) -> bool:
         return self._of.label is not None
 
-    def _head(self, file: BinaryIO) -> bytes:
-        head = file.read(len(BOM))
-        if head == BOM:
-            return head
-        file.seek(0)
-        return b""
+    def _head(self, file: BufferedReader) -> bytes:
+        return file.read(len(BOM)) if file.peek(len(BOM))[: len(BOM)] == BOM else b""
 
     def _ends(self, data: bytes, newlines: Places) -> Places:
         return np.arange(len(newlines))

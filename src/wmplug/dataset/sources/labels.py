@@ -12,7 +12,7 @@ CLASSES_AT_MOST = 100_000
 _FEW, _SPARSE = 1000, 10
 _DIGITS = 20  # a longer number is not a class
 _NONE = frozenset(
-    ("na", "n/a", "nan", "null", "none", "?", "-", "unlabeled", "unlabelled", "unsup", "no label", "no_label", "nolabel")
+    ("na", "n/a", "nan", "null", "none", "?", "-", "unlabeled", "unlabelled", "unsup", "no label", "no_label")
 )  # what people write for "no label"
 
 
