@@ -28,7 +28,7 @@ def rewritten(data: bytes, before: Any, new: Any) -> bytes:
     Raises:
         Unwritable: it has tiles, planes, pixels as JPEG, or strips that do not follow each other.
     """
-    place, entries, _ = next(directories.directories(data))
+    _, entries, _ = next(directories.directories(data))
     found = {one.tag: one for one in entries}
     facts = {tag: directories.values(data, found[tag]) for tag in found if tag in (_COMPRESSION, _OFFSETS, _COUNTS)}
     settings = {tag: directories.values(data, found[tag])[0] for tag in _SETTINGS if tag in found}

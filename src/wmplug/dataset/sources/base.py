@@ -124,6 +124,7 @@ class Base(ABC):
 
     def _refuse_repeats(self) -> None:
         """Refuse to change labels that the set repeats elsewhere, judged by its first records."""
+        return
 
     def check(self, *, relabelled: bool, added: bool) -> None:
         """Refuse a set of which no copy can be true; see `Source.check`."""

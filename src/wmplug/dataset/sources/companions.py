@@ -7,6 +7,7 @@ that nobody can judge is copied only if the owner says so.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shutil
 import zlib
@@ -193,10 +194,11 @@ class Companions:
     def _judge_beside(self, name: str, file: Path, text: str, unit: Unit, tokens: set[str]) -> Judged:
         facts = _facts(self._root / unit.name)
         said = {token.lower() for token in tokens}
-        if sums := said & {value for key, value in facts.items() if key != "size"}:
-            if said - sums <= {unit.name.lower(), Path(unit.name).name.lower(), "*" + Path(unit.name).name.lower()}:
-                return Judged(name, file, "with", f"it has the digest of {unit.name}", {unit.name: unit})
-        if self._single and not said & {unit.group.lower(), unit.name.lower(), Path(unit.name).name.lower()}:
+        sums = said & {value for key, value in facts.items() if key != "size"}
+        names = {unit.name.lower(), Path(unit.name).name.lower(), "*" + Path(unit.name).name.lower()}
+        if sums and said - sums <= names:
+            return Judged(name, file, "with", f"it has the digest of {unit.name}", {unit.name: unit})
+        if self._single and not said & {unit.group.lower(), *names}:
             return Judged(name, file, "with", f"it is named after {unit.name}", {unit.name: unit})
         return Judged(name, file, "refers", f"refers to what {unit.name} holds")
 
@@ -407,7 +409,7 @@ def _natural(text: str) -> list[Any]:
 def _sorting(keys: Sequence[str]) -> Callable[[str], Any] | None:
     """The order that a list is in."""
     for order in (str, _natural):
-        if all(order(one) <= order(other) for one, other in zip(keys, keys[1:], strict=False)):  # type: ignore[operator]
+        if all(order(one) <= order(other) for one, other in itertools.pairwise(keys)):  # type: ignore[operator]
             return order
     return None
 
