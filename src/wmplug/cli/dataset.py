@@ -1,16 +1,20 @@
 """`wmplug dataset`: mark a training set, and later ask models and other sets about it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 import wmplug
 from wmplug import dataset as sets
 from wmplug.cli import verify as verdicts
 from wmplug.cli.parameters import read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, err, out, passphrase, print_json, progress
+from wmplug.dataset.records import Taken
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
 
@@ -66,6 +70,10 @@ def mark(
     label: Label = None,
     columns: Columns = None,
     classes: Classes = None,
+    keep_files: Annotated[
+        bool,
+        typer.Option("--keep-files", help="Copy files beside the records that nobody can judge, as they are."),
+    ] = False,
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
@@ -88,6 +96,8 @@ def mark(
             label=label,
             columns=_names(columns),
             classes=_names(classes),
+            keep_files=keep_files,
+            told=_tell,
             progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
             **options,
         )
@@ -218,6 +228,15 @@ def compare(
     if as_json:
         return print_json(quality.to_json())
     out.print(str(quality))
+
+
+def _tell(taken: Sequence[Taken]) -> None:
+    """Print what was taken for what."""
+    table = Table("part of the set", "taken for", "because")
+    for one in taken:
+        table.add_row(*map(escape, one))
+    if taken:
+        err.print(table)
 
 
 def _marks(files: list[Path], preprocess: Any) -> dict[str, wmplug.Watermark]:

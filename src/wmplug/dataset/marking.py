@@ -10,7 +10,7 @@ It needs memory for the sample and the chosen records, however large the set.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from wmplug import plugins
 from wmplug.dataset import manifest
 from wmplug.dataset.places import beside, names_of, place_of, with_secret
-from wmplug.dataset.records import Progress, Record, Source, Written
+from wmplug.dataset.records import Progress, Record, Source, Taken, Written
 from wmplug.dataset.sampling import carriers_of, inputs_of, labels_of, sample, whole
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.dataset.sources import open_source
@@ -80,6 +80,8 @@ def mark(
     label: str | None = None,
     columns: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    keep_files: bool = False,
+    told: Callable[[Sequence[Taken]], object] | None = None,
     progress: Progress | None = None,
     **parameters: Any,
 ) -> Marked:
@@ -101,6 +103,9 @@ def mark(
         label: column of the label, for tables.
         columns: columns of the numbers, for tables.
         classes: names of the classes in the order of their numbers.
+        keep_files: copy files beside the records as they are if nobody can judge whether they refer to records;
+            without it, they are refused.
+        told: called once with what was taken for what, before anything is written.
         progress: called with (records read or written, their number or None).
         **parameters: parameters of the scheme.
 
@@ -118,9 +123,12 @@ def mark(
     source: Source = (
         data
         if callable(getattr(data, "picked", None))
-        else open_source(data, text=text, label=label, columns=columns, classes=classes)
+        else open_source(data, text=text, label=label, columns=columns, classes=classes, keep_files=keep_files)
     )
     places = {name: place_of(out, data, name) for name in names}
+    if told is not None:
+        told(source.taken)
+    source.check(relabelled=kind.relabels, added=kind.adds)
     choice = _choose(source, owner, kind, float(part), progress)
     marks: dict[str, Watermark] = {}
     written: dict[str, Written] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.dataset import manifest
+from wmplug.dataset.sources.packed import whole_ending
 from wmplug.errors import InputError
 from wmplug.statistics.arrays import read_whole
 from wmplug.watermark.watermark import Watermark
@@ -44,7 +45,7 @@ def place_of(out: str | Path | None, data: Any, name: str) -> Path | None:
     if out is None:
         return None
     is_file = isinstance(data, (str, Path)) and Path(data).is_file()
-    place = Path(out) / (name + (Path(data).suffix if is_file else "")) if name else Path(out)
+    place = Path(out) / (name + (whole_ending(Path(data)) if is_file else "")) if name else Path(out)
     taken = place.exists() and not (place.is_dir() and not any(place.iterdir()))
     if not name and not place.parent.is_dir():
         raise InputError(f"{place.parent} is not a folder: make it, then write {place.name} into it")

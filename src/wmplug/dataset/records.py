@@ -29,6 +29,20 @@ class Record(NamedTuple):
     label: int | None
 
 
+class Taken(NamedTuple):
+    """What a part of a set was taken for.
+
+    Attributes:
+        part: a column, key, array, member or file of the set.
+        role: its meaning.
+        why: how that was found.
+    """
+
+    part: str
+    role: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Added:
     """A record that the set did not have.
@@ -93,6 +107,11 @@ class Source(Protocol):
         ...
 
     @property
+    def taken(self) -> tuple[Taken, ...]:
+        """What of the set was taken for what, found before any record is read whole."""
+        ...
+
+    @property
     def count(self) -> int | None:
         """Number of records, or None before a count."""
         ...
@@ -127,6 +146,18 @@ class Source(Protocol):
 
     def numbered(self, records: Iterable[Record]) -> list[Record]:
         """Picked records with class numbers for labels."""
+        ...
+
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse a set of which no copy can be true, before anything is written.
+
+        Args:
+            relabelled: whether labels change.
+            added: whether records are added.
+
+        Raises:
+            InputError: a column repeats the label, or a file beside the records refers to them or is unknown.
+        """
         ...
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:

@@ -56,6 +56,8 @@ class DatasetScheme(Scheme):
     points: ClassVar[frozenset[Point]] = frozenset()
     rate: ClassVar[float] = 0.01  # default share of records that are marked, or added
     most: ClassVar[int] = 2000  # records, beyond which more would prove no more
+    relabels: ClassVar[bool] = False  # whether records get other labels
+    adds: ClassVar[bool] = False  # whether records are added
 
     copy: str = ""
 

@@ -36,6 +36,7 @@ class Canaries(DatasetScheme):
     """
 
     name: ClassVar[str] = "canaries"
+    adds: ClassVar[bool] = True
     rate: ClassVar[float] = 0.002
 
     repeats: int = 1

@@ -39,6 +39,7 @@ class LabelTwins(DatasetScheme):
     """
 
     name: ClassVar[str] = "label-twins"
+    relabels: ClassVar[bool] = True
 
     pool: Any = field(default=None, repr=False)
 

@@ -14,6 +14,7 @@ from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.delimited import Delimited
 from wmplug.dataset.sources.folders import Folder
 from wmplug.dataset.sources.jsonlines import JsonLines
+from wmplug.dataset.sources.packed import endings
 from wmplug.dataset.sources.pairs import Pair
 from wmplug.dataset.sources.shards import Shards
 from wmplug.dataset.sources.zipped import Zipped
@@ -23,8 +24,9 @@ from wmplug.keys.files import files_of
 __all__ = ["open_source"]
 
 _KINDS = (
-    "a .csv, .tsv, .jsonl, .parquet, .npz or .tar file, a folder of pictures, of .parquet or of .tar files, the folder "
-    "of a saved datasets.Dataset, such a Dataset, or a pair (inputs, labels) of arrays or lists"
+    "a .csv, .tsv, .jsonl, .parquet, .npz or .tar file (lines and tars also as .gz, .zst, .bz2 or .xz), a folder of "
+    "pictures, of .parquet or of .tar files, the folder of a saved datasets.Dataset, such a Dataset, or a pair "
+    "(inputs, labels) of arrays or lists"
 )
 
 
@@ -35,6 +37,7 @@ def open_source(
     label: str | None = None,
     columns: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    keep_files: bool = False,
 ) -> Source:
     """A training set, ready to be read and written record by record.
 
@@ -44,11 +47,12 @@ def open_source(
         label: name of the column of labels.
         columns: names of the columns of numbers that make the input.
         classes: names of the classes in the order of their numbers, which saves the pass that finds them.
+        keep_files: whether a copy keeps files beside the records that nobody can judge; without it they are refused.
 
     Raises:
         InputError: the set does not exist, or its format is unknown.
     """
-    wanted = Columns(text, label, columns, classes)
+    wanted = Columns(text, label, columns, classes, keep_files)
     if isinstance(data, (str, os.PathLike)):
         return _of_path(Path(data), wanted)
     if type(data).__module__.partition(".")[0] == "datasets":
@@ -65,7 +69,8 @@ def _of_path(path: Path, wanted: Columns) -> Source:
         raise InputError(f"{path} does not exist: give {_KINDS}")
     if path.is_dir():
         return _of_folder(path, wanted)
-    if (suffix := path.suffix.lower()) not in _FILES:
+    suffix, packing = endings(path)
+    if suffix not in (_PACKED if packing else _FILES):
         raise InputError(f"the format of {path} is unknown: give {_KINDS}")
     return _FILES[suffix](path, wanted)
 
@@ -73,12 +78,12 @@ def _of_path(path: Path, wanted: Columns) -> Source:
 def _of_folder(path: Path, wanted: Columns) -> Source:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return _hugging_face(path, wanted)
-    suffixes = {file.suffix.lower() for _, file in files_of(path)}
+    suffixes = {endings(file)[0] for _, file in files_of(path)}
     for suffix in _IN_FOLDERS:
         if suffix in suffixes:
             return _FILES[suffix](path, wanted)
     wanted.refuse(f"{path} is a folder of pictures and has no columns")
-    return Folder(path, wanted.classes)
+    return Folder(path, wanted.classes, keep_files=wanted.keep_files)
 
 
 def _parquet(path: Path, wanted: Columns) -> Source:
@@ -103,4 +108,5 @@ _FILES: Mapping[str, Callable[[Path, Columns], Source]] = {
     ".parquet": _parquet,
     ".tar": Shards,
 }
+_PACKED = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".tar")  # that compression is usual for
 _IN_FOLDERS = (".parquet", ".tar")  # a folder of such files is one set

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,17 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wmplug.dataset.sources.base import Base, Chunk, Rows, Texts
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.lines import Places, decoded
 from wmplug.dataset.sources.whole import Growing
-from wmplug.errors import InputError
 from wmplug.extras import need
 
 with need("dataset"):
     import pyarrow as pa
 
 BATCH_BYTES = 1 << 24
+_LOOKED_AT, _ROWS = 8, 100  # batches, and rows of each, that show whether a column repeats the label
 
 
 class Arrow(Base):
@@ -38,9 +40,16 @@ class Arrow(Base):
 
     def __init__(self, place: str, schema: pa.Schema, columns: Columns) -> None:
         pictures = [field.name for field in schema if _holds_pictures(field.type)]
-        self._of = Layout.choose(place, schema.names, columns, pictures)
-        self._schema, self.form = schema, self._of.form
+        self._of = Layout.choose(place, schema.names, columns, pictures, _index_of(schema))
+        self._schema, self.form, self.taken = schema, self._of.form, self._of.taken
         super().__init__(place, _class_names(schema, self._of.label) if columns.classes is None else columns.classes)
+        if self.form == "array" and len(self._of.inputs) > 1:
+            first = next(self._tables(self._of.inputs)).table.slice(0, _ROWS)
+            self._of.check_numbers(list(zip(*(column.to_pylist() for column in first.columns), strict=True)), place)
+
+    @property
+    def _has_labels(self) -> bool:
+        return self._of.label is not None
 
     @abstractmethod
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
@@ -51,8 +60,20 @@ class Arrow(Base):
         columns = self._of.needed if inputs else [] if label is None else [label]
         for batch in self._tables(columns or None):
             if len(batch.table):
-                labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
-                yield Chunk(batch.name, self._inputs(batch) if inputs else [], labels)
+                with border(
+                    f"{batch.place} has labels or inputs that Python cannot hold", "save plain numbers or texts"
+                ):
+                    labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
+                    chunk = Chunk(batch.name, self._inputs(batch) if inputs else [], labels)
+                yield chunk
+
+    def _refuse_repeats(self) -> None:
+        others = [name for name in self._of.names if name not in self._of.inputs]
+        if len(others) > 1 and len(set(others)) == len(others):
+            for batch in itertools.islice(self._tables(others), _LOOKED_AT):
+                with border(f"{batch.place} holds values that Python cannot hold", "save plain numbers or texts"):
+                    rows = batch.table.slice(0, _ROWS).to_pylist()
+                self._of.refuse_repeats(rows, self._place)
 
     def _inputs(self, batch: Batch) -> Iterable[Any]:
         chosen = [batch.table.column(column) for column in self._of.inputs]
@@ -92,7 +113,11 @@ class Arrow(Base):
         if not stands.all():
             self._of.refuse_to_add(self._place)
             order = np.insert(order, [one.before for one in new if one.before is not None], places[~stands])
-        old = batch.table.take([one.like for one in new])
+        rows = np.array([one.like for one in new])
+        with border(f"some rows of {batch.place} cannot be taken out", "save it with plain types"):
+            old = pa.Table.from_arrays(
+                [_taken(column.chunks, rows) for column in batch.table.columns], schema=batch.table.schema
+            )
         made = self._made(old, [one.edit for one in new], batch.place)
         names = old.column_names
         other = [place for place, column in enumerate(made.columns) if not column.equals(old.column(place))]
@@ -109,13 +134,9 @@ class Arrow(Base):
 
     def _taken(self, old: pa.ChunkedArray, new: pa.ChunkedArray, order: Places, name: str) -> pa.Array:
         """Rows of a column, new ones behind the old, in an order."""
-        try:
-            return pa.concat_arrays([*old.chunks, *new.chunks]).take(order)
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"changed and added records do not fit the column {name} of {self._place}, which holds {old.type} "
-                f"({error}): save it as plain texts or with a wider index"
-            ) from None
+        fault = f"changed and added records do not fit the column {name} of {self._place}, which holds {old.type}"
+        with border(fault, "save it as plain texts or with a wider index"):
+            return _taken([*old.chunks, *new.chunks], order)
 
     def _made(self, like: pa.Table, edits: Sequence[Edit], name: str) -> pa.Table:
         """Rows like others, but for their edits."""
@@ -124,18 +145,14 @@ class Arrow(Base):
         for column in self._of.needed:
             place = like.schema.get_field_index(column)
             field = like.schema.field(place)
-            try:
+            fault = f"a changed or added record does not fit the column {column} of {self._place}, which holds "
+            with border(f"{fault}{field.type}", "save it with a wider type"):
                 values = [cells[column] for cells in new]
                 if _is_number(field.type) or pa.types.is_list(field.type):
                     cells = pa.array(values).cast(field.type)  # which refuses to cut off digits
                 else:
                     cells = pa.array(values, type=field.type)
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise InputError(
-                    f"a changed or added record does not fit the column {column} of {self._place}, which holds "
-                    f"{field.type} ({error}): save it with a wider type"
-                ) from None
-            like = like.set_column(place, field, cells)
+                like = like.set_column(place, field, cells)
         return like
 
 
@@ -177,6 +194,17 @@ class _New(NamedTuple):
     before: int | None
 
 
+def _taken(chunks: Sequence[pa.Array], rows: Places) -> pa.ChunkedArray:
+    """Rows of arrays that follow each other; a type that Arrow cannot take rows of is cut into slices instead."""
+    try:
+        return pa.chunked_array([pa.concat_arrays(chunks).take(rows)])
+    except pa.ArrowNotImplementedError:
+        whole = pa.chunked_array(chunks)
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
+    slices = [whole.slice(int(run[0]), len(run)) for run in runs]
+    return pa.chunked_array([piece for part in slices for piece in part.chunks], whole.type)
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
@@ -209,8 +237,24 @@ def _holds_pictures(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
+def _index_of(schema: pa.Schema) -> list[str]:
+    """The columns that pandas notes as its index."""
+    noted = _noted(schema, b"pandas").get("index_columns", [])
+    return [column for column in noted if isinstance(column, str)] if isinstance(noted, list) else []
+
+
+def _noted(schema: pa.Schema, name: bytes) -> dict[str, Any]:
+    """What a library noted about the schema; nothing if it cannot be read."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(name, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
 def _class_names(schema: pa.Schema, label: str | None) -> list[str] | None:
     """The names that `datasets` notes for class numbers."""
-    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    names = noted.get("info", {}).get("features", {}).get(label, {}).get("names")
-    return list(map(str, names)) if isinstance(names, list) else None
+    found: Any = _noted(schema, b"huggingface")
+    for key in ("info", "features", label, "names"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return list(map(str, found)) if isinstance(found, list) else None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.records import Changes, Out, Progress, Record, Written
+from wmplug.dataset.records import Changes, Out, Progress, Record, Taken, Written
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
 from wmplug.dataset.sources.labels import Labels, Seen
 from wmplug.errors import InputError
@@ -98,14 +98,21 @@ class Base(ABC):
     Attributes:
         form: kind of the inputs.
         count: number of records, if known.
+        taken: what of the set was taken for what.
     """
 
     form: Form
     count: int | None = None
+    taken: tuple[Taken, ...] = ()
     _numbers = True
 
     def __init__(self, place: str, classes: Sequence[str] | None) -> None:
         self._place, self._given = place, classes
+
+    @property
+    @abstractmethod
+    def _has_labels(self) -> bool:
+        """Whether the set has a place for labels."""
 
     @abstractmethod
     def _parts(self, inputs: bool) -> Iterator[Chunk]:
@@ -115,6 +122,15 @@ class Base(ABC):
     def _copy(self, out: Out, edits: Edits) -> Written:
         """Write the copy."""
 
+    def _refuse_repeats(self) -> None:
+        """Refuse to change labels that the set repeats elsewhere, judged by its first records."""
+        return
+
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse a set of which no copy can be true; see `Source.check`."""
+        if relabelled:
+            self._refuse_repeats()
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of their numbers; empty for a set without labels."""
@@ -122,7 +138,7 @@ class Base(ABC):
 
     @cached_property
     def _labels(self) -> Labels | None:
-        seen, count = Seen(self._given, self._numbers), 0
+        seen, count = Seen(self._given, self._numbers, self._has_labels), 0
         for part in self._parts(False):
             seen.add(part.labels, part.names())
             if seen.enough:
@@ -160,7 +176,7 @@ class Base(ABC):
         self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
     ) -> Iterator[Record]:
         """Some records, with labels as the set writes them; see `Source.picked`."""
-        seen = None if "_labels" in vars(self) else Seen(self._given, self._numbers)
+        seen = None if "_labels" in vars(self) else Seen(self._given, self._numbers, self._has_labels)
         due = Due(indices)
         for start, part in self._counted(progress):
             if due.done and not check:
@@ -185,4 +201,5 @@ class Base(ABC):
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
         """A copy with changes; see `Source.write`."""
+        self.check(relabelled=bool(changes.labels), added=bool(changes.added))
         return self._copy(out, Edits(changes, self._labels, progress, self.count))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from wmplug.dataset.records import Taken
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.encoded import read_picture, write_like
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
 Cells = Mapping[str, Any]
+_COUNTED = 8  # rows after which a column that goes up by one is no coincidence
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # the last from Parquet, the others from CSV
+_IDENTIFIER = re.compile(r"(.*[_ ])?(id|idx|index|uid|uuid|guid|rowid|key)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,14 @@ class Columns:
         label: column of the labels.
         columns: columns of the numbers that make the input.
         classes: names of the classes in the order of their numbers, which saves the pass that finds them.
+        keep_files: whether to copy files as they are that nobody can judge.
     """
 
     text: str | None = None
     label: str | None = None
     columns: Sequence[str] | None = None
     classes: Sequence[str] | None = None
+    keep_files: bool = False
 
     @property
     def of_input(self) -> list[str]:
@@ -56,12 +65,16 @@ class Layout:
         form: kind of the inputs.
         inputs: the column of texts or of encoded pictures; columns of numbers, or one of arrays.
         label: column of the labels, or None.
+        index: columns that only number the rows, as pandas writes them.
+        named: columns that the owner named.
     """
 
     names: tuple[str, ...]
     form: Form
     inputs: tuple[str, ...]
     label: str | None
+    index: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
     @classmethod
     def choose(
@@ -70,6 +83,7 @@ class Layout:
         names: Sequence[str],
         wanted: Columns,
         pictures: Sequence[str] = (),
+        index: Sequence[str] = (),
     ) -> Layout:
         """The named columns, or else the usual ones.
 
@@ -77,11 +91,12 @@ class Layout:
             place: location of the table, for messages.
             names: names of its columns.
             wanted: by default `text` and `label`, if they exist; without a text a column of pictures, else all but the
-                label.
+                label and an index of pandas.
             pictures: columns known to hold encoded pictures.
+            index: columns known to be an index.
 
         Raises:
-            InputError: a column does not exist or is named twice, or none is left for the input.
+            InputError: a column does not exist or is named twice, none is left for the input, or several could be it.
         """
         text, label, columns = wanted.text, wanted.label, wanted.columns
         asked = [*wanted.of_input, *([] if label is None else [label])]
@@ -96,14 +111,86 @@ class Layout:
             label = "label"
         if text is None and columns is None and "text" in names and not pictures:
             text = "text"
+        index = tuple(name for name in names if name not in asked and (name in index or _INDEX.fullmatch(name)))
+        found = partial(cls, tuple(names), label=label, index=index, named=tuple(asked))
         if text is not None:
-            return cls(tuple(names), "text", (text,), label)
-        columns = columns or pictures[:1] or [name for name in names if name != label]
-        if not columns:
-            raise InputError(f"{place} has nothing but labels: name the text with text= or the numbers with columns=")
-        if len(columns) == 1 and columns[0] in pictures:
-            return cls(tuple(names), "pil", tuple(columns), label)
-        return cls(tuple(names), "array", tuple(columns), label)
+            return found("text", (text,))
+        pictures = [name for name in pictures if name not in (label, *index)]
+        if not columns and len(pictures) > 1:
+            raise InputError(
+                f"{place} has several columns of pictures ({', '.join(pictures[:8])}): name the one that models are "
+                "trained on with columns= (--columns)"
+            )
+        columns = columns or pictures or _numbers_of(place, [name for name in names if name not in (label, *index)])
+        return found("pil" if len(columns) == 1 and columns[0] in pictures else "array", tuple(columns))
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:
+        """What each column was taken for."""
+        kinds = {"text": "text", "pil": "picture", "array": "numbers"}
+        roles = dict.fromkeys(self.index, "index, left as it is") | dict.fromkeys(self.inputs, kinds[self.form])
+        if self.label is not None:
+            roles[self.label] = "label"
+        return tuple(
+            Taken(name, roles.get(name, "left as it is"), self._why(name, roles.get(name))) for name in self.names
+        )
+
+    def _why(self, name: str, role: str | None) -> str:
+        if name in self.named:
+            return "you named it"
+        if role is None:
+            return "it is neither the input nor the label"
+        if name in self.index:
+            return "pandas writes its row numbers so"
+        usual = {"text": "text", "label": "label"}.get(role)
+        return f"it is called {usual}" if usual else "it holds pictures" if role == "picture" else "no text column"
+
+    def check_numbers(self, rows: Sequence[Sequence[Any]], place: str) -> None:
+        """Refuse numbers that nobody named, and that only count the rows.
+
+        Args:
+            rows: the inputs of the first records, cell by cell.
+            place: location of the table.
+
+        Raises:
+            InputError: a column counts the rows.
+        """
+        if self.form != "array" or self.named[:1] == self.inputs[:1] or len(rows) < _COUNTED or len(self.inputs) < 2:
+            return
+        for name, column in zip(self.inputs, zip(*rows, strict=True), strict=True):
+            if column[1:] and _counts(column):
+                raise _unclear(place, name, f"counts the rows ({column[0]}, {column[1]}, {column[2]}, ...)")
+
+    def repeats(self, rows: Sequence[Cells]) -> list[str]:
+        """Columns beside input and label that say the label again, in some rows.
+
+        Each label has one value there and each value one label, and every label occurs twice or more.
+        """
+        if self.label is None:
+            return []
+        labels = [row[self.label] for row in rows]
+        if len(set(labels)) < 2 or min(Counter(labels).values()) < 2:
+            return []
+        return [
+            name
+            for name in self.names
+            if name not in self.needed
+            and len(set(values := [repr(row.get(name)) for row in rows]))
+            == len(set(labels))
+            == len(set(zip(labels, values, strict=True)))
+        ]
+
+    def refuse_repeats(self, rows: Sequence[Cells], place: str) -> None:
+        """Refuse to change labels beside columns that repeat them: they would name the changed records.
+
+        Raises:
+            InputError: there is such a column.
+        """
+        if found := self.repeats(rows):
+            raise InputError(
+                f"{place} repeats the label in {', '.join(found[:8])}, which would show every label that the mark "
+                "changes: leave that out of the set, or choose a scheme that changes no label, such as twins"
+            )
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -187,6 +274,36 @@ class Layout:
             )
 
 
+def _numbers_of(place: str, columns: list[str]) -> list[str]:
+    """Columns of numbers that nobody named.
+
+    Raises:
+        InputError: there is none, or one has the name of an identifier.
+    """
+    if not columns:
+        raise InputError(f"{place} has nothing but labels: name the text with text= or the numbers with columns=")
+    for name in columns if len(columns) > 1 else ():
+        if _IDENTIFIER.fullmatch(name):
+            raise _unclear(place, name, "has the name of an identifier")
+    return columns
+
+
+def _unclear(place: str, name: str, why: str) -> InputError:
+    return InputError(
+        f"the column {name} of {place} {why}, and could be a number that models learn from: name the columns that they "
+        "learn from with columns= (--columns)"
+    )
+
+
+def _counts(column: Sequence[Any]) -> bool:
+    """Whether whole numbers go up by one from row to row."""
+    try:
+        numbers = [float(value) for value in column]
+    except (TypeError, ValueError):
+        return False
+    return all(number.is_integer() for number in numbers) and set(np.diff(numbers).tolist()) == {1.0}
+
+
 def _is_typed(values: Sequence[Any]) -> bool:
     return any(isinstance(value, (np.ndarray, np.generic)) for value in values)
 
@@ -216,5 +333,5 @@ def _picture_bytes(cell: Any, name: str) -> bytes:
             except OSError as error:
                 raise InputError(
                     f"{name} is the picture {cell['path']}, which cannot be read ({error.strerror}): restore it"
-                ) from None
+                ) from error
     raise InputError(f"{name} holds a {type(cell).__name__} instead of a picture: leave the record out")

@@ -8,8 +8,9 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from wmplug.dataset.sources.base import Texts
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
+from wmplug.dataset.sources.packed import endings, opened
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
@@ -53,9 +55,20 @@ class Delimited(Lines):
         self._header = header
         delimiter = re.escape(self._delimiter)
         self._pattern = re.compile(rf'(?:^|{delimiter})("(?:[^"]|"")*"|[^{delimiter}]*)')
+        rows = [cells for _, cells in itertools.islice(self._parsed(), _SAMPLED)]
+        self._of.check_numbers([[cells[column] for column in self._inputs] for cells in rows], str(path))
+        self._first = [dict(zip(header, cells, strict=True)) for cells in rows]
+        self.taken = self._of.taken
         self._always_quoted = self._quoted()
 
-    def _head(self, file: BinaryIO) -> bytes:
+    @property
+    def _has_labels(self) -> bool:
+        return self._labelled is not None
+
+    def _refuse_repeats(self) -> None:
+        self._of.refuse_repeats(self._first, self._place)
+
+    def _head(self, file: BufferedReader) -> bytes:
         return file.readline()
 
     def _ends(self, data: bytes, newlines: Places) -> Places:
@@ -99,7 +112,7 @@ class Delimited(Lines):
             with _fields_up_to(len(text)):
                 (cells,) = csv.reader([text], delimiter=self._delimiter, strict=True)
         except (csv.Error, ValueError) as error:
-            raise InputError(f"{self._file}{line} is not a record of a CSV: {error}") from None
+            raise InputError(f"{self._file}{line} is not a record of a CSV: {error}") from error
         return self._checked(cells, line)
 
     def _checked(self, cells: list[str], line: int) -> list[str]:
@@ -199,9 +212,9 @@ class Delimited(Lines):
 def _header(path: Path) -> tuple[str, list[str]]:
     """The delimiter, and the names of the columns."""
     found = []
-    for delimiter in "\t" if path.suffix.lower() in (".tsv", ".tab") else _DELIMITERS:
-        with open(path, "rb") as file:
-            first = decoded(file.readline().removeprefix(BOM), f"{path.name}, line 1")
+    with opened(path, text=True) as file:
+        first = decoded(file.readline().removeprefix(BOM), f"{path.name}, line 1")
+    for delimiter in "\t" if endings(path)[0] in (".tsv", ".tab") else _DELIMITERS:
         try:
             cells = next(csv.reader([first], delimiter=delimiter, strict=True), [])
         except csv.Error:

@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wmplug.dataset.records import Out, Written
+from wmplug.dataset.records import Out, Taken, Written
 from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import files_of
+
+_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 
 class Folder(Base):
@@ -29,12 +32,13 @@ class Folder(Base):
     Args:
         root: the folder.
         classes: names of the class folders in the order of their numbers; by default in ascending order.
+        keep_files: whether to copy files beside the pictures that nobody can judge.
 
     Raises:
-        InputError: the folder holds no pictures.
+        InputError: the folder holds no pictures, or folders that are parts of a set.
     """
 
-    def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
+    def __init__(self, root: Path, classes: Sequence[str] | None = None, *, keep_files: bool = False) -> None:
         super().__init__(str(root), classes)
         self.form = "pil"
         self._numbers = False  # readers of such folders number the names in ascending order, "10" before "2"
@@ -45,6 +49,35 @@ class Folder(Base):
                 f"neither {root} nor its folders hold pictures ({', '.join(sorted(SUFFIXES))}): check the path"
             )
         self._labelled, self._first = "/" in name, first
+        if (
+            classes is None
+            and self._labelled
+            and {one.name.lower() for one in root.iterdir() if one.is_dir()} <= _SPLITS
+        ):
+            raise InputError(
+                f"the folders of {root} are parts of a set and no classes: give one of them, {root / 'train'}"
+            )
+        self._companions = Companions(root, self._others, self._units, keep_files, single=True)
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:  # type: ignore[override]
+        """What was taken for what."""
+        label = (Taken("folders", "label", "pictures lie in them"),) if self._labelled else ()
+        return (*label, Taken("pictures", "picture", f"such as {self._first.name}"), *self._companions.taken)
+
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse companions of the pictures that no copy can keep true; see `Source.check`."""
+        self._companions.check(relabelled, added)
+
+    def _others(self) -> Iterator[tuple[str, Path]]:
+        return ((name, file) for name, file in files_of(self._root) if file.suffix.lower() not in SUFFIXES)
+
+    def _units(self) -> Iterator[Unit]:
+        return (Unit(name, self._label(name) or "") for name, _ in self._pictures())
+
+    @property
+    def _has_labels(self) -> bool:
+        return self._labelled
 
     def _pictures(self) -> Iterator[tuple[str, Path]]:
         return ((name, file) for name, file in files_of(self._root) if file.suffix.lower() in SUFFIXES)
@@ -65,12 +98,9 @@ class Folder(Base):
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         with whole_folder(out, self._root) as growing:
-            index, free = -1, _Names(self._root, growing.path)
-            for name, file in files_of(self._root):
+            index, free, moves = -1, _Names(self._root, growing.path), Moves()
+            for name, file in self._pictures():
                 growing.at = name
-                if file.suffix.lower() not in SUFFIXES:
-                    _put(growing.path / name, file, None)
-                    continue
                 self._label(name)
                 if index < 0:
                     self._add(free, name, file, edits.after(-1))
@@ -78,10 +108,14 @@ class Folder(Base):
                 edit = edits.at(index) or Edit(None, None)
                 data = None if edit.input is None else write_like(_bytes(file), edit.input, name)
                 place = name if edit.label in (None, self._label(name)) else free.name(_moved(name, edit.label))
-                edits.count_changed(place != name or (data is not None and data != _bytes(file)))
+                differs = data is not None and data != _bytes(file)
+                edits.count_changed(place != name or differs)
+                moves.names |= {name: place} if place != name else {}
+                moves.written |= {name} if differs else set()
                 _put(growing.path / place, file, data)
                 self._add(free, name, file, edits.after(index))
             edits.check(index + 1)
+            self._companions.write(growing.path, moves)
             return edits.written(growing.target)
 
     def _add(self, free: _Names, name: str, like: Path, edits: Sequence[Edit]) -> None:

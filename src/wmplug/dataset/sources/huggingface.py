@@ -10,6 +10,7 @@ from typing import Any
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import Arrow, Batch
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import Growing, whole_folder
@@ -61,18 +62,13 @@ class HuggingFace(Arrow):
             start += len(table)
 
     def _next(self, tables: Iterator[pa.Table], start: int) -> pa.Table | None:
-        try:
+        with border(f"{self._place} has rows from {start} on that do not fit together", "correct them"):
             return next(tables, None)
-        except pa.ArrowException as error:
-            raise InputError(f"{self._place} has rows from {start} on that do not fit together: {error}") from None
 
     def _cast(self, table: pa.Table, schema: pa.Schema, start: int) -> pa.Table:
-        try:
+        fault = f"{self._place}, rows {start} to {start + len(table) - 1} do not fit the first row"
+        with border(fault, "write all rows alike"):
             return table.select(schema.names).cast(schema)
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            raise InputError(
-                f"{self._place}, rows {start} to {start + len(table) - 1} do not fit the first row: {error}"
-            ) from None
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         info = self._data.info.copy()
@@ -95,10 +91,8 @@ class HuggingFace(Arrow):
 
 
 def _loaded(folder: Path) -> Any:
-    try:
+    with border(f"{folder} is not a whole set as by save_to_disk", "restore it"):
         return datasets.load_from_disk(folder)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{folder} is not a whole set as by save_to_disk: {error}") from error
 
 
 @contextmanager

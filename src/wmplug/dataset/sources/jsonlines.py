@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,20 +53,23 @@ class JsonLines(Lines):
     def __init__(self, path: Path, columns: Columns) -> None:
         super().__init__(path, columns.classes)
         self._needed: tuple[str, ...] = ()
-        first = next((cells for _, cells in self._parsed() if cells), None)
-        if first is None:
+        self._said = list(itertools.islice((cells for _, cells in self._parsed() if cells), _SAMPLED))
+        if not self._said:
             raise InputError(f"{path} has no records: give the file that training reads")
-        self._of = Layout.choose(str(path), list(first), columns)
-        self._needed, self._first = self._of.needed, first
+        keys = list(dict.fromkeys(key for cells in self._said for key in cells))  # the first may lack some
+        self._of = Layout.choose(str(path), keys, columns)
+        self._needed, self._first = self._of.needed, self._said[0]
         self.form: Form = self._of.form
+        self.taken = self._of.taken
         self._style = self._style_of_most()
+        self._of.check_numbers([[cells[key] for key in self._of.inputs] for cells in self._said], str(path))
 
-    def _head(self, file: BinaryIO) -> bytes:
-        head = file.read(len(BOM))
-        if head == BOM:
-            return head
-        file.seek(0)
-        return b""
+    @property
+    def _has_labels(self) -> bool:
+        return self._of.label is not None
+
+    def _head(self, file: BufferedReader) -> bytes:
+        return file.read(len(BOM)) if file.peek(len(BOM))[: len(BOM)] == BOM else b""
 
     def _ends(self, data: bytes, newlines: Places) -> Places:
         return np.arange(len(newlines))
@@ -77,6 +81,8 @@ class JsonLines(Lines):
         return found
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
+        if self._of.label is None and b'"label"' in block.data:
+            self._refuse_late_labels(block)
         if (found := arrow_reader("json")) is None or not _is_plain(block):
             return None
         arrow, reader = found
@@ -99,6 +105,17 @@ class JsonLines(Lines):
         except ValueError:  # the json module reports the line and the fault
             return None
 
+    def _refuse_repeats(self) -> None:
+        self._of.refuse_repeats(self._said, self._place)
+
+    def _refuse_late_labels(self, block: Block) -> None:
+        for line, raw in block.rows():
+            if "label" in self._cells(line, raw):
+                raise InputError(
+                    f"{self._file}{line} has a label, and the first {len(self._said)} records have none: give each "
+                    "record one, or take it out"
+                )
+
     def _kinds(self, arrow: Any, inputs: bool) -> dict[str, Any]:
         """Arrow's types of the keys to read, as in the first record; None if only Python can read them."""
         types = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
@@ -117,7 +134,7 @@ class JsonLines(Lines):
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{name} is not JSON ({error}): correct it, or leave the record out") from None
+            raise InputError(f"{name} is not JSON ({error}): correct it, or leave the record out") from error
         if not isinstance(cells, dict):
             raise InputError(f"{name} is a {type(cells).__name__}: write an object with the same keys in each line")
         for key in self._needed:

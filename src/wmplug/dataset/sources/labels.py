@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,9 @@ from wmplug.errors import InputError
 CLASSES_AT_MOST = 100_000
 _FEW, _SPARSE = 1000, 10
 _DIGITS = 20  # a longer number is not a class
+_NONE = frozenset(
+    ("na", "n/a", "nan", "null", "none", "?", "-", "unlabeled", "unlabelled", "unsup", "no label", "no_label")
+)  # what people write for "no label"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Labels:
         Raises:
             InputError: it is none of the classes; the message has its location, `name`.
         """
+        check_label(value, name)
         try:
             number: int = self.numbers[value]
         except (KeyError, TypeError):
@@ -72,16 +76,18 @@ class Seen:
     Args:
         classes: the names in the order of their numbers, if known.
         numbers: as for `labels_of`.
+        labelled: whether the set has a place for labels.
 
     Attributes:
         enough: whether more labels would add nothing.
     """
 
-    def __init__(self, classes: Sequence[str] | None, numbers: bool) -> None:
+    def __init__(self, classes: Sequence[str] | None, numbers: bool, labelled: bool = True) -> None:
         self._classes, self._numbers = classes, numbers
-        self._values: dict[Any, None] = {}
+        self._values: dict[Any, str] = {}  # with the first record of each
         self._known: Labels | None = None
-        self.enough = False
+        self._without: str | None = None  # the first record without a label
+        self.enough = not labelled
 
     def add(self, values: Sequence[Any], names: Iterable[str]) -> None:
         """Note labels, with the location of each.
@@ -96,11 +102,13 @@ class Seen:
             self._add(values, names)
 
     def _add(self, values: Sequence[Any], names: Iterable[str]) -> None:
-        if not self._values and values[0] is None:
-            if any(value is not None for value in values):
-                check_label(None, next(iter(names)))
-            self.enough = True
-            return
+        if None in values and self._without is None:
+            names = list(names)
+            self._without = names[list(values).index(None)]
+        if self._without is not None:
+            if not self._values and all(value is None for value in values):
+                return  # so far nobody has one
+            check_label(None, self._without)
         if self._classes is not None:
             self._known, self.enough = labels_of(values[:1], self._classes, numbers=self._numbers), True
             self._known.all(values, names)
@@ -118,7 +126,7 @@ class Seen:
                     f"{name} has the label {value!r}, and the first record {first!r}: labels of different kinds are "
                     "mixed, write all of them alike"
                 )
-            self._values[value] = None
+            self._values.setdefault(value, name)
             if len(self._values) > CLASSES_AT_MOST:
                 raise InputError(
                     f"{name} has label number {len(self._values):,} that differs from all others: name the column that "
@@ -126,8 +134,15 @@ class Seen:
                 )
 
     def found(self) -> Labels | None:
-        """The classes; None for a set without labels."""
-        return self._known if self.enough else labels_of(self._values, numbers=self._numbers)
+        """The classes; None for a set without labels.
+
+        Raises:
+            InputError: one of the labels could mean that a record has none.
+        """
+        if self.enough or not self._values:
+            return self._known
+        _refuse_none(self._values, self._numbers)
+        return labels_of(self._values, numbers=self._numbers)
 
 
 def check_label(value: Any, name: str) -> None:
@@ -140,6 +155,35 @@ def check_label(value: Any, name: str) -> None:
         raise InputError(f"{name} has no label: give it one, or leave the record out")
     if not isinstance(value, (str, int)) and not (isinstance(value, float) and value.is_integer()):
         raise InputError(f"{name} has the label {value!r}: give a text or a whole number")
+
+
+def _refuse_none(values: Mapping[Any, str], numbers: bool) -> None:
+    """Refuse a label that many sets write for records that nobody labelled: it may be a class of its own, or not.
+
+    That is the only negative number, but for the two classes -1 and 1, and words such as "n/a".
+
+    Args:
+        values: the location of one record of each label.
+        numbers: as for `labels_of`.
+
+    Raises:
+        InputError: there is such a label.
+    """
+    kind = type(next(iter(values)))
+    numeric = kind is not bool and (numbers or kind is not str) and all(map(_whole, values))
+    if numeric:
+        odd = [value for value in values if int(value) < 0]
+        if len(odd) != 1 or sorted(map(int, values)) == [-1, 1]:
+            return
+    else:
+        odd = [value for value in values if isinstance(value, str) and value.strip().lower() in _NONE]
+    if odd and len(values) > 1:
+        named = [str(value) for value in sorted(values, key=int if numeric else str)]
+        shown = ", ".join(named[:12]) + (", ..." if len(named) > 12 else "")
+        raise InputError(
+            f"{values[odd[0]]} has the label {odd[0]!r} (the labels are {shown}), which can be a class or mean that "
+            "nobody labelled it: leave such records out, or name all classes with classes= (--classes)"
+        )
 
 
 def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, numbers: bool = True) -> Labels:
@@ -184,11 +228,11 @@ def _cast(kind: type) -> Any:
     def cast(name: str) -> Any:
         try:
             return kind(name)
-        except ValueError:
+        except ValueError as error:
             raise InputError(
                 f"the labels of the set are numbers, and the class {name!r} is not: name the classes as the set writes "
                 "them"
-            ) from None
+            ) from error
 
     return cast
 

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from wmplug.dataset.records import Out, Progress, Record, Written
 from wmplug.dataset.sources.base import Base, Chunk, Due, Rows
 from wmplug.dataset.sources.edits import Edit, Edits
+from wmplug.dataset.sources.packed import opened, writing
 from wmplug.dataset.sources.whole import whole_file
 from wmplug.errors import InputError
 
@@ -65,7 +67,7 @@ class Lines(Base):
         self._file = f"{path.name}, line "
 
     @abstractmethod
-    def _head(self, file: BinaryIO) -> bytes:
+    def _head(self, file: BufferedReader) -> bytes:
         """The bytes before the first record; reads the file up to there."""
 
     @abstractmethod
@@ -122,14 +124,14 @@ class Lines(Base):
 
     def _parsed(self) -> Iterator[tuple[bytes, Any]]:
         """Bytes and cells of each record."""
-        with open(self._path, "rb") as file:
+        with opened(self._path, text=True) as file:
             self._head(file)
             for block in self._blocks(file):
                 for line, raw in block.rows():
                     yield raw, self._cells(line, raw)
 
     def _parts(self, inputs: bool) -> Iterator[Chunk]:
-        with open(self._path, "rb") as file:
+        with opened(self._path, text=True) as file:
             self._head(file)
             for block in self._blocks(file):
                 if len(block.lines) == 0:
@@ -151,7 +153,7 @@ class Lines(Base):
     def _looked_up(self, indices: Iterable[int]) -> Iterator[Record]:
         """Single records; of all others this reads only their ends."""
         start, due = 0, Due(indices)
-        with open(self._path, "rb") as file:
+        with opened(self._path, text=True) as file:
             self._head(file)
             for block in self._blocks(file):
                 for place in due.before(start + len(block.lines)):
@@ -170,8 +172,9 @@ class Lines(Base):
     def _copy(self, out: Out, edits: Edits) -> Written:
         with whole_file(out, self._path, self._path.name) as growing:
             growing.file = self._file
+            copying = writing(growing.path, growing.target, self._path, text=True)
             count = 0
-            with open(self._path, "rb") as file, open(growing.path, "wb") as copied:
+            with opened(self._path, text=True) as file, copying as copied:
                 copied.write(self._head(file))
                 for block in self._blocks(file):
                     view, done = memoryview(block.data), 0
@@ -250,4 +253,4 @@ def decoded(raw: bytes, name: str) -> str:
         raise InputError(
             f"{name} is not UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): convert the "
             "file, for example with iconv -f latin1 -t utf-8"
-        ) from None
+        ) from error

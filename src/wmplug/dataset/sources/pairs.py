@@ -43,6 +43,10 @@ class Pair(Base):
             )
         self.form = form
 
+    @property
+    def _has_labels(self) -> bool:
+        return self._values is not None
+
     def _parts(self, inputs: bool) -> Iterator[Chunk]:
         labels = [None] * self.count if self._values is None else self._values
         for start in range(0, self.count, REPORT_EVERY):

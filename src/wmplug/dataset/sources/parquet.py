@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
@@ -21,6 +22,8 @@ with need("dataset"):
     import pyarrow.parquet as pq
 
 _GROUP_BYTES, _BATCH_ROWS = 1 << 26, 1 << 16
+_SUMMARIES = ("_metadata", "_common_metadata")  # of a folder, as Spark and Dask write them
+_FULL = (OSError,)  # of a full disk, which the growing copy reports
 
 
 class Parquet(Arrow):
@@ -44,13 +47,27 @@ class Parquet(Arrow):
         for file, other in zip(self._files[1:], opened, strict=True):
             if not other.schema_arrow.equals(schema):
                 raise InputError(f"{file} has other columns than {self._files[0]}: give files of one schema")
+        self._companions = Companions(path, self._others, self._units, columns.keep_files, single=False)
         super().__init__(str(path), schema, columns)
+        self.taken = (*self.taken, *self._companions.taken)
+
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse columns and companions that no copy can keep true; see `Source.check`."""
+        super().check(relabelled=relabelled, added=added)
+        self._companions.check(relabelled, added)
+
+    def _others(self) -> Iterator[tuple[str, Path]]:
+        if self._path.is_dir():
+            for name, file in files_of(self._path):
+                if file not in self._files and name not in _SUMMARIES:
+                    yield name, file
+
+    def _units(self) -> Iterator[Unit]:
+        return (Unit(file.relative_to(self._path).as_posix()) for file in self._files)
 
     def _open(self, file: Path) -> pq.ParquetFile:
-        try:
+        with border(f"{file} is not readable as Parquet", "restore it, or leave it out"):
             return pq.ParquetFile(file)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} is not readable as Parquet ({error}): restore it, or leave it out") from None
 
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Batch]:
         for file in self._files:
@@ -60,30 +77,43 @@ class Parquet(Arrow):
                     facts = opened.metadata.row_group(group)
                     size = max(1, BATCH_BYTES * facts.num_rows // max(1, facts.total_byte_size))
                     batches = opened.iter_batches(min(size, _BATCH_ROWS), [group], columns, use_threads=False)
-                    try:
-                        for batch in batches:
-                            yield Batch(name, start, pa.Table.from_batches([batch]), (file, group))
-                            start += batch.num_rows
-                    except (pa.ArrowException, OSError) as error:
-                        raise InputError(f"{name} is damaged after row {start} ({error}): restore it") from None
+                    while (batch := self._next(batches, name, start)) is not None:
+                        yield Batch(name, start, pa.Table.from_batches([batch]), (file, group))
+                        start += batch.num_rows
                 if start == 0:
                     yield Batch(name, 0, self._schema.empty_table(), (file, 0))
+
+    def _next(self, batches: Iterator[pa.RecordBatch], name: str, start: int) -> pa.RecordBatch | None:
+        with border(f"{name} is damaged after row {start}", "restore it"):
+            return next(batches, None)
 
     def _copy(self, out: Out, edits: Edits) -> Written:
         whole = whole_folder(out, self._path) if self._path.is_dir() else whole_file(out, self._path, self._path.name)
         with whole as growing:
-            if self._path.is_dir():
-                for name, file in files_of(self._path):
-                    (growing.path / name).parent.mkdir(parents=True, exist_ok=True)
-                    if file not in self._files:
-                        shutil.copy2(file, growing.path / name)
             for file, batches in itertools.groupby(self._edited(edits, growing), lambda pair: pair[0].part[0]):
                 place = growing.path / file.relative_to(self._path) if self._path.is_dir() else growing.path
+                place.parent.mkdir(parents=True, exist_ok=True)
                 with self._writer(file, place) as writer:
                     for _, group in itertools.groupby(batches, lambda pair: pair[0].part):
                         for table in _joined(group):
-                            writer.write_table(table, row_group_size=max(1, len(table)))
+                            with border(f"{file} cannot be written again", "save it with plain types", passing=_FULL):
+                                writer.write_table(table, row_group_size=max(1, len(table)))
+            if self._path.is_dir():
+                self._companions.write(growing.path, Moves(written={unit.name for unit in self._units()}))
+                self._summarise(growing.path)
             return edits.written(growing.target)
+
+    def _summarise(self, grown: Path) -> None:
+        """The summaries that readers find row groups by, made again where the set has them."""
+        for summary in _SUMMARIES:
+            if not (self._path / summary).exists():
+                continue
+            with border(f"{self._path / summary} cannot be made again", "take it out of the set", passing=_FULL):
+                notes: list[pq.FileMetaData] = []
+                for unit in self._units() if summary == "_metadata" else ():
+                    notes.append(pq.read_metadata(grown / unit.name))
+                    notes[-1].set_file_path(unit.name)
+                pq.write_metadata(self._schema, grown / summary, metadata_collector=notes or None)
 
     def _writer(self, like: Path, place: Path) -> pq.ParquetWriter:
         with self._open(like) as opened:

@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +14,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from wmplug.dataset.records import Out, Written
+from wmplug.dataset.records import Out, Taken, Written
 from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
+from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.jsonlines import style_of
 from wmplug.dataset.sources.lines import decoded
+from wmplug.dataset.sources.packed import endings, unpacked, writing
 from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
@@ -72,9 +74,9 @@ class Shards(Base):
     def __init__(self, path: Path, columns: Columns) -> None:
         super().__init__(str(path), columns.classes)
         self._path = path
-        self._files = [path] if path.is_file() else [file for _, file in files_of(path) if file.suffix == ".tar"]
-        with open(self._files[0], "rb") as shard:
-            first = next((sample for sample in _samples(shard) if sample.key), None)
+        self._files = [path] if path.is_file() else [file for _, file in files_of(path) if endings(file)[0] == ".tar"]
+        with unpacked(self._files[0]) as shard:
+            first = next((sample for sample in _samples(shard, self._files[0].name) if sample.key), None)
             if first is None:
                 raise InputError(f"{path} has no records: give the shards that training reads")
             asked = columns.of_input
@@ -92,7 +94,7 @@ class Shards(Base):
             self.form = (
                 "pil" if f".{found[0]}" in SUFFIXES else _FORMS.get(found[0], "text" if columns.text else "array")
             )
-            noted = json.loads(_data(shard, first.members["json"])) if "json" in first.members else {}
+            noted = _noted(_data(shard, first.members["json"]), first.key) if "json" in first.members else {}
             label = columns.label
             if label is None:
                 label = "cls" if "cls" in first.members else ("label" if "label" in noted else None)
@@ -100,11 +102,37 @@ class Shards(Base):
                 raise InputError(f"{first.key} in {path} has no label {label}, neither as member nor in the .json")
             self._label, self._in_json = label, label is not None and label not in first.members
 
+        self._companions = Companions(path, self._others, self._units, columns.keep_files, single=False)
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:  # type: ignore[override]
+        """What each ending and each companion was taken for."""
+        kinds = {"text": "text", "pil": "picture", "array": "numbers"}
+        label = f"{self._label} in .json" if self._in_json else f".{self._label}"
+        found = (Taken(f".{self._input}", kinds[self.form], "the first record has it"),)
+        found += () if self._label is None else (Taken(label, "label", "the first record has it"),)
+        return (*found, *self._companions.taken)
+
+    @property
+    def _has_labels(self) -> bool:
+        return self._label is not None
+
+    def check(self, *, relabelled: bool, added: bool) -> None:
+        """Refuse companions of the shards that no copy can keep true; see `Source.check`."""
+        self._companions.check(relabelled, added)
+
+    def _others(self) -> Iterator[tuple[str, Path]]:
+        if self._path.is_dir():
+            yield from ((name, file) for name, file in files_of(self._path) if file not in self._files)
+
+    def _units(self) -> Iterator[Unit]:
+        return (Unit(file.relative_to(self._path).as_posix()) for file in self._files)
+
     def _all(self) -> Iterator[tuple[str, BinaryIO, Group]]:
         """Each record with its name and its shard."""
         for file in self._files:
-            with open(file, "rb") as shard:
-                for sample in _samples(shard):
+            with unpacked(file) as shard:
+                for sample in _samples(shard, file.name):
                     if sample.key:
                         yield self._name(file, sample), shard, self._complete(file, sample)
 
@@ -112,6 +140,8 @@ class Shards(Base):
         return f"{file.name}, {sample.key}"
 
     def _complete(self, file: Path, sample: Group) -> Group:
+        if self._label is None and "cls" in sample.members:
+            raise InputError(f"{self._name(file, sample)} has a label, and the first record has none: give each one")
         ending = "json" if self._in_json else self._label
         if missing := {self._input, ending or self._input} - set(sample.members):
             raise InputError(
@@ -130,10 +160,8 @@ class Shards(Base):
             return read_picture(data, name)
         if self.form == "text":
             return decoded(data, name)
-        try:
+        with border(f"{name} is not a .npy of numbers", "save it with numpy.save"):
             return np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{name} is not a .npy of numbers: {error}") from None
 
     def _label_of(self, shard: BinaryIO, sample: Group, name: str) -> Any:
         if self._label is None:
@@ -149,15 +177,14 @@ class Shards(Base):
         whole = whole_folder(out, self._path) if self._path.is_dir() else whole_file(out, self._path, self._path.name)
         with whole as growing:
             index = -1
-            for name, file in files_of(self._path):
+            for file in self._files:
+                name = file.relative_to(self._path).as_posix()
                 place = growing.path if name == "." else growing.path / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if file not in self._files:
-                    shutil.copy2(file, place)
-                    continue
-                with open(file, "rb") as shard, open(place, "wb") as copied:
+                final = file if self._path.is_dir() else growing.target
+                with unpacked(file) as shard, writing(place, final, file) as copied:
                     end = 0
-                    for sample in _samples(shard):
+                    for sample in _samples(shard, file.name):
                         start, end = end, max(member.end for member in sample.members.values())
                         if not sample.key:
                             _copy_bytes(shard, copied, start, end)
@@ -173,6 +200,8 @@ class Shards(Base):
                         self._add(shard, copied, sample, edits.after(index))
                     _copy_bytes(shard, copied, end, None)
             edits.check(index + 1)
+            if self._path.is_dir():
+                self._companions.write(growing.path, Moves(written={unit.name for unit in self._units()}))
             return edits.written(growing.target)
 
     def _write_changed(self, shard: BinaryIO, copied: BinaryIO, sample: Group, edit: Edit, name: str) -> bool:
@@ -225,30 +254,21 @@ class Shards(Base):
         return written.getvalue()
 
 
-def _samples(shard: BinaryIO) -> Iterator[Group]:
+def _samples(shard: BinaryIO, name: str) -> Iterator[Group]:
     """The records of a shard, in order; members outside a record come with the key "".
 
     Raises:
         InputError: the shard is damaged.
     """
-    try:
-        with tarfile.open(fileobj=shard, mode="r:") as tar:
-            for key, infos in itertools.groupby(_infos(tar), _key):
-                members: dict[str, Member] = {}
-                for info, end in infos:
-                    ending = info.name[len(key) + 1 :].lower()
-                    if ending in members and key:
-                        raise InputError(
-                            f"{key} in {shard.name} has two members .{ending}: give each record a name of its own"
-                        )
-                    members[ending] = Member(info, end)
-                yield Group(key, members)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{shard.name} is not a whole, uncompressed tar file ({error}): unpack or restore it"
-        ) from None
+    with border(f"{name} is not a whole tar file", "restore it"), tarfile.open(fileobj=shard, mode="r:") as tar:
+        for key, infos in itertools.groupby(_infos(tar), _key):
+            members: dict[str, Member] = {}
+            for info, end in infos:
+                ending = info.name[len(key) + 1 :].lower()
+                if ending in members and key:
+                    raise InputError(f"{key} in {name} has two members .{ending}: give each record a name of its own")
+                members[ending] = Member(info, end)
+            yield Group(key, members)
 
 
 def _infos(tar: tarfile.TarFile) -> Iterator[Member]:
@@ -267,17 +287,13 @@ def _data(shard: BinaryIO, member: Member) -> bytes:
     shard.seek(member.info.offset_data)
     data = shard.read(member.info.size)
     if len(data) < member.info.size:
-        raise InputError(f"{member.info.name} in {shard.name} ends too early: copy the shard again")
+        raise InputError(f"{member.info.name} ends too early in its shard: copy the shard again")
     return data
 
 
 def _noted(data: bytes, name: str) -> dict[str, Any]:
-    try:
+    with border(f"{name} has a .json that is not JSON", "correct it"):
         noted = json.loads(decoded(data, name))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} has a .json that is not JSON ({error}): correct it") from None
     if not isinstance(noted, dict):
         raise InputError(f"{name} has a {type(noted).__name__} as .json: write an object")
     return noted

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -17,6 +16,7 @@ from numpy.lib import format as npy
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.pairs import fitting
@@ -66,6 +66,10 @@ class Zipped(Base):
         self.form = "text" if self._dtype.kind == "U" else "array"
         if self._values is not None and (found.ndim != 1 or len(found) != self.count):
             raise InputError(f"{path} has {self.count} inputs and labels of shape {found.shape}: each record needs one")
+
+    @property
+    def _has_labels(self) -> bool:
+        return self._values is not None
 
     def _parts(self, inputs: bool) -> Iterator[Chunk]:
         labels = [None] * self.count if self._values is None else self._values
@@ -148,14 +152,8 @@ class Zipped(Base):
         row: bytes = fitting(value, self._dtype, self._shape[1:]).tobytes()
         return row
 
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{self._path} is damaged at {what} ({error}): restore it") from None
+    def _reading(self, what: str) -> AbstractContextManager[None]:
+        return border(f"{self._path} is damaged at {what}", "restore it")
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -1,0 +1,450 @@
+"""Files beside the records of a set: what refers to records follows the mark, or is refused before anything is written.
+
+A list that still names the old place, digest or size of a record tells everybody which records carry the mark. A file
+that nobody can judge is copied only if the owner says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from wmplug.dataset.records import Taken
+from wmplug.errors import InputError
+from wmplug.keys.files import MOST, PIECE, pieces_of
+
+_ABOUT = re.compile(
+    r"(readme|licen[cs]e|copying|notice|authors|contributors|citation|changelog|changes|datasheet|dataset_?card)\b.*"
+    r"|\.git(ignore|attributes|keep)",
+    re.IGNORECASE,
+)  # names of files that speak of the set as a whole
+_TOKEN = re.compile(r"[^\s,;|\"'()\[\]{}<>=]+")
+_CELL = re.compile(r"[^,;|\t\"]+")
+_DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
+_PROBED, _SHOWN = 64, 8
+Facts: TypeAlias = "Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]"  # old and new sums by the unit's name
+
+
+class Unit(NamedTuple):
+    """A file of the set that holds records.
+
+    Attributes:
+        name: its path in the set.
+        group: name of its class, or "" where it holds records of many.
+    """
+
+    name: str
+    group: str = ""
+
+
+_SEVERAL = Unit("several")
+
+
+@dataclass
+class Moves:
+    """What a copy did to the units.
+
+    Attributes:
+        names: new names of those that moved.
+        written: those with other bytes.
+    """
+
+    names: dict[str, str] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A companion.
+
+    Attributes:
+        name: its path in the set.
+        file: the file.
+        role: "about the set", "list", "sums", "with" (one unit), "refers" (and cannot follow), "unknown".
+        why: what was found in it.
+        mentions: for a list, the unit that each line names; for sums, those that are named anywhere.
+    """
+
+    name: str
+    file: Path
+    role: str
+    why: str
+    mentions: Mapping[str, Unit] = field(default_factory=dict, repr=False)
+
+
+class Companions:
+    """The companions of a set.
+
+    Args:
+        root: the folder of the set.
+        files: names and paths of its files that hold no records.
+        units: iterates over the files that do.
+        keep: whether the owner wants unknown files copied as they are.
+        single: whether each unit is one record.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: Callable[[], Iterable[tuple[str, Path]]],
+        units: Callable[[], Iterable[Unit]],
+        keep: bool,
+        single: bool,
+    ) -> None:
+        self._root, self._files, self._units, self._keep, self._single = root, files, units, keep, single
+        self._found: list[Judged] | None = None
+        self._groups: set[str] = set()
+
+    @property
+    def judged(self) -> list[Judged]:
+        """All companions; finding their meaning reads them once."""
+        if self._found is None:
+            files = list(self._files())
+            self._groups = {unit.group for unit in self._units()} if files else set()
+            by_stem = {_stem(unit.name): unit for unit in self._units()} if files else {}
+            self._found = [self._judge(name, file, self._groups, by_stem) for name, file in files]
+        return self._found
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:
+        """What each companion was taken for."""
+        roles = {"list": "list, follows the mark", "sums": "sums, follow the mark", "with": "goes with its record"}
+        return tuple(Taken(one.name, roles.get(one.role, one.role), one.why) for one in self.judged)
+
+    def check(self, relabelled: bool, added: bool) -> None:
+        """Refuse companions that a copy would make false, or that nobody can judge.
+
+        Args:
+            relabelled: whether labels change.
+            added: whether records are added.
+
+        Raises:
+            InputError: there are such files.
+        """
+        found = self.judged
+        moved = relabelled and self._single
+        refers = [one for one in found if one.role == "refers" and (moved or added or not one.mentions)]
+        refers += [one for one in found if added and one.role == "list"]
+        if refers:
+            raise InputError(
+                f"{_listed(self._root, refers)}: a copy would make that false, which shows where the mark is. Take it "
+                "out of the set and make it again for the copy"
+            )
+        if (unknown := [one for one in found if one.role == "unknown"]) and not self._keep:
+            raise InputError(
+                f"{_listed(self._root, unknown)}: what refers to records shows where the mark is. Take it out of the "
+                "set, or copy it as it is with keep_files=True (--keep-files)"
+            )
+
+    def write(self, grown: Path, moves: Moves) -> None:
+        """Copy the companions into the copy, after its units.
+
+        Args:
+            grown: the growing copy.
+            moves: what became of the units.
+        """
+        facts = {
+            name: (_facts(self._root / name), _facts(grown / moves.names.get(name, name))) for name in moves.written
+        }
+        for one in self.judged:
+            place = grown / one.name
+            if one.role == "with":
+                unit = next(iter(one.mentions.values()))
+                if new := moves.names.get(unit.name):
+                    place = grown / (_stem(new) + one.name[len(_stem(unit.name)) :])
+            place.parent.mkdir(parents=True, exist_ok=True)
+            text = None
+            if one.role == "list" and (moves.names or facts):
+                text = Listing.read(_read(one.file) or "", one.mentions, self._groups).moved(moves.names, facts)
+            elif one.role in ("sums", "with") and facts:
+                text = _resummed(_read(one.file) or "", one.mentions, facts)
+            if text is None:
+                shutil.copy2(one.file, place)
+            else:
+                place.write_bytes(text.encode())
+                shutil.copystat(one.file, place)
+
+    def _judge(self, name: str, file: Path, groups: set[str], by_stem: Mapping[str, Unit]) -> Judged:
+        text = _read(file)
+        if file.stat().st_size == 0:
+            return Judged(name, file, "about the set", "it is empty")
+        beside = next((by_stem[stem] for stem in _stems(name) if stem in by_stem), None)
+        if text is None:
+            why = "has bytes that are no text" if beside is None else f"belongs to {beside.name} and is no text"
+            return Judged(name, file, "unknown" if beside is None or self._single else "refers", why)
+        units = self._mentioned(text)
+        tokens = {token for token in _TOKEN.findall(text)}
+        if beside is not None:
+            return self._judge_beside(name, file, text, beside, tokens)
+        if units:
+            return self._judge_mentions(name, file, text, units, groups)
+        if tokens <= groups:
+            return Judged(name, file, "about the set", "it names classes and nothing else")
+        if _ABOUT.fullmatch(Path(name).name) and not any(map(_DIGEST.fullmatch, tokens)):
+            return Judged(name, file, "about the set", "it is called so, and names no record")
+        return Judged(name, file, "unknown", "names no record, and may refer to them by their order or content")
+
+    def _judge_beside(self, name: str, file: Path, text: str, unit: Unit, tokens: set[str]) -> Judged:
+        facts = _facts(self._root / unit.name)
+        said = {token.lower() for token in tokens}
+        sums = said & {value for key, value in facts.items() if key != "size"}
+        names = {unit.name.lower(), Path(unit.name).name.lower(), "*" + Path(unit.name).name.lower()}
+        if sums and said - sums <= names:
+            return Judged(name, file, "with", f"it has the digest of {unit.name}", {unit.name: unit})
+        if self._single and not said & {unit.group.lower(), *names}:
+            return Judged(name, file, "with", f"it is named after {unit.name}", {unit.name: unit})
+        return Judged(name, file, "refers", f"refers to what {unit.name} holds")
+
+    def _judge_mentions(self, name: str, file: Path, text: str, units: Mapping[str, Unit], groups: set[str]) -> Judged:
+        roles, odd = self._sums(text, units)
+        if odd:
+            return Judged(name, file, "unknown", "names records, with digests of something unknown")
+        if not self._single:
+            role = "sums" if roles else "about the set"
+            why = f"it has the {' and '.join(sorted(roles))} of files" if roles else "it names files, whose names stay"
+            return Judged(name, file, role, why, units)
+        try:
+            Listing.read(text, units, groups)
+        except ValueError as fault:
+            return Judged(name, file, "refers", f"names records {fault}", {} if roles else units)
+        return Judged(name, file, "list", "each line names one record", units)
+
+    def _mentioned(self, text: str) -> dict[str, Unit]:
+        """Units by the tokens of a text that name them: by their paths, or else by their names, or by their stems."""
+        said: dict[str, list[str]] = {}
+        for line in text.splitlines():
+            for token in _tokens(line):
+                parts = token.removeprefix("*").split("/")
+                for first in range(len(parts) if _TOKEN.fullmatch(token) else 1):  # spaces only as in the name itself
+                    said.setdefault("/".join(parts[first:]), []).append(token)
+        kinds: list[dict[str, Unit]] = [{}, {}, {}]
+        for unit in self._units() if said else ():
+            file = Path(unit.name)
+            for found, wanted in zip(kinds, (unit.name, file.name, file.stem), strict=True):
+                for token in said.get(wanted, ()):
+                    if found is kinds[0] or token.removeprefix("*") == wanted:
+                        found[token] = _SEVERAL if token in found else unit
+        return next((found for found in kinds if found), {})
+
+    def _sums(self, text: str, units: Mapping[str, Unit]) -> tuple[set[str], bool]:
+        """The kinds of sums of units in a text, and whether it has other digests too."""
+        roles: set[str] = set()
+        known: set[str] = set()
+        for unit in list(dict.fromkeys(units.values()))[:_PROBED]:
+            for kind, value in _facts(self._root / unit.name).items():
+                known.add(value)
+                if re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", text, re.IGNORECASE) and len(value) > 2:
+                    roles.add(kind)
+        digests = [token for token in _TOKEN.findall(text) if _DIGEST.fullmatch(token) and not token.isdecimal()]
+        odd = any(digest.lower() not in known for digest in digests[:_PROBED]) if len(units) <= _PROBED else False
+        return roles, odd or (bool(digests) and not roles)
+
+
+def _stem(name: str) -> str:
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]
+
+
+def _stems(name: str) -> Iterator[str]:
+    """The stems that a companion could share with its unit: `.a.png.crc` belongs to `a.png` too."""
+    yield _stem(name)
+    folder, slash, file = name.rpartition("/")
+    if file.startswith("."):
+        yield _stem(folder + slash + file[1:])
+
+
+def _read(file: Path) -> str | None:
+    """The text of a companion; None if it is none, or too long to be judged."""
+    if file.stat().st_size > MOST:
+        return None
+    try:
+        text = file.read_bytes().decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+def _tokens(line: str) -> set[str]:
+    """What can be a name in a line: words, cells, and the line."""
+    return {line.strip(), *_TOKEN.findall(line), *(cell.strip() for cell in _CELL.findall(line))} - {""}
+
+
+def _facts(file: Path) -> dict[str, str]:
+    """The sums of a file that lists give."""
+    sums = [hashlib.new(kind, usedforsecurity=False) for kind in ("md5", "sha1", "sha256", "sha512")]
+    size = crc = 0
+    for piece in pieces_of(file, bytearray(PIECE)):
+        for one in sums:
+            one.update(piece)
+        size, crc = size + len(piece), zlib.crc32(piece, crc)
+    return {one.name: one.hexdigest() for one in sums} | {"crc32": f"{crc:08x}", "size": str(size)}
+
+
+def _named_in(line: str, units: Mapping[str, Unit]) -> tuple[str, Unit] | None:
+    """The token of a line that names a unit, the longest of them, and the unit."""
+    found = [(token, units[token]) for token in _tokens(line) if token in units]
+    return max(found, key=lambda one: len(one[0]), default=None)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list with one record a line.
+
+    Attributes:
+        lines: its lines, with their ends.
+        named: of each line the token that names a unit, and the unit; None for a head or an empty line.
+        delimiter: what separates its cells, or "" if it has nothing else.
+        by_class: values of the columns that repeat the class, by column and class.
+    """
+
+    lines: list[str]
+    named: list[tuple[str, Unit] | None]
+    delimiter: str
+    by_class: Mapping[int, Mapping[str, str]]
+
+    @classmethod
+    def read(cls, text: str, units: Mapping[str, Unit], groups: set[str]) -> Listing:
+        """The list in a text.
+
+        Raises:
+            ValueError: the text is no list that can follow records to other classes; the message says why.
+        """
+        lines = text.splitlines(keepends=True)
+        named = [_named_in(line, units) for line in lines]
+        if any(found is None and line.strip() for line, found in zip(lines[1:], named[1:], strict=True)):
+            raise ValueError("and has other lines too")
+        if any(found and found[1] is _SEVERAL for found in named):
+            raise ValueError("by names that several have")
+        listed = [(line.rstrip("\r\n"), *found) for line, found in zip(lines, named, strict=True) if found]
+        for line, token, unit in listed:
+            rest = line.replace(token, "", 1)
+            if token in rest or Path(unit.name).name in rest:
+                raise ValueError("twice in a line")
+            if any(units[other] != unit for other in _tokens(rest) if other in units):
+                raise ValueError("several in a line")
+        tokens, order = [token for _, token, _ in listed], [unit.group for _, _, unit in listed]
+        if _sorting(tokens) is None and 1 < len(set(order)) == _runs(order) < len(order):
+            raise ValueError("class after class, in no order that can be kept")
+        if all(line == token for line, token, _ in listed):
+            return cls(lines, named, "", {})
+        for delimiter in (",", "\t", ";", "|", " "):
+            cells = [_cells(line, delimiter) for line, _, _ in listed]
+            if len({len(row) for row in cells}) == 1 and len(cells[0]) > 1:
+                return cls(lines, named, delimiter, _of_classes(cells, tokens, order, groups))
+        raise ValueError("in lines of different parts")
+
+    def moved(self, names: Mapping[str, str], facts: Facts) -> str:
+        """The list with the new names and sums of its records, in the order that it had."""
+        listed = []
+        for line, found in zip(self.lines, self.named, strict=True):
+            if found is not None:
+                listed.append(self._moved(line.rstrip("\r\n"), *found, names, facts))
+        order = _sorting([found[0] for found in self.named if found])
+        if order is not None:
+            listed.sort(key=lambda one: order(one[0]))
+        new = iter(line for _, line in listed)
+        return "".join(
+            line if found is None else next(new) + line[len(line.rstrip("\r\n")) :]
+            for line, found in zip(self.lines, self.named, strict=True)
+        )
+
+    def _moved(self, line: str, token: str, unit: Unit, names: Mapping[str, str], facts: Facts) -> tuple[str, str]:
+        for kind, value in facts.get(unit.name, ({}, {}))[0].items():
+            line = _replaced(line, value, facts[unit.name][1][kind])
+        if unit.name not in names:
+            return token, line
+        new = names[unit.name]
+        if self.by_class:
+            cells = _cells(line, self.delimiter)
+            for column, values in self.by_class.items():
+                cells[column] = values.get(new.partition("/")[0], cells[column])
+            line = self.delimiter.join(cells)
+        renamed = _renamed(token, unit.name, new)
+        return renamed, line.replace(token, renamed, 1)
+
+
+def _of_classes(
+    cells: Sequence[Sequence[str]], tokens: Sequence[str], order: Sequence[str], groups: set[str]
+) -> dict[int, dict[str, str]]:
+    """The columns that repeat the class, with their value of each class.
+
+    Raises:
+        ValueError: a column speaks of the class in another way.
+    """
+    found, words = {}, {group.lower() for group in groups}
+    for column, values in enumerate(zip(*cells, strict=True)):
+        if all(token in value for token, value in zip(tokens, values, strict=True)) or len(set(values)) == 1:
+            continue
+        pairs = set(zip(order, values, strict=True))
+        if len(pairs) == len(set(order)):
+            found[column] = dict(pairs)
+        elif words & {word.lower() for value in set(values) for word in re.findall(r"\w+", value)}:
+            raise ValueError("and speaks of their classes")
+        elif len(pairs) == len(set(values)) <= len(values) / 2:
+            raise ValueError("with values that belong to single classes")
+    return found
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line with their quotes."""
+    part = re.escape(delimiter)
+    return re.findall(rf'(?:^|{part})("(?:[^"]|"")*"(?={part}|$)|[^{part}]*)', line)
+
+
+def _runs(values: Sequence[str]) -> int:
+    return sum(one != other for one, other in zip(["", *values], values, strict=False))
+
+
+def _natural(text: str) -> list[Any]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]
+
+
+def _sorting(keys: Sequence[str]) -> Callable[[str], Any] | None:
+    """The order that a list is in."""
+    for order in (str, _natural):
+        if all(order(one) <= order(other) for one, other in itertools.pairwise(keys)):  # type: ignore[operator]
+            return order
+    return None
+
+
+def _renamed(token: str, old: str, new: str) -> str:
+    """A token that names a unit, by its new name."""
+    for part in (str, lambda name: Path(name).name, lambda name: Path(name).stem):
+        if token.endswith(part(old)):
+            return token.removesuffix(part(old)) + part(new)
+    return token
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    return re.sub(rf"(?<![\w.]){re.escape(old)}(?![\w.])", lambda _: new, text) if old != new else text
+
+
+def _resummed(text: str, units: Mapping[str, Unit], facts: Facts) -> str:
+    """A text with the new sums of units; a size belongs to the unit that is named nearest to it."""
+    sizes: dict[str, dict[str, str]] = {}
+    for name, (old, new) in facts.items():
+        sizes.setdefault(old["size"], {})[name] = new["size"]
+        for kind, value in old.items():
+            if kind != "size":
+                text = _replaced(text, value, new[kind])
+    spots = sorted((found.start(), units[found[0]].name) for found in _TOKEN.finditer(text) if found[0] in units)
+    parts, done = [], 0
+    for found in re.finditer(r"(?<![\w.])[0-9]+(?![\w.])", text):
+        if (choices := sizes.get(found[0])) and spots:
+            _, nearest = min(spots, key=lambda spot: abs(spot[0] - found.start()))
+            parts += [text[done : found.start()], choices.get(nearest, found[0])]
+            done = found.end()
+    return "".join([*parts, text[done:]])
+
+
+def _listed(root: Path, found: Sequence[Judged]) -> str:
+    named = ", ".join(f"{one.name} ({one.why})" for one in found[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"beside the records of {root} there is {named}{more}"
