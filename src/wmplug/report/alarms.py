@@ -44,8 +44,8 @@ def tries(facts: Facts, marks: Sequence[Fact], receipts: Sequence[Receipt]) -> F
         f"The number of tries, {len(marks)}, is the owner's word: no timestamp of an authority and no receipt covers "
         f"the entries from {loose[0]} on, so others can be missing at the end."
         if loose
-        else f"The number of tries is {len(marks)}{_as_of(facts)}: a timestamp of an authority, or a receipt, covers every "
-        "entry here. Entries that came later can be missing."
+        else f"The number of tries is {len(marks)}{_as_of(facts)}: a timestamp of an authority, or a receipt, covers "
+        "every entry here. Entries that came later can be missing."
     )
     return {"attempts": len(marks), "owners_word": bool(loose), "text": text}
 
