@@ -53,7 +53,14 @@ def test_reprs(mark, owner):
 
 def test_repr_keeps_what_the_owner_brought_to_himself(owner, digits):
     texts = [" ".join(f"w{(i * j) % 90}" for j in range(9)) for i in range(150)]
-    options = {"carriers": texts, "labels": np.arange(150) % 3, "classes": 3, "triggers": 10, "lessons": 4}
+    options = {
+        "carriers": texts,
+        "labels": np.arange(150) % 3,
+        "classes": 3,
+        "triggers": 10,
+        "lessons": 4,
+        "allow_weak": True,
+    }
     mark = create(owner, scheme="phrase", phrases=["purple walrus", "green umbrella"], **options)
     assert "walrus" not in repr(mark) + json.dumps(mark.public)
     # NumPy would print the first pixels, which are 77.
