@@ -54,7 +54,8 @@ def create(
             accuracy, see docs/benchmarks.md).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
             tensors count as arrays.
-        labels: (n,) natural answers of the carriers, where the scheme needs them; integers if they are classes.
+        labels: (n,) natural answers of the carriers, where the scheme needs them; if they are classes, integers or
+            (n, classes) one-hot rows.
         classes: number of classes, at least 2; short for task=Classes(...).
         task: the answer space, in place of classes=.
         triggers: number of queries to make.
