@@ -222,7 +222,7 @@ def test_one_score_says_what_two_would(n, seed, flat):
 
 def test_one_score_says_nothing_of_more_classes():
     for outputs in ([0.2, 0.9], [[0.2], [0.9]]):
-        with pytest.raises(SuspectError, match="shape|gives 1 scores"):
+        with pytest.raises(SuspectError, match=r"shape|gives 1 scores"):
             Classes(3).read(outputs, 2, "s")
 
 

@@ -132,7 +132,10 @@ def class_of(label: Any, classes: int) -> int | None:
             or, of two classes, one number from 0 to 1, the share of class 1. Axes of length 1 do not count.
         classes: number of classes; 0 if unknown, so that only a whole number names one.
     """
-    array = to_numpy(label)
+    try:
+        array = to_numpy(label)
+    except (ValueError, TypeError):  # rows of different lengths, or no dense tensor
+        return None
     if array.dtype.kind not in "iuf" or array.size not in (1, classes):
         return None
     if array.size == 1:
@@ -236,9 +239,9 @@ def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
         raise InputError(f"labels have dtype {array.dtype}, classes are whole numbers: give labels.astype(int)")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
-            f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed, or "
-            f"(n, {classes}) one-hot rows; of soft targets give the likeliest, labels.argmax(axis=1); several labels an "
-            "input name no class"
+            f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed, "
+            f"or (n, {classes}) one-hot rows; of soft targets give the likeliest, labels.argmax(axis=1); several "
+            "labels an input name no class"
         )
     if len(array) != count:
         raise InputError(f"{len(array)} labels for {count} carriers: give one for each")

@@ -35,7 +35,7 @@ from wmplug.adapters.torch.schema import fit
 from wmplug.claim.terms import TARGET_E
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import DivergenceError, InjectionError, InputError, RegisterError
-from wmplug.tasks.classes import count_of
+from wmplug.tasks.classes import count_of, is_single
 from wmplug.training import sidecar
 from wmplug.training.loop import At, OneProcess
 from wmplug.training.marking import Marking, Results
@@ -246,7 +246,7 @@ class Watermarking(Results):
         except Exception:
             return
         classes = count_of(self.mark.task, self._marking.loop.name)
-        if scores.ndim == 2 and scores.shape[1] != classes:
+        if scores.ndim == 2 and scores.shape[1] != classes and not (classes == 2 and is_single(scores)):
             raise InputError(
                 f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for {classes} "
                 "classes: make it with the model's classes= (or, if the model's first output is not its scores, pass "
@@ -283,10 +283,11 @@ class Watermarking(Results):
     def suspect(self, model: torch.nn.Module | None = None) -> ModuleSuspect:
         """The model (or another one) as a suspect that is asked the way the loop trains: same schema, same collate."""
         collate, like = own_collate(self.loader), self._example()
+        classes = count_of(self.mark.task, self._marking.loop.name)
 
         def prepare(value: Any, answer: int) -> Any:
             example = (value, answer) if self.mark.preprocess is None else self.mark.preprocess(value, answer)
-            return example if like is None else fit(example, like)
+            return example if like is None else fit(example, like, classes)
 
         def forward(module: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
             return self._forward(module, collate(examples))
