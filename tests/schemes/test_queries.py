@@ -150,9 +150,9 @@ def test_a_watermark_of_triggers_and_tilt_keeps_its_triggers(owner, digits, pool
 
 def test_what_does_not_fit_is_refused(owner, marks, asking, digits, pool, tmp_path):
     images, labels = digits
-    with pytest.raises(InputError, match="carriers= differ"):
+    with pytest.raises(InputError, match=r"carriers= \(--carriers\) differ"):
         marks[0].with_queries(images[LOGGED], carriers=images[LOGGED], labels=labels[LOGGED], pool=pool)
-    with pytest.raises(InputError, match="labels= differ"):
+    with pytest.raises(InputError, match=r"labels= \(--labels\) differ"):
         marks[0].with_queries(images[LOGGED], carriers=images[KEPT], labels=labels[KEPT][::-1], pool=pool)
     with pytest.raises(InputError, match="too few for 12 directions"):
         marks[0].with_queries(images[:20], carriers=images[KEPT], labels=labels[KEPT], pool=pool)

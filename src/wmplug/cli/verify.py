@@ -46,7 +46,11 @@ def verify(
         int, typer.Option("--keys", min=1, help="Keys or watermarks tried for this claim, this one included.")
     ] = 1,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Leave out triggers that the register records as spent.")
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Leave out triggers that the register records as spent. It counts as tries, or is named.",
+        ),
     ] = False,
     spend: Annotated[
         bool, typer.Option("--spend", help="The suspect's owner sees the queries (an API): record them as spent.")

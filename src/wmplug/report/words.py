@@ -19,6 +19,20 @@ STATES = {
         "too few questions were asked. “Inconclusive” never means that the model is not a copy."
     ),
 }
+OWNERS = "The owner asked and recorded it: nobody else saw these answers. A notary's certificate does not rest on that."
+UNVERIFIED = (
+    "UNVERIFIED: this is a statement of whoever gave the file. Its numbers follow from its own counts, and anybody can "
+    "write counts. Nobody signed it, and nothing shows that this model was asked."
+)
+UNBOUND = (
+    "It rests on something that nothing binds ({choices}): the owner could choose it after seeing the model's answers, "
+    "and if so, the chance stated here means nothing."
+)
+VOIDED = "A CONTROL MATCHED: THE TEST IS VOID"
+VOIDS = (
+    "A model that is said to have nothing to do with the owner gives the secret answers too. So they are not secret, "
+    "or that model is not independent. Until it is known which, no number here counts against anybody."
+)
 NULL = (
     "Before training, a secret key drew one answer for each secret question from a list of possible answers, as with a "
     "die. The owner could not choose which.",

@@ -14,9 +14,11 @@ from wmplug.tasks.base import Task, listed
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
 from wmplug.watermark.choices import Choice, Record
+from wmplug.watermark.columns import columns
 from wmplug.watermark.file import id_of, pack
 from wmplug.watermark.plan import TriggerSet
 from wmplug.watermark.scheme import Asks, Scheme
+from wmplug.watermark.sizes import sized
 
 Preprocess = Callable[[Any, Any], Any]
 
@@ -77,17 +79,19 @@ class Watermark:
         Raises:
             InputError: carriers or labels differ from the watermark's, or the scheme asks no ordinary inputs.
         """
-        inputs, form = read_carriers(carriers)
+        carriers, labels = columns(carriers, labels)
+        inputs, form = read_carriers(sized(carriers, self.public))
         natural = self.task.labels(labels, len(inputs))
         brief = Brief(inputs, form, self.task, natural, self.public["triggers"], self.preprocess)
         for what, given in brief.digests().items():
             if given is None or given != self.public[what]:
                 raise InputError(
-                    f"{what}= differ from those the watermark was made with: pass the originals, the reference models "
-                    "are trained on them"
+                    f"{what}= (--{what}) differ from those the watermark was made with: pass the originals, the "
+                    "reference models are trained on them"
                 )
         if not isinstance(self.scheme, Asks):
             raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
+        queries = sized(queries, self.public)
         plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
         asked = read_carriers(queries, "queries=")[0]

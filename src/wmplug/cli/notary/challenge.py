@@ -139,7 +139,8 @@ def _commit_to_nonce(folder: Path, party: str, path: str, as_json: bool) -> None
     _write_secret(Path(path), secret.hex())
     if as_json:
         return print_json({"case": case.case, "party": party, "commitment": public})
-    out.print(f"commitment of the {party}: {public}\nkeep {path} to yourself until both have committed")
+    out.print(f"commitment of the {party}: {public}")
+    out.print(f"keep {path} to yourself until both have committed")
     return None
 
 

@@ -10,6 +10,7 @@ from wmplug.cli.notary.options import KEYS, CaseFolder, Keys, fixed_digest
 from wmplug.cli.terminal import Crls, Json, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
+from wmplug.watermark.choices import Choice, named
 
 
 def check(
@@ -78,7 +79,10 @@ def _show_result(result: dict[str, Any]) -> None:
         if model["verdict"] is not None:
             verdict = model["verdict"]
             answers = f"{verdict['matches']} of {verdict['in_set']} answers, log10 p = {verdict['log10_p']:.1f}"
-            out.print(f"{verdict['state']:<13} {model['name']}: {answers}")
+            rest = named(Choice(**choice) for choice in verdict.get("choices", ()))
+            void = "  THE TEST IS VOID" if model["role"] == "control" and verdict["state"] != "inconclusive" else ""
+            line = f"{verdict['state']:<13} {model['name']}: {answers}{rest}{void}"
+            out.print(line, style="bold red" if void else "")
     out.print(f"the claim: {result['status']}", style="bold green" if result["status"] == "holds" else "bold yellow")
     for reason in result["reasons"]:
         out.print(f"  {reason}")

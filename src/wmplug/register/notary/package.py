@@ -27,14 +27,16 @@ from wmplug.tasks import public as tasks
 from wmplug.tasks.base import encoded
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import Inputs, digest, read_carriers
+from wmplug.watermark.columns import columns
 from wmplug.watermark.plan import GENERATOR, TriggerSet, draw_symbols
 from wmplug.watermark.scheme import Scheme, check_published
+from wmplug.watermark.sizes import sized
 
 SCHEMA = "wmplug/package/1"
-# A watermark's id is the digest of these facts; exactly one of the task's keys is among them.
+# A watermark's id is the digest of these facts, as far as it has them: those of one task, and pictures= if one size is.
 FACTS = (
     *("owner", "generator", "scheme", "scheme_version", "parameters", *tasks.KEYS, "triggers", "form"),
-    *("carriers", "labels"),
+    *("carriers", "labels", "pictures"),
 )
 PARTS = ("owner.pub", "policy.json", "log.jsonl")
 FOLDERS = ("anchors", "trust", "commit")
@@ -203,7 +205,8 @@ def _pledge(owner: Owner, register: Register, watermark: str) -> Pledge:
 
 
 def _brief(public: Mapping[str, Any], carriers: Any, labels: Any) -> Brief:
-    inputs, form = read_carriers(carriers)
+    carriers, labels = columns(carriers, labels)
+    inputs, form = read_carriers(sized(carriers, public))
     task = tasks.read(public)
     return Brief(inputs, form, task, task.labels(labels, len(inputs)), public["triggers"])
 
