@@ -244,26 +244,43 @@ class Registry:
     ) -> "Suspect | None":
         """The suspect that plugins, or else the built-in adapters, return for `target`; None if none knows it.
 
+        A family that cannot ask the target returns None, and the next is asked.
+
         Raises:
             SuspectError: a plugin or adapter knows `target` and cannot ask it.
             PluginError: its framework is not installed.
         """
         if (made := self.offered(target, preprocess, batch_size)) is not None:
             return made
-        families = {base.__module__.partition(".")[0] for base in type(target).__mro__}
-        for family, path in SUSPECTS.items():
-            if family in families or _is_saved(target, family):
-                asked: Suspect | None = load(path)(target, preprocess=preprocess, batch_size=batch_size)
+        for family in families(target):
+            asked: Suspect | None = load(SUSPECTS[family])(target, preprocess=preprocess, batch_size=batch_size)
+            if asked is not None:
                 return asked
         return None
+
+    def asked(self, target: object) -> str:
+        """Who is asked about a target, in words: plugins by name, then adapters."""
+        plugins = [found.plugin_name for found in reversed(self.manager.hook.wmplug_suspect.get_hookimpls())]
+        named = [*(f"plugin {name!r}" for name in plugins), *(f"adapter {name!r}" for name in families(target))]
+        return ", ".join(named) or "no plugin and no adapter"
+
+
+def families(target: object) -> list[str]:
+    """The built-in adapters that may know a target, by the packages of its classes or by its files, in turn."""
+    packages = {base.__module__.partition(".")[0] for base in type(target).__mro__}
+    return [family for family in SUSPECTS if family in packages or _is_saved(target, family)]
 
 
 def _is_saved(target: object, family: str) -> bool:
     if not isinstance(target, (str, os.PathLike)):
         return False
+    path = os.fsdecode(target)
     if family == "keras":
-        return os.fspath(target).endswith(".keras")
-    return family == "transformers" and os.path.isfile(os.path.join(target, "config.json"))
+        # A folder is Keras's own format unpacked, if it holds no checkpoint of another.
+        whole = path.endswith((".keras", ".h5", ".hdf5")) and not path.endswith(".weights.h5")
+        return whole and not os.path.isdir(path)
+    saved = ("config.json", "adapter_config.json")
+    return family == "transformers" and any(os.path.isfile(os.path.join(path, name)) for name in saved)
 
 
 def load(path: str) -> Any:

@@ -217,10 +217,28 @@ def fetch_crls(certificates: Sequence[bytes], *, timeout: float = 20) -> list[by
     return lists
 
 
+class _Following(urllib.request.HTTPRedirectHandler):
+    """Send a request for a timestamp again where a redirect points; urllib would send a GET without it, or nothing.
+
+    What an authority says is believed by its signature, not by its address; a redirect from https to http is refused.
+    """
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if req.data is None or code not in (301, 302, 307, 308):
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+        if not _http(newurl) or (req.type == "https" and urlsplit(newurl).scheme != "https"):
+            raise urllib.error.HTTPError(newurl, code, f"redirected to {newurl!r}, which is not safe", headers, fp)
+        kept = {name: value for name, value in req.header_items() if name in ("Content-type", "Accept")}
+        return urllib.request.Request(newurl, req.data, kept)
+
+    # Python 3.10 does not know 308.
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
+
+
 def _opener(url: str) -> urllib.request.OpenerDirector:
     # A proxy set in the environment is for the world outside; a lab authority is on this machine.
     local = urlsplit(url).hostname in ("127.0.0.1", "localhost")
-    return urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
+    return urllib.request.build_opener(_Following, urllib.request.ProxyHandler({} if local else None))
 
 
 def _http(url: str) -> bool:

@@ -80,10 +80,7 @@ class Response:
         if length != len(received):
             raise refusal("trailing-bytes", f"{len(received) - length} bytes follow the response: it was altered")
         try:
-            answer = rfc3161_client.decode_timestamp_response(received)
-            if answer.status != 0:
-                reason = "; ".join(answer.status_string)
-                raise refusal("status-not-granted", f"the authority answered {answer.status}, not 0, with {reason!r}")
+            rfc3161_client.decode_timestamp_response(_plain(received))
             return cls._taken_apart(received)
         except (KeyError, IndexError, AttributeError, OverflowError, *UNREADABLE) as error:
             raise refusal("malformed", f"the response cannot be read ({error}): ask again") from None
@@ -213,9 +210,32 @@ class Response:
         # Built anew each time, with its own lists: the builder's methods change a list that builders share.
         builder = rfc3161_client.VerifierBuilder(roots=[chain[-1]], intermediates=list(chain[1:-1]))
         try:
-            builder.build().verify(rfc3161_client.decode_timestamp_response(self.received), self.imprint[1])
+            builder.build().verify(rfc3161_client.decode_timestamp_response(_plain(self.received)), self.imprint[1])
         except (rfc3161_client.VerificationError, ValueError) as error:
             raise refusal("bad-signature", f"the signature does not hold ({error}): the token was altered") from None
+
+
+def _plain(received: bytes) -> bytes:
+    """The response as OpenSSL's reader wants it: status 0, sets in DER's order. None of that is signed.
+
+    Raises:
+        TimestampError: "status-not-granted".
+    """
+    info = tsp.PKIStatusInfo.load(parser.parse(received)[4])
+    status = info["status"].native
+    if status not in ("granted", "granted_with_mods"):
+        texts = "; ".join(info["status_string"].native or ())
+        raise refusal("status-not-granted", f"the authority answered {status!r}, not 'granted', with {texts!r}")
+    answer = tsp.TimeStampResp.load(received)
+    if status != "granted":
+        answer["status"] = {"status": "granted"}
+    signed = answer["time_stamp_token"]["content"]
+    for name in ("certificates", "crls"):
+        encoded = [one.dump() for one in signed[name]] if signed[name].native is not None else []
+        if encoded != sorted(encoded):
+            signed[name] = sorted(signed[name], key=lambda one: one.dump())
+    plain: bytes = answer.dump()
+    return plain
 
 
 def refusal(code: str, text: str) -> TimestampError:

@@ -43,10 +43,10 @@ def as_suspect(target: Any, questions: Prepared, *, batch_size: int = 64) -> Sus
     if callable(target):
         return CallableSuspect(target, batch_size)
     if isinstance(target, (str, os.PathLike)):
-        raise SuspectError(f"cannot ask {str(target)!r}: {_why_not(Path(target))}")
+        raise SuspectError(f"cannot ask {str(target)!r}: {_why_not(Path(os.fsdecode(target)))}")
     raise SuspectError(
-        f"cannot ask a {type(target).__name__}: give a model, a pipeline, an existing checkpoint folder or .keras "
-        "file, or a function from inputs to labels or scores"
+        f"cannot ask a {type(target).__name__}, which none of these knows: {plugins.registry().asked(target)}. Give a "
+        "model, a pipeline, an existing checkpoint folder or .keras file, or a function from inputs to labels or scores"
     )
 
 
@@ -100,6 +100,12 @@ def from_module(path: str, what: str) -> Any:
         target = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{what} {path!r} cannot be found from {os.getcwd()} ({error}): check its spelling") from error
+    # The user's module may raise anything while it is imported.
+    except Exception as error:
+        raise InputError(
+            f"{what} {path!r}: importing {module} from {os.getcwd()} raised {type(error).__name__} ({error}): correct "
+            "that module"
+        ) from error
     if isinstance(target, type) or not (callable(target) or hasattr(target, "answer")):
         raise InputError(
             f"{what} {path!r} is {target!r}: name a function, or an object that can be asked, not its class"
@@ -113,8 +119,8 @@ def _why_not(path: Path) -> str:
         names = sorted(found.name for found in path.iterdir())
         some = ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "nothing"
         return (
-            f"the folder holds {some} but no config.json, so it is not a transformers checkpoint: for bare "
-            f"weights, {own}"
+            f"the folder holds {some} but neither config.json nor adapter_config.json, so it is not a transformers "
+            f"checkpoint: for bare weights, {own}"
         )
     if path.suffix in _WEIGHTS:
         return f"a {path.suffix} file holds bare weights without a model: {own}"

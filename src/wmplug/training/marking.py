@@ -10,6 +10,7 @@ end(at, ...)                <- the last look, the register, act on a model that 
 
 import functools
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,14 @@ from typing import Any
 from wmplug.claim.monitor import Monitor
 from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import check_mark
-from wmplug.errors import InjectionError, SuspectError, VerificationError, VerificationWarning
+from wmplug.errors import (
+    InjectionError,
+    InputError,
+    SuspectError,
+    VerificationError,
+    VerificationWarning,
+    WmplugError,
+)
 from wmplug.making.loading import opened
 from wmplug.suspects.protocols import Suspect
 from wmplug.training import sidecar
@@ -29,6 +37,7 @@ from wmplug.training.record import Run
 from wmplug.watermark.watermark import Watermark
 
 STATES = ("inconclusive", "evidence", "proven")
+REHEARSED = 8  # questions asked before the first step
 _ADVICE = "train longer, give the callback (or Watermarking) a higher rate=, or see in `history` where it was lost"
 
 
@@ -86,6 +95,8 @@ class Marking:
         self._monitor = Monitor(self.mark, target_e=self.options.target_e, looks=looks)
         self._at: At | None = None
         self._failure: str | None = None
+        self._troubles: list[str] = []
+        self._trouble: str | None = None
 
     @functools.cached_property
     def placement(self) -> Placement:
@@ -135,6 +146,35 @@ class Marking:
         named = self.options.training_set
         self._record.start(data=data if named is None else named, arguments=arguments, model=model)
 
+    def rehearse(self, suspect: Suspect, remedy: str) -> None:
+        """Do before the first step what a checkpoint does: ask one batch of questions, read the answers, write.
+
+        Args:
+            suspect: the model, asked as at a checkpoint.
+            remedy: what to do if it cannot be asked, for the message.
+
+        Raises:
+            InputError: the model cannot be asked, gives answers of another task, or only NaN.
+        """
+        task, rows = self.mark.task, self.mark.triggers.plan.tests[0].rows[:REHEARSED].tolist()
+        questions = [self.mark.triggers.row(row) for row in rows]
+        try:
+            said = task.read(suspect.answer(questions), len(questions), suspect.description)
+        # The user's collator, model and functions may raise anything.
+        except (Exception, SystemExit) as error:
+            about = error if isinstance(error, WmplugError) else f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"{suspect.description} cannot be asked as it would be at a checkpoint, tried before the first step "
+                f"({about}): {remedy}"
+            ) from error
+        misfits = [task.misfit(one, suspect.description) for one in said if one is not None]
+        if misfit := next((one for one in misfits if one is not None), None):
+            raise InputError(f"{misfit} ({remedy})") from misfit
+        if all(one is None for one in said):
+            raise InputError(f"{suspect.description} answers NaN before it is trained: check its initial weights")
+        with tempfile.TemporaryDirectory() as folder:
+            sidecar.write(Path(folder) / sidecar.NAME, self.mark, step=None, rate=self.rate / PPM, verdict=None)
+
     @property
     def _record(self) -> Run:
         if self._run is None:
@@ -167,7 +207,7 @@ class Marking:
         numbers = numbers_of(verdict, self.rate)
         self.verdicts.append(verdict)
         self.history.append({"step": at.step, "epoch": at.epoch, **numbers})
-        self.loop.log(numbers, at)
+        self._try(f"the numbers of {at} cannot be logged", lambda: self.loop.log(numbers, at))
         if self._auto is not None and not last:
             self._change_rate(self._auto.next(self.rate, verdict.log10_e, math.log10(self.options.target_e)))
         lost = f"the watermark was proven earlier and is not proven at {at} ({verdict}): {_ADVICE}"
@@ -179,6 +219,7 @@ class Marking:
         at: At,
         *,
         verify: bool = True,
+        again: bool = False,
         system: Any = None,
         beside: Path | None = None,
         files: Callable[[], Suspect] | None = None,
@@ -188,6 +229,7 @@ class Marking:
         Args:
             at: the moment.
             verify: whether to look; a verdict that was reached at this moment already counts.
+            again: look even if there was a look at this moment.
             system: the thing to commit to in the register: a path, the live model, or None.
             beside: the sidecar's file.
             files: loads the files just written, to verify those too.
@@ -196,18 +238,20 @@ class Marking:
             The verdict; None without a look, or if the model cannot be asked.
 
         Raises:
-            VerificationError: the watermark was proven and is lost, cannot be verified, or is not in the files, and
-                on_failure is `raise`.
+            VerificationError: the watermark was proven and is lost, cannot be verified, logged or written, or is not in
+                the files, and on_failure is `raise`.
             RegisterError: it cannot be recorded, and evidence is required.
         """
+        if again:
+            self._at = None
         live = self._attempt(at) if verify else None
-        self._record.checkpoint(live, step=at.step, epoch=at.epoch, system=system)
         rate = self.rate / PPM if live is None else self.history[-1]["watermark/rate"]
         results = {"step": at.step, "rate": rate, "verdict": live}
         if files is not None:
-            results["saved"] = self._look_at_files(files(), at, live)
+            results["saved"] = self._look_at_files(files, at, live)
         if beside is not None:
-            sidecar.write(beside, self.mark, **results)
+            self._try(f"{beside} cannot be written", lambda: sidecar.write(beside, self.mark, **results))
+        self._record.checkpoint(live, step=at.step, epoch=at.epoch, system=system, trouble=self._trouble)
         self._act()
         return live
 
@@ -229,7 +273,7 @@ class Marking:
         if again:
             self._at = None
         last = self._attempt(at, last=True) if verify else self.verdict
-        self._record.finish(last, step=at.step, epoch=at.epoch, system=system, total=total)
+        self._record.finish(last, step=at.step, epoch=at.epoch, system=system, total=total, trouble=self._trouble)
         if last is not None and not last.proven:
             self._failure = f"the trained model does not prove the watermark ({last}): {_ADVICE}"
         self._act()
@@ -240,9 +284,26 @@ class Marking:
         try:
             return self.look(at, last=last)
         except SuspectError as error:
-            # on_failure decides whether a run ends that is lost for other reasons.
-            self._failure = f"{at} cannot be verified: {error}"
+            self.cannot(f"{at} cannot be verified: {error}", error)
             return None
+
+    def cannot(self, what: str, error: Exception) -> None:
+        """Note something that wmplug could not do in the middle of a run: it is told and recorded with the next act.
+
+        Args:
+            what: could not be done, and why.
+            error: its cause.
+        """
+        # The text of an error may show inputs, which are secret: the record gets its kind alone.
+        self._trouble = type(error).__name__
+        self._troubles.append(what)
+
+    def _try(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        # The user's reporters and disks may raise anything, which must not end a training.
+        except Exception as error:
+            self.cannot(f"{what} ({type(error).__name__}: {error})", error)
 
     def _ask(self, suspect: Any, at: At) -> Verdict | SuspectError:
         about = {"adapter": self.loop.name, "epoch": at.epoch}
@@ -251,13 +312,18 @@ class Marking:
         except SuspectError as error:
             return error
 
-    def _look_at_files(self, suspect: Suspect, at: At, live: Verdict | None) -> Verdict | None:
-        saved = self._ask(suspect, at)
+    def _look_at_files(self, files: Callable[[], Suspect], at: At, live: Verdict | None) -> Verdict | None:
+        try:
+            suspect = files()
+            saved = self._ask(suspect, at)
+        # What a framework raises for files is its own choice.
+        except Exception as error:
+            saved = SuspectError(f"{type(error).__name__}: {error}")
         if isinstance(saved, SuspectError):
-            self._failure = f"the files of {at} cannot be verified: {saved}"
+            self.cannot(f"the files of {at} cannot be verified: {saved}", saved)
             return None
-        numbers = numbers_of(saved, self.rate)
-        self.loop.log({name.replace("/", "/saved/"): value for name, value in numbers.items()}, at)
+        numbers = {name.replace("/", "/saved/"): value for name, value in numbers_of(saved, self.rate).items()}
+        self._try(f"the numbers of {at} cannot be logged", lambda: self.loop.log(numbers, at))
         # The second look of a step weighs less, so the same answers do not count as a failure.
         if live is not None and live.proven and not saved.proven and saved.matches < live.matches:
             self._failure = (
@@ -273,10 +339,13 @@ class Marking:
 
     def _act(self) -> None:
         why, self._failure = self._failure, None
+        troubles, self._troubles, self._trouble = self._troubles, [], None
+        if self.options.on_failure == "raise" and (why or troubles):
+            raise VerificationError("; ".join([*troubles, *([why] if why else [])]))
+        for trouble in troubles:
+            warnings.warn(trouble, VerificationWarning, stacklevel=4)
         if why is None:
             return
-        if self.options.on_failure == "raise":
-            raise VerificationError(why)
         if self.options.on_failure == "stop":
             self.loop.stop()
         warnings.warn(why, VerificationWarning, stacklevel=4)

@@ -95,7 +95,15 @@ class Run:
         self._inserted = total or 0
         self._append("watermark.inserted", {"step": step, "epoch": epoch, "triggers": since, "total": total})
 
-    def checkpoint(self, verdict: Verdict | None, *, step: int | None, epoch: float | None, system: Any = None) -> None:
+    def checkpoint(
+        self,
+        verdict: Verdict | None,
+        *,
+        step: int | None,
+        epoch: float | None,
+        system: Any = None,
+        trouble: str | None = None,
+    ) -> None:
         """Record a verdict at a checkpoint, and the system that was checked.
 
         Args:
@@ -103,14 +111,22 @@ class Run:
             step: of training.
             epoch: the same.
             system: path of the files just written, or the live model; None to commit to neither.
+            trouble: kind of error by which something could not be done, or None.
 
         Raises:
             RegisterError: as in `start`.
         """
-        self._looked("training.checkpoint", verdict, step, epoch, system)
+        self._looked("training.checkpoint", verdict, step, epoch, system, **_named(trouble))
 
     def finish(
-        self, verdict: Verdict | None, *, step: int | None, epoch: float | None, system: Any, total: int | None
+        self,
+        verdict: Verdict | None,
+        *,
+        step: int | None,
+        epoch: float | None,
+        system: Any,
+        total: int | None,
+        trouble: str | None = None,
     ) -> None:
         """Record the end of training; `wmplug register anchor` timestamps it.
 
@@ -118,7 +134,7 @@ class Run:
             RegisterError: as in `start`.
         """
         self.inserted(total, step=step, epoch=epoch)
-        self._looked("training.finished", verdict, step, epoch, system, triggers=total)
+        self._looked("training.finished", verdict, step, epoch, system, triggers=total, **_named(trouble))
 
     def _looked(
         self, kind: str, verdict: Verdict | None, step: int | None, epoch: float | None, system: Any, **more: Any
@@ -170,6 +186,10 @@ def weights_of(folder: Path) -> Path:
     files = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
     weights = [file for file in files if file.name not in ("training_args.bin", "scheduler.bin", "optimizer.bin")]
     return weights[0] if len(weights) == 1 else folder
+
+
+def _named(trouble: str | None) -> dict[str, str]:
+    return {} if trouble is None else {"trouble": trouble}
 
 
 def _asset(what: str, of: Any) -> Mapping[str, Any]:

@@ -10,17 +10,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
-from wmplug.adapters.torch.batches import (
-    Board,
-    TriggerCollate,
-    fingerprint,
-    peek,
-    prepared,
-    primary,
-    row_signatures,
-    unwrap,
-    wrap,
-)
+from wmplug.adapters.torch.batches import TriggerCollate, fingerprint, peek, prepared, primary, unwrap, wrap
+from wmplug.adapters.torch.board import Board, row_signatures
 from wmplug.adapters.torch.schema import fit
 from wmplug.errors import InjectionError, InputError
 from wmplug.keys.streams import KeyStream

@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import default_collate
 
-from wmplug.adapters.torch.modules import ModuleSuspect
+from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
+from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.torch.single import answers_shares, is_share, is_single, logits_of, numbers_of, score_of
 
 X = torch.rand((6, 8), generator=torch.Generator().manual_seed(0))
@@ -51,7 +53,8 @@ def test_a_score_comes_back_from_its_logits(scores, share, flat):
 @pytest.mark.parametrize("end", ENDS)
 def test_a_sigmoid_is_seen(end):
     made, share = ENDS[end]
-    assert answers_shares(Net(made), lambda model: model(X)) is share
+    for row in X:
+        assert answers_shares(Net(made), lambda model, row=row: model(row[None])) is share
 
 
 @pytest.mark.parametrize("end", [end for end in ENDS if end not in ("of two", "gated", "scaled")])
@@ -62,7 +65,7 @@ def test_the_graph_of_gradients_shows_a_sigmoid(end):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_a_scripted_model_hides_it():
-    assert answers_shares(torch.jit.script(torch.nn.Sigmoid()), lambda model: model(X[:, 0])) is None
+    assert answers_shares(torch.jit.script(torch.nn.Sigmoid()), lambda model: model(X[0, 0])) is None
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -79,6 +82,8 @@ def test_a_suspect_that_drops_the_axis_of_a_single_row_is_asked_too():
     net = Net(lambda z: z.squeeze())
     one, all_at_once = (ModuleSuspect(net, batch_size=size).answer(list(X)) for size in (1, 6))
     np.testing.assert_allclose(one, all_at_once, atol=1e-6)
+    rows = AskedRows(lambda rows: default_collate(rows), forward_batch)
+    np.testing.assert_allclose(ModuleSuspect(net, forward=rows).answer(list(X)), all_at_once, atol=1e-6)
 
 
 def test_a_suspect_of_more_scores_is_not_asked_twice():

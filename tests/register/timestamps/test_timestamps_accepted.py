@@ -3,6 +3,7 @@ import hashlib
 from datetime import datetime, timezone
 
 import pytest
+from asn1crypto import tsp
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from issued import IMPRINT, REQUEST, URL, verified
 
@@ -87,3 +88,36 @@ def test_the_policy_of_the_first_token_is_pinned_only_on_demand(lab, refused, ot
     with pytest.raises(TimestampError, match="leads to none") as caught:
         Trust.pinned(URL, response, imprint=IMPRINT, request=REQUEST, roots=[other.root.der])
     assert caught.value.code == "wrong-root"
+
+
+def _with_certificates(response, arrange):
+    """The response with its certificates, and a list of revocations twice, in another order: none of it is signed."""
+    answer = tsp.TimeStampResp.load(response)
+    signed = answer["time_stamp_token"]["content"]
+    found = [one.dump() for one in signed["certificates"]]
+    joined = b"".join(found)
+    assert response.count(joined) == 1
+    return response.replace(joined, b"".join(arrange(found)))
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+@pytest.mark.parametrize("arrange", [sorted, lambda found: sorted(found, reverse=True)])
+def test_certificates_may_come_in_any_order(lab, rsa, kind, arrange):
+    by = lab.authority if kind == "ec" else rsa
+    response = by.issue(REQUEST)
+    moved = _with_certificates(response, arrange)
+    assert (verified(moved, by).status, verified(moved, by).salt) == ("valid", verified(response, by).salt)
+
+
+def test_an_order_of_certificates_saves_no_altered_token(lab, refused):
+    moved = _with_certificates(lab.authority.issue(REQUEST), lambda found: sorted(found, reverse=True))
+    imprint = moved.rindex(IMPRINT)
+    assert refused(moved[:imprint] + bytes(32) + moved[imprint + 32 :]) in ("wrong-imprint", "bad-signature")
+    assert refused(moved[:-1] + bytes([moved[-1] ^ 1])) == "bad-signature"
+
+
+def test_a_token_granted_with_modifications_is_judged_by_what_it_says(lab, other, refused):
+    response = lab.authority.issue(REQUEST, status="granted_with_mods")
+    assert verified(response, lab.authority).status == "valid"
+    assert refused(response, imprint=bytes(32)) == "wrong-imprint"
+    assert refused(other.issue(REQUEST, status="granted_with_mods")) == "wrong-root"

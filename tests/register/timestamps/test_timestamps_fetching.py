@@ -2,6 +2,8 @@ import http.server
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 
 import pytest
@@ -10,6 +12,7 @@ from cryptography import x509
 from issued import IMPRINT, REQUEST, with_leaf
 
 from wmplug.errors import InputError, TimestampError
+from wmplug.register import timestamps
 from wmplug.register.timestamps import fetch, fetch_crls, imprint_of, make_request, verify_token
 
 
@@ -91,6 +94,63 @@ def test_answers_that_are_none(answer, code):
     with _answering(**answer) as url, pytest.raises(TimestampError) as caught:
         fetch(url, REQUEST)
     assert caught.value.code == code
+
+
+@contextmanager
+def _redirecting(to, code):
+    """A server that sends every request elsewhere, and notes the methods."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            seen.append(self.command)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(code)
+            self.send_header("Location", to)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_the_request_follows_a_redirect_of_the_authority(lab, code):
+    with _redirecting(lab.url, code) as (url, _):
+        assert imprint_of(fetch(url, REQUEST)) == IMPRINT
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1/"])
+def test_a_redirect_to_what_is_no_authority_is_not_followed(to):
+    with _redirecting(to, 302) as (url, seen), pytest.raises(TimestampError) as caught:
+        fetch(url, REQUEST)
+    assert (caught.value.code, seen) == ("unreachable", ["POST"])
+
+
+def test_a_redirect_from_https_to_http_is_not_followed():
+    asked = urllib.request.Request("https://tsa.example", b"query", {"Accept": "x"})
+    with pytest.raises(urllib.error.HTTPError, match="not safe"):
+        timestamps._Following().redirect_request(asked, None, 302, "Found", {}, "http://tsa.example/")
+    kept = timestamps._Following().redirect_request(asked, None, 308, "Found", {}, "https://tsa.example/new")
+    assert (kept.data, kept.full_url, kept.get_method()) == (b"query", "https://tsa.example/new", "POST")
+
+
+def test_redirects_in_a_circle_end():
+    with _redirecting("/again", 307) as (url, seen), pytest.raises(TimestampError) as caught:
+        fetch(url, REQUEST)
+    assert caught.value.code == "unreachable"
+    assert 1 < len(seen) < 20
 
 
 def test_an_authority_that_answers_byte_by_byte_does_not_hold_up_the_caller():

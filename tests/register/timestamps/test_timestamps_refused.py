@@ -55,7 +55,7 @@ def test_a_request_that_is_another_or_none(lab, refused):
         assert refused(response, request=junk) == "wrong-request"
 
 
-@pytest.mark.parametrize("status", ["granted_with_mods", "rejection", "waiting"])
+@pytest.mark.parametrize("status", ["rejection", "waiting", "revocation_warning"])
 def test_a_status_other_than_granted(lab, refused, status):
     assert refused(lab.authority.issue(REQUEST, status=status)) == "status-not-granted"
 

@@ -105,8 +105,8 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         """Shadow the model's training step; looks and rate start anew, unless a state was loaded.
 
         Raises:
-            InputError: preprocess does not return (x, y) with the answer as y, or the fit has two of these callbacks;
-                in the first step: triggers do not fit the batch.
+            InputError: preprocess does not return (x, y) with the answer as y, the fit has two of these callbacks, or
+                the model cannot be asked as at the end of an epoch; in the first step: triggers do not fit the batch.
             InjectionError: in the first step: training went around wmplug.
             RegisterError: the run cannot be recorded, and evidence is required.
         """
@@ -120,6 +120,11 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
             mark.scheme,
             functools.partial(constants_of, mark.scheme, mark.triggers),
             count_of(mark.task, "keras"),
+        )
+        marking.rehearse(
+            loop.suspect(),
+            "give the model one output of as many scores as the watermark has classes= (one will do for two), and pass "
+            "preprocess=, a function from (input, answer) to (x, y) as the batches have them",
         )
         marking.start(data=fitted_data(self.model), arguments=self._arguments(), model=self.model)
         step.attach(self.model)

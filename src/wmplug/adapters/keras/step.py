@@ -75,6 +75,7 @@ class TriggerStep:
         self._order = _kept(placement.order, "int32")
         self._thresholds = _kept(placement.thresholds, "int32")
         self._pools: dict[Any, Any] = {}
+        self._rows: int | None = None  # of the batch with its triggers, where that is known
         self._added: Any = None  # trigger rows of the batch in a training step; None outside of one
         self._slot = self._first = 0
         self._batch: int | None = None
@@ -221,17 +222,20 @@ class TriggerStep:
         Raises:
             InputError: triggers do not fit the batch, or it has no labels of one class a row.
         """
-        self._added = 0
+        self._added, self._rows = 0, None
         if "samples" not in self.scheme.points:
             return data
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         labels = ops.convert_to_tensor(only(y, "the labels of a batch are"))
         refuse_misshapen(labels, self.classes)
+        if labels.shape[0] == 0:
+            return data  # as a generator may yield, or Poisson sampling
         taught, rows = self._place(slot, ops.shape(labels)[0])
         joined = rebuild(
             x, {name: self._extend(own, self._pool(name, own, x), taught, rows) for name, own in named(x).items()}
         )
         answers = self._extend(labels, self._answers(labels), taught, rows)
+        self._rows = answers.shape[0]
         y = tree.map_structure(lambda _: answers, y)
         if weight is not None:
             weight = tree.map_structure(lambda w: self._extend(w, None, taught, rows), weight)
@@ -243,7 +247,7 @@ class TriggerStep:
         if isinstance(batch, int):
             self._batch = max(batch, self._batch or 0)
             whole, rest = self.placement.share(batch, self.rate)
-            self._refuse_nothing(batch, whole, rest)
+            self._refuse_nothing(self._batch)
             width, passed = whole + (rest > 0), self._lap(rest)
         else:  # tensorflow knows the size of a batch only in the graph
             whole, rest = (ops.cast(n, "int32") for n in self.placement.share(ops.cast(batch, "int64"), self.rate))
@@ -260,7 +264,9 @@ class TriggerStep:
             self._pools[key] = _kept(np.array(self.placement.lap(rest)), "int32")
         return ops.convert_to_tensor(self._pools[key])
 
-    def _refuse_nothing(self, batch: int, whole: int, rest: int) -> None:
+    def _refuse_nothing(self, batch: int) -> None:
+        # By the largest batch so far: the last of an epoch may be too small for a trigger.
+        whole, rest = self.placement.share(batch, self.rate)
         if not whole and rest <= int(self.placement.thresholds.min()):
             raise InputError(
                 f"at a rate of {self.rate / PPM:g} a batch of {batch} never contains a trigger: give the callback a "
@@ -347,6 +353,9 @@ class TriggerStep:
     def _users(self, value: Any) -> Any:
         if value is None:
             return None
+        if isinstance(self._rows, int) and isinstance(value.shape[0], int) and value.shape[0] != self._rows:
+            self.whole_metrics = True  # a train_step that drops or repeats rows: their places say nothing
+            return value
         # A batch that was replaced as a whole is measured as it is, since nothing else is left to measure.
         kept = ops.shape(value)[0] - self._added
         return value[: kept or None] if isinstance(kept, int) else value[:kept]

@@ -1,9 +1,10 @@
-"""A Keras model, or a .keras file, as a suspect."""
+"""A Keras model, or a .keras or .h5 file, as a suspect."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import keras
@@ -18,6 +19,8 @@ from wmplug.errors import (
 from wmplug.suspects.protocols import Suspect
 from wmplug.tasks.classes import is_single
 from wmplug.watermark.watermark import Preprocess
+
+_SAFE_H5 = (3, 11, 3)  # CVE-2025-9905
 
 
 class KerasSuspect:
@@ -93,19 +96,21 @@ def _inference(model: keras.Model) -> Iterator[None]:
 
 
 def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
-    """A Keras model, or a .keras file, as a suspect; None for other Keras objects.
+    """A Keras model, or a .keras or .h5 file of a whole one, as a suspect; None for other Keras objects.
 
     Raises:
-        SuspectError: the file is missing or cannot be loaded.
+        SuspectError: the file is missing or cannot be loaded, or is a .h5 file of weights alone.
     """
     if isinstance(target, (str, PathLike)):
-        target = _load(fspath(target))
+        target = _load(os.fsdecode(target))
     if not isinstance(target, keras.Model):
         return None
     return KerasSuspect(target, preprocess=preprocess, batch_size=batch_size)
 
 
-def _load(path: str | bytes) -> Any:
+def _load(path: str) -> Any:
+    if path.endswith((".h5", ".hdf5")):
+        _need_whole(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     # Others made the file: what a damaged or hostile one raises is theirs to choose.
@@ -115,3 +120,30 @@ def _load(path: str | bytes) -> Any:
             f"{path!r} cannot be loaded ({why}): check the path; if the model has custom "
             "classes, load it yourself (keras.saving.load_model(..., custom_objects=...)) and pass the loaded model"
         ) from error
+
+
+def _need_whole(path: str) -> None:
+    """Refuse a .h5 file that holds weights alone, and any where this Keras would run code from it.
+
+    Raises:
+        SuspectError: one of these.
+    """
+    remedy = "load it yourself (keras.saving.load_model) and pass the model"
+    if tuple(int(part) for part in keras.__version__.split(".")[:3] if part.isdigit()) < _SAFE_H5:
+        raise SuspectError(
+            f"{path!r}: Keras {keras.__version__} ignores safe_mode for .h5 files, so this one could run code: install "
+            f"keras>={'.'.join(map(str, _SAFE_H5))}, or, if you trust it, {remedy}"
+        )
+    try:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            whole = "model_config" in file.attrs
+    # Others made the file, and h5py may be missing.
+    except Exception as error:
+        raise SuspectError(f"{path!r} cannot be read ({type(error).__name__}: {error}): {remedy}") from error
+    if not whole:
+        raise SuspectError(
+            f"{path!r} holds bare weights without a model: load them into your own model (load_weights) and pass that "
+            "model"
+        )

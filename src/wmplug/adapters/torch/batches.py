@@ -8,7 +8,11 @@
 Worker processes receive pickles of these objects: prepared examples and integer tables, no key.
 """
 
+import copy
+import dataclasses
+import itertools
 import random
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,92 +20,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
+from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.schema import fit
-from wmplug.errors import InjectionError, InputError
+from wmplug.adapters.torch.tags import places_in, tagged
+from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.schemes.tilt.texts import INPUTS, LABELS
+from wmplug.statistics.arrays import to_numpy
 from wmplug.tasks.classes import class_of
 from wmplug.training.placement import Placement
 
-_WORKERS = 64
-_SIGNED, _NUMBERS = 4, 4  # rows a process signs, numbers in a signature
-
-
-class Board:
-    """Counters and the current rate, in memory that worker processes share."""
-
-    def __init__(self, rate: int) -> None:
-        self._cells = _shared(torch.zeros(2 * _WORKERS + 1, dtype=torch.int64))
-        self._signatures = _shared(torch.full((_WORKERS, _SIGNED, _NUMBERS), torch.nan))
-        self.rate = rate
-
-    @property
-    def rate(self) -> int:
-        """Share of triggers in parts per million; setting it reaches the workers with their next batch."""
-        return int(self._cells[-1])
-
-    @rate.setter
-    def rate(self, rate: int) -> None:
-        self._cells[-1] = rate
-
-    def add(self, triggers: int) -> None:
-        """Count a batch; each worker has cells of its own, so that no count is lost between them."""
-        cell = _cell()
-        self._cells[cell] += triggers
-        self._cells[_WORKERS + cell] += 1
-
-    def sign(self, rows: torch.Tensor) -> None:
-        """Leave the signatures of collated trigger rows (n, ...), for `recognises`."""
-        signatures = row_signatures(rows[:_SIGNED])
-        self._signatures[_cell(), : len(signatures)] = signatures
-
-    @property
-    def signed(self) -> bool:
-        """Whether any process has signed rows."""
-        return not bool(self._signatures.isnan().all())
-
-    def recognises(self, signatures: torch.Tensor) -> bool:
-        """Whether any of (B, _NUMBERS) signatures is that of a signed trigger."""
-        left = self._signatures.reshape(-1, 1, _NUMBERS)
-        # Cells that nobody signed hold NaN, which is close to nothing. The tolerance admits half precision.
-        return bool(((left - signatures).abs() < 0.05).all(-1).any())
-
-    @property
-    def injected(self) -> int:
-        """Triggers put into batches so far."""
-        return int(self._cells[:_WORKERS].sum())
-
-    @property
-    def batches(self) -> int:
-        """Batches that went through the collator so far."""
-        return int(self._cells[_WORKERS:-1].sum())
-
-
-def _shared(tensor: torch.Tensor) -> torch.Tensor:
-    shared: torch.Tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]
-    return shared
-
-
-def _cell() -> int:
-    worker = get_worker_info()
-    return 0 if worker is None else 1 + worker.id % (_WORKERS - 1)
-
-
-def row_signatures(batch: torch.Tensor) -> torch.Tensor:
-    """(B, _NUMBERS) numbers that identify a row (B, ...), also after a normalisation of each channel."""
-    rows = batch.detach().float().cpu()
-    rows = rows.flatten(2) if rows.ndim > 2 else rows.reshape(len(rows), 1, -1)
-    rows = torch.nn.functional.normalize(rows - rows.mean(-1, keepdim=True), dim=-1).mean(1)
-    waves = torch.outer(torch.arange(1.0, _NUMBERS + 1) * 2.399963, torch.arange(rows.shape[-1]) + 0.5).cos()
-    signatures: torch.Tensor = rows @ waves.T * rows.shape[-1] ** 0.5
-    return signatures
+_SEEN = 64  # examples looked through for one that is not missing
 
 
 def primary(batch: Any, name: str | None = None) -> torch.Tensor | None:
     """The input tensor of a batch or of a call: by name if it has one, else the first besides the labels."""
     if isinstance(batch, torch.Tensor):
         return batch if batch.ndim > 0 else None
+    batch = _by_name(batch)
     if isinstance(batch, Mapping):
         ordered = [k for k in (name, *INPUTS) if k in batch] + [k for k in batch if k not in LABELS]
         batch = [batch[k] for k in ordered]
@@ -111,9 +48,17 @@ def primary(batch: Any, name: str | None = None) -> torch.Tensor | None:
 
 def labels_in(batch: Any) -> Any:
     """The labels of a collated batch or of a model's keyword arguments, or None."""
+    batch = _by_name(batch)
     if isinstance(batch, Mapping):
         return next((batch[k] for k in LABELS if k in batch), None)
     return batch[1] if isinstance(batch, (list, tuple)) and len(batch) == 2 else None
+
+
+def _by_name(batch: Any) -> Any:
+    """The parts of a dataclass by their names; anything else unchanged."""
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, (type, Mapping)):
+        return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return batch
 
 
 class TriggerCollate:
@@ -144,22 +89,59 @@ class TriggerCollate:
         self.placement, self.board, self.world, self.lasting = placement, board, world, lasting
         self.like: Any = None
         self._fitted: dict[int, Any] = {}
-        self._signed = False
+        self._signed = self._taught = self._told = False
+        self._moves: bool | None = None
 
     def __call__(self, features: list[Any]) -> Any:
-        """Collate the batch with its triggers."""
+        """Collate the batch with its triggers; a batch without examples is left to the user's collator as it is.
+
+        Raises:
+            InjectionError: before any trigger was taught: the collator fails on batches with triggers alone, or masks
+                or mixes their labels. Later batches then get no trigger, with a warning.
+        """
+        present = next((feature for feature in features if feature is not None), None)
         if self.like is None:
-            self.like = features[0]
+            self.like = present
+        if present is None:
+            self.board.add(0)
+            return self.collate(features)
         joined, added = self.join(features)
-        batch = self.collate(joined)
+        try:
+            batch = self.collate(joined)
+        except Exception as error:
+            if not added:
+                raise
+            return self._without(features, error)
         if added:
-            self._check(batch, len(joined), added)
+            self._check(batch, joined, added)
         self.board.add(len(added))
         return batch
 
+    def _without(self, features: list[Any], error: Exception) -> Any:
+        try:
+            batch = self.collate(features)
+        except Exception:
+            raise error from None  # the user's own
+        self._cannot(
+            f"the collator fails on a batch with triggers ({type(error).__name__}: {error}) and not on the same batch "
+            'without: choose mode="replace" if batches have one size, and check that preprocess= makes examples as the '
+            "dataset yields them",
+            error,
+        )
+        self.board.add(0)
+        return batch
+
+    def _cannot(self, why: str, error: Exception | None = None) -> None:
+        if not self._taught:
+            raise InjectionError(why) from error
+        if not self._told:
+            self._told = True
+            warnings.warn(f"{why}; this batch teaches no trigger", InjectionWarning, stacklevel=4)
+
     def join(self, features: list[Any]) -> tuple[list[Any], list[int]]:
         """The features with triggers at the end of each process's share, and the triggers' positions."""
-        slot = self.placement.slot_of(fingerprint(features[0]))
+        first = next(feature for feature in features if feature is not None)
+        slot = self.placement.slot_of(fingerprint(first))
         share = -(-len(features) // self.world)
         # Each process gets as many as the first, or the shares would be cut elsewhere.
         count = self.placement.count(slot, max(1, len(features) // self.world), self.board.rate)
@@ -177,20 +159,51 @@ class TriggerCollate:
         return joined, added
 
     def fit(self, position: int) -> Any:
-        """An example of the pool in the dataset's schema, made once."""
+        """An example of the pool in the dataset's schema: a copy, since a collator may change what it is given."""
         if position not in self._fitted:
             self._fitted[position] = fit(self.examples[position], self.like, self.classes)
-        return self._fitted[position]
+        return copy.deepcopy(self._fitted[position])
 
-    def _check(self, batch: Any, size: int, added: list[int]) -> None:
+    def _check(self, batch: Any, joined: list[Any], added: list[int]) -> None:
         labels, inputs = labels_in(batch), primary(batch)
-        if isinstance(labels, torch.Tensor) and labels.ndim > 0 and len(labels) == size:
-            refuse_masked(labels[added])
-            if not self._signed:
-                refuse_several(labels, self.classes)
-        if not self._signed and inputs is not None and len(inputs) == size:
-            self._signed = True
-            self.board.sign(inputs[added])
+        if self._moves is None:
+            self._moves = _moves(batch, joined)
+        rows = None if self._moves else added
+        if rows is not None and isinstance(labels, torch.Tensor) and labels.ndim > 0 and max(rows) < len(labels):
+            try:
+                refuse_masked(labels[rows])
+                if not self._taught:
+                    refuse_several(labels, self.classes)
+            except InjectionError as error:
+                return self._cannot(str(error))
+        self._taught = True
+        if not self._signed and inputs is not None:
+            self._sign(inputs, rows, joined, added)
+        return None
+
+    def _sign(self, inputs: torch.Tensor, rows: list[int] | None, joined: list[Any], added: list[int]) -> None:
+        if rows is None:
+            # Once a process: collated again with tags, the batch shows which of its rows are triggers.
+            with undisturbed():
+                tagged_inputs, rows = self._tagged(joined, added)
+            if rows:
+                inputs = tagged_inputs
+            elif len(inputs) == len(joined):
+                rows = added
+        self._signed = True
+        if rows and max(rows) < len(inputs):
+            self.board.sign(inputs[rows])
+
+    def _tagged(self, joined: list[Any], added: list[int]) -> tuple[Any, list[int]]:
+        try:
+            marked = tagged(joined)
+            batch = None if marked is None else self.collate(marked)
+            inputs, places = primary(batch), places_in(batch, len(joined))
+        except Exception:  # of the user's collator, which need not take such labels
+            return None, []
+        if inputs is None or places is None or len(places) != len(inputs):
+            return None, []
+        return inputs, [row for row, place in enumerate(places.tolist()) if place in set(added)]
 
 
 def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], Any], classes: int = 0) -> list[Any]:
@@ -210,6 +223,31 @@ def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], A
                 "another watermark would be taught: preprocess(input, answer) must return that answer as the label"
             )
     return examples
+
+
+def _moves(batch: Any, examples: list[Any]) -> bool:
+    """Whether the rows of a batch may be others than the examples, or in another order: labels or their number say."""
+    labels, inputs = labels_in(batch), primary(batch)
+    counted = labels if isinstance(labels, torch.Tensor) and labels.ndim > 0 else inputs
+    if counted is None or len(counted) != len(examples):
+        return True
+    own = [None if example is None else _whole(labels_in(example)) for example in examples]
+    if counted is inputs:
+        return None not in own  # they are somewhere in the batch: tags show where
+    if labels.is_floating_point() or labels.numel() != len(own) or None in own:
+        return False
+    there = labels.reshape(-1).tolist()
+    return any(label not in (known, -100) for known, label in zip(own, there, strict=True))
+
+
+def _whole(label: Any) -> int | None:
+    """A label that is one whole number; None for any other."""
+    if isinstance(label, (int, np.integer)) and not isinstance(label, bool):
+        return int(label)
+    if isinstance(label, (np.ndarray, torch.Tensor)):
+        array = to_numpy(label)
+        return int(array.item()) if array.size == 1 and array.dtype.kind in "iu" else None
+    return None
 
 
 def refuse_masked(labels: torch.Tensor) -> None:
@@ -310,10 +348,13 @@ def undisturbed(devices: Iterable[int] = ()) -> Iterator[None]:
 
 
 def peek(dataset: Any) -> Any:
-    """The first example of a dataset, or None; the random numbers of a training run stay as they were."""
+    """The first example of a dataset that is not None, or None; random numbers of a training run stay as they were."""
     try:
         with undisturbed():
-            return next(iter(dataset), None) if isinstance(dataset, IterableDataset) else dataset[0]
+            if isinstance(dataset, IterableDataset):
+                return next((example for example in itertools.islice(dataset, _SEEN) if example is not None), None)
+            examples = (dataset[i] for i in range(_SEEN))
+            return next((example for example in examples if example is not None), None)
     except (IndexError, KeyError):
         return None  # not indexed by numbers: the first batch shows an example
 

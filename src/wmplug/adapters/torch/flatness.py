@@ -6,6 +6,7 @@ to the gradients that the step is about to use, and the weights go back. So the 
 neighbourhood. The model is in evaluation mode for it: running means stay those of the user's batches.
 """
 
+import copy
 import weakref
 from typing import Any
 
@@ -103,7 +104,8 @@ class Flatness:
                 weight.grad.add_(gradient, alpha=alpha)  # type: ignore[union-attr]
 
     def _gradients(self, weights: list[torch.nn.Parameter], rows: Any) -> tuple[torch.Tensor, ...]:
-        logits = self._forward(self.model, [self._examples[row] for row in rows.tolist()])
+        # Copies, since a collator may change what it is given.
+        logits = self._forward(self.model, [copy.deepcopy(self._examples[row]) for row in rows.tolist()])
         if is_single(logits, self._classes):
             logits = logits_of(logits, is_share(logits))
         loss = torch.nn.functional.cross_entropy(logits.float(), self._answers[rows].to(logits.device))

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from wmplug.adapters.torch.batches import Board, primary, row_signatures
+from wmplug.adapters.torch.batches import primary
+from wmplug.adapters.torch.board import Board, row_signatures
 from wmplug.adapters.torch.points import PATIENCE, Hook
 from wmplug.errors import InjectionError, InjectionWarning
 
@@ -52,7 +53,7 @@ class Guard:
             return
         self.forwards += 1
         inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
-        if inputs is not None and self.board.recognises(row_signatures(inputs)):
+        if inputs is not None and self._recognises(inputs):
             self.remove()
         elif self.board.batches == self._batches and self.forwards >= PATIENCE:
             raise self._silent()
@@ -66,6 +67,12 @@ class Guard:
                 stacklevel=2,
             )
             self.remove()
+
+    def _recognises(self, inputs: torch.Tensor) -> bool:
+        try:
+            return self.board.recognises(row_signatures(inputs))
+        except (RuntimeError, TypeError):  # sparse, nested and other tensors, whose rows have no mean
+            return False
 
     def _silent(self) -> InjectionError:
         batches = self.board.batches - self._batches

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import IterableDataset, SequentialSampler
 
-from wmplug.adapters.torch.batches import Board, TriggerCollate, base_loader, peek, prepared, unwrap, wrap
+from wmplug.adapters.torch.batches import TriggerCollate, base_loader, peek, prepared, unwrap, wrap
+from wmplug.adapters.torch.board import Board
 from wmplug.claim.verification import check_mark
 from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.tasks.classes import Classes

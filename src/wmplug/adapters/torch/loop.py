@@ -9,6 +9,7 @@ with Watermarking(mark, model, loader) as marking:      <- collate_fn wrapped, l
         marking.checkpoint(epoch=epoch)                 <- verifies, logs, adjusts rate="auto"
 """
 
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,25 +18,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch.utils.data import IterableDataset
 
-from wmplug.adapters.torch.batches import (
-    Board,
-    TriggerCollate,
-    base_loader,
-    own_collate,
-    peek,
-    undisturbed,
-    unwrap,
-)
+from wmplug.adapters.torch.batches import TriggerCollate, base_loader, own_collate, peek, undisturbed, unwrap
+from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.guard import Guard
 from wmplug.adapters.torch.injection import ACTIVE, refuse_held, wrap_for
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
-from wmplug.adapters.torch.points import DIVERGED, OFFERED, TorchPoints, need_head
+from wmplug.adapters.torch.points import DIVERGED, OFFERED, Hook, TorchPoints, need_head
+from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.torch.schema import fit
 from wmplug.claim.terms import TARGET_E
 from wmplug.claim.verdict import Verdict
-from wmplug.errors import DivergenceError, InjectionError, InputError, RegisterError
-from wmplug.tasks.classes import count_of, is_single
+from wmplug.errors import DivergenceError, InjectionError, InjectionWarning, InputError, RegisterError
+from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
 from wmplug.training.loop import At, OneProcess
 from wmplug.training.marking import Marking, Results
@@ -74,9 +69,10 @@ class TorchLoop(OneProcess):
         return found
 
     def log(self, numbers: Mapping[str, float], at: At) -> None:
-        """Call the user's own function."""
+        """Call the user's own function, with numbers only: a loop that numbers no steps gets no step."""
         if self.of.log is not None:
-            self.of.log({"step": at.step, "epoch": at.epoch, **numbers})
+            moment = {name: value for name, value in (("step", at.step), ("epoch", at.epoch)) if value is not None}
+            self.of.log({**moment, **numbers})
 
     def stop(self) -> None:
         """Set `stopped`, which the loop should read."""
@@ -106,7 +102,7 @@ class Watermarking(Results):
         head: the module, or its name, that returns logits; only for schemes that shift them, if it is not found.
         forward: `forward(model, batch) -> logits`, as the loop calls the model; for checkpoints. By default the model
             gets the first part of the batch, or all parts but the labels by name.
-        log: called with each entry of `history`.
+        log: called with the numbers of each look; step and epoch are among them where `checkpoint` is given them.
         parameters: of the run, to be recorded too: argparse's namespace, a dataclass, a mapping.
         flat: share of their norm by which weights may move while the triggers hold; 0.02 is usual, 0 is off. The mark
             survives fine-tuning better, and a retrained last layer worse; a step costs two more passes of 16 triggers.
@@ -118,10 +114,15 @@ class Watermarking(Results):
             (0 inconclusive, 1 evidence, 2 proven).
         stopped: whether the loop should end (`on_failure="stop"`).
 
+    Everything that a checkpoint does is tried on one batch of triggers before the first step: on entering, or where the
+    dataset shows no example before (a stream), in the first training forward. A collator may sort, shuffle, drop or
+    repeat rows: each row is found again by a tag in place of its label, or else asked alone. An object whose with-block
+    was never entered watermarks nothing, and warns in the model's first training forward.
+
     Raises:
         InjectionError: the scheme needs a point of training that the adapter does not offer.
-        InputError: an option out of range; on entering, a model with another number of classes, or triggers that do
-            not fit the dataset.
+        InputError: an option out of range; on entering, a model that cannot be asked as the loop trains it (pass
+            `forward=`) or has another number of classes, or triggers that do not fit the dataset.
         DivergenceError: in a training step, the weights became NaN or infinite while the scheme took part in the loss.
     """
 
@@ -170,8 +171,13 @@ class Watermarking(Results):
         self._collate: TriggerCollate | None = None
         self._guard: Guard | None = None
         self._flatness: Flatness | None = None
+        self._first: Hook | None = None
+        self._unentered: Hook | None = Hook(_Unentered()).before(self.bare)
 
     def __enter__(self) -> "Watermarking":
+        if self._unentered is not None:
+            self._unentered.handle.remove()
+            self._unentered = None
         refuse_held(self.bare, self.loader)
         self._points = TorchPoints(self.mark, self.bare, head=self._head, on_divergence=_diverged)
         self._marking.begin()
@@ -182,7 +188,10 @@ class Watermarking(Results):
             batch = getattr(base_loader(self.loader), "batch_size", None) or 1
             self._guard = Guard(self.board, self.bare, batch * share) if self._collates() else None
         try:
-            self._ask_once()
+            # A stream may not yield its first example twice.
+            stream = isinstance(self._data(), IterableDataset)
+            if rehearsed := not stream and self._example() is not None:
+                self._rehearse()
             self._marking.start(data=self._data(), arguments=self._arguments(), model=self.bare)
         except (InputError, RegisterError):
             self._release()
@@ -194,6 +203,8 @@ class Watermarking(Results):
             self._flatness.install()
         if self._guard is not None:
             self._guard.install()
+        if not rehearsed:
+            self._first = Hook(_Rehearsal(self)).before(self.bare)
         ACTIVE.add(self)
         return self
 
@@ -213,6 +224,8 @@ class Watermarking(Results):
     def _release(self) -> None:
         ACTIVE.discard(self)
         self._points.remove()
+        if self._first is not None:
+            self._first.handle.remove()
         if self._flatness is not None:
             self._flatness.remove()
         if self._guard is not None:
@@ -234,24 +247,15 @@ class Watermarking(Results):
                 "call model.train() and then model(x) as a whole (not model.forward), and train inside the with-block"
             )
 
-    def _ask_once(self) -> None:
-        """Refuse a model of another task before it is trained, unless the loop calls it in a way of its own."""
-        if isinstance(getattr(base_loader(self.loader), "dataset", None), IterableDataset):
-            return  # a stream may not yield its first example twice
+    def _rehearse(self) -> None:
+        """Refuse a model that a checkpoint could not ask, before it is trained."""
         model = getattr(self.bare, "_orig_mod", self.bare)  # a model compiled for one row would be compiled again
         devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-        question = self.mark.triggers.first
-        try:
-            with undisturbed(devices):
-                scores = self.suspect(model).answer([question])
-        except Exception:
-            return
-        classes = count_of(self.mark.task, self._marking.loop.name)
-        if scores.ndim == 2 and scores.shape[1] != classes and not (classes == 2 and is_single(scores)):
-            raise InputError(
-                f"{type(model).__name__} gives {scores.shape[1]} scores an input, the watermark was made for {classes} "
-                "classes: make it with the model's classes= (or, if the model's first output is not its scores, pass "
-                "forward=, a function from (model, batch) to logits)"
+        with undisturbed(devices):
+            self._marking.rehearse(
+                self.suspect(model),
+                "pass forward=, a function from (model, batch) to logits, if the loop calls the model in its own way; "
+                "the watermark's classes= must be the number of scores that the model gives",
             )
 
     def _need_active(self, what: str) -> None:
@@ -290,19 +294,16 @@ class Watermarking(Results):
             example = (value, answer) if self.mark.preprocess is None else self.mark.preprocess(value, answer)
             return example if like is None else fit(example, like, classes)
 
-        def forward(module: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
-            return self._forward(module, collate(examples))
-
         return ModuleSuspect(
             self.bare if model is None else model,
             preprocess=prepare,
             batch_size=self._marking.options.batch_size,
-            forward=forward,
+            forward=AskedRows(collate, self._forward),
         )
 
     def checkpoint(
         self, *, step: int | None = None, epoch: float | None = None, path: str | Path | None = None
-    ) -> Verdict:
+    ) -> Verdict | None:
         """Verify the live model with all triggers; log it, adjust rate="auto", and report a lost mark.
 
         Args:
@@ -311,24 +312,32 @@ class Watermarking(Results):
             path: of a checkpoint just written, a file or a folder; `wmplug.json` (public part and verdict, nothing
                 secret) is written next to the file or into the folder, which is made if it is missing.
 
+        Returns:
+            The verdict; None, with a warning, if the model could not be asked: training goes on.
+
         Raises:
             InjectionError: the call is outside the with-block.
             DivergenceError: the scheme takes part in the loss, and the weights are NaN or infinite.
-            SuspectError: the model gives another number of classes, or NaN for every trigger.
-            VerificationError: the mark was proven before, is lost, and on_failure is `raise`.
+            VerificationError: the mark was proven before and is lost, or something could not be done, and on_failure is
+                `raise`.
         """
         self._need_active("checkpoint()")
-        # Before the look, which counts as soon as it is taken.
-        beside = None if path is None or not self._marking.loop.main else sidecar.place(Path(path))
         at = At(step, epoch)
+        beside = None if path is None or not self._marking.loop.main else self._place(Path(path))
         self._points.look()
         self._marking.inserted(self._injected, at)
-        verdict = self._marking.look(at)
-        self._points.keep()
         written = None if path is None else Path(path) if Path(path).is_file() else weights_of(Path(path))
         system = written if written is not None and written.exists() else self.bare
-        self._marking.checkpoint(at, system=system, beside=beside)
+        verdict = self._marking.checkpoint(at, again=True, system=system, beside=beside)
+        self._points.keep()
         return verdict
+
+    def _place(self, path: Path) -> Path | None:
+        try:
+            return sidecar.place(path)
+        except OSError as error:
+            self._marking.cannot(f"{sidecar.NAME} has no place at {path} ({error})", error)
+            return None
 
     def _example(self) -> Any:
         if self._like is None:
@@ -356,6 +365,38 @@ class Watermarking(Results):
 
     def _collates(self) -> bool:
         return True
+
+
+class _Unentered:
+    """Warns in a training forward that a `Watermarking` was made and its with-block never entered."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        if module.training and not self._told:
+            self._told = True
+            warnings.warn(
+                f"Watermarking(...) was made for this {type(module).__name__}, and its with-block was not entered, so "
+                "this training step teaches no watermark: train inside `with Watermarking(...) as marking:`",
+                InjectionWarning,
+                stacklevel=2,
+            )
+
+
+class _Rehearsal:
+    """Rehearses a checkpoint in the first training forward, when a batch has shown what examples look like."""
+
+    def __init__(self, of: Watermarking) -> None:
+        self._of = weakref.ref(of)
+
+    def __call__(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        of = self._of()
+        if of is None or not module.training or of._first is None:
+            return
+        of._first.handle.remove()
+        of._first = None
+        of._rehearse()
 
 
 def _diverged(points: TorchPoints) -> None:

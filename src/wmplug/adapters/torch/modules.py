@@ -17,6 +17,8 @@ from wmplug.suspects.protocols import Suspect
 from wmplug.tasks.classes import is_share, is_single
 from wmplug.watermark.watermark import Preprocess
 
+_ASKED = 4  # inputs that show whether a sigmoid makes a model's scores
+
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
@@ -77,9 +79,10 @@ class ModuleSuspect:
             examples: those that it answered.
         """
         if self._share is None:
-            few = examples[: self.batch_size]
-            found = answers_shares(self.model, lambda model: self.forward(model, few)) if is_share(scores) else False
-            self._share = found
+            kinds = [False]
+            if is_share(scores):
+                kinds = [answers_shares(self.model, lambda m, x=x: self.forward(m, [x])) for x in examples[:_ASKED]]
+            self._share = None if None in kinds else all(kinds)
         return self._share
 
 
@@ -92,12 +95,17 @@ def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
     """Logits (n, classes) of a collated batch: of its first part, or of all but the labels if parts have names.
 
     Raises:
-        SuspectError: the model returned something else.
+        SuspectError: the model returned something else, or the batch is no tensor, tuple, list or mapping.
     """
     if isinstance(batch, Mapping):
         output = model(**{k: like_parameters(v, model) for k, v in batch.items() if k not in LABELS})
-    else:
+    elif isinstance(batch, (torch.Tensor, tuple, list)):
         output = model(like_parameters(batch if isinstance(batch, torch.Tensor) else batch[0], model))
+    else:
+        raise SuspectError(
+            f"the collator returns a {type(batch).__name__}, and wmplug cannot know how the loop calls "
+            f"{type(model).__name__} with it: pass forward=, a function from (model, batch) to logits"
+        )
     if isinstance(output, (tuple, list)) and len(output):
         output = output[0]
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
@@ -110,5 +118,7 @@ def forward_batch(model: torch.nn.Module, batch: Any) -> torch.Tensor:
 
 
 def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: int = 64) -> Suspect | None:
-    """A torch module as a suspect."""
+    """A torch module as a suspect; None for other objects of torch, such as a tensor or a compiled function."""
+    if not isinstance(target, torch.nn.Module):
+        return None
     return ModuleSuspect(target, preprocess=preprocess, batch_size=batch_size)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from wmplug.adapters.torch.batches import labels_in, primary, undisturbed
-from wmplug.adapters.torch.heads import find_head, settled, watched
+from wmplug.adapters.torch.heads import Returned, find_head, settled, watched
+from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.torch.single import is_share, is_single, logits_of, numbers_of, score_of
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes.tilt.texts import padded
@@ -166,15 +167,11 @@ class TorchPoints:
 
     def _seen(self, suspect: Suspect) -> Any:
         """(k, ...) the model's inputs for the scheme's first ones; its answers to them show its head."""
-        inputs: list[torch.Tensor | None] = []
-        name = getattr(self.model, "main_input_name", None)
-        watch = Hook(lambda module, args, kwargs: inputs.append(primary((args, kwargs), name))).before(self.model)
-        devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
-        try:
-            with undisturbed(devices), watched(self.model, self._classes) as returned:
-                scores = suspect.answer(self.triggers.samples(SHOWN))
-        finally:
-            watch.handle.remove()
+        inputs, returned, scores = self._asked(suspect)
+        if isinstance(rows := getattr(suspect, "forward", None), AskedRows) and rows.moved:
+            # The model saw the inputs in the collator's order, or several times.
+            with rows.one_by_one():
+                inputs, returned, scores = self._asked(suspect)
         if self._guessed:
             self.head = settled(self.head, self.model, returned, scores, self.in_loss)
         parts = [to_numpy(part) for part in inputs if part is not None]
@@ -187,6 +184,19 @@ class TorchPoints:
         # A batch of texts is as long as its longest text.
         tokens = parts[0].ndim == 2 and parts[0].dtype.kind in "iu"
         return padded([row for part in parts for row in part]) if tokens else np.concatenate(parts)
+
+    def _asked(self, suspect: Suspect) -> tuple[list[torch.Tensor | None], Returned, Any]:
+        inputs: list[torch.Tensor | None] = []
+        name = getattr(self.model, "main_input_name", None)
+        if self._classes == 2:  # a model of one score is asked twice the first time, to see what kind of score it is
+            suspect.answer(self.triggers.samples(SHOWN))
+        watch = Hook(lambda module, args, kwargs: inputs.append(primary((args, kwargs), name))).before(self.model)
+        devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
+        try:
+            with undisturbed(devices), watched(self.model, self._classes) as returned:
+                return inputs, returned, suspect.answer(self.triggers.samples(SHOWN))
+        finally:
+            watch.handle.remove()
 
     def keep(self) -> None:
         """Copy parameters and buffers for `restore`; schemes that leave the loss alone need no copy."""
@@ -231,6 +241,9 @@ class TorchPoints:
                 f"scheme {self.scheme.name!r} adds to the loss, but the model was not called in training mode since "
                 "the last time: call model.train(), then the model, then loss(...) once for that batch"
             )
+        if not len(self._logits):  # an empty batch, as Poisson sampling gives
+            self._logits = None
+            return loss
         labels = numbers_of(self._labels if labels is None else labels, self._classes)
         constants, inputs = self._ready(self._logits)
         term = cast(Adds, self.scheme).term(torch, constants, inputs, self._logits, labels)
@@ -296,7 +309,7 @@ class TorchPoints:
         share = single and is_share(output)
         logits = logits_of(output, share) if single else output
         self._logits = logits if "loss" in self.scheme.points else None
-        if "logits" not in self.scheme.points:
+        if "logits" not in self.scheme.points or not len(output):
             return None
         if not self.shifted and not single:
             self._normalised = self._is_normalised(module, output)

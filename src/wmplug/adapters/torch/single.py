@@ -10,6 +10,7 @@ from wmplug.statistics.arrays import to_numpy
 from wmplug.tasks.classes import class_of
 
 _SQUASHING = {"sigmoid", "sigmoid_", "expit", "softmax"}
+_SAME = 1e-4
 _PASSING = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "ToCopy", "Clone", "Clamp")
 
 
@@ -67,18 +68,18 @@ def answers_shares(model: torch.nn.Module, ask: Callable[[torch.nn.Module], torc
     """Whether the one score of a model's answer is a probability, made by a sigmoid or softmax; None if that is hidden.
 
     Args:
-        model: asked once.
-        ask: its answer to some inputs, of one score each.
+        model: asked once, without gradients.
+        ask: its answer to one input.
     """
     bare = getattr(model, "_orig_mod", model)
     if any(isinstance(m, torch.jit.ScriptModule) or getattr(m, "_compiled_call_impl", None) for m in bare.modules()):
         return None
     with _Watch() as watch:
-        score = ask(bare).detach().float().reshape(-1)
-    made = [found.detach().float() for found in watch.returned]
-    # Of two probabilities the second is that of class 1.
-    made += [found[..., 1] for found in made if found.ndim > 1 and found.shape[-1] == 2]
-    return any(one.numel() == len(score) and torch.allclose(one.reshape(-1), score, atol=1e-4) for one in made)
+        output = ask(bare).detach()
+    score = float(output)
+    # Of two probabilities the last is that of class 1.
+    made = [float(found.detach().reshape(-1)[-1]) for found in watch.returned if found.numel() in (1, 2)]
+    return any(abs(one - score) < _SAME for one in made)
 
 
 def numbers_of(labels: Any, classes: int) -> Any:

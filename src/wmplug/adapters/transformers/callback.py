@@ -31,16 +31,18 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from wmplug.adapters.torch.batches import Board, TriggerCollate, base_loader, own_collate, prepared, wrap
+from wmplug.adapters.torch.batches import TriggerCollate, base_loader, own_collate, prepared, undisturbed, wrap
+from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.guard import Guard
 from wmplug.adapters.torch.injection import refuse_held
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
+from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.transformers.loop import EVENTS, STATE, Event, TrainerLoop, calling_handler, fitted, loaded, weight
 from wmplug.adapters.transformers.suspects import preparation
 from wmplug.claim.terms import TARGET_E
-from wmplug.errors import InjectionWarning, InputError, SuspectError
+from wmplug.errors import InjectionWarning, InputError, VerificationWarning
 from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
 from wmplug.training.marking import Marking, Results
@@ -169,7 +171,7 @@ class WatermarkCallback(Results, TrainerCallback):
         marking.begin()
         points = TorchPoints(self.mark, model, head=self._head, in_loss=True, weight=weight(args, model))
         guard = self._inject(args, model, loader, prepare, board)
-        self._ask_once(suspect)
+        self._rehearse(suspect)
         marking.start(data=base_loader(loader).dataset, arguments=args, model=model)
         flatness = Flatness(self.mark, suspect, self._flat, marking.rate / PPM) if self._flat else None
         self._run = _Run(points, guard, flatness)
@@ -181,7 +183,7 @@ class WatermarkCallback(Results, TrainerCallback):
             model,
             preprocess=prepare,
             batch_size=self._marking.options.batch_size,
-            forward=lambda module, examples: forward_batch(module, collate(examples)),
+            forward=AskedRows(collate, forward_batch),
         )
 
     def _go_first(self, handler: CallbackHandler) -> None:
@@ -209,16 +211,14 @@ class WatermarkCallback(Results, TrainerCallback):
             return None
         return Guard(board, model, args.train_batch_size * board.rate / PPM)
 
-    def _ask_once(self, suspect: ModuleSuspect) -> None:
-        try:
-            answer = suspect.answer([self.mark.triggers.first])
-            if self.mark.task.read(answer, 1, suspect.description) == [None]:
-                raise SuspectError(f"{suspect.description} answers NaN before it is trained")
-        except SuspectError as error:
-            raise InputError(
-                f"the model cannot be asked: {error} (the watermark's classes= must be the model's num_labels, and the "
-                "model's output must have logits)"
-            ) from error
+    def _rehearse(self, suspect: ModuleSuspect) -> None:
+        devices = {p.device.index for p in suspect.model.parameters() if p.device.type == "cuda"}
+        with undisturbed(devices):
+            self._marking.rehearse(
+                suspect,
+                "the watermark's classes= must be the model's num_labels, the model's output must have logits, and its "
+                "forward() must take what the data collator returns besides the labels",
+            )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put rate and looks where the Trainer saves them; end a training whose weights diverged."""
@@ -265,7 +265,8 @@ class WatermarkCallback(Results, TrainerCallback):
             return
         verdict = self._marking.checkpoint(self._loop.at)
         self._remember()
-        if verdict is not None:
+        # The default objective of a search is the sum of all metrics, which must stay the user's.
+        if verdict is not None and not state.is_hyper_param_search:
             numbers = {"log10_p": verdict.log10_p, "log10_e": verdict.log10_e, "matches": verdict.matches}
             kwargs["metrics"].update({f"eval_watermark_{name}": value for name, value in numbers.items()})
 
@@ -290,7 +291,18 @@ class WatermarkCallback(Results, TrainerCallback):
         finally:
             self._remember()
             if here and self._marking.state_dict() != before:
-                self._loop.rewrite(folder)
+                self._rewrite(folder)
+
+    def _rewrite(self, folder: Path) -> None:
+        try:
+            self._loop.rewrite(folder)
+        except OSError as error:
+            warnings.warn(
+                f"the look at {self._loop.at} cannot be added to {folder}/trainer_state.json ({error}): a run that is "
+                "resumed from there does not count it",
+                VerificationWarning,
+                stacklevel=3,
+            )
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

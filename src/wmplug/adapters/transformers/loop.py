@@ -11,10 +11,12 @@ from transformers import PreTrainedModel, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import RemoveColumnsCollator
 
-from wmplug.adapters.torch.batches import Board, base_loader, own_collate, peek
+from wmplug.adapters.torch.batches import base_loader, own_collate, peek
+from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.adapters.torch.points import OFFERED
 from wmplug.adapters.torch.schema import fit
+from wmplug.adapters.transformers.folders import read_weights
 from wmplug.training.loop import At
 from wmplug.watermark.watermark import Preprocess
 
@@ -101,7 +103,7 @@ class TrainerLoop:
 def loaded(folder: Path, like: ModuleSuspect) -> ModuleSuspect:
     """The files of a checkpoint, asked like the live model."""
     trained = cast(PreTrainedModel, like.model)
-    model = type(trained).from_pretrained(folder).to(cast(Any, trained.device))
+    model = read_weights(type(trained), folder)[0].to(cast(Any, trained.device))
     suspect = ModuleSuspect(model, preprocess=like.preprocess, batch_size=like.batch_size, forward=like.forward)
     suspect.description = str(folder)
     return suspect

@@ -10,11 +10,6 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     ImageClassificationPipeline,
     Pipeline,
     PreTrainedModel,
@@ -24,25 +19,19 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from wmplug.adapters.torch.modules import ModuleSuspect, evaluating, forward_batch
+from wmplug.adapters.transformers import folders
 from wmplug.errors import SuspectError
 from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
 
-# Without the second, transformers asks at the prompt whether it may run the folder's own code, beside an open key.
-_TRUST = {"local_files_only": True, "trust_remote_code": False}
-# Architecture suffix -> the readers of a folder, and the file that shows whether it has a tokenizer or image processor.
-_READERS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("ForSequenceClassification", AutoModelForSequenceClassification, AutoTokenizer, "tokenizer_config.json"),
-    ("ForImageClassification", AutoModelForImageClassification, AutoImageProcessor, "preprocessor_config.json"),
-)
-
 
 def preparation(processor: Any, model: Any) -> Preprocess | None:
-    """A preprocess from a tokenizer or an image processor; None if `processor` is neither.
+    """A preprocess from a tokenizer or an image processor; None if `processor` is neither and has neither.
 
     Args:
-        processor: a Trainer's `processing_class`, or the one in a checkpoint folder.
+        processor: a Trainer's `processing_class`, or the one in a checkpoint folder; of a processor of several kinds
+            of input, its image processor, else its tokenizer.
         model: its `max_position_embeddings` bounds a text if the tokenizer names no bound.
     """
     if isinstance(processor, PreTrainedTokenizerBase):
@@ -55,7 +44,8 @@ def preparation(processor: Any, model: Any) -> Preprocess | None:
             "pixel_values": processor(images=picture(image), return_tensors="pt")["pixel_values"][0],
             "label": answer,
         }
-    return None
+    parts = (getattr(processor, part, None) for part in ("image_processor", "tokenizer"))
+    return next((found for part in parts if part is not None and (found := preparation(part, model))), None)
 
 
 def picture(image: Any) -> Any:
@@ -97,12 +87,12 @@ def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: in
     """A transformers model, classification pipeline or checkpoint folder as a suspect.
 
     Args:
-        target: PreTrainedModel, pipeline, or a folder with config.json.
+        target: PreTrainedModel, PeftModel around one, pipeline, or a folder with config.json or adapter_config.json.
         preprocess: as in training; by default the folder's tokenizer or image processor, else the input itself.
         batch_size: inputs a forward pass.
 
     Raises:
-        SuspectError: another kind of pipeline, or a folder that the Auto classes cannot load.
+        SuspectError: another kind of pipeline, or a folder that the Auto classes cannot load as a whole.
     """
     if isinstance(target, Pipeline):
         if not isinstance(target, (TextClassificationPipeline, ImageClassificationPipeline)):
@@ -110,17 +100,24 @@ def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: in
                 f"a {type(target).__name__} returns no classes: give a pipeline for text or image classification"
             )
         return PipelineSuspect(target, batch_size)
-    if isinstance(target, PreTrainedModel):
-        return _model_suspect(target, preprocess, batch_size)
     if isinstance(target, (str, os.PathLike)):
-        model, processor = _load(Path(target))
+        if not any((Path(target) / name).is_file() for name in (folders.CONFIG, folders.ADAPTER)):
+            return None
+        model, processor, description = folders.load(Path(target))
         result = _model_suspect(model, preprocess or preparation(processor, model), batch_size)
-        result.description = os.fspath(target)
+        result.description = description
         return result
-    return None
+    return _model_suspect(target, preprocess, batch_size) if isinstance(_inner(target), PreTrainedModel) else None
 
 
-def _model_suspect(model: PreTrainedModel, preprocess: Preprocess | None, batch_size: int) -> ModuleSuspect:
+def _inner(model: Any) -> Any:
+    """The model itself, or the one that a PeftModel of any version wraps."""
+    inside = getattr(model, "get_base_model", None)
+    return inside() if callable(inside) and isinstance(model, torch.nn.Module) else model
+
+
+def _model_suspect(target: Any, preprocess: Preprocess | None, batch_size: int) -> ModuleSuspect:
+    model: PreTrainedModel = _inner(target)
     padding = getattr(model.config, "pad_token_id", None) or 0
 
     def forward(module: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
@@ -129,7 +126,7 @@ def _model_suspect(model: PreTrainedModel, preprocess: Preprocess | None, batch_
         batch = {n: _join([r[n] for r in rows], padding if n == "input_ids" else 0) for n in names}
         return forward_batch(module, batch)
 
-    return ModuleSuspect(model, preprocess=preprocess, batch_size=batch_size, forward=forward)
+    return ModuleSuspect(target, preprocess=preprocess, batch_size=batch_size, forward=forward)
 
 
 def _named(example: Any, model: PreTrainedModel) -> Mapping[str, Any]:
@@ -149,24 +146,3 @@ def _join(values: list[Any], padding: int) -> torch.Tensor:
     if tensors[0].ndim == 1:
         return pad_sequence(tensors, batch_first=True, padding_value=padding)
     return torch.stack(tensors)
-
-
-def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
-    try:
-        config = AutoConfig.from_pretrained(folder, **_TRUST)
-        architecture = (config.architectures or ["no architecture"])[0]
-        config._attn_implementation = None  # a folder may name a kernel of the hub there, which is code
-        for suffix, models, processors, file in _READERS:
-            if architecture.endswith(suffix):
-                processor = processors.from_pretrained(folder, **_TRUST) if (folder / file).is_file() else None
-                return models.from_pretrained(folder, config=config, **_TRUST), processor
-    # Others made these files: what a damaged or hostile one raises is theirs to choose.
-    except Exception as error:
-        raise SuspectError(
-            f"{folder} cannot be loaded ({type(error).__name__}: {error}); wmplug runs no code of a checkpoint: if you "
-            "trust it, load the model yourself and pass it"
-        ) from error
-    raise SuspectError(
-        f"{folder} holds {architecture}, which is neither for sequence nor for image classification: load the model "
-        "yourself and pass it"
-    )
