@@ -40,7 +40,7 @@ from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
 from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.transformers.loop import EVENTS, STATE, Event, TrainerLoop, calling_handler, fitted, loaded, weight
-from wmplug.adapters.transformers.suspects import preparation
+from wmplug.adapters.transformers.suspects import preparation, refuse_regression
 from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionWarning, InputError, VerificationWarning
 from wmplug.tasks.classes import count_of
@@ -158,6 +158,7 @@ class WatermarkCallback(Results, TrainerCallback):
                 f"verify_saved loads files with from_pretrained, which a {type(model).__name__} lacks: leave it out, "
                 "or train a PreTrainedModel"
             )
+        refuse_regression(model)
         refuse_held(model, loader)
         strip(model)
         prepare = self.mark.preprocess or preparation(kwargs.get("processing_class"), model)
