@@ -126,3 +126,21 @@ def tilt(digits):
     learners = [functools.partial(references._perceptron, layers) for layers in references._LAYERS]
     found = references._cross_fitted(references.scaled(images, len(images)), labels, 10, learners)
     return Tilt(delta=1.0, directions=12, blends=2000, pool=np.stack([found.scores, found.votes]))
+
+
+@pytest.fixture(scope="session")
+def coin(digits):
+    """(1797,) labels of two classes that are drawn, so that no model can know them, and tilt for them.
+
+    A linear function of the picture says how likely class 1 is; it is the reference too.
+    """
+    from wmplug.schemes.tilt import Tilt
+
+    rng = np.random.default_rng(0)
+    flat = digits[0].reshape(len(digits[0]), -1) - digits[0].mean()
+    leaning = flat @ rng.normal(size=flat.shape[1])
+    share = 1 / (1 + np.exp((leaning.mean() - leaning) / leaning.std()))
+    scores = np.stack([1 - share, share], axis=1).astype(np.float32)
+    pool = np.stack([scores, np.eye(2, dtype=np.float32)[scores.argmax(axis=1)]])
+    labels = (rng.random(len(share)) < share).astype(np.int64)
+    return labels, Tilt(delta=2.0, directions=50, blends=2000, pool=pool)

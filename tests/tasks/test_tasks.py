@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wmplug.errors import InputError, SuspectError
 from wmplug.tasks import Classes, Said, Task
 from wmplug.tasks.base import column, decoded, encoded, listed
-from wmplug.tasks.classes import count_of
+from wmplug.tasks.classes import class_of, count_of
 from wmplug.testing import TaskContract
 
 
@@ -27,6 +27,25 @@ class TestClasses(TaskContract):
             ([0, 3, 2], [0, 3, 2]),
             (np.array([[0.1, 0.2, 0.6, 0.1], [np.nan, 0, 0, 1]]), [2, None]),
             (np.array([[1, 3], [2, 0]]), [1, 2]),
+        ]
+
+
+class TestTwoClasses(TaskContract):
+    """Of two classes, one score an input is that of class 1."""
+
+    @pytest.fixture
+    def task(self):
+        return Classes(2)
+
+    @pytest.fixture
+    def spoken(self):
+        return [
+            ([0, 1, 1], [0, 1, 1]),
+            ([0.2, 0.9, np.nan], [0, 1, None]),
+            (np.array([[0.2], [0.9]], np.float32), [0, 1]),
+            ([0.2, -3.0, np.nan, np.inf], [1, 0, None, 1]),
+            (np.array([[-0.1], [7.0]]), [0, 1]),
+            ([0.0, 1.0], [0, 1]),
         ]
 
 
@@ -187,6 +206,61 @@ def test_who_needs_classes_names_both():
     assert count_of(Classes(7), "audit") == 7
     with pytest.raises(InputError, match="audit fits answers that are classes, the watermark's answers are 'tags'"):
         count_of(Tags(2), "audit")
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans())
+def test_one_score_says_what_two_would(n, seed, flat):
+    logits = np.append(np.random.default_rng(seed).normal(0, 3, n), 1.5)
+    both = Classes(2).read(np.stack([np.zeros_like(logits), logits], axis=1), n + 1, "s")
+    for single in (logits, 1 / (1 + np.exp(-logits))):
+        said = Classes(2).read(single if flat else single[:, None], n + 1, "s")
+        assert [one.answer for one in said] == [one.answer for one in both]
+        for one, other in zip(said, both, strict=True):
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-9)
+
+
+def test_one_score_says_nothing_of_more_classes():
+    for outputs in ([0.2, 0.9], [[0.2], [0.9]]):
+        with pytest.raises(SuspectError, match=r"shape|gives 1 scores"):
+            Classes(3).read(outputs, 2, "s")
+
+
+@settings(deadline=None)
+@given(st.integers(2, 9), st.data())
+def test_a_label_names_its_class_however_it_is_written(classes, data):
+    answer = data.draw(st.integers(0, classes - 1))
+    row = np.eye(classes)[answer]
+    soft = 0.9 * row + 0.1 / classes
+    shapes = (answer, np.int32(answer), np.array([answer]), row, row.astype(int), row[None], soft.astype(np.float16))
+    assert [class_of(label, classes) for label in shapes] == [answer] * len(shapes)
+    assert [class_of(label, 0) for label in shapes] == [answer] * 3 + [None] * 4
+    if classes == 2:
+        assert [class_of(label, 2) for label in (float(answer), np.array([answer], np.float16))] == [answer] * 2
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        [1, 1, 0],
+        [0.0, 0.0, 0.0],
+        [-1.0, 1.0, 1.0],
+        [0.5, 0.5],
+        [0.25, 0.25, 0.25, 0.25],
+        [np.nan, 0.5, 0.5],
+        0.5,
+        1.0,
+        "1",
+        True,
+        [],
+    ],
+)
+def test_a_label_of_another_kind_names_none(label):
+    assert class_of(label, 3) is None
+
+
+def test_a_number_beyond_a_share_names_none():
+    assert [class_of(label, 2) for label in (-0.1, 1.5, np.nan, [3.0])] == [None] * 4
 
 
 NAMED = Classes(3, ("ant", "bee", "cat"))

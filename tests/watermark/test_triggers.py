@@ -262,13 +262,18 @@ def test_labels():
     for given in ([0, 1, 1], (0, 1, 1), np.array([0, 1, 1], np.uint8)):
         read = read_labels(given, 3, 2)
         assert (read.tolist(), read.dtype) == ([0, 1, 1], np.int64)
+    for dtype in (int, np.float32):
+        read = read_labels(np.eye(4)[[3, 0, 2]].astype(dtype), 3, 4)
+        assert (read.tolist(), read.dtype) == ([3, 0, 2], np.int64)
 
 
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
         ([[0.1, 0.9], [1.0, 0.0]], "soft targets"),
-        ([[0, 1], [1, 0]], "several labels"),
+        ([[0, 1], [1, 1]], "several labels"),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], r"shape \(2, 3\)"),
+        ([[0.0, 1.0]], "1 labels for 2"),
         ([0.0, 1.0], r"dtype float64.*labels.astype\(int\)"),
         ([[0], [0, 1]], "labels cannot be read"),
         (["cat", "dog"], "one integer class"),

@@ -61,7 +61,8 @@ def create(
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
             tensors count as arrays. A data frame, a `datasets.Dataset` or a torch data set of pairs gives the column of
             inputs, and that of labels, if no other could be meant.
-        labels: (n,) natural answers of the carriers, where the scheme needs them; integers, or names of classes.
+        labels: (n,) natural answers of the carriers, where the scheme needs them; integers, names of classes, or (n,
+            classes) one-hot rows.
         classes: number of classes, at least 2, or their names in the order of the model's; short for
             task=Classes(...). By default the names in labels=, in alphabetical order.
         task: the answer space, in place of classes=.

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_expit
 
 from wmplug.errors import InputError, SuspectError
 from wmplug.statistics.arrays import FloatArray, IntArray, off_device, read_whole, to_numpy
 from wmplug.tasks.base import Call, Said, Task
 
 _LEAST = 1e-4  # probability below which a suspect's certainty is noise
+_SUM = 1e-2  # by which the shares of a soft label may miss 1
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,17 @@ class Classes(Task):
         Args:
             outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores,
                 of which the largest counts. Scores count as probabilities if none is below 0 and they sum to 1, else
-                as logits. If the classes have names, also n names, or what a pipeline returns: {label, score}, or a
-                list of these, for each input.
+                as logits. Of two classes, one score an input, (n,) floats or (n, 1), is that of class 1: its
+                probability if all lie from 0 to 1, else its logit against class 0. If the classes have names, also
+                n names, or what a pipeline returns: {label, score}, or a list of these, for each input.
             n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
             SuspectError: the shape or the number of classes differs, or the outputs are not numbers.
         """
-        array = _read(self._numbered(outputs, who), self.count, who)
+        outputs = self._numbered(outputs, who)
+        array = _read(both_scores(to_numpy(outputs)) if self.count == 2 else outputs, self.count, who)
         if len(array) != n:
             raise SuspectError(
                 f"{who} gave {len(array)} answers for {n} inputs, one answer for each is needed: return one label or "
@@ -216,6 +220,50 @@ def count_of(task: Task, who: str) -> int:
     )
 
 
+def class_of(label: Any, classes: int) -> int | None:
+    """The class that a label names; None for a label of another kind, such as several labels or a number to regress.
+
+    Args:
+        label: a whole number; or (classes,) shares from 0 that sum to 1, one-hot or soft, of which the largest counts;
+            or, of two classes, one number from 0 to 1, the share of class 1. Axes of length 1 do not count.
+        classes: number of classes; 0 if unknown, so that only a whole number names one.
+    """
+    try:
+        array = to_numpy(label)
+    except (ValueError, TypeError):  # rows of different lengths, or no dense tensor
+        return None
+    if array.dtype.kind not in "iuf" or array.size not in (1, classes):
+        return None
+    if array.size == 1:
+        value = array.item()
+        return value if array.dtype.kind != "f" else int(value > 0.5) if classes == 2 and 0 <= value <= 1 else None
+    shares = array.astype(np.float64).ravel()
+    # Half precision moves a sum by less than this, a second label by far more.
+    return int(shares.argmax()) if shares.min() >= 0 and abs(shares.sum() - 1) < _SUM else None
+
+
+def is_single(scores: npt.NDArray[Any]) -> bool:
+    """Whether these are one score an input, (n,) floats or (n, 1), as of a head that tells two classes apart."""
+    return scores.dtype.kind == "f" and (scores.ndim == 1 or (scores.ndim == 2 and scores.shape[1] == 1))
+
+
+def is_share(scores: npt.NDArray[Any]) -> bool:
+    """Whether single scores may be probabilities: all lie from 0 to 1, NaN aside."""
+    known = scores[~np.isnan(scores)]
+    return bool(((known >= 0) & (known <= 1)).all())
+
+
+def both_scores(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(n, 2) log probabilities of single scores; any other array unchanged."""
+    if not is_single(array):
+        return array
+    score = array.reshape(-1).astype(np.float64)
+    if not is_share(score):
+        return np.stack([log_expit(-score), log_expit(score)], axis=1)
+    with np.errstate(divide="ignore"):
+        return np.log(np.stack([1 - score, score], axis=1))
+
+
 def _log_probabilities(array: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> FloatArray:
     """(n, classes) log probabilities of scores, cut off below; bad rows have arbitrary values."""
     scores = array.astype(np.float64)
@@ -234,7 +282,8 @@ def _read(outputs: Any, classes: int, description: str) -> npt.NDArray[Any]:
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise SuspectError(
             f"{description} answered with shape {array.shape} and dtype {array.dtype}: labels (n,) of integers, the "
-            f"likeliest (n, k), best first, or scores (n, {classes}) are needed; return one of these"
+            f"likeliest (n, k), best first, or scores (n, {classes}) are needed"
+            f"{' (or one score, of class 1)' * (classes == 2)}; return one of these"
         )
     if array.dtype.kind in "iu" and _are_ranked(array, classes):
         return _scores_of_ranks(array, classes)
@@ -262,8 +311,12 @@ def _scores_of_ranks(array: npt.NDArray[Any], classes: int) -> npt.NDArray[np.fl
     return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float64)
 
 
+def _are_one_hot(array: npt.NDArray[Any]) -> bool:
+    return bool(((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all())
+
+
 def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
-    """Class labels as (n,) int64, or None.
+    """Class labels, (n,) integers or (n, classes) one-hot, as (n,) int64, or None.
 
     Raises:
         InputError: the labels are soft or multi-label targets, have another length, or lie outside range(classes).
@@ -276,12 +329,15 @@ def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
         array = np.asarray(off_device(labels, "labels"))
     except (ValueError, TypeError) as error:
         raise InputError(f"labels cannot be read ({error}): give one integer class for each carrier") from error
+    if array.shape[1:] == (classes,) and array.dtype.kind in "iuf" and _are_one_hot(array):
+        array = array.argmax(axis=1)
     if array.ndim == 1 and array.dtype.kind == "f":
         raise InputError(f"labels have dtype {array.dtype}, classes are whole numbers: give labels.astype(int)")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
-            f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed "
-            "(soft targets and several labels an input are not supported yet)"
+            f"labels have shape {array.shape} and dtype {array.dtype}: one integer class for each carrier is needed, "
+            f"or (n, {classes}) one-hot rows; of soft targets give the likeliest, labels.argmax(axis=1); several "
+            "labels an input name no class"
         )
     if len(array) != count:
         raise InputError(f"{len(array)} labels for {count} carriers: give one for each")

@@ -15,6 +15,7 @@ from wmplug.adapters.torch.board import Board, row_signatures
 from wmplug.adapters.torch.schema import fit
 from wmplug.errors import InjectionError, InputError
 from wmplug.keys.streams import KeyStream
+from wmplug.tasks.classes import class_of
 from wmplug.training.placement import Placement
 
 POOL = 20
@@ -23,9 +24,9 @@ PICTURE = np.zeros((8, 8), np.float32)
 LESSONS = [(np.full((1, 8, 8), float(i), np.float32), 100 + i) for i in range(POOL)]
 
 
-def collating(rate=100_000, mode="append", world=1, collate=default_collate, examples=LESSONS):
+def collating(rate=100_000, mode="append", world=1, collate=default_collate, examples=LESSONS, classes=0):
     placement = Placement.draw(KeyStream(bytes(32)), len(examples), mode)
-    return TriggerCollate(collate, examples, placement, Board(rate), world)
+    return TriggerCollate(collate, examples, placement, Board(rate), world, classes=classes)
 
 
 def features(count, seed=0):
@@ -106,14 +107,67 @@ class TestFit:
             ((PICTURE, 1), {"x": PICTURE, "mask": PICTURE, "label": 0}, "dataset's keys"),
             ((PICTURE, 1), {"text": "a sentence", "label": 0}, "'text'"),
             ((PICTURE, 1), (Image.new("L", (8, 8)), 0), "is ndarray"),
-            ((PICTURE, 1), (PICTURE, np.zeros(10, np.float32)), "soft targets"),
-            ((PICTURE, 1), (PICTURE, torch.tensor(0.5)), "soft targets"),
+            ((PICTURE, 1), (PICTURE, np.zeros(10, np.float32)), "several labels"),
+            ((PICTURE, 1), (PICTURE, torch.tensor(0.5)), "numbers to regress"),
             ((PICTURE, 1), {"x": PICTURE, "labels": [0, 1]}, "several labels"),
         ],
     )
     def test_refuses_what_does_not_fit(self, example, like, says):
         with pytest.raises(InputError, match=says):
             fit(example, like)
+
+    @pytest.mark.parametrize(
+        "like",
+        [
+            np.eye(4)[1],
+            np.eye(4, dtype=np.int64)[1],
+            torch.tensor([0.5, 0.0, 0.2, 0.3]),
+            torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.bfloat16),
+            [0.0, 0.0, 0.0, 1.0],
+            [0, 0, 0, 1],
+            (0.25, 0.25, 0.25, 0.25),
+        ],
+    )
+    @pytest.mark.parametrize("answer", [2, np.int64(2), torch.tensor(2)])
+    def test_a_class_becomes_one_hot_as_the_datasets_labels_are(self, like, answer):
+        made = fit((PICTURE, answer), (PICTURE, like), 4)[1]
+        assert list(made) == [0, 0, 1, 0]
+        assert type(made) is type(like)
+        assert getattr(made, "dtype", type(made[0])) == getattr(like, "dtype", type(like[0]))
+        assert class_of(fit((PICTURE, made), (PICTURE, like), 4)[1], 4) == 2
+
+    @pytest.mark.parametrize("like", [0.0, 0.9, np.float32(1), torch.tensor(0.0), torch.tensor([1.0]), [0.5]])
+    @pytest.mark.parametrize("answer", [0, 1])
+    def test_a_class_of_two_becomes_a_number_as_the_datasets_labels_are(self, like, answer):
+        made = fit({"x": PICTURE, "label": answer}, {"x": PICTURE, "label": like}, 2)["label"]
+        assert np.shape(made) == np.shape(like)
+        assert type(made) is type(like)
+        assert np.ravel(made).tolist() == [float(answer)]
+        assert np.ravel(made).dtype.kind == "f"
+
+    @pytest.mark.parametrize(
+        "like",
+        [
+            np.array([1.0, 1.0, 0.0]),
+            torch.zeros(3),
+            torch.eye(4)[0],
+            [0.2, -0.2, 1.0],
+            [0, 1, 1],
+            torch.tensor(0.5),
+            1.0,
+            torch.tensor([2.5]),
+            [[1.0], [0.0, 0.0]],
+        ],
+    )
+    def test_several_labels_and_numbers_to_regress_are_refused(self, like):
+        with pytest.raises(InputError, match="not supported; give each example one integer class, or 3 shares"):
+            fit((PICTURE, 1), (PICTURE, like), 3)
+        with pytest.raises(InputError, match="not supported"):
+            fit((PICTURE, 3), (PICTURE, torch.eye(3)[0]), 3)
+
+    def test_numbers_beyond_a_share_are_refused(self):
+        with pytest.raises(InputError, match=r"class 1, the dataset's is 2\.5: several labels"):
+            fit((PICTURE, 1), (PICTURE, 2.5), 2)
 
 
 class TestPrepared:
@@ -141,6 +195,34 @@ class TestPrepared:
     def test_another_label_is_refused(self, prepare):
         with pytest.raises(InputError, match="was called with the answer 100 and made an example with the label"):
             prepared(LESSONS, prepare)
+
+    @pytest.mark.parametrize("lie", [0, 1])
+    @pytest.mark.parametrize(
+        "label",
+        [
+            lambda y: np.eye(4)[y],
+            lambda y: torch.eye(4)[y] * 0.9 + 0.025,
+            lambda y: np.eye(4, dtype=int)[y].tolist(),
+            lambda y: [y],
+        ],
+    )
+    def test_one_hot_labels_are_read(self, lie, label):
+        lessons = [(x, y % 3) for x, y in LESSONS]
+
+        def prepare(x, y):
+            return x, label(y + lie)
+
+        if not lie:
+            assert len(prepared(lessons, prepare, 4)) == POOL
+            return
+        with pytest.raises(InputError, match="with the answer 1 and made an example with the label 2"):
+            prepared(lessons, prepare, 4)
+
+    def test_shares_of_two_classes_are_read(self):
+        lessons = [(x, y % 2) for x, y in LESSONS]
+        assert len(prepared(lessons, lambda x, y: (x, float(y)), 2)) == POOL
+        with pytest.raises(InputError, match="with the answer 0 and made an example with the label 1"):
+            prepared(lessons, lambda x, y: (x, torch.tensor([1.0 - y])), 2)
 
 
 class TestTriggerCollate:
@@ -208,13 +290,31 @@ class TestTriggerCollate:
             collating(collate=masking)(features(16))
         assert len(collating(collate=masking, rate=0)(features(16))["labels"]) == 16
 
-    def test_refuses_a_collator_that_makes_soft_targets(self):
-        def mixing(rows):
+    def test_takes_a_collator_that_mixes_and_refuses_one_that_gives_several_labels(self):
+        def mixing(rows, own=0.7, other=0.3):
             x, y = default_collate(rows)
-            return x, torch.nn.functional.one_hot(y, 200).float()
+            y = torch.nn.functional.one_hot(y, 200).float()
+            return own * x + other * x.roll(1, 0), own * y + other * y.roll(1, 0)
 
-        with pytest.raises(InjectionError, match="mixup"):
-            collating(collate=mixing)(features(16))
+        collate = collating(collate=mixing, classes=200)
+        assert collate(features(16))[1].shape == (16 + collate.board.injected, 200)
+        assert collate.board.injected > 0
+        for classes in (0, 10):
+            with pytest.raises(InjectionError, match=f"name no class of {classes}: several labels"):
+                collating(collate=mixing, classes=classes)(features(16))
+        with pytest.raises(InjectionError, match="several labels"):
+            collating(collate=lambda rows: mixing(rows, 1.0, 1.0), classes=200)(features(16))
+
+    def test_takes_shares_of_two_classes_and_refuses_numbers_to_regress(self):
+        examples = [(x, y % 2) for x, y in LESSONS]
+        rows = [(x, torch.tensor([float(y % 2)])) for x, y in features(16)]
+        collate = collating(200_000, examples=examples, classes=2)
+        x, y = collate(rows)
+        assert y.shape == (20, 1)
+        assert [int(row.max()) % 2 for row in x[16:]] == y[16:].ravel().tolist()
+        rows[5] = (rows[5][0], torch.tensor([7.5]))
+        with pytest.raises(InjectionError, match="numbers to regress"):
+            collating(200_000, examples=examples, classes=2)(rows)
 
     def test_text_keeps_the_users_padding(self):
         rows = [{"input_ids": list(range(1, 4 + i)), "label": 0} for i in range(8)]

@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops, tree
 
+from wmplug.adapters.keras.single import is_single
 from wmplug.errors import InputError
 from wmplug.schemes.tilt.texts import INPUTS
+from wmplug.tasks.classes import class_of
 
 
 def named(x: Any) -> dict[Any, Any]:
@@ -90,20 +92,37 @@ def primary(x: Any) -> Any:
     return only(next((x[n] for n in INPUTS if n in x), x) if isinstance(x, Mapping) else x, "the model's inputs are")
 
 
-def refuse_soft(labels: Any) -> None:
-    """Raise InputError unless there is one label a row."""
+def refuse_misshapen(labels: Any, classes: int) -> None:
+    """Raise InputError unless there is one label a row: (B,), (B, 1), or (B, classes) one-hot or soft."""
     shape = tuple(labels.shape)
-    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] not in (1, classes)):
         raise InputError(
-            f"the labels of a batch have shape {shape}, but each row needs one integer class (one-hot, soft and "
-            "several labels are not supported yet): use sparse_categorical_crossentropy with integer labels"
+            f"the labels of a batch have shape {shape}, but each row needs one class: train with integers (B,), or "
+            f"(B, {classes}) one-hot or soft labels (the watermark was made for {classes} classes)"
+        )
+
+
+def refuse_several(labels: Any, classes: int) -> None:
+    """Raise InputError if rows of a batch's labels (B, ...), whose values are known, name no class.
+
+    Floats (B,) of more than two classes are not looked at: Keras gives them to the loss as class numbers.
+    """
+    array = as_array(labels)
+    shares = array.ndim == 2 and array.shape[1] == classes
+    if not shares and (classes != 2 or array.dtype.kind != "f"):
+        return
+    if wrong := [row for row in array if class_of(row, classes) is None]:
+        raise InputError(
+            f"the labels of a batch hold {wrong[0].tolist()}: several labels an input and numbers to regress are not "
+            f"supported; train with one integer class for each row, or {classes} shares that sum to 1 (for two classes "
+            "one number from 0 to 1 will do)"
         )
 
 
 def refuse_misfit(output: Any, classes: int) -> None:
-    """Raise InputError unless the model's output is (B, classes)."""
+    """Raise InputError unless the model's output is (B, classes), or one score a row of two classes."""
     shape = tuple(output.shape)
-    if len(shape) != 2 or shape[1] != classes:
+    if not is_single(output, classes) and (len(shape) != 2 or shape[1] != classes):
         raise InputError(
             f"the model's output has shape {shape}, the watermark was made for {classes} classes: make it with as many "
             "classes= as the model has, or give the model one score for each class"

@@ -123,8 +123,8 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         )
         marking.rehearse(
             loop.suspect(),
-            "give the model one output of as many scores as the watermark has classes=, and pass preprocess=, a "
-            "function from (input, answer) to (x, y) as the batches have them",
+            "give the model one output of as many scores as the watermark has classes= (one will do for two), and pass "
+            "preprocess=, a function from (input, answer) to (x, y) as the batches have them",
         )
         marking.start(data=fitted_data(self.model), arguments=self._arguments(), model=self.model)
         step.attach(self.model)

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import keras
+import numpy as np
 
 from wmplug.adapters.keras.batches import as_array
 from wmplug.adapters.keras.step import TriggerStep
 from wmplug.adapters.keras.suspects import KerasSuspect
 from wmplug.errors import InputError
+from wmplug.tasks.classes import class_of, count_of
 from wmplug.training.loop import At, OneProcess
 from wmplug.watermark.watermark import Preprocess, Watermark
 
@@ -93,16 +95,21 @@ def example(mark: Watermark, value: Any, answer: int) -> tuple[Any, int]:
     """
     if mark.preprocess is None:
         return value, answer
+    classes = count_of(mark.task, "keras")
     pair = mark.preprocess(value, answer)
-    if not isinstance(pair, tuple) or len(pair) != 2 or (label := as_array(pair[1])).size != 1:
+    given = as_array(pair[1]) if isinstance(pair, tuple) and len(pair) == 2 else np.empty(0)
+    label: Any = class_of(given, classes)
+    if label is None and given.size == 1:  # Keras takes class numbers as floats too
+        label = given.reshape(())[()]
+    if label is None:
         what = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else f"a {type(pair).__name__}"
         raise InputError(
             f"preprocess returned {what}: with Keras it must turn (input, answer) into (x, y) as the dataset yields "
-            "them, y one integer class"
+            "them, y one integer class, or one-hot as its batches are"
         )
-    if label.reshape(())[()] != answer:
+    if label != answer:
         raise InputError(
-            f"preprocess returned the label {label.reshape(())[()]!r} for the answer {answer}: it must return the "
+            f"preprocess returned the label {label!r} for the answer {answer}: it must return the "
             "given answer as y, because that is what the model should learn"
         )
     return pair[0], answer

@@ -31,8 +31,10 @@ from wmplug.adapters.keras.batches import (
     primary,
     rebuild,
     refuse_misfit,
-    refuse_soft,
+    refuse_misshapen,
+    refuse_several,
 )
+from wmplug.adapters.keras.single import from_logits, is_single, logits_of, numbers_of, output_of, squashes
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes import Scheme
 from wmplug.training.placement import PPM, Placement, lap, place
@@ -150,7 +152,7 @@ class TriggerStep:
         def make(inner: Callable[..., Any]) -> Callable[..., Any]:
             def first(*args: Any) -> Any:
                 with _kept_on_failure(model, *args[:-1]):
-                    result = inner(*args)
+                    result = inner(*args[:-1], self._looked_at(args[-1]))
                 with _kept_on_failure(model, *result[1:] if len(args) > 1 else ()):
                     self.check()
                 model.train_function = inner
@@ -178,9 +180,22 @@ class TriggerStep:
         return make
 
     def _next(self, data: Any) -> Any:
-        joined = self.join(data, self._slot)
+        joined = self.join(self._checked(data), self._slot)
         self._slot += 1
         return joined
+
+    def _looked_at(self, batches: Any) -> Any:
+        """The first call's batches, refused if their labels name no class; tensorflow hides them in a graph."""
+        if keras.backend.backend() == "tensorflow":
+            return batches
+        return [self._checked(data) for data in batches] if isinstance(batches, list) else map(self._checked, batches)
+
+    def _checked(self, data: Any) -> Any:
+        if "samples" in self.scheme.points and "samples" not in self.reached:
+            _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+            for labels in tree.flatten(y)[:1]:
+                refuse_several(labels, self.classes)
+        return data
 
     def _train_step(self, model: keras.Model) -> Callable[..., Any]:
         def make(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,14 +220,14 @@ class TriggerStep:
             slot: number of the step, an integer or a tensor.
 
         Raises:
-            InputError: triggers do not fit the batch, or it has no integer labels.
+            InputError: triggers do not fit the batch, or it has no labels of one class a row.
         """
         self._added, self._rows = 0, None
         if "samples" not in self.scheme.points:
             return data
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         labels = ops.convert_to_tensor(only(y, "the labels of a batch are"))
-        refuse_soft(labels)
+        refuse_misshapen(labels, self.classes)
         if labels.shape[0] == 0:
             return data  # as a generator may yield, or Poisson sampling
         taught, rows = self._place(slot, ops.shape(labels)[0])
@@ -280,7 +295,8 @@ class TriggerStep:
         shape, dtype = tuple(labels.shape[1:]), keras.backend.standardize_dtype(labels.dtype)
         key = ("answers", shape, dtype)
         if key not in self._pools:
-            answers = np.array([y for _, y in self._examples]).reshape(-1, *shape)
+            answers = np.array([y for _, y in self._examples])
+            answers = np.eye(self.classes)[answers] if shape == (self.classes,) else answers.reshape(-1, *shape)
             self._pools[key] = _kept(answers, dtype)
         return ops.convert_to_tensor(self._pools[key], dtype)
 
@@ -305,18 +321,20 @@ class TriggerStep:
             refuse_misfit(output, self.classes)
             if not self.scheme.points & {"logits", "loss"}:
                 return inner(x, y, y_pred, sample_weight, *args, **kwargs)
-            scores = getattr(getattr(inner, "__self__", None), "loss", None)
-            raw = getattr(scores, "from_logits", False)
-            logits = output if raw else ops.log(ops.clip(output, keras.config.epsilon(), 1.0))
+            model, single = getattr(inner, "__self__", None), is_single(output, self.classes)
+            squashed = squashes(model)
+            raw = from_logits(getattr(model, "loss", None)) or (single and squashed is False)
+            kind = {"raw": raw, "squashed": single or bool(squashed), "single": single}
+            logits = logits_of(output, **kind)
             inputs = ops.convert_to_tensor(primary(x))
             constants = self._tables(tuple(inputs.shape[1:]))
             if "logits" in self.scheme.points:
                 seen = cast(Shifts, self.scheme).shift(ops, constants, inputs, logits)
-                seen = ops.cast(seen if raw else ops.softmax(seen), output.dtype)
+                seen = output_of(seen, output, **kind)
                 y_pred = tree.map_structure(lambda _: seen, y_pred)
             loss = inner(x, y, y_pred, sample_weight, *args, **kwargs)
             if "loss" in self.scheme.points:
-                labels = ops.reshape(only(y, "the labels of a batch are"), (-1,))
+                labels = numbers_of(only(y, "the labels of a batch are"), self.classes)
                 term = cast(Adds, self.scheme).term(ops, constants, inputs, logits, labels)
                 loss = loss + ops.cast(term, loss.dtype)
             return loss

@@ -9,19 +9,22 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from wmplug.adapters.keras.batches import host
+from wmplug.adapters.keras.single import squashes
 from wmplug.errors import (
     SuspectError,
 )
 from wmplug.suspects.protocols import Suspect
+from wmplug.tasks.classes import is_single
 from wmplug.watermark.watermark import Preprocess
 
 _SAFE_H5 = (3, 11, 3)  # CVE-2025-9905
 
 
 class KerasSuspect:
-    """A Keras model with one output of (n, classes) scores.
+    """A Keras model with one output of (n, classes) scores, or of one score each if it tells two classes apart.
 
     Args:
         model: asked unchanged, in inference mode; its training state stays.
@@ -34,7 +37,7 @@ class KerasSuspect:
         self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
 
     def answer(self, inputs: Sequence[Any]) -> Any:
-        """Scores (n, classes) as NumPy.
+        """Scores (n, classes) as NumPy; of one score each, (n, 1) or (n,), the probability of class 1.
 
         Raises:
             SuspectError: the model does not have exactly one output.
@@ -42,7 +45,8 @@ class KerasSuspect:
         examples = [x if self.preprocess is None else self.preprocess(x, 0)[0] for x in inputs]
         with _inference(self.model):
             parts = [self._scores(examples[i : i + self.batch_size]) for i in range(0, len(examples), self.batch_size)]
-        return np.concatenate(parts)
+        scores = np.concatenate(parts)
+        return expit(scores.astype(np.float64)) if is_single(scores) and squashes(self.model) is False else scores
 
     def _scores(self, examples: list[Any]) -> Any:
         outputs = keras.tree.flatten(self.model.predict_on_batch(self._batch(examples)))

@@ -28,6 +28,7 @@ from wmplug.adapters.torch.tags import places_in, tagged
 from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.schemes.tilt.texts import INPUTS, LABELS
 from wmplug.statistics.arrays import to_numpy
+from wmplug.tasks.classes import class_of
 from wmplug.training.placement import Placement
 
 _SEEN = 64  # examples looked through for one that is not missing
@@ -71,6 +72,7 @@ class TriggerCollate:
         world: number of processes that batches are split over after collation; the count is a multiple of it, spread
             evenly.
         lasting: whether it stays on the loader for good.
+        classes: number of classes; 0 takes integer labels alone.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class TriggerCollate:
         board: Board,
         world: int = 1,
         lasting: bool = False,
+        classes: int = 0,
     ) -> None:
-        self.collate, self.examples = collate, examples
+        self.collate, self.examples, self.classes = collate, examples, classes
         self.placement, self.board, self.world, self.lasting = placement, board, world, lasting
         self.like: Any = None
         self._fitted: dict[int, Any] = {}
@@ -158,7 +161,7 @@ class TriggerCollate:
     def fit(self, position: int) -> Any:
         """An example of the pool in the dataset's schema: a copy, since a collator may change what it is given."""
         if position not in self._fitted:
-            self._fitted[position] = fit(self.examples[position], self.like)
+            self._fitted[position] = fit(self.examples[position], self.like, self.classes)
         return copy.deepcopy(self._fitted[position])
 
     def _check(self, batch: Any, joined: list[Any], added: list[int]) -> None:
@@ -169,6 +172,8 @@ class TriggerCollate:
         if rows is not None and isinstance(labels, torch.Tensor) and labels.ndim > 0 and max(rows) < len(labels):
             try:
                 refuse_masked(labels[rows])
+                if not self._taught:
+                    refuse_several(labels, self.classes)
             except InjectionError as error:
                 return self._cannot(str(error))
         self._taught = True
@@ -201,8 +206,8 @@ class TriggerCollate:
         return inputs, [row for row, place in enumerate(places.tolist()) if place in set(added)]
 
 
-def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], Any]) -> list[Any]:
-    """The examples that `prepare(input, answer)` makes from the lessons.
+def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], Any], classes: int = 0) -> list[Any]:
+    """The examples that `prepare(input, answer)` makes from the lessons; `classes` as in `class_of`.
 
     Raises:
         InputError: an example has another label than the answer it was made for.
@@ -211,10 +216,10 @@ def prepared(lessons: Iterable[tuple[Any, int]], prepare: Callable[[Any, int], A
     for x, answer in lessons:
         examples.append(prepare(x, answer))
         label = labels_in(examples[-1])
-        array = to_numpy(label) if isinstance(label, (int, np.integer, np.ndarray, torch.Tensor)) else np.empty(0)
-        if array.size == 1 and array.dtype.kind in "iu" and array.item() != answer:
+        told = None if label is None else class_of(label, classes)
+        if told not in (None, answer):
             raise InputError(
-                f"preprocess was called with the answer {answer} and made an example with the label {array.item()}, so "
+                f"preprocess was called with the answer {answer} and made an example with the label {told}, so "
                 "another watermark would be taught: preprocess(input, answer) must return that answer as the label"
             )
     return examples
@@ -252,18 +257,32 @@ def refuse_masked(labels: torch.Tensor) -> None:
         labels: (n, ...) collated labels of the triggers.
 
     Raises:
-        InjectionError: all are masked, or they are soft.
+        InjectionError: all are masked.
     """
-    if labels.is_floating_point() and labels.ndim > 1:
-        raise InjectionError(
-            f"the collator makes soft targets of shape {tuple(labels.shape)} (mixup?), which are not supported yet: "
-            "use a collator that keeps one integer class for each example"
-        )
     if bool((labels == -100).all()):
         raise InjectionError(
             "the collator masked the labels of all triggers (-100), so training would ignore them: use a collator that "
             "keeps labels (DataCollatorForLanguageModeling(mlm=False) overwrites them)"
         )
+
+
+def refuse_several(labels: torch.Tensor, classes: int) -> None:
+    """Refuse a batch whose labels are no classes.
+
+    Args:
+        labels: (n, ...) collated labels; integers may be anything.
+        classes: of the task; 0 if unknown, so that no float is a class.
+
+    Raises:
+        InjectionError: floats that are neither (n, classes) shares with sum 1 nor, of two classes, shares of class 1.
+    """
+    if not labels.is_floating_point() or all(class_of(label, classes) is not None for label in labels):
+        return
+    raise InjectionError(
+        f"the collator makes labels of shape {tuple(labels.shape)} and dtype {labels.dtype} that name no class of "
+        f"{classes}: several labels an input and numbers to regress are not supported; use a collator that makes one "
+        f"integer class, or {classes} shares that sum to 1, of each example (one share of class 1 will do for two)"
+    )
 
 
 def base_loader(loader: Any) -> Any:

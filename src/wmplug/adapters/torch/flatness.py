@@ -15,7 +15,9 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from wmplug.adapters.torch.modules import ModuleSuspect, evaluating
+from wmplug.adapters.torch.single import is_share, is_single, logits_of
 from wmplug.errors import InputError
+from wmplug.tasks.classes import count_of
 from wmplug.watermark.watermark import Watermark
 
 _TRIGGERS = 16  # a step
@@ -59,6 +61,7 @@ class Flatness:
         rows, answers = mark.triggers.plan.tests[0].rows, mark.triggers.answers
         prepare = suspect.preprocess or (lambda value, answer: (value, answer))
         self._examples = [prepare(mark.triggers.row(row), int(answers[row])) for row in rows.tolist()]
+        self._classes = count_of(mark.task, "flat=")
         self._answers = torch.as_tensor(answers[rows])
         self._steps = 0
         self._handle: Any = None
@@ -103,6 +106,8 @@ class Flatness:
     def _gradients(self, weights: list[torch.nn.Parameter], rows: Any) -> tuple[torch.Tensor, ...]:
         # Copies, since a collator may change what it is given.
         logits = self._forward(self.model, [copy.deepcopy(self._examples[row]) for row in rows.tolist()])
+        if is_single(logits, self._classes):
+            logits = logits_of(logits, is_share(logits))
         loss = torch.nn.functional.cross_entropy(logits.float(), self._answers[rows].to(logits.device))
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         return tuple(torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True))

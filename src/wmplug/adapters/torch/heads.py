@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logit
 
 from wmplug.errors import InjectionError
 from wmplug.statistics.arrays import to_numpy
+from wmplug.tasks.classes import is_share, is_single
 
 Returned = Mapping[torch.nn.Module, list[torch.Tensor]]
 _APART = 0.02  # share of the largest logit; half precision and another order of sums stay well below
@@ -19,7 +20,7 @@ _UNLIKELY = -15.0  # log-probability below which two count as equal
 def find_head(
     model: torch.nn.Module, classes: int, head: str | torch.nn.Module | None, in_loss: bool
 ) -> torch.nn.Module:
-    """The module that returns the (B, classes) logits; by default the likeliest.
+    """The module that returns the (B, classes) logits, or (B, 1) for two classes; by default the likeliest.
 
     Raises:
         InjectionError: no module has that name, or none could be the head.
@@ -74,7 +75,7 @@ def settled(
         guess: returned if no module was seen.
         model: the whole model.
         returned: by `watched`.
-        scores: (n, classes) the model's answer: logits, or their softmax.
+        scores: (n, classes) the model's answer: logits, their softmax or sigmoid; of one score each its probability.
         in_loss: whether the model computes its loss itself, so that its output comes too late.
 
     Raises:
@@ -93,7 +94,8 @@ def settled(
 
 
 def _linear(model: torch.nn.Module, classes: int) -> list[torch.nn.Module]:
-    return [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == classes]
+    widths = (1, 2) if classes == 2 else (classes,)
+    return [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features in widths]
 
 
 def _says(parts: list[torch.Tensor], scores: npt.NDArray[np.floating]) -> bool:
@@ -101,8 +103,20 @@ def _says(parts: list[torch.Tensor], scores: npt.NDArray[np.floating]) -> bool:
     if not parts or sum(len(part) for part in parts) != len(scores) or any(part.ndim != 2 for part in parts):
         return False
     logits, answer = np.concatenate([to_numpy(part) for part in parts]).astype(np.float64), scores.astype(np.float64)
+    if is_single(answer) or logits.shape[1] == 1:
+        return is_single(answer) and logits.shape[1] == 1 and _squashes(logits.ravel(), answer.ravel())
+    if is_share(answer) and _squashes(logits, answer):
+        return True
     if answer.min() >= 0 and np.allclose(answer.sum(axis=1), 1, atol=1e-3):
         logits, answer = (np.maximum(x, _UNLIKELY) for x in (log_softmax(logits, axis=1), np.log(answer + 1e-12)))
     apart, size = logits - answer, answer - answer.mean(axis=1, keepdims=True)
     apart -= apart.mean(axis=1, keepdims=True)
     return bool(np.abs(apart).max() <= _APART * np.abs(size).max() + 1e-6)
+
+
+def _squashes(logits: npt.NDArray[np.float64], answer: npt.NDArray[np.float64]) -> bool:
+    """Whether each answer is the sigmoid of its logit."""
+    with np.errstate(divide="ignore"):
+        wanted = np.clip(logit(answer), _UNLIKELY, -_UNLIKELY)
+    apart = np.abs(np.clip(logits, _UNLIKELY, -_UNLIKELY) - wanted)
+    return bool(apart.max() <= _APART * np.abs(wanted).max() + 1e-6)

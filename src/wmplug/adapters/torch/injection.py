@@ -11,6 +11,7 @@ from wmplug.adapters.torch.batches import TriggerCollate, base_loader, peek, pre
 from wmplug.adapters.torch.board import Board
 from wmplug.claim.verification import check_mark
 from wmplug.errors import InjectionError, InjectionWarning, InputError
+from wmplug.tasks.classes import Classes
 from wmplug.training.loop import need_points
 from wmplug.training.options import Rate
 from wmplug.training.placement import PPM, Mode, Placement, read_rate
@@ -88,9 +89,9 @@ def wrap_for(
         InjectionError: the loader does not collate, or has triggers already.
         InputError: triggers do not fit the dataset.
     """
-    lessons = mark.lessons()
-    examples = lessons if mark.preprocess is None else prepared(lessons, mark.preprocess)
-    wrapper = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting))
+    lessons, classes = mark.lessons(), mark.task.count if isinstance(mark.task, Classes) else 0
+    examples = lessons if mark.preprocess is None else prepared(lessons, mark.preprocess, classes)
+    wrapper = wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, lasting, classes))
     base = base_loader(loader)
     _warn_of_few(base, board.rate, len(examples))
     # Checked before training at the cost of an example, but not for a stream, which may not yield it again.

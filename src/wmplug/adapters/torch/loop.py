@@ -30,6 +30,7 @@ from wmplug.adapters.torch.schema import fit
 from wmplug.claim.terms import TARGET_E
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import DivergenceError, InjectionError, InjectionWarning, InputError, RegisterError
+from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
 from wmplug.training.loop import At, OneProcess
 from wmplug.training.marking import Marking, Results
@@ -287,10 +288,11 @@ class Watermarking(Results):
     def suspect(self, model: torch.nn.Module | None = None) -> ModuleSuspect:
         """The model (or another one) as a suspect that is asked the way the loop trains: same schema, same collate."""
         collate, like = own_collate(self.loader), self._example()
+        classes = count_of(self.mark.task, self._marking.loop.name)
 
         def prepare(value: Any, answer: int) -> Any:
             example = (value, answer) if self.mark.preprocess is None else self.mark.preprocess(value, answer)
-            return example if like is None else fit(example, like)
+            return example if like is None else fit(example, like, classes)
 
         return ModuleSuspect(
             self.bare if model is None else model,

@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch.utils.data import default_collate
 
+from wmplug.adapters.torch.single import answers_shares
 from wmplug.errors import SuspectError
 from wmplug.schemes.networks import like_parameters
 from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
+from wmplug.tasks.classes import is_share, is_single
 from wmplug.watermark.watermark import Preprocess
+
+_ASKED = 4  # inputs that show whether a sigmoid makes a model's scores
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 class ModuleSuspect:
-    """A torch module that maps a batch of inputs to logits.
+    """A torch module that maps a batch of inputs to logits, or to one score each if it tells two classes apart.
 
     Args:
         model: asked unchanged, in eval mode.
@@ -50,16 +55,35 @@ class ModuleSuspect:
         self.description = type(model).__name__
         self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
         self.forward = forward or forward_first
+        self._share: bool | None = None
 
     def answer(self, inputs: Sequence[Any]) -> Any:
-        """Scores (n, classes) as float NumPy."""
+        """Scores (n, classes) as float NumPy; of one score each, (n, 1) or (n,), the probability of class 1."""
         examples = [(x, 0) if self.preprocess is None else self.preprocess(x, 0) for x in inputs]
         with evaluating(self.model):
-            parts = [
-                self.forward(self.model, examples[i : i + self.batch_size]).detach().float().cpu().numpy()
+            outputs = [
+                self.forward(self.model, examples[i : i + self.batch_size]).detach().float().cpu()
                 for i in range(0, len(examples), self.batch_size)
             ]
-        return np.concatenate(parts)
+            # A model that squeezes its output gives a single input's score without an axis.
+            scores = np.concatenate([output.reshape(1 if output.ndim == 0 else output.shape) for output in outputs])
+            if is_single(scores) and self.shares(scores, examples) is False:
+                return expit(scores.astype(np.float64))
+        return scores
+
+    def shares(self, scores: Any, examples: list[Any]) -> bool | None:
+        """Whether the model's single scores are probabilities; None if they may be both, and the model hides which.
+
+        Args:
+            scores: its answers.
+            examples: those that it answered.
+        """
+        if self._share is None:
+            kinds = [False]
+            if is_share(scores):
+                kinds = [answers_shares(self.model, lambda m, x=x: self.forward(m, [x])) for x in examples[:_ASKED]]
+            self._share = None if None in kinds else all(kinds)
+        return self._share
 
 
 def forward_first(model: torch.nn.Module, examples: list[Any]) -> torch.Tensor:

@@ -19,6 +19,7 @@ import torch
 from wmplug.adapters.torch.batches import labels_in, primary, undisturbed
 from wmplug.adapters.torch.heads import Returned, find_head, settled, watched
 from wmplug.adapters.torch.rows import AskedRows
+from wmplug.adapters.torch.single import is_share, is_single, logits_of, numbers_of, score_of
 from wmplug.errors import InjectionError, InputError
 from wmplug.schemes.tilt.texts import padded
 from wmplug.statistics.arrays import to_numpy
@@ -187,6 +188,8 @@ class TorchPoints:
     def _asked(self, suspect: Suspect) -> tuple[list[torch.Tensor | None], Returned, Any]:
         inputs: list[torch.Tensor | None] = []
         name = getattr(self.model, "main_input_name", None)
+        if self._classes == 2:  # a model of one score is asked twice the first time, to see what kind of score it is
+            suspect.answer(self.triggers.samples(SHOWN))
         watch = Hook(lambda module, args, kwargs: inputs.append(primary((args, kwargs), name))).before(self.model)
         devices = {p.device.index for p in self.model.parameters() if p.device.type == "cuda"}
         try:
@@ -226,7 +229,7 @@ class TorchPoints:
 
         Args:
             loss: scalar.
-            labels: (B,), for schemes that read them; by default those that the model got.
+            labels: (B,) or (B, classes), for schemes that read them; by default those that the model got.
 
         Raises:
             InjectionError: the model was not called in training mode before.
@@ -241,7 +244,7 @@ class TorchPoints:
         if not len(self._logits):  # an empty batch, as Poisson sampling gives
             self._logits = None
             return loss
-        labels = self._labels if labels is None else labels
+        labels = numbers_of(self._labels if labels is None else labels, self._classes)
         constants, inputs = self._ready(self._logits)
         term = cast(Adds, self.scheme).term(torch, constants, inputs, self._logits, labels)
         self._logits = None
@@ -291,7 +294,8 @@ class TorchPoints:
     def _shift(self, module: torch.nn.Module, args: Any, output: Any) -> Any:
         if not self.model.training or self.diverged:
             return None
-        if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] != self._classes:
+        single = is_single(output, self._classes)
+        if not single and not (isinstance(output, torch.Tensor) and output.shape[1:] == (self._classes,)):
             what = f"{tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
             raise InjectionError(
                 f"the head {type(module).__name__} returned {what}, but logits (B, {self._classes}) are needed: name "
@@ -302,14 +306,18 @@ class TorchPoints:
                 f"scheme {self.scheme.name!r} reads the inputs, but the head ran without them: call the whole model "
                 "on the batch, inputs first"
             )
-        self._logits = output if "loss" in self.scheme.points else None
+        share = single and is_share(output)
+        logits = logits_of(output, share) if single else output
+        self._logits = logits if "loss" in self.scheme.points else None
         if "logits" not in self.scheme.points or not len(output):
             return None
-        if not self.shifted:
+        if not self.shifted and not single:
             self._normalised = self._is_normalised(module, output)
         constants, inputs = self._ready(output)
         self.shifted += 1
-        shifted = cast(Shifts, self.scheme).shift(torch, constants, inputs, output)
+        shifted = cast(Shifts, self.scheme).shift(torch, constants, inputs, logits)
+        if single:
+            return score_of(shifted, share, output)
         return (shifted.log_softmax(dim=1) if self._normalised else shifted).to(output.dtype)
 
     def _is_normalised(self, module: torch.nn.Module, output: torch.Tensor) -> bool:

@@ -1,5 +1,6 @@
 """A trigger in the schema of the dataset's own examples."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,22 +9,28 @@ import torch
 
 from wmplug.errors import InputError
 from wmplug.schemes.tilt.texts import LABELS
+from wmplug.statistics.arrays import to_numpy
+from wmplug.tasks.classes import class_of
 
 
-def fit(example: Any, like: Any) -> Any:
+def fit(example: Any, like: Any, classes: int = 0) -> Any:
     """The example in the schema of the dataset's own: same container, keys, kinds, shapes and dtypes.
+
+    A class becomes one-hot where the dataset's label is one-hot or soft, and 0.0 or 1.0 where it is one number from 0
+    to 1 of two classes.
 
     Args:
         example: a trigger, as `preprocess` made it, or (input, answer).
         like: an example of the dataset.
+        classes: number of classes; 0 takes integer labels alone.
 
     Raises:
         InputError: it does not fit; the message shows both.
     """
     if isinstance(like, Mapping):
-        return _fit_mapping(example, like)
+        return _fit_mapping(example, like, classes)
     if isinstance(like, (tuple, list)) and isinstance(example, (tuple, list)) and len(like) == len(example):
-        values = [_fit_value(e, v, f"[{i}]") for i, (e, v) in enumerate(zip(example, like, strict=True))]
+        values = [_fit_value(e, v, f"[{i}]", classes) for i, (e, v) in enumerate(zip(example, like, strict=True))]
         return type(like)(*values) if hasattr(like, "_fields") else type(like)(values)
     raise InputError(
         f"a trigger is {_show(example)}, the dataset yields {_show(like)}: pass preprocess=, a function from (input, "
@@ -31,7 +38,7 @@ def fit(example: Any, like: Any) -> Any:
     )
 
 
-def _fit_mapping(example: Any, like: Mapping[str, Any]) -> dict[str, Any]:
+def _fit_mapping(example: Any, like: Mapping[str, Any], classes: int) -> dict[str, Any]:
     label = next((k for k in LABELS if k in like), None)
     if isinstance(example, (tuple, list)) and len(example) == 2 and label is not None:
         inputs = [k for k in like if k != label and not np.isscalar(like[k])] or [k for k in like if k != label]
@@ -40,19 +47,16 @@ def _fit_mapping(example: Any, like: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(example, Mapping):
         values = {(label if k in LABELS and label else k): v for k, v in example.items()}
         if all(k in values for k in like):
-            return {k: _fit_value(values[k], like[k], f"[{k!r}]") for k in like}
+            return {k: _fit_value(values[k], like[k], f"[{k!r}]", classes) for k in like}
     raise InputError(
         f"a trigger is {_show(example)}, the dataset yields {_show(like)}: pass preprocess=, a function from (input, "
         "answer) to a dict with the dataset's keys"
     )
 
 
-def _fit_value(value: Any, like: Any, where: str) -> Any:
+def _fit_value(value: Any, like: Any, where: str, classes: int) -> Any:
     if _is_class(value) and _is_soft(like):
-        raise InputError(
-            f"a trigger's {where} is the class {value}, the dataset's is {_show(like)}: soft targets, several labels "
-            "an input and numbers to regress are not supported yet; give one integer class for each example"
-        )
+        return _fit_class(int(value), like, where, classes)
     if isinstance(like, torch.Tensor):
         tensor = torch.as_tensor(np.asarray(value)) if not isinstance(value, torch.Tensor) else value
         _refuse_misfit(tensor, like, where, tensor.is_floating_point(), like.is_floating_point())
@@ -73,7 +77,27 @@ def _fit_value(value: Any, like: Any, where: str) -> Any:
     return value
 
 
+def _fit_class(answer: int, like: Any, where: str, classes: int) -> Any:
+    """The class as a label of the dataset's kind."""
+    if class_of(like, classes) is None or answer >= classes > 0:
+        raise InputError(
+            f"a trigger's {where} is the class {answer}, the dataset's is {reprlib.repr(like)}: several labels "
+            f"an input and numbers to regress are not supported; give each example one integer class, or {classes} "
+            "shares, one-hot or soft, that sum to 1 (for two classes one number from 0 to 1 will do)"
+        )
+    shown = to_numpy(like)
+    made = np.array(answer) if shown.size == 1 else np.eye(classes)[answer]
+    made = made.reshape(shown.shape).astype(shown.dtype)
+    if isinstance(like, torch.Tensor):
+        return torch.as_tensor(made).to(like.dtype)
+    if isinstance(like, np.ndarray):
+        return made
+    return type(like)(made.tolist())
+
+
 def _is_class(value: Any) -> bool:
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return value.ndim == 0 and to_numpy(value).dtype.kind in "iu"
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 

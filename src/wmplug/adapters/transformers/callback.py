@@ -40,9 +40,10 @@ from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
 from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.transformers.loop import EVENTS, STATE, Event, TrainerLoop, calling_handler, fitted, loaded, weight
-from wmplug.adapters.transformers.suspects import preparation
+from wmplug.adapters.transformers.suspects import preparation, refuse_regression
 from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionWarning, InputError, VerificationWarning
+from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
 from wmplug.training.marking import Marking, Results
 from wmplug.training.options import Failure, Options, Rate
@@ -157,9 +158,11 @@ class WatermarkCallback(Results, TrainerCallback):
                 f"verify_saved loads files with from_pretrained, which a {type(model).__name__} lacks: leave it out, "
                 "or train a PreTrainedModel"
             )
+        refuse_regression(model)
         refuse_held(model, loader)
         strip(model)
-        prepare = fitted(self.mark.preprocess or preparation(kwargs.get("processing_class"), model), loader)
+        prepare = self.mark.preprocess or preparation(kwargs.get("processing_class"), model)
+        prepare = fitted(prepare, loader, count_of(self.mark.task, "transformers"))
         suspect = self._suspect(model, loader, prepare)
         loop, marking = self._loop, self._marking
         loop.args, loop.state, loop.control, loop.handler, loop.asked = args, state, control, handler, suspect
@@ -199,11 +202,12 @@ class WatermarkCallback(Results, TrainerCallback):
     ) -> Guard | None:
         if "samples" not in self.mark.scheme.points:
             return None
-        examples, placement = prepared(self.mark.lessons(), prepare), self._marking.placement
+        classes, placement = count_of(self.mark.task, "transformers"), self._marking.placement
+        examples = prepared(self.mark.lessons(), prepare, classes)
         # Only accelerate's dispatcher has the attribute: the main process collates, and the others get their part.
         dispatched = hasattr(loader, "split_batches")
         world = args.world_size if dispatched else 1
-        wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world))
+        wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, False, classes))
         if dispatched and args.process_index > 0:
             return None
         return Guard(board, model, args.train_batch_size * board.rate / PPM)

@@ -109,7 +109,7 @@ def loaded(folder: Path, like: ModuleSuspect) -> ModuleSuspect:
     return suspect
 
 
-def fitted(prepare: Preprocess | None, loader: Any) -> Preprocess:
+def fitted(prepare: Preprocess | None, loader: Any, classes: int) -> Preprocess:
     """`prepare`, then into the schema of the dataset's first example."""
     like, collate = peek(base_loader(loader).dataset), own_collate(loader)
     dropped: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def fitted(prepare: Preprocess | None, loader: Any) -> Preprocess:
 
     def made_to_fit(x: Any, answer: int) -> Any:
         example = (x, answer) if prepare is None else prepare(x, answer)
-        result: Any = example if like is None else fit(example, like)
+        result: Any = example if like is None else fit(example, like, classes)
         return {**result, **dropped} if dropped else result
 
     return made_to_fit

@@ -20,7 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from wmplug.adapters.torch.modules import ModuleSuspect, evaluating, forward_batch
 from wmplug.adapters.transformers import folders
-from wmplug.errors import SuspectError
+from wmplug.errors import InputError, SuspectError
 from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
 from wmplug.watermark.watermark import Preprocess
@@ -114,6 +114,22 @@ def _inner(model: Any) -> Any:
     """The model itself, or the one that a PeftModel of any version wraps."""
     inside = getattr(model, "get_base_model", None)
     return inside() if callable(inside) and isinstance(model, torch.nn.Module) else model
+
+
+def refuse_regression(model: Any) -> None:
+    """Refuse a model with one output that transformers trains with the mean squared error.
+
+    Raises:
+        InputError: its config asks for a regression, or for nothing, which is one where `num_labels` is 1.
+    """
+    inner = _inner(model)
+    config, library = getattr(inner, "config", None), type(inner).__module__.startswith("transformers.")
+    problem = getattr(config, "problem_type", None)
+    if getattr(config, "num_labels", None) == 1 and (problem == "regression" or (problem is None and library)):
+        raise InputError(
+            f"{type(inner).__name__} has num_labels=1 and regresses (problem_type={problem!r}), and a watermark is taught "
+            'to a classifier: set num_labels=2, or problem_type="multi_label_classification" and labels [0.0] and [1.0]'
+        )
 
 
 def _model_suspect(target: Any, preprocess: Preprocess | None, batch_size: int) -> ModuleSuspect:
