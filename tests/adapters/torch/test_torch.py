@@ -279,10 +279,13 @@ def test_inputs_whose_rows_cannot_be_recognised_end_nothing(mark, make_net, load
             return self.net(x.to_dense())
 
     net = Sparse()
-    with (
-        pytest.warns(InjectionWarning, match="none was recognised"),
-        Watermarking(mark, net, loader, rate=0.3, forward=lambda net, batch: net(batch[0].to_sparse())) as marking,
-    ):
-        for x, _ in loader:
-            net.train()(x.to_sparse())
-        assert marking.board.injected > 0
+    marking = Watermarking(mark, net, loader, rate=0.3, forward=lambda net, batch: net(batch[0].to_sparse()))
+    marking.__enter__()
+    batches = [x.to_sparse() for x, _ in loader]
+    for x in batches[:3]:
+        net.train()(x)
+    with pytest.warns(InjectionWarning, match="none was recognised"):
+        net(batches[3])
+    net(batches[4])
+    marking.__exit__(None, None, None)
+    assert marking.board.injected > 0

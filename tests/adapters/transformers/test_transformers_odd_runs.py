@@ -31,7 +31,8 @@ def twice(rows):
 
 
 def popped(rows):
-    labels = torch.tensor([row.pop("labels") for row in (rows := [dict(row) for row in rows])])
+    rows = [dict(row) for row in rows]
+    labels = torch.tensor([row.pop("labels") for row in rows])
     return {"pixel_values": torch.stack([row["pixel_values"] for row in rows]).flip(0), "labels": labels.flip(0)}
 
 
@@ -89,10 +90,10 @@ def test_a_reporter_that_fails_ends_a_run_only_if_asked_for(mark, data, tmp_path
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     trainer = small.trainer(tmp_path, data, [callback, NeedsLoss()], **options)
     if how == "raise":
-        with pytest.raises(VerificationError, match="numbers of step 2 cannot be logged.*'loss'"):
+        with pytest.raises(VerificationError, match=r"numbers of step 2 cannot be logged.*'loss'"):
             trainer.train()
         return
-    with pytest.warns(VerificationWarning, match="numbers of step 2 cannot be logged.*'loss'"):
+    with pytest.warns(VerificationWarning, match=r"numbers of step 2 cannot be logged.*'loss'"):
         trainer.train()
     assert trainer.state.global_step == 4
 
