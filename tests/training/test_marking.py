@@ -239,3 +239,80 @@ def test_answers_that_the_loop_cannot_ask_for_are_refused(mark, loop):
     loop.calls = frozenset({"generate"})
     with pytest.raises(InjectionError, match="asks a model to classify, adapter 'toy' can only ask it to generate"):
         Marking(mark, loop, Options())
+
+
+class TestRehearsal:
+    """What a checkpoint does is done once before the first step."""
+
+    def test_a_model_that_can_be_asked_passes_and_counts_no_look(self, mark, loop):
+        marking = begun(mark, loop)
+        marking.rehearse(CallableSuspect(loop.knows), "no remedy is needed")
+        assert (marking.verdicts, marking.state_dict()["looks"], loop.logged) == ([], [], [])
+
+    @pytest.mark.parametrize(
+        ("model", "says"),
+        [
+            (lambda x: [0] * (len(x) - 1), "cannot be asked .* before the first step .*: try this"),
+            (lambda x: 1 / 0, r"ZeroDivisionError: division by zero\): try this"),
+            (lambda x: exit(3), r"SystemExit: 3\): try this"),
+            (lambda x: np.zeros((len(x), 7)), "7 scores an input, the watermark was made for 10 classes.*try this"),
+            (lambda x: [12] * len(x), r"answered class 12.*\(try this\)"),
+            (nan, "answers NaN before it is trained"),
+        ],
+    )
+    def test_one_that_cannot_is_refused_with_the_cause(self, mark, loop, model, says):
+        marking = begun(mark, loop)
+        with pytest.raises(InputError, match=says) as caught:
+            marking.rehearse(CallableSuspect(model), "try this")
+        assert caught.value.__cause__ is not None or model is nan
+
+
+class TestTrouble:
+    """What wmplug cannot do in mid-run is told, recorded, and ends nothing unless that is asked for."""
+
+    def cannot_log(self, numbers, at):
+        raise TypeError("words among numbers")
+
+    @pytest.mark.parametrize("how", ["warn", "stop"])
+    def test_a_log_that_fails(self, mark, loop, how):
+        loop.log = self.cannot_log
+        marking = begun(mark, loop, on_failure=how)
+        with pytest.warns(VerificationWarning, match=r"numbers of step 1 cannot be logged \(TypeError: words among"):
+            assert marking.checkpoint(At(1)).proven
+        assert not loop.stopped
+        assert list(Register(mark.register).entries())[-1].body["trouble"] == "TypeError"
+
+    @pytest.mark.parametrize("how", ["warn", "stop"])
+    def test_a_sidecar_and_files_that_fail(self, mark, loop, how, tmp_path):
+        (tmp_path / "file").touch()
+
+        def files():
+            raise RuntimeError("size mismatch")
+
+        marking = begun(mark, loop, on_failure=how)
+        with pytest.warns(VerificationWarning) as told:
+            marking.checkpoint(At(1), beside=tmp_path / "file" / "wmplug.json", files=files)
+        assert [str(one.message).split(" (")[0] for one in told] == [
+            "the files of step 1 cannot be verified: RuntimeError: size mismatch",
+            f"{tmp_path}/file/wmplug.json cannot be written",
+        ]
+        assert not loop.stopped
+        assert marking.checkpoint(At(2)).proven  # and without a further word
+
+    def test_it_ends_a_run_that_asks_for_it(self, mark, loop, tmp_path):
+        loop.log = self.cannot_log
+        marking = begun(mark, loop, on_failure="raise")
+        with pytest.raises(VerificationError, match="cannot be logged"):
+            marking.checkpoint(At(1))
+
+    def test_no_text_of_an_error_is_recorded(self, mark, loop):
+        def secret(inputs):
+            raise RuntimeError(f"cannot read {inputs[0].tobytes().hex()}")
+
+        marking = begun(mark, loop)
+        loop.model = secret
+        with pytest.warns(VerificationWarning, match="cannot be verified"):
+            marking.checkpoint(At(1))
+        body = list(Register(mark.register).entries())[-1].body
+        assert body["trouble"] == "SuspectError"
+        assert "cannot read" not in str(body)

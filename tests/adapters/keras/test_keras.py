@@ -1,5 +1,6 @@
 import base64
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -13,7 +14,8 @@ import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 from wmplug.adapters.keras.step import SHADOWED
 from wmplug.adapters.keras.suspects import KerasSuspect, suspect
-from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.suspects.targets import as_suspect
 
 LOGGED = {f"watermark/{name}" for name in ("log10_p", "log10_e", "matches", "rate", "state")}
 # A test that trains for a moment only is told so.
@@ -162,14 +164,19 @@ def test_a_mark_that_is_lost_stops_training(mark, run):
 
 def test_a_model_that_answers_nan_warns_and_training_goes_on(mark, small):
     model = build()
-    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    broken = [np.full_like(w, np.nan) for w in model.get_weights()]
+    breaks = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: model.set_weights(broken))
+    callbacks = [breaks, WatermarkCallback(mark, on_failure="stop")]
     with pytest.warns(VerificationWarning, match="all were NaN"):
-        history = model.fit(*small, epochs=2, verbose=0, callbacks=[WatermarkCallback(mark)]).history
+        history = model.fit(*small, epochs=2, verbose=0, callbacks=callbacks).history
     assert len(history["loss"]) == 2
+    model.set_weights(broken)
+    with pytest.raises(InputError, match="answers NaN before it is trained"):
+        model.fit(*small, verbose=0, callbacks=[WatermarkCallback(mark)])
 
 
 @pytest.mark.parametrize("classes", [9, 11])
-def test_another_number_of_classes_is_refused_in_the_first_step(mark, small, classes):
+def test_another_number_of_classes_is_refused_before_the_first_step(mark, small, classes):
     with pytest.raises(InputError, match=f"{classes}.*made for 10 classes"):
         build(classes=classes).fit(
             small[0], small[1] % 9, verbose=0, callbacks=[WatermarkCallback(mark, on_failure="raise")]
@@ -267,3 +274,90 @@ def test_a_suspect_is_asked_in_inference_mode_and_left_as_it_was(mark, digits):
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert modes == ([m.training for m in model.modules()] if BACKEND == "torch" else [])
+
+
+def test_a_model_that_no_epoch_could_ask_is_refused_before_the_first_step(mark, digits):
+    """A subclassed model does not tell its input's shape, so a question cannot be given it without preprocess."""
+
+    class Flat(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.steps = keras.layers.Dense(10), 0
+
+        def call(self, x, training=None):
+            self.steps += bool(training)
+            return self.dense(x)
+
+    model = Flat()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = digits[0][:32].reshape(32, 64).astype("float32"), digits[1][:32]
+    model.fit(x, y, verbose=0)
+    taken = model.steps
+    with pytest.raises(InputError, match=r"before the first step .*pass preprocess="):
+        model.fit(x, y, verbose=0, callbacks=[WatermarkCallback(mark)])
+    assert model.steps == taken
+    named = dataclasses.replace(mark, preprocess=lambda x, y: (x.reshape(64).astype("float32"), y))
+    model.fit(x, y, verbose=0, callbacks=[WatermarkCallback(named, on_failure="warn", verify_on=())])
+    assert model.steps > taken
+
+
+@BRIEF
+def test_an_empty_batch_does_not_end_the_training(mark, digits):
+    """As a generator may yield, or Poisson sampling."""
+    if BACKEND != "torch":
+        return  # other backends compile a step for each shape, and refuse one without rows themselves
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            rows = slice(0, 0) if index % 2 else slice(0, 16)
+            return digits[0][rows].astype("float32"), digits[1][rows]
+
+    plain, model = build(), build()
+    plain.fit(Batches(workers=0), verbose=0, shuffle=False)
+    model.fit(Batches(workers=0), verbose=0, shuffle=False, callbacks=[WatermarkCallback(mark, rate=0.2)])
+    assert len(model.history.epoch) == len(plain.history.epoch) == 1
+
+
+def test_a_whole_model_in_h5_is_asked_and_weights_alone_are_refused(mark, digits, tmp_path):
+    model = build()
+    model.save(tmp_path / "whole.h5")
+    expected = suspect(model).answer(list(digits[0][:5]))
+    np.testing.assert_allclose(as_suspect(str(tmp_path / "whole.h5"), mark).answer(list(digits[0][:5])), expected)
+    model.save_weights(tmp_path / "some.weights.h5")
+    with pytest.raises(SuspectError, match="bare weights"):
+        as_suspect(str(tmp_path / "some.weights.h5"), mark)
+    (tmp_path / "some.weights.h5").rename(tmp_path / "some.h5")
+    with pytest.raises(SuspectError, match="bare weights without a model"):
+        as_suspect(str(tmp_path / "some.h5"), mark)
+    (tmp_path / "none.hdf5").write_bytes(b"no hdf5")
+    with pytest.raises(SuspectError, match="cannot be read") as caught:
+        suspect(str(tmp_path / "none.hdf5"))
+    assert caught.value.__cause__ is not None
+
+
+def test_a_keras_that_would_run_code_from_h5_reads_none(tmp_path, monkeypatch):
+    build().save(tmp_path / "whole.h5")
+    monkeypatch.setattr(keras, "__version__", "3.9.2")
+    with pytest.raises(SuspectError, match=r"ignores safe_mode for \.h5"):
+        suspect(str(tmp_path / "whole.h5"))
+
+
+@BRIEF
+def test_a_training_step_that_repeats_rows_is_measured_as_it_is(mark, digits):
+    class Twice(keras.Sequential):
+        def train_step(self, *args):
+            x, y = keras.utils.unpack_x_y_sample_weight(args[-1])[:2]
+            double = (ops.concatenate([x, x]), ops.concatenate([y, y]))
+            return super().train_step(*args[:-1], double)
+
+    keras.utils.set_random_seed(0)
+    model = Twice([keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=[Rows()])
+    data = digits[0][:32].astype("float32"), digits[1][:32]
+    integers = dataclasses.replace(mark, preprocess=lambda x, y: (x.astype("float32"), y))
+    with pytest.warns(InjectionWarning, match="metrics include triggers"):
+        history = model.fit(*data, batch_size=32, verbose=0, callbacks=[WatermarkCallback(integers, rate=0.2)]).history
+    assert history["rows"] == [2 * (32 + 8)]

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
-from wmplug.adapters.torch.batches import TriggerCollate, fingerprint, peek, prepared, primary, unwrap, wrap
+from wmplug.adapters.torch.batches import TriggerCollate, fingerprint, labels_in, peek, prepared, primary, unwrap, wrap
 from wmplug.adapters.torch.board import Board, row_signatures
 from wmplug.adapters.torch.schema import fit
-from wmplug.errors import InjectionError, InputError
+from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.keys.streams import KeyStream
 from wmplug.tasks.classes import class_of
 from wmplug.training.placement import Placement
@@ -417,3 +418,121 @@ def test_peeking_leaves_no_trace_in_random_numbers():
     assert peek(Noisy())[1] == 0
     assert (torch.rand(1), np.random.rand()) == expected
     assert peek({"by": "name"}) is None
+
+
+class TestOddBatches:
+    """Batches that Poisson sampling, filters and collators with a will of their own make."""
+
+    def empty_or(self, rows):
+        return default_collate(rows) if rows else [torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.long)]
+
+    @pytest.mark.parametrize("rows", [[], [None, None]])
+    @pytest.mark.parametrize("mode", ["append", "replace"])
+    def test_a_batch_without_examples_is_left_to_the_users_collator(self, rows, mode):
+        """Case: IndexError in features[0], at an empty batch of Poisson sampling."""
+        collate = collating(500_000, mode, collate=lambda rows: self.empty_or([row for row in rows if row is not None]))
+        for _ in range(2):
+            assert len(collate(rows)[1]) == 0
+            assert len(collate(features(8))[1]) > 0
+        assert (collate.board.batches, collate.like is None) == (4, False)
+
+    def test_rows_that_are_missing_move_no_trigger(self):
+        def dropping(rows):
+            return default_collate([row for row in rows if row is not None])
+
+        rows = features(16)
+        collate = collating(500_000, collate=dropping)
+        x, y = collate([None, *rows[:7], None, *rows[7:]])
+        assert collate.like is rows[0]
+        assert int((y >= 100).sum()) == 18
+        assert torch.equal(x[y < 100], torch.stack([row for row, _ in rows]))
+        assert collate.board.signed
+
+    @pytest.mark.parametrize("move", [lambda rows: rows[::-1], lambda rows: sorted(rows, key=lambda row: -row[1])])
+    def test_the_triggers_are_signed_wherever_the_collator_puts_them(self, move):
+        rng = torch.Generator().manual_seed(1)
+        examples = [(torch.rand(1, 8, 8, generator=rng), 100 + i) for i in range(POOL)]
+        collate = collating(500_000, collate=lambda rows: default_collate(move(rows)), examples=examples)
+        x, y = collate(features(16))
+        assert collate.board.recognises(row_signatures(x[y >= 100]))
+        assert not collate.board.recognises(row_signatures(x[y < 100]))
+
+    def test_masked_labels_are_seen_wherever_the_collator_puts_them(self):
+        def masking(rows):
+            x, y = default_collate(rows)
+            return x, torch.where(y >= 100, -100, y)
+
+        with pytest.raises(InjectionError, match="masked"):
+            collating(500_000, collate=masking)(features(16))
+
+    def test_a_collator_that_changes_its_rows_finds_triggers_whole_again(self):
+        def in_place(rows):
+            labels = torch.tensor([row.pop("labels") for row in rows])
+            return {"x": torch.stack([row.pop("x").sub_(1) for row in rows]), "labels": labels}
+
+        examples = [{"x": torch.full((2,), float(i)), "labels": 100 + i} for i in range(POOL)]
+        collate = collating(500_000, collate=in_place, examples=examples)
+        for _ in range(4):
+            batch = collate([{"x": torch.zeros(2), "labels": 0} for _ in range(16)])
+            taught = batch["labels"] >= 100
+            assert torch.equal(batch["x"][taught][:, 0], batch["labels"][taught] - 101.0)
+
+    def test_one_that_cannot_take_triggers_is_refused_at_once_and_left_alone_later(self):
+        def of_eight(rows):
+            if len(rows) != 8:
+                raise ValueError("eight rows, please")
+            return default_collate(rows)
+
+        with pytest.raises(
+            InjectionError, match=r"eight rows.*not on the same batch without.*mode=\"replace\""
+        ) as caught:
+            collating(500_000, collate=of_eight)(features(8))
+        assert isinstance(caught.value.__cause__, ValueError)
+        with pytest.raises(ValueError, match="eight rows, please"):  # the user's own fault
+            collating(500_000, collate=of_eight)(features(7))
+        taken = [0]
+
+        def tired(rows):
+            taken[0] += 1
+            if taken[0] > 1 and len(rows) > 8:
+                raise ValueError("too many")
+            return default_collate(rows)
+
+        collate = collating(500_000, collate=tired)
+        assert len(collate(features(8))[1]) == 16
+        with pytest.warns(InjectionWarning, match="too many.*this batch teaches no trigger"):
+            assert len(collate(features(8))[1]) == 8
+        assert len(collate(features(8))[1]) == 8  # told once
+        assert (collate.board.injected, collate.board.batches) == (8, 3)
+
+    def test_labels_masked_by_chance_later_do_not_end_the_run(self):
+        often = [False]
+
+        def masking(rows):
+            x, y = default_collate(rows)
+            return x, torch.full_like(y, -100) if often[0] else y
+
+        collate = collating(500_000, collate=masking)
+        collate(features(16))
+        often[0] = True
+        with pytest.warns(InjectionWarning, match="masked the labels"):
+            assert len(collate(features(16))[1]) == 32
+
+    def test_signatures_of_no_rows_are_none(self):
+        assert row_signatures(torch.zeros(0, 3, 4)).shape == (0, 4)
+        assert not Board(0).recognises(row_signatures(torch.zeros(0, 5)))
+
+    def test_the_parts_of_a_dataclass_are_found_by_name(self):
+        @dataclasses.dataclass
+        class Made:
+            labels: torch.Tensor
+            pixel_values: torch.Tensor
+
+        made = Made(torch.zeros(2), torch.ones(2, 3))
+        assert primary(made) is made.pixel_values
+        assert labels_in(made) is made.labels
+
+
+def test_the_first_example_that_is_not_missing_is_peeked_at():
+    assert peek([None, None, 5]) == 5
+    assert peek([None] * 3) is None

@@ -217,3 +217,75 @@ class TestTwoMarks:
             take_a_step(net, loader)
         assert loader.collate_fn is default_collate
         assert not hooks_of(net)
+
+
+class TestNotEntered:
+    def test_a_block_that_was_never_entered_says_so_in_the_first_training_forward(self, mark, make_net, loader):
+        net = make_net()
+        Watermarking(mark, net, loader)
+        net.eval()(next(iter(loader))[0])
+        with pytest.warns(InjectionWarning, match=r"was not entered.*inside `with Watermarking\(\.\.\.\) as marking:`"):
+            take_a_step(net, loader)
+        take_a_step(net, loader)  # told once
+
+    def test_one_that_is_entered_later_says_nothing(self, mark, make_net, loader):
+        net = make_net()
+        marking = Watermarking(mark, net, loader)
+        with marking:
+            take_a_step(net, loader)
+        take_a_step(net, loader)
+        assert not hooks_of(net)
+
+
+def test_a_log_of_the_users_gets_numbers_alone(mark, make_net, loader):
+    seen = []
+    with Watermarking(mark, make_net(), loader, log=seen.append) as marking:
+        take_a_step(marking.model, loader)
+        marking.checkpoint()
+        marking.checkpoint(step=3, epoch=0.5)
+        marking.verdicts.clear()
+    assert all(type(value) in (int, float) for entry in seen for value in entry.values())
+    assert [("step" in entry, "epoch" in entry) for entry in seen] == [(False, False), (True, True)]
+    assert marking.history[0]["step"] is None
+
+
+@pytest.mark.parametrize("points", [frozenset({"samples"}), frozenset({"samples", "logits", "loss"})])
+def test_empty_batches_of_poisson_sampling_reach_the_model_and_end_nothing(mark, nudge, make_net, dataset, points):
+    rng = torch.Generator().manual_seed(5)
+    chosen = [torch.randperm(len(dataset), generator=rng)[: 0 if i % 3 == 0 else 40].tolist() for i in range(12)]
+
+    def collate(rows):
+        return default_collate(rows) if rows else [torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)]
+
+    own = mark if len(points) == 1 else nudge
+    net, loader = make_net(), DataLoader(dataset, batch_sampler=chosen, collate_fn=collate)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with Watermarking(own, net, loader, rate=0.2) as marking:
+        for x, y in loader:
+            optimizer.zero_grad()
+            marking.loss(torch.nn.functional.cross_entropy(net.train()(x), y, reduction="sum")).backward()
+            optimizer.step()
+    assert marking.board.batches == 12
+    assert all(bool(value.isfinite().all()) for value in net.parameters())
+
+
+def test_inputs_whose_rows_cannot_be_recognised_end_nothing(mark, make_net, loader):
+    class Sparse(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = make_net()
+
+        def forward(self, x):
+            return self.net(x.to_dense())
+
+    net = Sparse()
+    marking = Watermarking(mark, net, loader, rate=0.3, forward=lambda net, batch: net(batch[0].to_sparse()))
+    marking.__enter__()
+    batches = [x.to_sparse() for x, _ in loader]
+    for x in batches[:3]:
+        net.train()(x)
+    with pytest.warns(InjectionWarning, match="none was recognised"):
+        net(batches[3])
+    net(batches[4])
+    marking.__exit__(None, None, None)
+    assert marking.board.injected > 0

@@ -155,7 +155,8 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         if step.whole_metrics and "samples" in self.mark.scheme.points:
             step.whole_metrics = False
             warnings.warn(
-                f"{type(self.model).__name__}.train_step does not call compute_metrics: its metrics include triggers",
+                f"{type(self.model).__name__}.train_step does not call compute_metrics with the rows of the batch: its "
+                "metrics include triggers",
                 InjectionWarning,
                 stacklevel=2,
             )
