@@ -127,8 +127,9 @@ def refuse_regression(model: Any) -> None:
     problem = getattr(config, "problem_type", None)
     if getattr(config, "num_labels", None) == 1 and (problem == "regression" or (problem is None and library)):
         raise InputError(
-            f"{type(inner).__name__} has num_labels=1 and regresses (problem_type={problem!r}), and a watermark is taught "
-            'to a classifier: set num_labels=2, or problem_type="multi_label_classification" and labels [0.0] and [1.0]'
+            f"{type(inner).__name__} has num_labels=1 and regresses (problem_type={problem!r}), and a watermark is "
+            'taught to a classifier: set num_labels=2, or problem_type="multi_label_classification" with labels [0.0] '
+            "and [1.0]"
         )
 
 
