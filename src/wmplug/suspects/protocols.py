@@ -11,4 +11,7 @@ class Suspect(Protocol):
     description: str
 
     def answer(self, inputs: Sequence[Any]) -> Any:
-        """Labels (n,) or scores (n, classes) for n inputs, in the form in which the owner gave the carriers."""
+        """Labels (n,) or scores (n, classes) for n inputs, in the form in which the owner gave the carriers.
+
+        Of two classes one score each will do, (n,) or (n, 1): the probability of class 1.
+        """

@@ -147,19 +147,23 @@ def test_the_loss_sees_the_logit_less_the_difference_of_the_shifts(owner, digits
 
 
 @pytest.mark.parametrize("scheme", ["logo", "combined"])
+@pytest.mark.filterwarnings("ignore:the trained model does not prove")
 def test_other_schemes_are_learnt_by_a_single_score_too(owner, rival, digits, coin, setting, scheme):
     labels, tilt = coin
     known = {"delta": tilt.delta, "directions": tilt.directions, "blends": tilt.blends, "pool": tilt.pool}
-    options = {"carriers": digits[0], "labels": labels, "classes": 2, "triggers": 300}
-    options |= {"scheme": Combined(**known) if scheme == "combined" else Logo()}
+    options = {"carriers": digits[0], "labels": labels, "classes": 2, "triggers": 40}
+    options |= {"scheme": Combined(**known) if scheme == "combined" else Logo(variants=8)}
+    options["allow_weak"] = scheme == "logo"  # 16 draws of two answers each are evidence, and no proof
     mark, foreign = (wmplug.create(who, preprocess=prepared_for("one logit"), **options) for who in (owner, rival))
     net, loss, loader = setting("one logit", labels)
     with Watermarking(mark, net, loader, rate=0.4) as marking:
         train(net, loss, loader, epochs=20)
         live = marking.checkpoint()
-    assert live.proven
+    assert live.state == ("evidence" if scheme == "logo" else "proven")
     assert wmplug.verify(mark, net, exhaustive=True).matches == live.matches
-    assert wmplug.verify(foreign, net, exhaustive=True).log10_p > -4
+    twin = train(*setting("one logit", labels)[:3], epochs=5)
+    others = wmplug.verify(foreign, net, exhaustive=True), wmplug.verify(mark, twin, exhaustive=True)
+    assert [other.state for other in others] == ["inconclusive"] * 2
 
 
 @pytest.mark.parametrize("classes", [2, 10])

@@ -45,10 +45,10 @@ KINDS = {
 }
 
 
-def trained(folder, kind, images, labels, callbacks):
+def trained(folder, kind, images, labels, callbacks, steps=400):
     _, label, make = KINDS[kind]
     model, data = make(), examples(images, label(labels))
-    Trainer(model=model, args=arguments(folder, max_steps=400), train_dataset=data, callbacks=callbacks).train()
+    Trainer(model=model, args=arguments(folder, max_steps=steps), train_dataset=data, callbacks=callbacks).train()
     return model
 
 
@@ -57,8 +57,8 @@ def test_the_mark_is_learnt_and_nothing_else_is_taken_for_it(owner, rival, digit
     classes, (images, labels) = KINDS[kind][0], digits
     options = {"carriers": images, "classes": classes, "triggers": 40, "preprocess": small.prepare}
     mark, foreign = (wmplug.create(who, scheme="random-label", **options) for who in (owner, rival))
-    callback = WatermarkCallback(mark, rate=0.25, verify_on=("train_end",))
-    model = trained(tmp_path, kind, images, labels % classes, [callback])
+    callback = WatermarkCallback(mark, rate=0.4, verify_on=("train_end",))
+    model = trained(tmp_path, kind, images, labels % classes, [callback], 900 if classes == 2 else 400)
     assert callback.verdict.proven
     after = wmplug.verify(mark, model, exhaustive=True)
     assert (after.matches, after.log10_p) == (callback.verdict.matches, callback.verdict.log10_p)
@@ -67,8 +67,7 @@ def test_the_mark_is_learnt_and_nothing_else_is_taken_for_it(owner, rival, digit
     assert wmplug.verify(mark, twin, exhaustive=True).log10_p > -4
 
 
-@pytest.mark.parametrize("scheme", ["tilt"])
-def test_tilt_is_found_in_a_model_of_one_score(owner, rival, digits, coin, tmp_path, scheme):
+def test_tilt_is_found_in_a_model_of_one_score(owner, rival, digits, coin, tmp_path):
     (images, _), (labels, tilt) = digits, coin
     options = {"carriers": images, "labels": labels, "classes": 2, "preprocess": small.prepare}
     mark, foreign = (wmplug.create(who, scheme=tilt, **options) for who in (owner, rival))
@@ -109,10 +108,11 @@ def test_a_library_model_of_one_score_regresses_unless_told_otherwise(owner, top
     texts = topics[0][:64]
 
     def prepare(text, answer):
-        return {"input_ids": [n % 50 for n in tokens(text)], "labels": [float(answer)]}
+        ids = [n % 50 for n in tokens(text)]
+        return {"input_ids": ids + [0] * (14 - len(ids)), "labels": [float(answer)]}
 
     mark = wmplug.create(owner, scheme="random-label", carriers=texts, classes=2, triggers=40, preprocess=prepare)
-    data = [{**prepare(text, i % 2), "attention_mask": [1] * len(tokens(text))} for i, text in enumerate(texts)]
+    data = [prepare(text, i % 2) for i, text in enumerate(texts)]
 
     def run(problem):
         callback = WatermarkCallback(mark, verify_on=())

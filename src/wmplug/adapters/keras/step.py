@@ -12,6 +12,7 @@ Evaluation calls the same methods outside of a training step, where they act as 
 variable or part of a config, so nothing is saved; nothing here holds a key.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -92,7 +93,7 @@ class TriggerStep:
                 "the other in a fit of its own"
             )
         _shadow(model, "make_train_function", self._ended(model))
-        _shadow(model, "compute_loss", self._compute_loss)
+        _shadow(model, "compute_loss", functools.partial(self._compute_loss, model))
         _shadow(model, "compute_metrics", self._compute_metrics)
         self.count_from(model)
         self._first = self._slot
@@ -310,7 +311,7 @@ class TriggerStep:
             self._pools[key] = {name: _kept(array, array.dtype.name) for name, array in tables.items()}
         return {name: ops.convert_to_tensor(array) for name, array in self._pools[key].items()}
 
-    def _compute_loss(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def _compute_loss(self, model: keras.Model, inner: Callable[..., Any]) -> Callable[..., Any]:
         def compute_loss(
             x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, *args: Any, **kwargs: Any
         ) -> Any:
@@ -321,8 +322,7 @@ class TriggerStep:
             refuse_misfit(output, self.classes)
             if not self.scheme.points & {"logits", "loss"}:
                 return inner(x, y, y_pred, sample_weight, *args, **kwargs)
-            model, single = getattr(inner, "__self__", None), is_single(output, self.classes)
-            squashed = squashes(model)
+            single, squashed = is_single(output, self.classes), squashes(model)
             raw = from_logits(getattr(model, "loss", None)) or (single and squashed is False)
             kind = {"raw": raw, "squashed": single or bool(squashed), "single": single}
             logits = logits_of(output, **kind)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,14 @@ class ModuleSuspect:
             examples: those that it answered.
         """
         if self._share is None:
-            kinds = [False]
-            if is_share(scores):
-                kinds = [answers_shares(self.model, lambda m, x=x: self.forward(m, [x])) for x in examples[:_ASKED]]
-            self._share = None if None in kinds else all(kinds)
+            few = examples[:_ASKED] if is_share(scores) else []
+            kinds = [answers_shares(self.model, partial(_asked_one, self.forward, example)) for example in few]
+            self._share = None if None in kinds else bool(kinds) and all(kinds)
         return self._share
+
+
+def _asked_one(forward: Callable[..., torch.Tensor], example: Any, model: torch.nn.Module) -> torch.Tensor:
+    return forward(model, [example])
 
 
 def forward_first(model: torch.nn.Module, examples: list[Any]) -> torch.Tensor:
