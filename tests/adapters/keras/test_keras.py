@@ -293,7 +293,7 @@ def test_a_model_that_no_epoch_could_ask_is_refused_before_the_first_step(mark, 
     x, y = digits[0][:32].reshape(32, 64).astype("float32"), digits[1][:32]
     model.fit(x, y, verbose=0)
     taken = model.steps
-    with pytest.raises(InputError, match=r"before the first step .*pass preprocess="):
+    with pytest.raises(InputError, match=r"(?s)before the first step .*pass preprocess="):
         model.fit(x, y, verbose=0, callbacks=[WatermarkCallback(mark)])
     assert model.steps == taken
     named = dataclasses.replace(mark, preprocess=lambda x, y: (x.reshape(64).astype("float32"), y))
