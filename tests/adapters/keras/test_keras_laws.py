@@ -77,6 +77,6 @@ def test_live_and_afterwards_say_the_same(mark, digits, sizes, order, views, kin
     assert (len(callback.verdicts), after.failed) == (2, 0)
     asked = KerasSuspect(model, preprocess=prepared)
     questions = own.triggers.samples(20)
-    one_by_one = [int(asked.answer([image]).argmax()) for image in questions]
-    assert asked.answer(questions).argmax(1).tolist() == one_by_one
-    assert len(set(one_by_one)) > 1
+    one_by_one = np.concatenate([asked.answer([image]) for image in questions])
+    np.testing.assert_allclose(asked.answer(questions), one_by_one, rtol=1e-3, atol=1e-4)
+    assert len(np.unique(one_by_one.round(3), axis=0)) == len(questions)  # else any order would do
