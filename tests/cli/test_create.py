@@ -113,7 +113,7 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
         ({"--carriers": "broken.npy"}, "cannot be read"),
         ({"--carriers": "pickled.npy"}, "cannot be read"),
         ({"--carriers": "long.csv"}, "field larger than field limit"),
-        ({"--carriers": "cut.npz"}, "cut.npz cannot be read"),
+        ({"--carriers": "cut.npz"}, "cannot be read: Error -3 while decompressing"),
         ({"--carriers": "empty"}, "hold pictures"),
         ({"--carriers": "mark.bin"}, "is unknown: give .npy"),
         ({"--carriers": "columns.csv"}, "name the column of texts text"),
