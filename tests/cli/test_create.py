@@ -115,6 +115,8 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
         ({"--carriers": "nowhere.npy"}, "does not exist"),
         ({"--carriers": "broken.npy"}, "cannot be read"),
         ({"--carriers": "pickled.npy"}, "cannot be read"),
+        ({"--carriers": "long.csv"}, "field larger than field limit"),
+        ({"--carriers": "cut.npz"}, "cannot be read: Error -3 while decompressing"),
         ({"--carriers": "empty"}, "hold pictures"),
         ({"--carriers": "mark.bin"}, "is unknown: give .npy"),
         ({"--carriers": "columns.csv"}, "name the column of texts text"),
@@ -134,6 +136,11 @@ def test_npz_holds_carriers_and_labels(terminal, owner, digits, tmp_path):
 def test_create_says_what_does_not_fit(terminal, owner, pictures, tmp_path, changed, said):
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY\x01\x00")
     np.save(tmp_path / "pickled.npy", np.array([{}, None], dtype=object), allow_pickle=True)
+    (tmp_path / "long.csv").write_text("text,label\n" + "a" * 200_000 + ",1\n")
+    np.savez_compressed(tmp_path / "cut.npz", x=np.random.default_rng(0).integers(0, 256, (300, 8, 8), np.uint8))
+    damaged = bytearray((tmp_path / "cut.npz").read_bytes())
+    damaged[200:5000] = bytes(4800)
+    (tmp_path / "cut.npz").write_bytes(damaged)
     (tmp_path / "empty").mkdir()
     (tmp_path / "mark.bin").write_bytes(b"")
     (tmp_path / "columns.csv").write_text("a,b\n1,2\n")

@@ -41,8 +41,8 @@ Suspect = Annotated[
     str,
     typer.Argument(
         metavar="SUSPECT",
-        help="A checkpoint folder, a .keras file, or module:name of a model or of a function from inputs to labels or "
-        "scores.",
+        help="A checkpoint folder, a .keras or .h5 file, or module:name of a model or of a function from "
+        "inputs to labels or scores.",
     ),
 ]
 

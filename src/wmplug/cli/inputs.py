@@ -1,7 +1,6 @@
 """Carriers, labels and JSON from files."""
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,12 @@ def read(path: Path, labels: Path | None = None) -> tuple[Any, Any, list[str]]:
     try:
         inputs, own = _read(path)
         values = own if labels is None else read_labels(labels)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path if labels is None else f'{path} or {labels}'} cannot be read: {error}") from error
+    except (InputError, MemoryError):
+        raise
+    # Pillow, NumPy, csv and zipfile have errors of many kinds for files that are damaged, or too large for them.
+    except Exception as error:
+        which = path if labels is None else f"{path} or {labels}"
+        raise InputError(f"{which} cannot be read: {error or type(error).__name__}") from error
     return inputs, *_number(values)
 
 

@@ -23,8 +23,8 @@ def verify(
         str,
         typer.Argument(
             metavar="SUSPECT",
-            help="A checkpoint folder, a .keras file, or module:name of a model or of a function from inputs to "
-            "labels or scores (found from the current folder too).",
+            help="A checkpoint folder (of a PEFT adapter too), a .keras or .h5 file, or module:name of a model or of a "
+            "function from inputs to labels or scores (found from the current folder too).",
         ),
     ],
     preprocess: Annotated[
