@@ -237,7 +237,7 @@ class Companions:
         """The kinds of sums of units in a text, and whether it has other digests too."""
         roles: set[str] = set()
         known: set[str] = set()
-        for unit in list(dict.fromkeys(units.values()))[:_PROBED]:
+        for unit in [unit for unit in dict.fromkeys(units.values()) if unit is not _SEVERAL][:_PROBED]:
             for kind, value in _facts(self._root / unit.name).items():
                 known.add(value)
                 if re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", text, re.IGNORECASE) and len(value) > 2:
