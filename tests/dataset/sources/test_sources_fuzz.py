@@ -62,8 +62,7 @@ def outcome(path, out, data):
         chosen = data.draw(st.sets(st.integers(0, len(before) - 1), min_size=1, max_size=4))
         labels = {index: (before[index].label + 1) % len(source.classes) for index in chosen}
         source.write(out, Changes(labels))
-    except InputError as error:
-        assert len(str(error)) > 20
+    except InputError:
         assert not out.exists()
         assert not [file for file in out.parent.iterdir() if file.name.endswith(".part")]
         return None
@@ -223,7 +222,7 @@ def pictures(draw):
 @EASY
 @given(made=pictures(), data=st.data())
 def test_folders_of_pictures(made, data):
-    names, files = made
+    _, files = made
     with tempfile.TemporaryDirectory() as folder:
         root, copy = Path(folder, "set"), Path(folder, "copy")
         for name, content in files.items():
