@@ -230,7 +230,7 @@ class Companions:
             for found, wanted in zip(kinds, (unit.name, file.name, file.stem), strict=True):
                 for token in said.get(wanted, ()):
                     if found is kinds[0] or token.removeprefix("*") == wanted:
-                        found[token] = _SEVERAL if token in found else unit
+                        found[token] = unit if found.get(token, unit) == unit else _SEVERAL
         return next((found for found in kinds if found), {})
 
     def _sums(self, text: str, units: Mapping[str, Unit]) -> tuple[set[str], bool]:
