@@ -45,6 +45,8 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
             index, shrunk = indices[-1], shrinking[-1]
 
     first = None
+    if source.count is not None:  # so it is known which of them stay
+        return _final(source, due(), places, source.count, progress), source.count
     for record in source.picked(due(), progress):
         _check_shape(record, first := first or record)
         if len(kept) < SAMPLE:
@@ -54,6 +56,25 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
     if not kept or source.count is None:
         raise InputError("the set has no records: check the path")
     return sorted(source.numbered(kept), key=lambda record: record.index), source.count
+
+
+def _final(
+    source: Source, due: Iterator[int], places: deque[int], count: int, progress: Progress | None
+) -> list[Record]:
+    """The records that a reservoir holds at the end, without those that it drops."""
+    held: dict[int, int] = {}
+    for index in due:
+        if index >= count:
+            break
+        held[index if index < SAMPLE else places.popleft()] = index
+    kept: list[Record] = []
+    first = None
+    for record in source.picked(sorted(held.values()), progress):
+        _check_shape(record, first := first or record)
+        kept.append(_small(record))
+    if not kept:
+        raise InputError("the set has no records: check the path")
+    return source.numbered(kept)
 
 
 def _check_shape(record: Record, first: Record) -> None:

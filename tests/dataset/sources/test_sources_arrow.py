@@ -250,3 +250,20 @@ def test_a_text_that_is_no_utf8_is_named_whether_it_is_picked_or_not(tmp_path, k
     ):
         with pytest.raises(InputError, match=r"set.parquet, row 1 is not UTF-8 \(byte 0xff"):
             list(read())
+
+
+def test_labels_in_the_names_of_folders_are_read(tmp_path):
+    root = tmp_path / "set"
+    for label in ("a", "b c"):
+        place = root / f"label={label.replace(' ', '%20')}" / "part-0.parquet"
+        place.parent.mkdir(parents=True)
+        pq.write_table(pa.table({"text": [f"{label} {row}" for row in range(5)]}), place)
+    source = open_source(root)
+    assert source.classes == ("a", "b c")
+    assert [source.classes[record.label] for record in source.records()] == ["a"] * 5 + ["b c"] * 5
+    with pytest.raises(InputError, match=r"in the names of its folders \(label=\.\.\.\)"):
+        source.write(tmp_path / "copy", Changes({0: 1}))
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+    written = open_source(root).write(tmp_path / "copy", Changes(inputs={7: "new"}))
+    assert [record.input for record in open_source(written.data).records()][6:9] == ["b c 1", "new", "b c 3"]
+    assert pq.read_schema(written.data / "label=a" / "part-0.parquet").names == ["text"]

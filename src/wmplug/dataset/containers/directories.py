@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
     tag: int
     kind: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     at: int
     place: int
 
@@ -39,7 +39,7 @@ class Thumbnail(NamedTuple):
     noted: int
 
 
-def order(data: bytes) -> str:
+def order(data: bytes | bytearray) -> str:
     """The byte order, as `struct` writes it.
 
     Raises:

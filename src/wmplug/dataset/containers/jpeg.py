@@ -50,7 +50,8 @@ def segments(data: bytes) -> tuple[list[Segment], bytes]:
     Raises:
         Unwritable: it has no end, or bytes that belong nowhere.
     """
-    found, at = [], 2
+    found: list[Segment] = []
+    at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF):
             raise Unwritable("it has bytes between its segments")
@@ -140,7 +141,8 @@ def _coding(found: Sequence[Segment]) -> Coding:
         elif one.marker == _SCAN:
             parts = _scanned(one.content)
             scans.append(([order.index(part[0]) for part in parts], one.content[1 + 2 * len(parts) :], restart))
-            used.append([tuple(codes.get(key, b"") for key in _keys(part[1])) for part in parts])
+            keys = [_keys(part[1]) for part in parts]
+            used.append([(codes.get(one, b""), codes.get(other, b"")) for one, other in keys])
     return Coding(frame, scans, used)
 
 

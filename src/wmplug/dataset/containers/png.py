@@ -36,7 +36,8 @@ class Header(NamedTuple):
 
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Kind and content of every chunk, and what follows the last under the kind b""."""
-    found, at = [], len(SIGNATURE)
+    found: list[tuple[bytes, bytes]] = []
+    at = len(SIGNATURE)
     while at + 12 <= len(data) and (not found or found[-1][0] != b"IEND"):
         (length,) = struct.unpack_from(">I", data, at)
         found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
@@ -77,7 +78,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def _compressed(old: bytes, header: Header, before: Any, new: Any) -> bytes:
     """The stream of the new pixels, compressed like the old one."""
     if not header.interlaced and header.depth == 8:
-        for options in ({}, {"optimize": True}, *({"compress_level": level} for level in (1, 3, 9, 0))):
+        levels: list[dict[str, Any]] = [{"compress_level": level} for level in (1, 3, 9, 0)]
+        for options in ({}, {"optimize": True}, *levels):
             if _stream(before, options) == old:
                 return _stream(new, options)
     raw = zlib.decompress(old)

@@ -6,6 +6,7 @@ import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ with need("dataset"):
     import pyarrow as pa
 
 BATCH_BYTES = 1 << 24
+_RUN = 8  # rows, from which on a slice costs less than they do one by one
 _LOOKED_AT, _ROWS = 8, 100  # batches, and rows of each, that show whether a column repeats the label
 
 
@@ -195,14 +197,20 @@ class _New(NamedTuple):
 
 
 def _taken(chunks: Sequence[pa.Array], rows: Places) -> pa.ChunkedArray:
-    """Rows of arrays that follow each other; a type that Arrow cannot take rows of is cut into slices instead."""
-    try:
-        return pa.chunked_array([pa.concat_arrays(chunks).take(rows)])
-    except pa.ArrowNotImplementedError:
-        whole = pa.chunked_array(chunks)
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
-    slices = [whole.slice(int(run[0]), len(run)) for run in runs]
-    return pa.chunked_array([piece for part in slices for piece in part.chunks], whole.type)
+    """Rows of arrays that follow each other.
+
+    Long runs of rows are cut out, which copies them at once; so is a type that Arrow cannot take rows of.
+    """
+    ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, len(rows))
+    if len(ends) * _RUN > len(rows) or pa.types.is_dictionary(chunks[0].type):
+        with suppress(pa.ArrowNotImplementedError):
+            return pa.chunked_array([pa.concat_arrays(chunks).take(rows)])
+    whole, starts = pa.chunked_array(chunks), [0, *ends[:-1].tolist()]
+    slices = [whole.slice(int(rows[start]), end - start) for start, end in zip(starts, ends.tolist(), strict=True)]
+    pieces = [piece for part in slices for piece in part.chunks]
+    with suppress(pa.ArrowNotImplementedError):
+        return pa.chunked_array([pa.concat_arrays(pieces)])
+    return pa.chunked_array(pieces, whole.type)
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -26,8 +26,8 @@ def border(fault: str, advice: str, *, passing: tuple[type[Exception], ...] = ()
     """
     try:
         yield
-    except (InputError, MemoryError, *passing):
-        raise
     except Exception as error:
+        if isinstance(error, (InputError, MemoryError, *passing)):
+            raise
         shown = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(f"{fault} ({shown}): {advice}") from error

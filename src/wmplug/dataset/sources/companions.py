@@ -230,14 +230,14 @@ class Companions:
             for found, wanted in zip(kinds, (unit.name, file.name, file.stem), strict=True):
                 for token in said.get(wanted, ()):
                     if found is kinds[0] or token.removeprefix("*") == wanted:
-                        found[token] = _SEVERAL if token in found else unit
+                        found[token] = unit if found.get(token, unit) == unit else _SEVERAL
         return next((found for found in kinds if found), {})
 
     def _sums(self, text: str, units: Mapping[str, Unit]) -> tuple[set[str], bool]:
         """The kinds of sums of units in a text, and whether it has other digests too."""
         roles: set[str] = set()
         known: set[str] = set()
-        for unit in list(dict.fromkeys(units.values()))[:_PROBED]:
+        for unit in [unit for unit in dict.fromkeys(units.values()) if unit is not _SEVERAL][:_PROBED]:
             for kind, value in _facts(self._root / unit.name).items():
                 known.add(value)
                 if re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", text, re.IGNORECASE) and len(value) > 2:

@@ -72,6 +72,8 @@ class Delimited(Lines):
         return file.readline()
 
     def _ends(self, data: bytes, newlines: Places) -> Places:
+        if b'"' not in data:
+            return np.arange(len(newlines))
         quotes = _places(data, b'"')
         return np.flatnonzero(np.searchsorted(quotes, newlines, "right") % 2 == 0)
 
@@ -237,8 +239,10 @@ def _places(data: bytes, character: bytes) -> Places:
 
 def _is_plain(data: bytes, delimiter: str) -> bool:
     """Whether the data are UTF-8, have quotes only around or doubled inside cells, and no lone carriage return."""
-    if not is_utf8(data) or data.count(b"\r") != data.count(b"\r\n"):
+    if not is_utf8(data) or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return False
+    if b'"' not in data:
+        return True
     around, quotes = np.frombuffer(data, np.uint8), _places(data, b'"')
     before, after = np.maximum(quotes[::2] - 1, 0), np.minimum(quotes[1::2] + 1, len(data) - 1)
     beside = np.zeros(256, np.bool_)

@@ -127,7 +127,8 @@ def _in_palette(new: Image.Image, before: Image.Image) -> Image.Image:
         away = colours[at : at + _STEPS, None].astype(np.int32) - table[None].astype(np.int32)
         nearest[at : at + _STEPS] = indices[np.square(away).sum(axis=2).argmin(axis=1)]
     made = Image.fromarray(nearest[which.reshape(-1)].reshape(new.height, new.width), "P")
-    made.putpalette(before.palette.palette, before.palette.mode)
+    palette: Any = before.palette
+    made.putpalette(palette.palette, palette.mode)
     made.info = dict(before.info)
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,8 +116,13 @@ class Seen:
             return
         first = next(iter(self._values), values[0])
         try:
-            if self._values.keys() >= set(values) and set(map(type, values)) == {type(first)}:
-                return
+            fresh = set(values) - self._values.keys()
+            if set(map(type, values)) == {type(first)}:
+                if not fresh:
+                    return
+                places = sorted(values.index(value) for value in fresh)
+                named = list(itertools.islice(names, places[-1] + 1))
+                values, names = [values[place] for place in places], [named[place] for place in places]
         except TypeError:  # a list, for which `check_label` raises the error
             pass
         for value, name in zip(values, names, strict=True):

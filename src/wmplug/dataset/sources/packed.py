@@ -31,7 +31,7 @@ def _zstd(path: Path) -> Any:
     return pa.input_stream(str(path), compression="zstd")
 
 
-_READERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
+_READERS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstd}
 
 
 def endings(path: Path) -> tuple[str, str]:
@@ -89,7 +89,8 @@ def opened(path: Path, *, text: bool = False) -> io.BufferedReader:
 
 def _raw(path: Path) -> Any:
     with border(f"{path} cannot be read", "check that it is whole and that you may read it"):
-        return _READERS.get(endings(path)[1], lambda path: open(path, "rb"))(path)
+        reader = _READERS.get(endings(path)[1])
+        return open(path, "rb") if reader is None else reader(path)
 
 
 def encoding_of(path: Path) -> str | None:
@@ -162,7 +163,7 @@ def writing(place: Path, target: Path, like: Path, *, text: bool = False) -> Ite
                 import pyarrow as pa
             file = stack.enter_context(pa.CompressedOutputStream(pa.PythonFile(file, "w"), "zstd"))
         elif packing:
-            file = stack.enter_context({".bz2": bz2.open, ".xz": lzma.open}[packing](file, "wb"))
+            file = stack.enter_context(_READERS[packing](file, "wb"))
         encoding = encoding_of(like) if text else None
         yield cast(BinaryIO, _Encoder(file, encoding) if encoding else file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
@@ -43,17 +44,31 @@ class Parquet(Arrow):
         self._path = path
         self._files = [path] if path.is_file() else [file for _, file in files_of(path) if file.suffix == ".parquet"]
         opened = map(self._open, self._files)
-        schema = next(opened).schema_arrow
+        first = next(opened)
+        schema, self.count = first.schema_arrow, first.metadata.num_rows
         for file, other in zip(self._files[1:], opened, strict=True):
             if not other.schema_arrow.equals(schema):
                 raise InputError(f"{file} has other columns than {self._files[0]}: give files of one schema")
+            self.count += other.metadata.num_rows
         self._companions = Companions(path, self._others, self._units, columns.keep_files, single=False)
+        self._stored = schema
+        self._in_names = {file: _keys_of(file.relative_to(path)) for file in self._files}
+        if len({tuple(keys) for keys in self._in_names.values()}) > 1:
+            raise InputError(f"the folders of {path} name different columns (key=value): name the same in all")
+        for key in self._in_names[self._files[0]]:
+            schema = schema if key in schema.names else schema.append(pa.field(key, pa.string()))
         super().__init__(str(path), schema, columns)
         self.taken = (*self.taken, *self._companions.taken)
 
     def check(self, *, relabelled: bool, added: bool) -> None:
         """Refuse columns and companions that no copy can keep true; see `Source.check`."""
         super().check(relabelled=relabelled, added=added)
+        if (relabelled or added) and self._of.label is not None and self._of.label not in self._stored.names:
+            raise InputError(
+                f"the labels of {self._path} are in the names of its folders ({self._of.label}=...), where a changed "
+                "record would lie in another file: write the label as a column, or choose a scheme that changes no "
+                "label, such as twins"
+            )
         self._companions.check(relabelled, added)
 
     def _others(self) -> Iterator[tuple[str, Path]]:
@@ -76,12 +91,22 @@ class Parquet(Arrow):
                 for group in range(opened.num_row_groups):
                     facts = opened.metadata.row_group(group)
                     size = max(1, BATCH_BYTES * facts.num_rows // max(1, facts.total_byte_size))
-                    batches = opened.iter_batches(min(size, _BATCH_ROWS), [group], columns, use_threads=False)
+                    asked = None if columns is None else [one for one in columns if one in self._stored.names]
+                    asked = self._stored.names[:1] if asked == [] else asked  # for the number of rows
+                    batches = opened.iter_batches(min(size, _BATCH_ROWS), [group], asked, use_threads=False)
                     while (batch := self._next(batches, name, start)) is not None:
-                        yield Batch(name, start, pa.Table.from_batches([batch]), (file, group))
+                        yield Batch(name, start, self._with_names(batch, file, columns), (file, group))
                         start += batch.num_rows
                 if start == 0:
                     yield Batch(name, 0, self._schema.empty_table(), (file, 0))
+
+    def _with_names(self, batch: pa.RecordBatch, file: Path, columns: Sequence[str] | None) -> pa.Table:
+        """The rows with the columns that are in the names of their folders."""
+        table = pa.Table.from_batches([batch])
+        for key, value in self._in_names[file].items():
+            if key not in self._stored.names and (columns is None or key in columns):
+                table = table.append_column(pa.field(key, pa.string()), pa.array([value] * len(table), pa.string()))
+        return table
 
     def _next(self, batches: Iterator[pa.RecordBatch], name: str, start: int) -> pa.RecordBatch | None:
         with border(f"{name} is damaged after row {start}", "restore it"):
@@ -96,6 +121,7 @@ class Parquet(Arrow):
                 with self._writer(file, place) as writer:
                     for _, group in itertools.groupby(batches, lambda pair: pair[0].part):
                         for table in _joined(group):
+                            table = table.select(range(len(self._stored.names)))
                             with border(f"{file} cannot be written again", "save it with plain types", passing=_FULL):
                                 writer.write_table(table, row_group_size=max(1, len(table)))
             if self._path.is_dir():
@@ -113,7 +139,7 @@ class Parquet(Arrow):
                 for unit in self._units() if summary == "_metadata" else ():
                     notes.append(pq.read_metadata(grown / unit.name))
                     notes[-1].set_file_path(unit.name)
-                pq.write_metadata(self._schema, grown / summary, metadata_collector=notes or None)
+                pq.write_metadata(self._stored, grown / summary, metadata_collector=notes or None)
 
     def _writer(self, like: Path, place: Path) -> pq.ParquetWriter:
         with self._open(like) as opened:
@@ -124,7 +150,7 @@ class Parquet(Arrow):
             version = {"1.0": "1.0", "2.4": "2.4"}.get(facts.format_version, "2.6")
         return pq.ParquetWriter(
             place,
-            self._schema,
+            self._stored,
             version=version,
             compression={
                 column.path_in_schema: column.compression.replace("UNCOMPRESSED", "NONE") for column in columns
@@ -132,6 +158,12 @@ class Parquet(Arrow):
             or "snappy",
             use_dictionary=[column.path_in_schema for column in columns if column.has_dictionary_page],
         )
+
+
+def _keys_of(path: Path) -> dict[str, str | None]:
+    """The columns in the names of folders, as Hive writes them: label=cat."""
+    pairs = [part.partition("=") for part in path.parts[:-1] if "=" in part]
+    return {unquote(key): None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for key, _, value in pairs}
 
 
 def _joined(pairs: Iterable[tuple[Batch, pa.Table]]) -> Iterator[pa.Table]:

@@ -109,8 +109,9 @@ class Shards(Base):
         """What each ending and each companion was taken for."""
         kinds = {"text": "text", "pil": "picture", "array": "numbers"}
         label = f"{self._label} in .json" if self._in_json else f".{self._label}"
-        found = (Taken(f".{self._input}", kinds[self.form], "the first record has it"),)
-        found += () if self._label is None else (Taken(label, "label", "the first record has it"),)
+        found = [Taken(f".{self._input}", kinds[self.form], "the first record has it")]
+        if self._label is not None:
+            found.append(Taken(label, "label", "the first record has it"))
         return (*found, *self._companions.taken)
 
     @property

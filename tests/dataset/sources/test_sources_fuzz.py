@@ -1,0 +1,304 @@
+"""Sets of odd types, orders, encodings and companions: a copy is the set but for its marks, or nothing is written."""
+
+import bz2
+import codecs
+import csv
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from wmplug.dataset.records import Changes
+from wmplug.dataset.sources import open_source
+from wmplug.errors import InputError
+
+EASY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=12)
+LABELS = st.sampled_from(
+    [["a", "b"], ["0", "1", "2"], ["-1", "0", "1"], ["", "x"], ["n/a", "yes"], ["07", "7"], ["1.5", "2"], ["é", "ü"]]
+)
+OTHERS = st.sampled_from(["none", "same as label", "counts", "words", "empty"])
+
+
+@st.composite
+def tables(draw):
+    """Columns by their names, in an order; a text or numbers, a label, and perhaps another column."""
+    count, labels, other = draw(st.integers(2, 14)), draw(LABELS), draw(OTHERS)
+    said = [draw(st.sampled_from(labels)) for _ in range(count)]
+    inputs = draw(st.sampled_from(["text", "numbers"]))
+    columns = {"label": said}
+    if inputs == "text":
+        columns["text"] = [draw(WORDS) for _ in range(count)]
+    else:
+        columns["a"] = [draw(st.floats(-1e6, 1e6).map(lambda value: round(value, 3))) for _ in range(count)]
+        columns["b"] = [draw(st.integers(-5, 5)) for _ in range(count)]
+    columns |= {
+        "none": {},
+        "same as label": {"label_text": [f"is {label}" for label in said]},
+        "counts": {"nr": list(range(count))},
+        "words": {"note": [draw(WORDS) for _ in range(count)]},
+        "empty": {"": [""] * count},
+    }[other]
+    return {name: columns[name] for name in draw(st.permutations(list(columns)))}
+
+
+def outcome(path, out, data):
+    """Mark some records; the records before and after with what was to change, or None if the set was refused."""
+    try:
+        source = open_source(path)
+        before = list(source.records())
+        if len(source.classes) < 2:
+            return None
+        chosen = data.draw(st.sets(st.integers(0, len(before) - 1), min_size=1, max_size=4))
+        labels = {index: (before[index].label + 1) % len(source.classes) for index in chosen}
+        source.write(out, Changes(labels))
+    except InputError:
+        assert not out.exists()
+        assert not [file for file in out.parent.iterdir() if file.name.endswith(".part")]
+        return None
+    return before, list(open_source(out, classes=source.classes).records()), labels
+
+
+def same(one, other):
+    return one == other if isinstance(one, str) else np.array_equal(np.asarray(one), np.asarray(other), equal_nan=True)
+
+
+def check_records(found):
+    before, after, labels = found
+    assert len(after) == len(before)
+    for one, two in zip(before, after, strict=True):
+        assert same(one.input, two.input)
+        assert two.label == labels.get(one.index, one.label)
+
+
+@EASY
+@given(table=tables(), data=st.data())
+def test_csv(table, data):
+    draw, text = data.draw, io.StringIO(newline="")
+    dialect = {
+        "delimiter": draw(st.sampled_from(",;\t|")),
+        "quoting": draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+        "lineterminator": draw(st.sampled_from(["\n", "\r\n"])),
+    }
+    csv.writer(text, **dialect).writerows([list(table), *zip(*table.values(), strict=True)])
+    written = text.getvalue()
+    encoded = draw(
+        st.sampled_from(
+            [
+                written.encode(),
+                codecs.BOM_UTF8 + written.encode(),
+                written.encode("utf-16"),
+                written.encode("utf-16-le"),
+                written.encode("latin1", "replace"),
+                written.encode().rstrip(b"\r\n"),
+            ]
+        )
+    )
+    suffix, pack = draw(st.sampled_from([("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress)]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"set.csv{suffix}")
+        path.write_bytes(pack(encoded))
+        found = outcome(path, Path(folder, f"copy.csv{suffix}"), data)
+        if found:
+            check_records(found)
+
+
+@EASY
+@given(table=tables(), data=st.data())
+def test_json_lines(table, data):
+    draw = data.draw
+    lines = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    if draw(st.booleans()):
+        lines[draw(st.integers(0, len(lines) - 1))].pop(draw(st.sampled_from(list(table))))
+    if draw(st.booleans()):
+        lines[draw(st.integers(0, len(lines) - 1))]["label"] = draw(st.sampled_from([None, 1, True, [1], "a"]))
+    style = draw(st.sampled_from([{}, {"ensure_ascii": False}, {"separators": (",", ":")}]))
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+    text = "".join(json.dumps(line, **style) + draw(st.sampled_from(["\n", "\r\n", "\n\n"])) for line in lines)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "set.jsonl").write_bytes(text.encode(encoding))
+        found = outcome(Path(folder, "set.jsonl"), Path(folder, "copy.jsonl"), data)
+        if found:
+            check_records(found)
+
+
+TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+
+
+@EASY
+@given(table=tables(), data=st.data())
+def test_parquet(table, data):
+    draw, arrays = data.draw, {}
+    for name, values in table.items():
+        array = pa.array(values)
+        if pa.types.is_string(array.type):
+            if name == "label" and all(value.lstrip("-").isdecimal() for value in values) and draw(st.booleans()):
+                array = pa.array(
+                    [int(value) for value in values], draw(st.sampled_from([pa.int8(), pa.int64(), pa.float64()]))
+                )
+            else:
+                array = array.cast(draw(st.sampled_from(TYPES)))
+        if draw(st.integers(0, 5)) == 0:
+            array = pa.array([None, *array.to_pylist()[1:]], array.type)
+        arrays[name] = array
+    options = {"row_group_size": draw(st.integers(1, 6)), "compression": draw(st.sampled_from(["none", "zstd"]))}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "set")
+        root.mkdir()
+        notes = []
+        pq.write_table(pa.table(arrays), root / "0.parquet", metadata_collector=notes, **options)
+        if draw(st.booleans()):
+            notes[-1].set_file_path("0.parquet")
+            pq.write_metadata(pa.table(arrays).schema, root / "_metadata", metadata_collector=notes)
+        sums = draw(st.booleans())
+        if sums:
+            (root / "SHA256SUMS").write_text(
+                hashlib.sha256((root / "0.parquet").read_bytes()).hexdigest() + "  0.parquet\n"
+            )
+        copy = Path(folder, "copy")
+        found = outcome(root, copy, data)
+        if found:
+            check_records(found)
+            whole, given = pq.read_table(copy / "0.parquet"), pa.table(arrays)
+            assert whole.schema == given.schema
+            assert [whole[name].to_pylist() for name in given.schema.names if name != "label"] == [
+                given[name].to_pylist() for name in given.schema.names if name != "label"
+            ]
+            if (root / "_metadata").exists():
+                group = pq.read_metadata(copy / "_metadata").row_group(0).column(0)
+                assert (
+                    group.data_page_offset
+                    == pq.read_metadata(copy / "0.parquet").row_group(0).column(0).data_page_offset
+                )
+            if sums:
+                assert (copy / "SHA256SUMS").read_text().split() == [
+                    hashlib.sha256((copy / "0.parquet").read_bytes()).hexdigest(),
+                    "0.parquet",
+                ]
+
+
+@st.composite
+def pictures(draw):
+    """Names and files of small pictures, and what lies beside them."""
+    classes = draw(st.sampled_from([("a", "b"), ("cat", "dog", "unsup"), ("0", "1"), ("10", "9")]))
+    count = draw(st.integers(4, 12))
+    names, files = [], {}
+    for number in range(count):
+        kind = draw(st.sampled_from(["png", "jpg", "bmp"]))
+        stem = draw(st.sampled_from([f"{number:03d}", f"{number}", "same", f"in/{number}"]))
+        name = f"{classes[number % len(classes)]}/{stem}.{kind}"
+        if name not in files:
+            data = io.BytesIO()
+            pixels = np.full((4, 4, 3), number * 9, np.uint8)
+            Image.fromarray(pixels).save(data, {"png": "PNG", "jpg": "JPEG", "bmp": "BMP"}[kind])
+            names.append(name)
+            files[name] = data.getvalue()
+    order = draw(st.sampled_from([sorted(names), names, names[::-1], draw(st.permutations(names))]))
+    lists = {
+        "list": "".join(f"{name}\n" for name in order),
+        "labels": "path,label\n" + "".join(f"{name},{name.partition('/')[0]}\n" for name in order),
+        "numbers": "".join(f"{name} {classes.index(name.partition('/')[0])}\n" for name in order),
+        "md5": "".join(f"{hashlib.md5(files[name]).hexdigest()}  {name}\n" for name in order),
+        "captions": "".join(f"{name}\t{draw(st.sampled_from(['nice', 'a cat', 'dog 1']))}\n" for name in order),
+        "half": "".join(f"{name}\n" for name in order[::2]),
+        "stems": "".join(f"{Path(name).stem}\n" for name in order),
+        "about": "pictures",
+    }
+    for kind in draw(st.sets(st.sampled_from(list(lists)), max_size=2)):
+        files["README" if kind == "about" else f"{kind}.txt"] = lists[kind].encode()
+    return names, files
+
+
+@EASY
+@given(made=pictures(), data=st.data())
+def test_folders_of_pictures(made, data):
+    _, files = made
+    with tempfile.TemporaryDirectory() as folder:
+        root, copy = Path(folder, "set"), Path(folder, "copy")
+        for name, content in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+        found = outcome(root, copy, data)
+        if not found:
+            return
+        before, after, labels = found
+        key = lambda record: (np.asarray(record.input).tobytes(), Path(record.name).suffix)  # noqa: E731
+        classes = open_source(root).classes
+        old = sorted((key(one), labels.get(one.index, one.label)) for one in before)
+        assert sorted((key(one), one.label) for one in after) == old
+        there = {record.name: record for record in after}
+        listed = {one: (copy / one).read_text().splitlines() for one in files if one.endswith(".txt")}
+        for one, lines in listed.items():
+            lines = lines[1:] if one == "labels.txt" else lines
+            assert len(lines) == len(files[one].decode().splitlines()) - (one == "labels.txt")
+            for line in lines:
+                if one == "stems.txt":
+                    assert line in {Path(name).stem for name in there}
+                    continue
+                name = (
+                    line.split("  ")[1] if one == "md5.txt" else line.replace("\t", ",").replace(" ", ",").split(",")[0]
+                )
+                assert name in there, "a list names a place where no picture is"
+                if one == "labels.txt":
+                    assert line.endswith(f",{classes[there[name].label]}")
+                if one == "md5.txt":
+                    assert line.startswith(hashlib.md5((copy / name).read_bytes()).hexdigest())
+                if one == "numbers.txt":
+                    assert name.partition("/")[0] == classes[there[name].label]
+
+
+@EASY
+@given(data=st.data())
+def test_shards(data):
+    draw = data.draw
+    count, labels = draw(st.integers(2, 8)), draw(st.sampled_from([["0", "1"], ["a", "bb"], ["n/a", "x"]]))
+    form, suffix = draw(st.sampled_from(["txt", "npy"])), draw(st.sampled_from(["tar", "tar.gz", "tgz"]))
+    in_json, file = draw(st.booleans()), io.BytesIO()
+    with tarfile.open(
+        fileobj=file, mode="w:" if suffix == "tar" else "w:gz", format=draw(st.sampled_from([0, 1, 2]))
+    ) as tar:
+        for number in range(count):
+            label, array = draw(st.sampled_from(labels)), io.BytesIO()
+            np.save(array, np.full(3, number))
+            parts = {form: array.getvalue() if form == "npy" else f"text {number}".encode()}
+            if draw(st.integers(0, 9)):
+                parts["json" if in_json else "cls"] = (
+                    json.dumps({"label": label}).encode() if in_json else label.encode()
+                )
+            for ending, content in parts.items():
+                info = tarfile.TarInfo(f"{number:04d}.{ending}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    with tempfile.TemporaryDirectory() as folder:
+        root, copy = Path(folder, "set"), Path(folder, "copy")
+        root.mkdir()
+        shard = root / f"0.{suffix}"
+        shard.write_bytes(file.getvalue())
+        beside = draw(st.sampled_from(["nothing", "index", "idx"]))
+        if beside == "index":
+            facts = {
+                "url": shard.name,
+                "size": shard.stat().st_size,
+                "md5": hashlib.md5(shard.read_bytes()).hexdigest(),
+            }
+            (root / "index.json").write_text(json.dumps([facts]))
+        if beside == "idx":
+            (root / "0.idx").write_text("v1.2 1\ntxt 512 6 0000.txt\n")
+        found = outcome(root, copy, data)
+        if found:
+            assert beside != "idx"
+            check_records(found)
+            if beside == "index":
+                (facts,), new = json.loads((copy / "index.json").read_text()), copy / shard.name
+                assert facts["md5"] == hashlib.md5(new.read_bytes()).hexdigest()
+                assert facts["size"] == new.stat().st_size
