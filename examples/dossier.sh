@@ -20,7 +20,8 @@ say "Ada opens a register, has it stamped, and commits to a secret before any tr
 wmplug init --name "Ada Lovelace"
 wmplug register anchor --trust tsa/trust.json
 python "$here/dossier_models.py" carriers .
-wmplug create --scheme random-label --carriers carriers.npz --classes 10 --out mark.wm
+wmplug create --scheme random-label --carriers carriers.npz --classes 10 --out mark.wm \
+  --preprocess wmplug.cli.demo.models:example  # committed to now, so that nobody can fit it later
 wmplug register receipt --out receipt.json
 
 say "She trains with one callback; somebody steals the model and fine-tunes it; three others train their own"

@@ -100,6 +100,21 @@ def lab(tmp_path_factory):
         yield SimpleNamespace(folder=folder, url=url, authority=made, trust=made.trust(url))
 
 
+@pytest.fixture(scope="session")
+def neutral(tmp_path_factory):
+    """The trust in an authority that does not call itself a lab's: a real one cannot be had without a network."""
+    from wmplug.register import authority
+
+    folder = tmp_path_factory.mktemp("neutral")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(authority, "LAB", "Neutral")
+        made = authority.LabAuthority.create(folder, url=f"http://127.0.0.1:{port}")
+    with authority.serve(folder, port=port) as url:
+        yield made.trust(url)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory):
     """References that tests train stay out of the user's own cache."""

@@ -75,8 +75,11 @@ def test_texts_and_their_labels_come_from_csv(terminal, owner, tmp_path):
     (tmp_path / "labels.txt").write_text("\n".join(str(int(i % 3 > 0)) for i in range(len(SENTENCES))))
     words[4:5] = [tmp_path / "texts.txt", "--labels", tmp_path / "labels.txt"]
     again = terminal.json(*words, "--register", owner.path, "--out", tmp_path / "b.wm")
-    assert again["root"] == told["root"]
     assert again["class_names"] == []
+    assert again["id"] != told["id"]  # which name is which class is bound
+    words.remove("--classes")
+    words.remove(2)
+    assert "give --classes" in terminal.error(*words, "--register", owner.path, "--out", tmp_path / "c.wm")
 
 
 def test_a_folder_of_pictures_is_labelled_by_its_sub_folders(terminal, owner, digits, tmp_path):
@@ -189,7 +192,7 @@ def test_pictures_of_every_kind_can_be_drawn(owner, shape, kind):
     rng = np.random.default_rng(0)
     carriers = rng.integers(0, 256, (20, *shape)).astype(np.uint8)
     carriers = carriers if kind == "uint8" else (carriers / 127.5 - 1).astype(np.float32)
-    mark = wmplug.create(owner, scheme="random-label", carriers=carriers, classes=3, triggers=13)
+    mark = wmplug.create(owner, scheme="random-label", carriers=carriers, classes=3, triggers=13, allow_weak=True)
     drawn = Image.open(io.BytesIO(sheet.draw(mark, ".png")))
     assert min(drawn.size) > 100
     assert max(drawn.size) < 2000
@@ -294,7 +297,19 @@ def test_texts_are_tilted_as_a_function_of_ones_own_reads_them(terminal, owner, 
     )
     monkeypatch.chdir(tmp_path)
     asked = ["create", "--scheme", "tilt", "--carriers", "texts.csv", "--classes", 2, "--register", owner.path]
-    asked += ["--set", "directions=4", "--set", "blends=20", "--set", "delta=1.0", "--set", "pool=[]", "--out", "a.wm"]
+    asked += [
+        "--set",
+        "directions=4",
+        "--set",
+        "blends=20",
+        "--set",
+        "delta=1.0",
+        "--set",
+        "pool=[]",
+        "--allow-weak",
+        "--out",
+        "a.wm",
+    ]
     assert "give preprocess=" in terminal(*asked, code=2).stderr
     terminal(*asked, "--preprocess", "reading:prepare")
     assert load(tmp_path / "a.wm").scheme.name == "tilt"

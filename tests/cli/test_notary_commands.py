@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import sys
 
@@ -35,6 +36,9 @@ def pixels(batch):
 
 def zero(batch):
     return [0] * len(batch)
+
+def same(image, answer):
+    return image, answer
 """
 QUIT = "import sys\nsys.exit(0)\n"
 
@@ -166,6 +170,55 @@ def test_told_to_people(terminal, marked, key, tmp_path):
     assert "under lock" in terminal("notary", "certify", "case", "--keys", "nora").stderr
     assert "Nora" in terminal("notary", "key", "--keys", "n2", "--name", "Nora").stdout
     assert "60 triggers" in terminal("notary", "spend", "case/certificate.json", "--register", "register").stdout
+
+
+NAMED = "preprocess NOT COMMITTED"
+
+
+@pytest.mark.parametrize("loose", [True, False])
+def test_what_nothing_binds_is_named_wherever_a_verdict_stands(terminal, marked, key, tmp_path, loose):
+    """In str, JSON, register, hearing, certificate and dossier; and nowhere, where nothing is loose."""
+    more = ["--preprocess", "case_models:same"] if loose else []
+    seen = {"str": terminal("verify", "mark.wm", "case_models:stolen", *more).stdout.partition("\n")[0]}
+    seen["verdict"] = str(
+        wmplug.Verdict.from_json(terminal("verify", "mark.wm", "case_models:stolen", *more, "--json").stdout)
+    )
+    recorded = [entry for entry in Register(tmp_path / "register").entries() if entry.type == "suspect.verified"]
+    seen["register"] = str(wmplug.Verdict.from_json(json.dumps(recorded[-1].body["verdict"])))
+    prepared(terminal, key)
+    challenged(terminal)
+    hearing = terminal("notary", "check", "case", "--package", "claim.age", "--keys", "nora", *more, code=1).stdout
+    seen["hearing"] = next(line for line in hearing.splitlines() if " suspect: " in line)
+    certified = terminal.json("notary", "certify", "case", "--keys", "nora")
+    models = json.loads((tmp_path / certified["json"]).read_text())["certificate"]["result"]["models"]
+    seen["certificate"] = str(wmplug.Verdict.from_json(json.dumps(models[0]["verdict"])))
+    seen["certificate page"] = text_of(tmp_path / certified["html"], "Suspect: proven")
+    terminal(
+        *("report", "--register", "register", "--certificate", certified["json"]),
+        *("--out", "d.html", "--json-out", "d.json"),
+    )
+    document = json.loads((tmp_path / "d.json").read_text())
+    seen["dossier"] = document["suspects"][-1]["state"] + document["suspects"][-1]["named"]
+    seen["dossier's certificate"] = document["certificates"][0]["models"][0]["named"]
+    seen["dossier page"] = text_of(tmp_path / "d.html", "Suspect “case_models:stolen”: proven")
+    seen["dossier's box"] = text_of(tmp_path / "d.html", "case_models:stolen proven")
+    for place, line in seen.items():
+        assert (NAMED in line) is loose, f"{place}: {line}"
+        assert "certificate" in place or "proven" in line
+    pages = [(tmp_path / name).read_text() for name in ("d.html", "d.json", certified["html"], certified["json"])]
+    assert [NAMED in page for page in pages] == [loose] * 4
+    assert result_of(tmp_path)["status"] == ("inconclusive" if loose else "NOT ATTESTED")
+
+
+def text_of(page, begin):
+    """What the page says from `begin` on, on one line."""
+    told = " ".join(re.sub("<[^>]*>", " ", page.read_text()).split())
+    assert begin in told
+    return told[told.index(begin) :][: len(begin) + 30]
+
+
+def result_of(folder):
+    return json.loads((folder / "case" / "result.json").read_text())["result"]
 
 
 def test_shown_triggers(terminal, marked, key):

@@ -6,6 +6,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import wmplug
+from wmplug.register import Register
 from wmplug.report import card
 from wmplug.training.record import Run
 
@@ -13,10 +14,11 @@ PASSPHRASE = "correct horse battery staple"
 
 
 @pytest.fixture
-def trained(tmp_path, terminal, digits):
+def trained(tmp_path, terminal, digits, known_secrets):
     """A register with one run, and a verdict in a file."""
     images, labels = digits
-    owner = wmplug.Owner.create(tmp_path / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    with known_secrets("report"):  # a control that matches by luck would void the test
+        owner = wmplug.Owner.create(tmp_path / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
     mark = wmplug.create(owner, scheme="random-label", carriers=images[:300], classes=10, triggers=20)
     verdict = wmplug.verify(mark, lambda x: np.zeros(len(x), int), exhaustive=True)
     run = Run(mark, "plain")
@@ -96,3 +98,46 @@ def test_a_file_that_is_nested_too_deep_is_refused_in_words(trained, terminal, o
     said = terminal.error("report", "--register", "register", "--out", "dossier.html", option, "deep.json")
     assert "deep.json" in said
     assert "Traceback" not in said
+
+
+def test_an_edited_verdict_is_refused_and_nothing_is_written(trained, terminal):
+    verdict = json.loads((trained / "verdict.json").read_text())
+    edited = {**verdict, "suspect": "MegaCorp", "state": "proven", "log10_e": 99.0, "log10_p": -99.0}
+    (trained / "edited.json").write_text(json.dumps(edited))
+    for option in ("--verdict", "--control"):
+        said = terminal.error("report", "--register", "register", "--out", "dossier.html", option, "edited.json")
+        assert "edited.json contradicts itself (log10_e = 99 of exact in-set" in said
+    assert not (trained / "dossier.html").exists()
+
+
+def test_a_verdict_of_a_file_is_unverified_until_the_register_holds_it(trained, terminal):
+    options = ("report", "--register", "register", "--verdict", "verdict.json")
+    terminal(*options, "--out", "before.html", "--json-out", "before.json")
+    verdict = json.loads((trained / "verdict.json").read_text())
+    owner = wmplug.Owner.open(trained / "register", passphrase=PASSPHRASE)
+    body = {"watermark": verdict["watermark"], "suspect": "zeros", "rows": [], "verdict": verdict}
+    Register.of(owner).append("suspect.verified", body)
+    terminal(*options, "--out", "after.html", "--json-out", "after.json")
+    before, after = (json.loads((trained / f"{name}.json").read_text())["suspects"][0] for name in ("before", "after"))
+    assert (before["standing"], after["standing"]) == ("unverified", "recorded")
+    assert "UNVERIFIED" in (trained / "before.html").read_text()
+    assert "UNVERIFIED" not in (trained / "after.html").read_text()
+
+
+def test_a_control_that_matched_is_an_alarm(trained, terminal):
+    mark = wmplug.create(
+        wmplug.Owner.open(trained / "register", passphrase=PASSPHRASE),
+        **{"scheme": "random-label", "carriers": np.arange(6400, dtype=np.uint8).reshape(100, 8, 8), "classes": 10},
+    )
+    known = {mark.triggers.row(i).tobytes(): int(mark.triggers.answers[i]) for i in range(len(mark.triggers))}
+    copied = wmplug.verify(mark, lambda batch: [known[x.tobytes()] for x in batch])
+    (trained / "copy.json").write_text(copied.to_json())
+    options = ("report", "--register", "register", "--verdict", "copy.json", "--control")
+    terminal(*options, "verdict.json", "--out", "calm.html")
+    loud = terminal(*options, "copy.json", "--out", "loud.html", code=1)
+    assert "A CONTROL MATCHED: THE TEST IS VOID" in loud.stderr
+    assert "proven" in loud.stderr
+    told = terminal.json(*options, "copy.json", "--out", "told.html", code=1)
+    assert len(told["controls_matched"]) == 1
+    pages = [(trained / f"{name}.html").read_text() for name in ("calm", "loud")]
+    assert ["THE TEST IS VOID" in page for page in pages] == [False, True]

@@ -10,11 +10,12 @@ import typer
 
 import wmplug
 from wmplug.cli import app
-from wmplug.cli.terminal import printable
+from wmplug.cli.terminal import out, printable
 from wmplug.register import Register
 
 RAW = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-HOSTILE = "Mallory\x1b]0;owned\x07\x1b[2K\x7f\x9b1m\u202e\u2066 [red]ok"
+FORGED = "entry 99: ok"
+HOSTILE = f"Mallory\x1b]0;owned\x07\x1b[2K\x7f\x9b1m\u202e\u2066 [red]ok\n{FORGED}"
 
 
 def leaves(command, path=()):
@@ -45,6 +46,7 @@ def words(name):
 def shown(terminal, *given):
     result = terminal.runner.invoke(app, [str(word) for word in given])
     assert not RAW.search(result.output), repr(result.output)
+    assert not any(line.strip(" \t│┃|").startswith(FORGED) for line in result.output.splitlines()), repr(result.output)
     return result
 
 
@@ -98,6 +100,13 @@ def test_printable_leaves_lines_and_tabs_and_markup():
     assert printable("a\tb\nc [red] é 日本 🙂") == "a\tb\nc [red] é 日本 🙂"
     assert printable("\x1b\x00\r\x9b\u202e\ud800") == "\\u001b\\u0000\\u000d\\u009b\\u202e\\ud800"
     assert json.loads(printable(json.dumps({"a": "\x7f\x1b"}))) == {"a": "\x7f\x1b"}
+
+
+def test_a_text_is_one_line_unless_it_lays_out_its_own(capsys):
+    out.print("a\nb", "c", sep="\n")
+    out.lines("d\ne")
+    out.print("f\ng", "h")
+    assert capsys.readouterr().out == "a\\u000ab\nc\nd\ne\nf\\u000ag h\n"
 
 
 def test_warnings_logs_and_tracebacks():

@@ -9,7 +9,7 @@ import pytest
 import wmplug
 from wmplug import plugins
 from wmplug.errors import RegisterError
-from wmplug.register import Register
+from wmplug.register import Register, disclosure
 from wmplug.register.checking import check
 from wmplug.suspects.functions import CallableSuspect
 
@@ -111,7 +111,7 @@ def test_other_inputs_than_the_marks_own_may_be_asked(terminal, suspects, owner,
     assert terminal.json(*words, code=1)["queries"] == 900
     other = terminal.json(*words, "--queries", "log.npy", "--carriers", "made_from.npz", code=1)
     assert other["queries"] == len(images) - 900
-    assert "carriers= differ" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
+    assert "carriers= (--carriers) differ" in terminal.error(*words, "--queries", "log.npy", "--carriers", "log.npy")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,19 @@ def test_a_verification_is_recorded_with_what_was_asked(terminal, suspects, mark
     assert check(mark.register).ok
 
 
+def test_a_suspect_has_a_name_for_people(terminal, suspects, mark):
+    told = terminal.json("verify", suspects, "suspects:copy", "--as", "app of Copy Ltd")
+    (entry,) = recorded(mark, "suspect.verified")
+    assert told["suspect"] == entry.body["suspect"] == entry.body["verdict"]["suspect"] == "app of Copy Ltd"
+    assert entry.body["reference"] == "suspects:copy"
+
+
+def test_a_trial_need_not_be_recorded(terminal, suspects, mark):
+    assert terminal("verify", suspects, "suspects:copy", "--no-record").exit_code == 0
+    assert recorded(mark, "suspect.verified") == []
+    assert "give one" in terminal.error("verify", suspects, "suspects:copy", "--no-record", "--spend")
+
+
 def test_spent_triggers_are_not_asked_again(terminal, suspects, mark):
     terminal("verify", suspects, "suspects:copy", "--spend")
     spent = set(recorded(mark, "trigger.spent")[-1].body["rows"])
@@ -182,6 +195,34 @@ def test_spent_triggers_are_not_asked_again(terminal, suspects, mark):
     # Without --fresh the same are asked again: they are the first in order.
     terminal("verify", suspects, "suspects:copy")
     assert spent == set(recorded(mark, "suspect.verified")[-1].body["rows"])
+
+
+def spend(mark, rows):
+    owner = wmplug.Owner.open(mark.register, passphrase=PASSPHRASE)
+    disclosure.spend(Register.of(owner), mark.id, rows, "asked of an API", "2026-1")
+
+
+def test_beginning_after_the_spent_ones_is_paid_for(terminal, suspects, mark):
+    spend(mark, mark.triggers.plan.choices.rows[:7].tolist())
+    verdict = terminal.json("verify", suspects, "suspects:copy", "--fresh", "--exhaustive")
+    (rows,) = verdict["choices"]
+    assert (rows["what"], rows["bound"], rows["tries"]) == ("rows", "paid", 100)
+    assert verdict["log10_p"] == pytest.approx(-93 + 2)  # once for each place to begin at
+    assert "NOT COMMITTED" not in terminal("verify", suspects, "suspects:copy", "--fresh").stdout
+
+
+def test_other_questions_that_fresh_leaves_out_are_named(terminal, suspects, mark):
+    """An owner spends the questions that a stranger misses, who answers the others by luck: the verdict says so."""
+    rows = mark.triggers.plan.choices.rows
+    missed = [r for r in rows.tolist() if int(mark.triggers.row(r).astype(int).sum()) % 10 != mark.triggers.answers[r]]
+    assert 0 < len(missed) < len(rows)
+    spend(mark, missed)
+    told = terminal("verify", suspects, "suspects:stranger", "--fresh", code=None).stdout.partition("\n")[0]
+    assert told.endswith("; rows NOT COMMITTED")
+    (entry,) = recorded(mark, "suspect.verified")
+    assert entry.body["verdict"]["matches"] == entry.body["verdict"]["in_set"] > 0  # the attack is real
+    assert str(wmplug.Verdict.from_json(json.dumps(entry.body["verdict"]))) == told
+    assert terminal("verify", suspects, "suspects:stranger", code=1).stdout.startswith("inconclusive: ")
 
 
 def test_what_is_not_recorded_as_spent_is_an_error(terminal, suspects, monkeypatch):

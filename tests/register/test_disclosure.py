@@ -308,9 +308,9 @@ def test_everybody_knows_what_was_shown_and_not_what_was_asked(owned):
     ):
         register.append("disclosure", told)
     spend(register, mark.id, [1], "asked", "c2")
-    assert shown_rows(register, mark.id) == {3, 5, 7}
+    assert shown_rows(register.entries(), mark.id) == {3, 5, 7}
     assert spent_in(register, mark.id) == {3: "c1", 5: "c1", 7: "c1", 1: "c2"}
-    assert shown_rows(register, "none") == frozenset()
+    assert shown_rows(register.entries(), "none") == frozenset()
 
 
 def test_a_row_is_spent_by_the_case_that_came_first(owned):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wmplug import create, load, verify
-from wmplug.errors import InputError, RegisterError
+from wmplug.errors import EvidenceWarning, InputError, RegisterError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, Signer
 from wmplug.register.checking import check
@@ -91,6 +91,20 @@ def test_a_loaded_watermark_knows_its_register(owner, digits, tmp_path, monkeypa
         load(file, passphrase=PASSPHRASE, register=other.path)
     with pytest.raises(InputError, match=r"owner\.pub"):
         load(file, passphrase=PASSPHRASE, register=tmp_path)
+
+
+def test_another_owners_register_at_the_remembered_place_does_not_keep_you_from_asking(
+    owner, digits, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("WMPLUG_REGISTER", raising=False)
+    mark = make(owner, digits)
+    file = mark.save(tmp_path / "mark.wm")
+    owner.path.rename(tmp_path / "moved")
+    new_owner(owner.path, "Eve")
+    with pytest.warns(EvidenceWarning, match="register of another owner now: nothing is recorded"):
+        found = load(file, passphrase=PASSPHRASE)
+    assert found.register is None
+    assert "tries NOT COUNTED" in str(verify(found, lambda batch: [0] * len(batch)))
 
 
 def test_a_register_that_cannot_be_written_makes_no_watermark(owner, digits):

@@ -137,6 +137,18 @@ def printed(browse, page, tmp_path):
     return pypdf.PdfReader(file).pages
 
 
+def lowest(page):
+    """Height over the bottom, in points, of the last line on a page; what stands in its margins does not count."""
+    heights = []
+
+    def seen(text, to_user, to_text, font, size):
+        if text.strip():
+            heights.append(to_text[5] * to_user[3] + to_user[5])
+
+    page.extract_text(visitor_text=seen)
+    return min(height for height in heights if height > 60)
+
+
 def test_it_prints_on_a4_without_cut_rows(browse, document, tmp_path):
     long = json.loads(dossier.encode(document))
     long["runs"][0]["looks"] *= 6
@@ -156,6 +168,7 @@ def test_it_prints_on_a4_without_cut_rows(browse, document, tmp_path):
     for number, text in enumerate(texts, 1):
         assert f"page{number}of{len(pages)}" in text
         assert "NOTATTESTED" in text.replace("LABONLY-NOTATTESTED", "").replace("LABONLY,NOTATTESTED", "")
+    assert all(lowest(page) < 842 / 2 for page in pages[:-1]), "a page is half empty"
     # The table of looks is longer than a page: its head stands on each page that has some of it.
     head = "StepMatchesByluck"
     with_looks = [text for text in texts if re.search(r"lessthanonein10\S{2,3}-\d+\.\dproven1\d\d\d", text)]

@@ -15,7 +15,7 @@ _SCALE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 @pytest.mark.parametrize(
     ("log10_p", "said"),
     [
-        (0.0, "100 in 100"),
+        (0.0, "almost certain"),
         (math.log10(0.534), "54 in 100"),
         (math.log10(1 / 40.5), "about one in 40"),
         (-3.2, "less than one in 1 thousand"),
@@ -31,6 +31,8 @@ def test_a_chance_is_said_in_words(log10_p, said):
 
 def _meant(said):
     """log10 of the chance that the words state."""
+    if said == words.CERTAIN:
+        return 0.0
     if found := re.fullmatch(r"(\d+) in 100", said):
         return math.log10(int(found[1]) / 100)
     number, _, name = re.fullmatch(r"(?:about|less than) one in (\S+)( (\w+))?", said).groups()[0:3]

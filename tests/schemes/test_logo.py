@@ -139,6 +139,7 @@ def test_own_logo_from_a_file_and_as_an_array_are_one(owner, tmp_path):
         "classes": 3,
         "triggers": 30,
         "lessons": 6,
+        "allow_weak": True,
     }
     from_file = create(owner, logo=tmp_path / "logo.png", **options)
     from_text = create(owner, logo=str(tmp_path / "logo.png"), **options)

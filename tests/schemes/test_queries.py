@@ -7,7 +7,9 @@ import pytest
 
 import wmplug
 from wmplug.errors import InputError
-from wmplug.schemes.tilt import Tilt, references
+from wmplug.register import Register, anchors
+from wmplug.register.history import log_of
+from wmplug.schemes.tilt import Tilt, features, references
 
 LOGGED, KEPT = slice(0, 900), slice(900, None)
 
@@ -88,6 +90,52 @@ def test_what_was_said_by_references_is_bound(asking, marks, digits, pool):
     assert others.public["references"] != same.public["references"]
 
 
+def named(verdict):
+    return {choice.what: choice for choice in verdict.choices if choice.bound is None}
+
+
+def test_the_verdict_names_queries_and_references_and_holds_their_digests(asking, marks, digits, pool):
+    images, labels = digits
+    verdict = wmplug.verify(asking[0], lambda batch: [0] * len(batch), exhaustive=True)
+    assert {"questions", "references"} <= set(named(verdict))
+    assert "; questions NOT COMMITTED; references NOT COMMITTED" in str(verdict)
+    assert named(verdict)["references"].sha256 == asking[0].public["references"]
+    fewer = marks[0].with_queries(images[:600], carriers=images[KEPT], labels=labels[KEPT], pool=pool)
+    other = wmplug.verify(fewer, lambda batch: [0] * len(batch), exhaustive=True)
+    assert named(other)["questions"].sha256 != named(verdict)["questions"].sha256
+    assert not {"questions", "references"} & set(
+        named(wmplug.verify(marks[0], lambda batch: [0] * len(batch), exhaustive=True))
+    )
+
+
+def test_a_log_that_was_committed_and_dated_before_is_bound(digits, neutral, tmp_path):
+    images, labels = digits
+    owner = wmplug.Owner.create(tmp_path / "register", name="Ada", passphrase="words", scrypt_n=2**10)
+    anchors.trust(owner.path, neutral)
+    given = {"carriers": images[KEPT], "labels": labels[KEPT]}
+    mark = wmplug.create(owner, scheme=Tilt(delta=1.0, directions=12, blends=100), classes=10, **given)
+    before = mark.with_queries(images[LOGGED], **given)
+    assert "questions NOT COMMITTED" in str(wmplug.verify(before, lambda batch: [0] * len(batch), exhaustive=True))
+    Register.of(owner).append("dataset.committed", log_of(images[LOGGED]))
+    anchors.anchor(Register.of(owner))
+    verdict = wmplug.verify(mark.with_queries(images[LOGGED], **given), lambda batch: [0] * len(batch), exhaustive=True)
+    assert "; questions committed by 20" in str(verdict)
+    assert "NOT COMMITTED" not in str(verdict)
+    assert verdict.tries == verdict.keys == 1
+
+
+def test_what_features_make_of_the_queries_is_named(owner, digits):
+    images, labels = digits
+    tilted = Tilt(delta=1.0, directions=12, blends=100, features=features.of_carriers)
+    given = {"carriers": images[KEPT], "labels": labels[KEPT]}
+    mark = wmplug.create(owner, scheme=tilted, classes=10, **given)
+    plain = wmplug.verify(mark, lambda batch: [0] * len(batch), exhaustive=True)
+    assert "features" not in named(plain)  # the key follows from what they make of the carriers
+    verdict = wmplug.verify(mark.with_queries(images[LOGGED], **given), lambda batch: [0] * len(batch), exhaustive=True)
+    assert "; features NOT COMMITTED" in str(verdict)
+    assert named(verdict)["features"].sha256
+
+
 def test_a_watermark_of_triggers_and_tilt_keeps_its_triggers(owner, digits, pool):
     images, labels = digits
     given = {"carriers": images[KEPT], "labels": labels[KEPT], "pool": pool}
@@ -102,9 +150,9 @@ def test_a_watermark_of_triggers_and_tilt_keeps_its_triggers(owner, digits, pool
 
 def test_what_does_not_fit_is_refused(owner, marks, asking, digits, pool, tmp_path):
     images, labels = digits
-    with pytest.raises(InputError, match="carriers= differ"):
+    with pytest.raises(InputError, match=r"carriers= \(--carriers\) differ"):
         marks[0].with_queries(images[LOGGED], carriers=images[LOGGED], labels=labels[LOGGED], pool=pool)
-    with pytest.raises(InputError, match="labels= differ"):
+    with pytest.raises(InputError, match=r"labels= \(--labels\) differ"):
         marks[0].with_queries(images[LOGGED], carriers=images[KEPT], labels=labels[KEPT][::-1], pool=pool)
     with pytest.raises(InputError, match="too few for 12 directions"):
         marks[0].with_queries(images[:20], carriers=images[KEPT], labels=labels[KEPT], pool=pool)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.special import betainc, betaln
 
 from wmplug.errors import StatisticsError
-from wmplug.statistics.betting import fewest_to, log10_e, log10_e_path
+from wmplug.statistics.betting import fewest_to, log10_e, log10_e_of, log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_binomial_sf, log10_p
 
 KEYS = 1000
@@ -193,6 +193,12 @@ def stopping_probabilities(k: int, rate: float, n: int) -> np.ndarray:
         live[over] = 0.0
         reached.append(stopped)
     return np.array(reached)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(2, 12))
+@RELAXED
+def test_counts_determine_the_e_value_of_one_query_draws(h: int, misses: int, k: int) -> None:
+    assert log10_e_of(h, h + misses, k) == pytest.approx(log10_e(hits(k, h, h + misses)), abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,58 @@ def test_who_needs_classes_names_both():
     assert count_of(Classes(7), "audit") == 7
     with pytest.raises(InputError, match="audit fits answers that are classes, the watermark's answers are 'tags'"):
         count_of(Tags(2), "audit")
+
+
+NAMED = Classes(3, ("ant", "bee", "cat"))
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        ["bee", "cat", "ant"],
+        np.array(["bee", "cat", "ant"]),
+        np.array(["bee", "cat", "ant"], object),
+        [{"label": "bee", "score": 0.9}, {"label": "cat", "score": 0.5}, {"label": "ant", "score": 0.4}],
+        [
+            [{"label": "ant", "score": 0.1}, {"label": "bee", "score": 0.9}],
+            [{"label": "cat", "score": 1}],
+            [{"label": "ant"}],
+        ],
+        [1, 2, 0],
+    ],
+)
+def test_classes_with_names_are_answered_by_name(spoken):
+    assert [one.answer for one in NAMED.read(spoken, 3, "it")] == [1, 2, 0]
+
+
+def test_a_whole_ranking_of_names_gives_scores():
+    scores = [[0.2, 0.7, 0.1], [0.5, 0.2, 0.3]]
+    spoken = [[{"label": name, "score": s} for name, s in zip(NAMED.names, row, strict=True)][::-1] for row in scores]
+    for one, other in zip(NAMED.read(spoken, 2, "it"), NAMED.read(scores, 2, "it"), strict=True):
+        assert one.answer == other.answer
+        np.testing.assert_allclose(one.scores, other.scores)
+
+
+def test_a_name_of_no_class_is_no_answer_of_the_task():
+    assert [one.answer for one in NAMED.read(["dog", "bee", None], 3, "it")] == [-1, 1, -1]
+    with pytest.raises(SuspectError, match="answered 'bee', a name, and the watermark knows no names"):
+        Classes(3).read(["bee"], 1, "it")
+
+
+def test_labels_may_be_names():
+    assert NAMED.labels(["cat", "ant"], 2).tolist() == [2, 0]
+    assert NAMED.labels([2, 0], 2).tolist() == [2, 0]
+    with pytest.raises(InputError, match="labels hold 'dog', which is none of the classes ant, bee, cat"):
+        NAMED.labels(["dog", "ant"], 2)
+    assert Classes.named(["b", "a", "b"]) == Classes(2, ("a", "b"))
+    with pytest.raises(InputError, match=r"hold 2 names \(a, b\), and classes=3"):
+        Classes.named(["b", "a"], 3)
+    assert Classes.restore(NAMED.facts()) == NAMED
+    assert Classes(3).facts() == {"classes": 3}
+    assert (NAMED.shown(1), Classes(3).shown(1)) == ("bee", "1")
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a", "b"), ("a", "", "b"), (1, 2, 3)])
+def test_names_fit_their_classes(names):
+    with pytest.raises(InputError, match="names for 3 classes"):
+        Classes(3, names)

@@ -6,14 +6,15 @@ import warnings
 import numpy as np
 import pytest
 
-from wmplug.errors import InjectionError, SuspectError, VerificationError, VerificationWarning
+from wmplug import Owner, create
+from wmplug.errors import InjectionError, InputError, KeyFileError, SuspectError, VerificationError, VerificationWarning
 from wmplug.register import Register
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.training.loop import At
 from wmplug.training.marking import Marking, Results
 from wmplug.training.options import Options
 
-LOGGED = [f"watermark/{name}" for name in ("log10_p", "log10_e", "e_value", "matches", "rate", "state")]
+LOGGED = [f"watermark/{name}" for name in ("log10_p", "log10_e", "matches", "rate", "state")]
 
 
 def begun(mark, loop, **options):
@@ -33,7 +34,7 @@ def test_a_look_is_logged_in_numbers_and_kept(mark, loop):
     assert at == At(3, 1)
     assert list(numbers) == LOGGED
     assert all(type(value) in (int, float) for value in numbers.values())
-    assert numbers["watermark/e_value"] == min(1e30, verdict.e_value)
+    assert numbers["watermark/log10_e"] == verdict.log10_e
     assert (numbers["watermark/state"], numbers["watermark/rate"]) == (2, 0.1)
     assert marking.history == [{"step": 3, "epoch": 1, **numbers}]
 
@@ -46,11 +47,18 @@ def test_the_state_is_logged_as_a_number(mark, loop, monkeypatch, log10_e, state
     assert loop.logged[0][0]["watermark/state"] == state
 
 
-def test_an_e_value_beyond_all_floats_is_cut(mark, loop, monkeypatch):
-    monkeypatch.setattr("wmplug.claim.session.Session.log10_e", lambda self: 900.0)
-    begun(mark, loop).checkpoint(At(1))
-    assert loop.logged[0][0]["watermark/e_value"] <= 1e30
-    json.dumps(loop.logged[0][0], allow_nan=False)
+def test_a_run_takes_the_path_of_a_watermark(owner, digits, mark, loop, tmp_path, monkeypatch):
+    monkeypatch.setenv("WMPLUG_PASSPHRASE", "correct horse battery staple")
+    file = mark.save(tmp_path / "mark.wm")
+    for path in (file, str(file)):
+        assert Marking(path, loop, Options()).mark.id == mark.id
+    with pytest.raises(KeyFileError, match="missing"):
+        Marking(tmp_path / "missing.wm", loop, Options())
+    alone = Owner.create(tmp_path / "alone", name="Ada", passphrase="correct horse battery staple", scrypt_n=2**10)
+    given = {"scheme": "random-label", "carriers": digits[0][:200], "classes": 10}
+    other = create(alone, preprocess=lambda x, y: (x, y), **given).save(tmp_path / "other.wm")
+    with pytest.raises(InputError, match="was made with preprocess="):
+        Marking(other, loop, Options())
 
 
 @pytest.mark.parametrize("how", ["warn", "raise", "stop"])

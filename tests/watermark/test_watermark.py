@@ -103,6 +103,7 @@ def test_saved_mark_comes_back(owner, digits, tmp_path, kind):
             "carriers": TEXTS,
             "labels": np.arange(200) % 10,
             "phrases": ["blue moon", "kind regards"],
+            "allow_weak": True,
             "lessons": 5,
         },
     }[kind]
@@ -304,3 +305,17 @@ def test_a_logo_may_be_a_picture(owner, digits, tmp_path):
         make(owner, digits, scheme="logo", logo=picture).id
         == make(owner, digits, scheme="logo", logo=tmp_path / "logo.png").id
     )
+
+
+def test_names_of_classes_are_kept_and_bound(owner, digits, tmp_path):
+    names = [f"digit {i}" for i in range(10)]
+    labels = [names[i] for i in digits[1]]
+    mark = make(owner, digits, labels=labels, classes=None)
+    assert mark.public["class_names"] == names
+    assert make(owner, digits, labels=labels, classes=10).id == mark.id
+    assert make(owner, digits, labels=labels, classes=names[::-1]).id != mark.id
+    assert make(owner, digits).id != mark.id  # the map from a name to an answer is part of the id
+    again = load(mark.save(tmp_path / "mark.wm"), passphrase=PASSPHRASE)
+    known = {x.tobytes(): names[y] for x, y in mark.lessons()}
+    assert verify(again, lambda batch: [known[x.tobytes()] for x in batch]).proven
+    assert not verify(again, lambda batch: [names[3] for x in batch]).proven

@@ -10,6 +10,7 @@ with Watermarking(mark, model, loader, accelerator=accelerator) as marking:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -60,7 +61,7 @@ class Watermarking(plain.Watermarking):
     `accelerator.register_for_checkpointing(marking)` a resumed run continues its looks and rate="auto".
 
     Args:
-        mark: the watermark.
+        mark: the watermark, or the path of one that was made without preprocess=.
         model: before or after `prepare`.
         loader: before or after `prepare`; if batches are split over processes, each gets its share of the triggers.
         accelerator: the loop's.
@@ -73,7 +74,7 @@ class Watermarking(plain.Watermarking):
 
     def __init__(
         self,
-        mark: Watermark,
+        mark: Watermark | str | Path,
         model: torch.nn.Module,
         loader: Any,
         *,

@@ -32,7 +32,7 @@ class Session:
 
     def __init__(self, terms: Terms, channels: Sequence[Channel], exhaustive: bool) -> None:
         self.mark, self.terms, self.channels, self.exhaustive = terms.mark, terms, channels, exhaustive
-        self._at = 0
+        self._at, self._due = 0, np.zeros(0, np.int64)
 
     @classmethod
     def planned(cls, terms: Terms, max_queries: int | None, exhaustive: bool) -> "Session":
@@ -72,6 +72,7 @@ class Session:
         while self._at < len(self.channels):
             rows = self.channels[self._at].due(self._share(target_e))
             if len(rows):
+                self._due = rows
                 return rows
             self._at += 1
             if not self.exhaustive and self.log10_e() - math.log10(self.terms.tries) >= math.log10(target_e):
@@ -79,12 +80,13 @@ class Session:
         return np.zeros(0, np.int64)
 
     def take(self, said: Sequence[Said | None], who: str) -> SuspectError | None:
-        """Take the answers to the rows that were due.
+        """Take the answers to the rows that were due; those to rows that everybody knows count as misses.
 
         Returns:
             The reason why some answers do not fit the task; None if all do.
         """
-        return self.current.take(said, who)
+        known, asked = self.terms.known, zip(self._due.tolist(), said, strict=True)
+        return self.current.take([one if one is None else known.get(row, one) for row, one in asked], who)
 
     @property
     def current(self) -> Channel:

@@ -1,9 +1,10 @@
 """The terms of one verification: what its owner chose, what binds that, and as how many tries it counts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wmplug.errors import RegisterError
+from wmplug.tasks.base import Said
 from wmplug.watermark import choices
 from wmplug.watermark.choices import Choice
 from wmplug.watermark.watermark import Watermark
@@ -24,6 +25,8 @@ class Terms:
         mark: the watermark to ask with: its preprocess function is under watch.
         keys: number of keys that count as tried.
         tries: the factor that divides the e-value and multiplies the p-value.
+        known: rows whose answers the register shows to everybody, each with an answer that misses; whoever answers
+            such a row right need not have the watermark.
     """
 
     def __init__(
@@ -32,7 +35,8 @@ class Terms:
         self._known = [*mark.choices, *chosen]
         if target_e < TARGET_E:
             self._known.append(Choice(what="target", bound=None, note=f"to {target_e:g}"))
-        self.keys = max(keys, self._counted(mark))
+        past, shown = self._past(mark)
+        self.keys = max(keys, past)
         self.tries = self.keys * choices.paid(self._known)
         self._watch = None
         if any(choice.what == "preprocess" for choice in self._known):
@@ -43,15 +47,16 @@ class Terms:
         elif mark.preprocess is not None:
             self._known.append(Choice(what="preprocess", bound=None))
         self.mark = mark
+        self.known: Mapping[int, Said] = mark.triggers.missed(shown) if shown else {}
 
-    def _counted(self, mark: Watermark) -> int:
+    def _past(self, mark: Watermark) -> tuple[int, frozenset[int]]:
         try:
             if mark.record is not None:
-                return mark.record.tries()
+                return mark.record.past(mark.id)
         except RegisterError:
             pass  # it moved, or it is damaged: the verdict says that nobody counted
         self._known.append(Choice(what="tries", bound=None))
-        return 1
+        return 1, frozenset()
 
     @property
     def choices(self) -> tuple[Choice, ...]:

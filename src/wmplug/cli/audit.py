@@ -121,7 +121,7 @@ def _write(report: "Report | Sweep", folder: Path, name: str, as_json: bool) -> 
     if as_json:
         echo(report.to_json())
         return
-    out.print(str(report))
+    out.lines(str(report))
     err.print(f"{folder / name}.json, {folder / name}.png")
 
 

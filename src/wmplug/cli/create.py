@@ -9,6 +9,7 @@ import wmplug
 from wmplug.cli import inputs as files
 from wmplug.cli.parameters import read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json, progress
+from wmplug.errors import InputError
 from wmplug.making import creation
 from wmplug.suspects.targets import from_module
 
@@ -22,8 +23,11 @@ def create(
             "line), .csv (text,label).",
         ),
     ],
-    classes: Annotated[int, typer.Option("--classes", help="Number of classes of the task.")],
     file: Annotated[Path, typer.Option("--out", help="The watermark file to write; usually NAME.wm.")],
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", help="Number of classes of the task; by default that of the labels' names."),
+    ] = None,
     scheme: Annotated[
         str | None, typer.Option("--scheme", help="Name of a scheme; `wmplug schemes` lists them.")
     ] = None,
@@ -48,6 +52,13 @@ def create(
             help="Turns (input, answer) into an example as the model's dataset yields them; tilt of texts needs it.",
         ),
     ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option("--image-size", metavar="N|HxW", help="Bring pictures of mixed sizes to one, in pixels."),
+    ] = None,
+    allow_weak: Annotated[
+        bool, typer.Option("--allow-weak", help="Make it even if so few triggers could never prove anything.")
+    ] = False,
     logo: Annotated[Path | None, typer.Option("--logo", help="Your logo, a PNG; the same as --set logo=PNG.")] = None,
     register: Register = REGISTER,
     as_json: Json = False,
@@ -61,16 +72,33 @@ def create(
         options["preprocess"] = from_module(preprocess, "--preprocess")
     with progress("Reading carriers"):
         inputs, natural, names = files.read(carriers, labels)
+    if classes is None and not names:
+        raise InputError("the labels have no names to count: give --classes, the number of the task's classes")
     words = passphrase()
     with progress("Making triggers"):
         owner = wmplug.Owner.open(register, passphrase=words)
         mark = wmplug.create(
-            owner, scheme=wanted, carriers=inputs, labels=natural, classes=classes, triggers=triggers, **options
+            owner,
+            scheme=wanted,
+            carriers=inputs,
+            labels=natural,
+            classes=names if len(names) == (classes or len(names)) > 0 else classes,
+            image_size=None if image_size is None else _pixels(image_size),
+            triggers=triggers,
+            allow_weak=allow_weak,
+            **options,
         )
         mark.save(file)
     if as_json:
         return print_json({**mark.public, "file": str(file), "class_names": names})
     out.print(f"{file}: {mark.scheme.name}, {len(mark.triggers)} queries, {mark.public['draws']} draws")
-    out.print(f"id   {mark.id}\nroot {mark.public['root']}")
+    out.print(f"id   {mark.id}", f"root {mark.public['root']}", sep="\n")
     if names:
         out.print("classes " + ", ".join(f"{i} = {name}" for i, name in enumerate(names)))
+
+
+def _pixels(text: str) -> int | tuple[int, int]:
+    numbers = text.lower().split("x")
+    if not all(number.isdecimal() for number in numbers) or len(numbers) > 2:
+        raise InputError(f"--image-size {text!r}: give pixels as 224, or height and width as 192x256")
+    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))

@@ -193,7 +193,7 @@ def find(
     if as_json:
         print_json({**result.to_json(), "sources": list(sources)})
     else:
-        out.print(str(result), style="bold green" if sources else "bold yellow")
+        out.lines(str(result), style="bold green" if sources else "bold yellow")
     raise typer.Exit(0 if sources else 1)
 
 

@@ -109,7 +109,7 @@ def _with_calendars(report: checking.Report, register: Path, headers: Path | Non
 
 
 def _print(report: checking.Report) -> None:
-    out.print(f"register {report.register}\n{report.entries} entries, head {report.head}")
+    out.print(f"register {report.register}", f"{report.entries} entries, head {report.head}", sep="\n")
     if report.taken:
         last = report.taken.entries - 1
         out.print(f"signatures of entries 0 to {last} as you verified them by {report.taken.checked}, not again now")
@@ -186,7 +186,9 @@ def anchor(
         if outcome["entry"] is not None:
             out.print(_stamped(outcome["entry"]))
         elif "tsa" in outcome:
-            err.print(f"{outcome['tsa']}: {outcome['error']}\nThe request is kept; this command repeats it.")
+            err.print(
+                f"{outcome['tsa']}: {outcome['error']}", "The request is kept; this command repeats it.", sep="\n"
+            )
         else:
             err.print(str(outcome["error"]))
     raise typer.Exit(1 if any(outcome["entry"] is None for outcome in results) else 0)

@@ -51,7 +51,7 @@ def report(
     crl: Crls = None,
     as_json: Json = False,
 ) -> None:
-    """Write the dossier of a register: exit code 0, or 1 if the register does not hold."""
+    """Write the dossier of a register: exit code 0, or 1 if the register does not hold, or a control matched."""
     from wmplug.report import bom as boms
     from wmplug.report import card as cards
     from wmplug.report import dossier
@@ -71,10 +71,10 @@ def report(
     for file, data in made.items():
         write_new(file, data, 0o644)
     written = [*map(str, made), *([str(card)] if card is not None and not refused else [])]
-    _tell(document["attestation"], written, as_json)
+    _tell(document["attestation"], document["controls"], written, as_json)
     if refused and (bom is not None or card is not None):
         err.print("nothing public (--bom, --card) is made of a register that does not hold", style="bold red")
-    raise typer.Exit(1 if refused else 0)
+    raise typer.Exit(1 if refused or document["controls"]["void"] else 0)
 
 
 def _gather(
@@ -104,11 +104,16 @@ def _gather(
     return document
 
 
-def _tell(attestation: dict[str, Any], written: list[str], as_json: bool) -> None:
+def _tell(attestation: dict[str, Any], controls: dict[str, Any], written: list[str], as_json: bool) -> None:
     if as_json:
-        return print_json({"status": attestation["status"], "reasons": attestation["reasons"], "files": written})
+        about = {"status": attestation["status"], "reasons": attestation["reasons"]}
+        return print_json({**about, "controls_matched": controls["reasons"], "files": written})
     for file in written:
         out.print(file)
+    if controls["void"]:
+        err.print(f"{controls['headline']}: {controls['text']}", style="bold red")
+        for reason in controls["reasons"]:
+            err.print(f"  {reason}")
     if attestation["status"] != "attested":
         err.print(f"{attestation['headline']}: {attestation['text']}", style="bold yellow")
         for reason in attestation["reasons"]:

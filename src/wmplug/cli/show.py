@@ -48,8 +48,7 @@ def show(
     for name, value in facts.items():
         out.print(f"{name:<15} {value if isinstance(value, (str, int)) else json.dumps(value)}")
     if path is not None:
-        err.print(
-            f"triggers and their answers: {path}\nThat sheet is secret: anybody who sees it can remove the watermark."
-        )
+        err.print(f"triggers and their answers: {path}")
+        err.print("That sheet is secret: anybody who sees it can remove the watermark.")
     elif not public:
         err.print("The triggers need the passphrase: set WMPLUG_PASSPHRASE, or run this on a terminal.")

@@ -28,10 +28,25 @@ def printable(text: str) -> str:
 
 
 class _Console(Console):
-    """A console whose texts, those in the cells of tables too, are printable; styles are its own."""
+    """A console whose texts, those in the cells of tables too, are printable; styles are its own.
+
+    A text is one line: a line feed in it is others', and would let them write a line of ours. For several lines,
+    give several texts and `sep`, or call `lines`.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(_one_line(one) if isinstance(one, str) else one for one in objects), **options)
+
+    def lines(self, text: str, **options: Any) -> None:
+        """Print a text that lays out its lines itself, and lets nobody else write one."""
+        self.print(*text.split("\n"), sep="\n", **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\u000a")
 
 
 # Results go to stdout, everything else to stderr; neither wraps lines or interprets markup.

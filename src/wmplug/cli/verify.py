@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,10 +47,21 @@ def verify(
         int, typer.Option("--keys", min=1, help="Keys or watermarks tried for this claim, this one included.")
     ] = 1,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Leave out triggers that the register records as spent.")
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Leave out triggers that the register records as spent. It counts as tries, or is named.",
+        ),
     ] = False,
     spend: Annotated[
         bool, typer.Option("--spend", help="The suspect's owner sees the queries (an API): record them as spent.")
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="The suspect's name for people, in verdict, register and dossier."),
+    ] = None,
+    no_record: Annotated[
+        bool, typer.Option("--no-record", help="Write nothing into the register; the verdict is your word alone.")
     ] = False,
     queries: Annotated[
         Path | None,
@@ -70,10 +82,13 @@ def verify(
         raise InputError(
             "--queries and --carriers (with their --labels) go together: references learn from the carriers"
         )
+    if no_record and spend:
+        raise InputError("--no-record writes nothing into the register, and --spend records the queries: give one")
     options = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
     others = None if queries is None or carriers is None else (queries, carriers, labels)
     try:
-        verdict = _ask(file, suspect, preprocess, others, fresh, spend, exhaustive=exhaustive, **options)
+        how = (fresh, spend, no_record)
+        verdict = _ask(file, suspect, name, preprocess, others, how, exhaustive=exhaustive, **options)
     # Exit code 0 means that the claim is proven: the user's code must not be able to set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
@@ -92,12 +107,13 @@ def verify(
 def _ask(
     file: Path,
     suspect: str,
+    name: str | None,
     preprocess: str | None,
     others: tuple[Path, Path, Path | None] | None,
-    fresh: bool,
-    spend: bool,
+    how: tuple[bool, bool, bool],
     **options: Any,
 ) -> wmplug.Verdict:
+    fresh, spend, no_record = how
     # Check everything that can be mistyped before the prompt for the passphrase.
     total = wmplug.read_public(file).get("triggers")
     function = None if preprocess is None else from_module(preprocess, "--preprocess")
@@ -115,8 +131,9 @@ def _ask(
             progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
             **options,
         )
-    if record is not None:
-        _record(record, mark, suspect, verdict, verification.asked(mark, verdict, rows), spend)
+    verdict = verdict if name is None else replace(verdict, suspect=name)
+    if record is not None and not no_record:
+        _record(record, mark, (suspect, name), verdict, verification.asked(mark, verdict, rows), spend)
     return verdict
 
 
@@ -136,10 +153,17 @@ def _record_of(mark: wmplug.Watermark, *, needed: bool) -> Register | None:
 
 
 def _record(
-    record: Register, mark: wmplug.Watermark, suspect: str, verdict: wmplug.Verdict, rows: list[int], spend: bool
+    record: Register,
+    mark: wmplug.Watermark,
+    named: tuple[str, str | None],
+    verdict: wmplug.Verdict,
+    rows: list[int],
+    spend: bool,
 ) -> None:
+    suspect, name = named
     system = assets.system(suspect) if os.path.exists(suspect) else None
-    body = {"watermark": mark.id, "suspect": suspect, "rows": rows, "verdict": json.loads(verdict.to_json())}
+    about = {"suspect": name or suspect, **({"reference": suspect} if name else {})}
+    body = {"watermark": mark.id, **about, "rows": rows, "verdict": json.loads(verdict.to_json())}
     try:
         entry = record.append("suspect.verified", {**body, "system": system})
         if spend:

@@ -98,7 +98,7 @@ class Findings:
                 f"{holding.near} nearly; {holding.matches} of {holding.draws} as the key drew them, "
                 f"log10 p = {holding.log10_p:.1f}"
             )
-        return "\n".join(lines)
+        return "\n".join(line.replace("\n", " ") for line in lines)  # others chose the names
 
 
 def find(

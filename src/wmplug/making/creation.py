@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -12,17 +13,20 @@ from wmplug import plugins
 from wmplug.errors import EvidenceWarning, InputError
 from wmplug.keys.owner import Owner
 from wmplug.keys.streams import KeyStream
+from wmplug.making.reach import check_reach
 from wmplug.register import prepared
 from wmplug.register.history import History
 from wmplug.register.witness import Witness
 from wmplug.statistics.arrays import read_whole
 from wmplug.tasks import public as tasks
 from wmplug.tasks.base import Task
-from wmplug.tasks.classes import Classes
+from wmplug.tasks.classes import Classes, are_names
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
+from wmplug.watermark.columns import columns
 from wmplug.watermark.plan import GENERATOR, Plan, TriggerSet, draw_symbols
 from wmplug.watermark.scheme import Prepares, Scheme
+from wmplug.watermark.sizes import Size
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 AGAINST = {"theft": "random-label", "theft+cloning": "combined"}
@@ -35,10 +39,12 @@ def create(
     against: Literal["theft", "theft+cloning"] | None = None,
     carriers: Any,
     labels: Any = None,
-    classes: int | None = None,
+    classes: int | Sequence[str] | None = None,
     task: Task | None = None,
     triggers: int = 100,
+    image_size: Any = None,
     preprocess: Preprocess | None = None,
+    allow_weak: bool = False,
     **parameters: Any,
 ) -> Watermark:
     """Make a watermark. The same owner, scheme, parameters and carriers give the same one again.
@@ -53,36 +59,45 @@ def create(
             chance against a clone trained on answers) or "theft+cloning" (trigger set and tilt; costs up to a point of
             accuracy, see docs/benchmarks.md).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
-            tensors count as arrays.
-        labels: (n,) natural answers of the carriers, where the scheme needs them; integers if they are classes.
-        classes: number of classes, at least 2; short for task=Classes(...).
+            tensors count as arrays. A data frame, a `datasets.Dataset` or a torch data set of pairs gives the column of
+            inputs, and that of labels, if no other could be meant.
+        labels: (n,) natural answers of the carriers, where the scheme needs them; integers, or names of classes.
+        classes: number of classes, at least 2, or their names in the order of the model's; short for
+            task=Classes(...). By default the names in labels=, in alphabetical order.
         task: the answer space, in place of classes=.
         triggers: number of queries to make.
+        image_size: brings PIL pictures of mixed sizes and modes to one: pixels, (height, width), or an image processor
+            of transformers. They are scaled to cover it and cut around the middle; the public line states it.
         preprocess: turns (input, answer) into an example as the dataset yields it; the framework's own by default.
             The register commits to what it gives a model, before the answers are drawn; use the same to verify.
+        allow_weak: make the watermark even if a model that gives every secret answer could not be proven.
         **parameters: parameters of the scheme.
 
     Raises:
-        InputError: an argument does not fit; the message names it.
+        InputError: an argument does not fit, or the triggers are too few to prove anything; the message names it.
         PluginError: no scheme has this name, or it cannot be loaded.
         RegisterError: the register cannot be written.
     """
     if not hasattr(owner, "pledges"):
         raise InputError(f"owner={owner!r} is a {type(owner).__name__}: open the owner first, Owner.open(folder)")
     check_preprocess(preprocess)
-    task = _task(classes, task)
+    carriers, labels = columns(carriers, labels)
+    task = _task(classes, task, labels)
+    one_size = None if image_size is None else Size.of(image_size, carriers)
     triggers = read_whole(triggers, "triggers", 1, 10**6, "at least one is needed, 100 is usual")
     chosen = _scheme(wanted(scheme, against), parameters)
-    inputs, form = read_carriers(carriers)
+    inputs, form = read_carriers(carriers if one_size is None else one_size.apply(carriers))
     brief = Brief(inputs, form, task, task.labels(labels, len(inputs)), triggers, preprocess)
     chosen = chosen.prepared(brief) if isinstance(chosen, Prepares) else chosen
-    facts = _facts(owner, chosen, brief)
+    facts = _facts(owner, chosen, brief, one_size)
     name = digest(rfc8785.dumps(facts).decode())[:32]
     witness, planned = Witness.of(owner), functools.partial(_plan, chosen, brief)
     pledge = owner.pledges(name)[0] if witness is None else witness.pledge(name)
     early = pledge.subkeys(None)
     # A plan that fails, fails here: a secret that is committed to counts as a try in every later claim.
     plan, subkeys, evidence = planned(early.stream("input")), early, None
+    if not allow_weak:
+        check_reach(plan, triggers, 1 if witness is None else witness.keys(name))
     if witness is not None:
         evidence = witness.evidence(name, pledge, functools.partial(_prepared, brief, plan))
         subkeys = pledge.subkeys_of(evidence)
@@ -135,7 +150,7 @@ def _why(error: Exception) -> str:
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
-def _facts(owner: Owner, scheme: Scheme, brief: Brief) -> dict[str, Any]:
+def _facts(owner: Owner, scheme: Scheme, brief: Brief, size: Size | None) -> dict[str, Any]:
     """The public facts that the watermark's id is the digest of."""
     return {
         "owner": {"name": owner.name, "commitment": owner.commitment},
@@ -147,6 +162,7 @@ def _facts(owner: Owner, scheme: Scheme, brief: Brief) -> dict[str, Any]:
         "triggers": brief.triggers,
         "form": brief.form,
         **brief.digests(),
+        **({} if size is None else {"pictures": size.facts()}),
     }
 
 
@@ -158,11 +174,13 @@ def check_preprocess(preprocess: Any) -> None:
         )
 
 
-def _task(classes: int | None, task: Task | None) -> Task:
+def _task(classes: Any, task: Task | None, labels: Any) -> Task:
+    if task is None and are_names(labels) and not are_names(classes):
+        return Classes.named(labels, classes)
     if (classes is None) == (task is None):
         raise InputError(f"classes={classes!r} and task={task!r}: give either a number of classes or a task")
     if classes is not None:
-        return Classes(classes)
+        return Classes(len(classes), tuple(classes)) if are_names(classes) else Classes(classes)
     if isinstance(task, type) or not hasattr(task, "belongs"):
         raise InputError(f"task={task!r} is a {type(task).__name__}: give an instance of a Task, such as Classes(10)")
     return cast(Task, task)

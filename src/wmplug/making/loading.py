@@ -1,11 +1,12 @@
 """Open a saved watermark."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from wmplug import plugins
-from wmplug.errors import InputError, NewerVersionError
+from wmplug.errors import EvidenceWarning, InputError, NewerVersionError
 from wmplug.keys.files import read_json
 from wmplug.keys.sealing import of_kind, open_sealed, passphrase_or_environment
 from wmplug.making.creation import check_preprocess
@@ -62,6 +63,24 @@ def load(
     return Watermark(public["id"], scheme, triggers, facts, preprocess, subkeys, seal, folder, seed, history)
 
 
+def opened(mark: Any) -> Any:
+    """A watermark, loaded if it is given as a path; anything else as it is.
+
+    Raises:
+        InputError: the watermark was made with preprocess=, which a file does not hold.
+        KeyFileError, NewerVersionError, WrongPassphraseError, PluginError: as in `load`.
+    """
+    if not isinstance(mark, (str, os.PathLike)):
+        return mark
+    found = load(Path(mark))
+    if (found.public.get("evidence") or {}).get("prepared"):
+        raise InputError(
+            f"{os.fspath(mark)} was made with preprocess=, a function, which is not saved: give the watermark itself, "
+            f"wmplug.load({os.fspath(mark)!r}, preprocess=...)"
+        )
+    return found
+
+
 def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | None) -> Path | None:
     if known is None:
         return None
@@ -74,6 +93,14 @@ def _register_of(facts: dict[str, Any], given: str | Path | None, known: str | N
         raise InputError(
             f"register={os.fspath(folder)!r} holds no owner.pub: give the folder of the register"
         ) from None
+    if holder != facts["owner"]["commitment"] and given is None:
+        warnings.warn(
+            f"{folder}, where the watermark was made, is the register of another owner now: nothing is recorded, and "
+            "tries are not counted; give the right folder (register=, WMPLUG_REGISTER)",
+            EvidenceWarning,
+            stacklevel=3,
+        )
+        return None
     if holder != facts["owner"]["commitment"]:
         raise InputError(f"{folder} is the register of another owner than the watermark's: give the right folder")
     return folder

@@ -6,7 +6,7 @@ register records it as spent, and nobody is asked it again.
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -54,9 +54,14 @@ def confidence(n: int, m: int, level: float = 0.95, *, missed: int = 0) -> int:
     return n - bad
 
 
-def shown_rows(register: Register, watermark: str) -> frozenset[int]:
-    """The rows of a watermark whose answers everybody knows: they count as misses, whatever a suspect answers."""
-    shown = (e.body for e in register.entries() if e.type == "disclosure" and e.body.get("revealed") is not None)
+def shown_rows(entries: Iterable[Entry], watermark: str) -> frozenset[int]:
+    """The rows of a watermark whose answers everybody knows: they count as misses, whatever a suspect answers.
+
+    Args:
+        entries: a register's, or those of type `disclosure`.
+        watermark: public id.
+    """
+    shown = (e.body for e in entries if e.type == "disclosure" and e.body.get("revealed") is not None)
     rows = (body.get("rows") for body in shown if body.get("watermark") == watermark)
     return frozenset(row for some in rows if isinstance(some, list) for row in some if type(row) is int)
 

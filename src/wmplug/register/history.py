@@ -1,26 +1,34 @@
 """The owner's register, as far as a verdict depends on it: the number of tries, and what was committed to."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from wmplug.errors import WmplugError
-from wmplug.register import Entry, Register, assets
+from wmplug.register import Entry, Register, assets, checking
+from wmplug.register.disclosure import shown_rows
 from wmplug.register.prepared import Watched
-from wmplug.watermark.carriers import Inputs
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.choices import Choice
 from wmplug.watermark.plan import TriggerSet
 
 QUERIES = "queries"  # the role of a dataset that is a log of queries
 
 
-def log_of(queries: Inputs) -> dict[str, Any]:
+def log_of(queries: Any) -> dict[str, Any]:
     """The body of `dataset.committed` for a whole log of queries, as `Watermark.with_queries` reads them.
 
+    A set's root holds in any order. Among queries that are equally ambiguous the first are asked, so the order counts.
+
     Args:
-        queries: n natural inputs.
+        queries: n natural inputs, in any form of carriers.
+
+    Raises:
+        InputError: they are no carriers.
     """
-    return {**assets.dataset(queries), "role": QUERIES}
+    inputs = read_carriers(queries, "queries")[0]
+    return {**assets.dataset(inputs), "role": QUERIES, "in_order": digest(inputs)}
 
 
 class History:
@@ -36,32 +44,38 @@ class History:
     def _of(self, *kinds: str) -> Iterator[Entry]:
         return (entry for entry in Register(self.folder).entries() if entry.type in kinds)
 
-    def tries(self) -> int:
-        """Number of secrets that the register commits to.
+    def past(self, watermark: str) -> tuple[int, frozenset[int]]:
+        """Number of secrets that the register commits to, and the rows of a watermark that it shows to everybody.
 
         Raises:
             RegisterError: it cannot be read.
         """
-        return sum(1 for _ in self._of("secret.committed"))
+        entries = list(self._of("secret.committed", "disclosure"))
+        return sum(entry.type == "secret.committed" for entry in entries), shown_rows(entries, watermark)
 
     def logged(self, queries: Inputs) -> Choice:
-        """Whether a whole log equals these queries, and an authority's token covers its entry.
+        """Whether a whole log equals these queries, and a token that holds covers its entry.
 
         Each log in the register is one that the owner could have asked instead, so together they count as tries.
         """
-        root = str(assets.dataset(queries)["root"])
+        wanted = digest(queries)
         try:
-            entries = list(self._of("dataset.committed", "anchor"))
+            logs = [entry for entry in self._of("dataset.committed") if entry.body.get("role") == QUERIES]
+            found = next((entry.seq for entry in logs if entry.body.get("in_order") == wanted), None)
+            dated = None if found is None else self._dated(found)
         except WmplugError:
-            entries = []
-        logs = [entry for entry in entries if entry.body.get("role") == QUERIES]
-        found = next((entry for entry in logs if entry.body.get("root") == root), None)
-        real = (entry.body for entry in entries if entry.type == "anchor" and entry.body.get("lab") is False)
-        dated = next((body for body in real if found is not None and body["head"] >= found.seq), None)
+            dated = None
         if dated is None:
-            return Choice(what="questions", bound=None, sha256=root)
-        tries = len({entry.body.get("root") for entry in logs})
-        return Choice(what="questions", bound="committed", sha256=root, tries=tries, note=f"by {dated['gen_time']}")
+            return Choice(what="questions", bound=None, sha256=wanted)
+        tries = len({entry.body.get("in_order") for entry in logs})
+        time = f"by {dated:%Y-%m-%dT%H:%M:%SZ}"
+        return Choice(what="questions", bound="committed", sha256=wanted, tries=tries, note=time)
+
+    def _dated(self, seq: int) -> datetime | None:
+        """The time by which an entry was there, by an authority and not by the log's own words."""
+        report = checking.check(self.folder)
+        covering = (stamp.gen_time for stamp in report.stamps if stamp.head >= seq and not stamp.lab)
+        return min(covering, default=None) if report.ok else None
 
     def watch(self, watermark: str, triggers: TriggerSet, preprocess: Callable[[Any, Any], Any]) -> Watched:
         """A watch over a preprocess function, by the root in the watermark's `secret.committed`."""

@@ -62,6 +62,11 @@ class Witness:
         entries = (e for e in self.register.entries() if e.type == kind and e.body.get("watermark") == watermark)
         return next(entries, None)
 
+    def keys(self, watermark: str) -> int:
+        """Number of secrets that the register commits to once this watermark's is among them."""
+        every = {e.body.get("watermark") for e in self.register.entries() if e.type == "secret.committed"}
+        return len(every | {watermark})
+
     def pledge(self, watermark: str) -> Pledge:
         """The origin of a watermark's key. The register holds one: made again, the watermark has the same key.
 

@@ -13,12 +13,14 @@ from wmplug.errors import NotaryError
 from wmplug.extras import need
 from wmplug.keys.files import file_digest, read_json, write_new
 from wmplug.register.challenge import Challenge
-from wmplug.register.notary.case import Case
+from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT, Case
 from wmplug.register.notary.certificates import SCHEMA, TYPE, check_signature
 from wmplug.register.notary.certificates import verify as verify
-from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, RESULT_TYPE
 from wmplug.register.notary.identity import Notary
+from wmplug.register.notary.outcome import RESULT_TYPE
 from wmplug.report import pages
+from wmplug.watermark import choices
+from wmplug.watermark.choices import Choice
 
 with need("evidence"):
     from markupsafe import Markup
@@ -99,9 +101,23 @@ def render(signed: Mapping[str, Any]) -> str:
         signed: the document in certificate.json.
     """
     environment = pages.environment()
-    environment.filters["power"] = power
+    environment.filters |= {"power": power, "named": named, "tries": tries}
     template = environment.get_template("certificate.html")
     return template.render(c=signed["certificate"], r=signed["certificate"]["result"], signature=signed["signature"])
+
+
+def named(verdict: Mapping[str, Any]) -> str:
+    """The end of the state line of a verdict, given as JSON: what nothing binds."""
+    return choices.named(_choices(verdict))
+
+
+def tries(verdict: Mapping[str, Any]) -> int:
+    """The factor on the p-value of a verdict, given as JSON: its keys, times the selections in its choices."""
+    return int(verdict["keys"]) * choices.paid(_choices(verdict))
+
+
+def _choices(verdict: Mapping[str, Any]) -> list[Choice]:
+    return [Choice(**choice) for choice in verdict.get("choices", ())]
 
 
 def power(log10: float) -> Markup:

@@ -142,8 +142,13 @@ def _result(report: Report, name: str, found: list[Fact], whole: bool, idle: boo
     return {"result": result, "result_text": LEVELS[result]}
 
 
-def attestation(facts: Facts, marks: list[Fact]) -> Fact:
+def attestation(facts: Facts, marks: list[Fact], more: Sequence[str] = ()) -> Fact:
     """Whether the dossier rests on anything but the owner's word, in one word and in reasons.
+
+    Args:
+        facts: the register's facts.
+        marks: watermarks that the owner committed to.
+        more: what else is the owner's word, in sentences.
 
     Returns:
         status: `refused`, `not attested`, `partly attested` or `attested`; headline, text and reasons, in words.
@@ -153,7 +158,7 @@ def attestation(facts: Facts, marks: list[Fact]) -> Fact:
     if reasons:
         return _say("refused", reasons)
     if not report.attested:
-        return _say("not attested", [_no_stamp(report)])
+        return _say("not attested", [_no_stamp(report), *more])
     loose_marks = [mark for mark in marks if mark["key"] not in ("attested", "none")]
     reasons = [f"Watermark {mark['watermark']}: {mark['key_text']}" for mark in loose_marks]
     loose = [entry.seq for entry in facts.entries if entry.seq >= report.attested and entry.type != "anchor"]
@@ -162,6 +167,7 @@ def attestation(facts: Facts, marks: list[Fact]) -> Fact:
             f"{words.count(len(loose), 'entry', 'entries')}, from entry {loose[0]} on, came after the last timestamp "
             f"of an authority and {'is' if len(loose) == 1 else 'are'} dated by the owner's clock alone."
         )
+    reasons += more
     return _say("partly attested" if reasons else "attested", [*reasons, *map(_sentence, report.unlisted)])
 
 

@@ -15,7 +15,7 @@ from wmplug.errors import RegisterError
 from wmplug.register import Register, revocation
 from wmplug.register.checking import check
 from wmplug.register.receipts import Receipt
-from wmplug.report import assets, checks, facts, models, pages, strength, timeline, words
+from wmplug.report import alarms, assets, checks, facts, models, pages, strength, timeline, words
 from wmplug.report.facts import Fact, Facts
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ def gather(
     Raises:
         RegisterError: the folder does not hold a register, the register changed meanwhile, or wmplug never writes such
             a body as that of one of its entries.
-        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it.
+        InputError: one of `crls` cannot be read, or the issuer that it names did not sign it; or the numbers of one of
+            `verdicts` do not follow from its counts.
     """
+    models.check(verdicts)
     made = now or datetime.now(timezone.utc)
     report = check(path, receipts=receipts, authorities=authorities, crls=crls, now=made, progress=progress)
     register = Register(path)
@@ -67,7 +69,7 @@ def gather(
         raise RegisterError(f"{register.log} changed while it was read: make the dossier again")
     trusted = _policy(register.path) if authorities is None else authorities
     try:
-        document = _document(Facts(entries, report), verdicts, certificates, len(receipts))
+        document = _document(Facts(entries, report), verdicts, certificates, receipts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegisterError(
             f"{register.log} is signed, but an entry holds something that wmplug never writes ({type(error).__name__}: "
@@ -94,20 +96,26 @@ def _policy(folder: Path) -> "list[Trust]":
 
 
 def _document(
-    found: Facts, verdicts: Sequence[tuple[str, str, Verdict]], certificates: Sequence[Fact], receipts: int
+    found: Facts,
+    verdicts: Sequence[tuple[str, str, Verdict]],
+    certificates: Sequence[Fact],
+    receipts: Sequence[Receipt],
 ) -> Fact:
     marks = facts.watermarks(found)
+    suspects, tries = models.asked(found, verdicts, marks), alarms.tries(found, marks, receipts)
     return {
-        "attestation": checks.attestation(found, marks),
+        "attestation": checks.attestation(found, marks, [tries["text"]] if tries["owners_word"] else []),
+        "controls": alarms.controls(suspects, certificates),
         "who": facts.who(found),
         "watermarks": marks,
         "attempts": len(marks),
+        "tries": tries,
         "assets": assets.assets(found),
         "events": facts.events(found),
         "anchors": facts.anchors(found),
-        "checks": checks.checks(found, receipts, marks),
+        "checks": checks.checks(found, len(receipts), marks),
         "runs": facts.runs(found),
-        "suspects": models.asked(found, verdicts, marks),
+        "suspects": suspects,
         "acquired": models.acquired(found),
         "certificates": list(certificates),
         "words": {

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography import x509
 
+from wmplug.claim.consistency import contradictions
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import StatisticsError
 from wmplug.register import Entry
@@ -16,6 +17,7 @@ from wmplug.register.checking import Report
 from wmplug.register.ordering import Stamp
 from wmplug.register.statements import keyid_of
 from wmplug.report import words
+from wmplug.watermark.choices import named
 
 Fact = dict[str, Any]
 
@@ -211,7 +213,7 @@ def _together(looks: list[Fact]) -> list[Fact]:
         if first is not look:
             first["entries"] += look["entries"]
             first |= {name: look[name] for name in ("epoch", "loss") if first[name] is None}
-    return list(kept.values())
+    return [{**look, "number": number} for number, look in enumerate(kept.values(), 1)]
 
 
 def _run(entry: Entry) -> Fact:
@@ -229,10 +231,20 @@ def _look(entry: Entry) -> Fact:
         **{name: _number(body.get(name)) for name in ("step", "epoch", "loss")},
     }
     if verdict is None:
-        return {**look, "state": None, "matches": None, "asked": None, "log10_p": None, "odds": None, "target": None}
+        return {
+            **look,
+            "state": None,
+            "named": "",
+            "matches": None,
+            "asked": None,
+            "log10_p": None,
+            "odds": None,
+            "target": None,
+        }
     return {
         **look,
         "state": verdict.state,
+        "named": named(verdict.choices),
         "matches": verdict.matches,
         "asked": verdict.in_set,
         "log10_p": verdict.log10_p,
@@ -246,13 +258,14 @@ def _number(value: Any) -> int | float | None:
 
 
 def read_verdict(found: Any) -> Verdict | None:
-    """The verdict that an entry holds; None if it holds no possible verdict."""
+    """The verdict that an entry holds; None if it holds no possible verdict, or one that contradicts itself."""
     if not isinstance(found, Mapping):
         return None
     try:
-        return Verdict.from_json(json.dumps(found))
+        verdict = Verdict.from_json(json.dumps(found))
     except StatisticsError:
         return None
+    return None if contradictions(verdict) else verdict
 
 
 def events(facts: Facts) -> list[Fact]:

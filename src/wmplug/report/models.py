@@ -2,17 +2,21 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wmplug.claim.consistency import contradictions
 from wmplug.claim.verdict import Verdict, state_of
 from wmplug.errors import InputError, StatisticsError
 from wmplug.keys.files import JSON, read_bytes, read_json
 from wmplug.report import words
 from wmplug.report.facts import Fact, Facts, read_verdict
+from wmplug.watermark.choices import named, unbound
 
 ROLES = ("suspect", "own", "control")
+_TRIAL = "trial"  # a function of a module, without a name for people: whoever tries the command asks one
 
 
 def read(file: Path) -> Verdict:
@@ -27,8 +31,28 @@ def read(file: Path) -> Verdict:
         raise InputError(f"{file} holds no verdict ({error}): give what `wmplug verify --json` printed") from error
 
 
+def check(given: Sequence[tuple[str, str, Verdict]]) -> None:
+    """Refuse verdicts whose numbers do not follow from their counts.
+
+    Args:
+        given: as in `asked`.
+
+    Raises:
+        InputError: one contradicts itself.
+    """
+    for _, source, verdict in given:
+        if wrong := contradictions(verdict):
+            raise InputError(
+                f"{source} contradicts itself ({'; '.join(wrong)}), so it was edited or was never a verdict: give what "
+                "`wmplug verify --json` printed"
+            )
+
+
 def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequence[Fact]) -> list[Fact]:
     """Every model that was asked, from the register and from the files given in addition.
+
+    What the register holds is the owner's word (`recorded`). What it does not hold is the word of whoever gave the file
+    (`unverified`).
 
     Args:
         facts: the register's facts.
@@ -41,8 +65,8 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
     for entry in facts.of("suspect.verified"):
         own = entry.body.get("verdict")
         role = next((role for role, _, _, value in plain if value == own), entry.body.get("role"))
-        about = {"role": role if role in ROLES else "suspect", "model": str(entry.body.get("suspect"))}
-        row = {**about, **_result(read_verdict(own), marks)}
+        about = {"role": role if role in ROLES else _role(entry.body), "model": str(entry.body.get("suspect"))}
+        row = {**about, "standing": "recorded", **_result(read_verdict(own), marks, words.OWNERS)}
         same = json.dumps([{**row, "verdict": None}, entry.body.get("system"), entry.body.get("watermark")])
         first = kept.setdefault(same, {**row, "entry": entry.seq, "entries": [], **facts.within(entry.seq)})
         first["entries"].append(entry.seq)
@@ -51,9 +75,16 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
     for role, source, verdict, value in plain:
         if value not in recorded:
             about = {"entry": None, "entries": [], "source": source, "role": role, "model": verdict.suspect}
-            about |= {"not_before": None, "not_after": None}
-            result.append({**about, **_result(verdict, marks)})
-    return result
+            about |= {"standing": "unverified", "not_before": None, "not_after": None}
+            result.append({**about, **_result(verdict, marks, words.UNVERIFIED)})
+    result.sort(key=lambda row: row["counted"]["log10_p"] if row["verdict"] else 1.0)  # the strongest first
+    return [{**row, "matched": row["role"] == "control" and row["state"] == "proven"} for row in result]
+
+
+def _role(body: Mapping[str, Any]) -> str:
+    named = body.get("system") is not None or "reference" in body
+    is_function = re.fullmatch(r"[\w.]+:[\w.]+", str(body.get("suspect"))) is not None
+    return _TRIAL if is_function and not named else "suspect"
 
 
 def _matched(verdict: Verdict) -> str:
@@ -72,19 +103,21 @@ def _matched(verdict: Verdict) -> str:
     )
 
 
-def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
+def _result(verdict: Verdict | None, marks: Sequence[Fact], standing: str) -> Fact:
     if verdict is None:
-        return {"verdict": None, "state": "unreadable", "text": "The entry holds no verdict that can be read."}
-    attempts = max(len(marks), verdict.keys, 1)
-    more = math.log10(attempts / max(verdict.keys, 1))
+        text = "The entry holds no verdict that can be read, or one whose numbers contradict each other."
+        return {"verdict": None, "state": "unreadable", "named": "", "unbound": [], "text": text}
+    keys = max(len(marks), verdict.keys)
+    more = math.log10(keys / verdict.keys)
     mark = next((one for one in marks if one["watermark"] == verdict.watermark), None)
     log10_p = min(0.0, verdict.log10_p + more)
     state = state_of(verdict.log10_e - more, verdict.target_e)
     odds, like = words.odds(log10_p), words.comparison(log10_p)
-    text = (
-        f"{_matched(verdict)}. If this "
-        f"model had nothing to do with the key, the chance of so many would be {odds}.{f' {like}' if like else ''}"
-    )
+    loose = unbound(verdict.choices)
+    free = [words.UNBOUND.format(choices=", ".join(loose))] if loose else []
+    certain = odds == words.CERTAIN
+    chance = f"so many would be {odds}" if certain else f"the chance of so many would be {odds}"
+    text = f"{_matched(verdict)}. If this model had nothing to do with the key, {chance}.{f' {like}' if like else ''}"
     return {
         "verdict": json.loads(verdict.to_json()),
         "watermark": verdict.watermark,
@@ -93,12 +126,15 @@ def _result(verdict: Verdict | None, marks: Sequence[Fact]) -> Fact:
         "matches": verdict.matches,
         "asked": verdict.in_set,
         "log10_p": verdict.log10_p,
-        "counted": {"attempts": attempts, "log10_p": log10_p, "odds": odds},
+        "counted": {"attempts": keys * verdict.tries // verdict.keys, "log10_p": log10_p, "odds": odds},
         "p_is": verdict.p_is,
         "test": verdict.test,
         "state": state,
+        "named": named(verdict.choices),
+        "unbound": loose,
+        "choices": [str(choice) for choice in verdict.choices],
         "text": text,
-        "meaning": words.STATES[state].format(target=words.large(verdict.target_e)),
+        "meaning": " ".join([words.STATES[state].format(target=words.large(verdict.target_e)), *free, standing]),
     }
 
 
@@ -155,10 +191,14 @@ def certificate(file: Path) -> Fact:
 
 def _heard(model: Mapping[str, Any]) -> Fact:
     verdict = read_verdict(model["verdict"])
+    if verdict is None and model["verdict"] is not None:
+        raise ValueError(f"the verdict on {model['name']} cannot be read, or its numbers contradict each other")
     return {
         "model": str(model["name"]),
         "role": str(model["role"]),
         "result": None if verdict is None else verdict.state,
+        "named": "" if verdict is None else named(verdict.choices),
+        "matched": model["role"] == "control" and verdict is not None and verdict.proven,
         "matches": None if verdict is None else verdict.matches,
         "asked": None if verdict is None else verdict.in_set,
         "log10_p": None if verdict is None else verdict.log10_p,

@@ -6,6 +6,7 @@ from typing import Any
 
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _NAMES = ((12, "trillion"), (9, "billion"), (6, "million"), (3, "thousand"))
+CERTAIN = "almost certain"
 _LOTTERY = math.log10(math.comb(49, 6))  # one ticket, six numbers of 49
 
 STATES = {
@@ -19,6 +20,20 @@ STATES = {
         "too few questions were asked. “Inconclusive” never means that the model is not a copy."
     ),
 }
+OWNERS = "The owner asked and recorded it: nobody else saw these answers. A notary's certificate does not rest on that."
+UNVERIFIED = (
+    "UNVERIFIED: this is a statement of whoever gave the file. Its numbers follow from its own counts, and anybody can "
+    "write counts. Nobody signed it, and nothing shows that this model was asked."
+)
+UNBOUND = (
+    "It rests on something that nothing binds ({choices}): the owner could choose it after seeing the model's answers, "
+    "and if so, the chance stated here means nothing."
+)
+VOIDED = "A CONTROL MATCHED: THE TEST IS VOID"
+VOIDS = (
+    "A model that is said to have nothing to do with the owner gives the secret answers too. So they are not secret, "
+    "or that model is not independent. Until it is known which, no number here counts against anybody."
+)
 NULL = (
     "Before training, a secret key drew one answer for each secret question from a list of possible answers, as with a "
     "die. The owner could not choose which.",
@@ -84,11 +99,13 @@ def large(number: float) -> str:
 
 
 def odds(log10_p: float) -> str:
-    """A chance in words: "less than one in 10²⁸", "about one in 40", "54 in 100"; never smaller than it is.
+    """A chance in words, never smaller than it is: "less than one in 10²⁸", "about one in 40", "almost certain".
 
     Args:
         log10_p: log10 of the chance, at most 0.
     """
+    if log10_p > math.log10(0.99):
+        return CERTAIN
     if log10_p > -1:
         return f"{math.ceil(100 * 10.0**log10_p)} in 100"
     if log10_p > -3:

@@ -61,6 +61,23 @@ def log10_e(draws: Sequence[DrawResult]) -> float:
     return float(_log_mixture(_log_factors(draws).sum(axis=0)[None, :])[0]) / _LN10 if draws else 0.0
 
 
+def log10_e_of(matches: int, answers: int, k: int) -> float:
+    """`log10_e` where each draw has one query and `k` candidates: the counts alone determine it.
+
+    Args:
+        matches: answers that were the secret symbol, at most `answers`.
+        answers: answers among the candidates.
+        k: number of candidates.
+
+    Returns:
+        log10 of the e-value; 0.0 for no answers.
+    """
+    if not answers:
+        return 0.0
+    wealth = matches * np.log1p(_BETS * (k - 1)) + (answers - matches) * np.log1p(-_BETS)
+    return float(_log_mixture(wealth[None, :])[0]) / _LN10
+
+
 def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Sequence[tuple[int, int]]) -> int | None:
     """The smallest number of further draws after which the e-value can reach a target.
 

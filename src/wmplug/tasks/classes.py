@@ -1,7 +1,7 @@
 """Classes: an answer is one of k. Reads the labels and scores of a suspect."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,30 +20,57 @@ class Classes(Task):
 
     Attributes:
         count: number of classes, at least 2.
+        names: their names, in order; empty without names. Answers and labels may then be names.
+
+    Raises:
+        InputError: the number is below 2, or the names are not so many different texts.
     """
 
     name: ClassVar[str] = "classes"
     call: ClassVar[Call] = "classify"
 
     count: int
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        """Check the number of classes."""
+        """Check the number of classes, and their names."""
         count = read_whole(self.count, "classes", 2, 2**31, "a classifier of at least 2 classes is needed")
         object.__setattr__(self, "count", count)
+        object.__setattr__(self, "names", tuple(self.names))
+        if self.names and not (len(self.names) == len(set(self.names)) == count and all(map(_is_name, self.names))):
+            raise InputError(f"{len(self.names)} names for {count} classes: give one text for each, all different")
 
     def __str__(self) -> str:
         """The first and the last class."""
         return f"0 to {self.count - 1}"
 
     def facts(self) -> dict[str, Any]:
-        """The number of classes."""
-        return {"classes": self.count}
+        """The number of classes, and their names if they have any."""
+        return {"classes": self.count, **({"class_names": list(self.names)} if self.names else {})}
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any]) -> "Classes":
         """The task with this number of classes."""
-        return cls(facts["classes"])
+        return cls(facts["classes"], tuple(facts.get("class_names", ())))
+
+    @classmethod
+    def named(cls, labels: Any, count: int | None = None) -> "Classes":
+        """The task of labels that are names, numbered in alphabetical order.
+
+        Args:
+            labels: names, such as those of the carriers.
+            count: number of classes, if it is known.
+
+        Raises:
+            InputError: there are fewer or more names than classes.
+        """
+        names = sorted({str(label) for label in labels})
+        if count not in (None, len(names)):
+            raise InputError(
+                f"the labels hold {len(names)} names ({', '.join(names[:5])}), and classes={count}: give all names in "
+                "the order of the model's classes, classes=[NAME, ...]"
+            )
+        return cls(len(names), tuple(names))
 
     def belongs(self, answer: Any) -> bool:
         """Whether this is one of the classes."""
@@ -55,14 +82,15 @@ class Classes(Task):
         Args:
             outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores,
                 of which the largest counts. Scores count as probabilities if none is below 0 and they sum to 1, else
-                as logits.
+                as logits. If the classes have names, also n names, or what a pipeline returns: {label, score}, or a
+                list of these, for each input.
             n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
             SuspectError: the shape or the number of classes differs, or the outputs are not numbers.
         """
-        array = _read(outputs, self.count, who)
+        array = _read(self._numbered(outputs, who), self.count, who)
         if len(array) != n:
             raise SuspectError(
                 f"{who} gave {len(array)} answers for {n} inputs, one answer for each is needed: return one label or "
@@ -73,6 +101,20 @@ class Classes(Task):
         bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=1))
         best, scores = array.argmax(axis=1), _log_probabilities(array, bad)
         return [None if b else Said(int(label), row) for b, label, row in zip(bad, best, scores, strict=True)]
+
+    def _numbered(self, outputs: Any, who: str) -> Any:
+        """Names as numbers, -1 for one that is none of the task's; numbers as they are."""
+        if hasattr(outputs, "dtype") and _holds_texts(outputs):
+            outputs = outputs.tolist()
+        first = next((one for one in outputs if one is not None), None) if isinstance(outputs, (list, tuple)) else None
+        if not isinstance(first, (str, Mapping)) and not (isinstance(first, (list, tuple)) and _is_ranking(first)):
+            return outputs
+        if not self.names:
+            raise SuspectError(
+                f"{who} answered {first!r}, a name, and the watermark knows no names of classes: make it with "
+                "classes=[NAME, ...], or wrap the suspect in a function that returns numbers"
+            )
+        return _ranked([_scored(one) for one in outputs], self.names)
 
     def misfit(self, said: Said, who: str) -> SuspectError | None:
         """The error for a class outside the task; None for a negative class, which counts as no answer."""
@@ -101,11 +143,64 @@ class Classes(Task):
         Raises:
             InputError: the labels are soft or multi-label targets, have another length, or are not classes.
         """
-        return read_labels(given, count, self.count)
+        return read_labels(_numbers(given, self.names), count, self.count)
 
     def shown(self, answer: Any) -> str:
-        """The class's number."""
-        return str(int(answer))
+        """The class's name, or its number."""
+        return self.names[answer] if self.names and self.belongs(answer) else str(int(answer))
+
+
+def are_names(labels: Any) -> bool:
+    """Whether labels are texts."""
+    if isinstance(labels, (str, bytes)) or not hasattr(labels, "__len__") or not len(labels):
+        return False
+    return _holds_texts(labels) if hasattr(labels, "dtype") else all(isinstance(label, str) for label in labels)
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name)
+
+
+def _holds_texts(array: Any) -> bool:
+    kind = getattr(array.dtype, "kind", "O")
+    return kind == "U" or (kind == "O" and len(array) > 0 and all(isinstance(one, str) for one in array))
+
+
+def _is_ranking(answer: Sequence[Any]) -> bool:
+    return len(answer) > 0 and all(isinstance(one, Mapping) and "label" in one for one in answer)
+
+
+def _scored(answer: Any) -> dict[str, float]:
+    """The names that one answer holds, with their scores."""
+    if answer is None:
+        return {}
+    if isinstance(answer, str):
+        return {answer: 1.0}
+    ranking = [answer] if isinstance(answer, Mapping) else answer
+    return {str(one["label"]): float(one.get("score", 1.0)) for one in ranking}
+
+
+def _ranked(answers: Sequence[Mapping[str, float]], names: Sequence[str]) -> npt.NDArray[Any]:
+    """(n, classes) scores if every answer scores every class, else (n,) the best class, -1 for none of them."""
+    if all(set(answer) == set(names) for answer in answers):
+        return np.array([[answer[name] for name in names] for answer in answers], np.float64)
+    numbers = {name: i for i, name in enumerate(names)}
+    best = [max(answer, key=lambda name: answer[name], default="") for answer in answers]
+    return np.array([numbers.get(name, -1) for name in best], np.int64)
+
+
+def _numbers(labels: Any, names: Sequence[str]) -> Any:
+    """Labels as numbers, if they are names of classes.
+
+    Raises:
+        InputError: a label is none of the names.
+    """
+    if not names or not are_names(labels):
+        return labels
+    numbers = {name: i for i, name in enumerate(names)}
+    if unknown := sorted({str(label) for label in labels} - set(numbers)):
+        raise InputError(f"labels hold {unknown[0]!r}, which is none of the classes {', '.join(names[:8])}: correct it")
+    return np.array([numbers[str(label)] for label in labels], np.int64)
 
 
 def count_of(task: Task, who: str) -> int:

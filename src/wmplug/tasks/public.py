@@ -7,7 +7,7 @@ from wmplug import plugins
 from wmplug.tasks.base import Task
 from wmplug.tasks.classes import Classes
 
-KEYS = ("classes", "task")  # a public line has one of them
+KEYS = ("classes", "class_names", "task")  # of a public line
 
 
 def written(task: Task) -> dict[str, Any]:

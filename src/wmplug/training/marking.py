@@ -19,6 +19,7 @@ from wmplug.claim.monitor import Monitor
 from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import check_mark
 from wmplug.errors import InjectionError, SuspectError, VerificationError, VerificationWarning
+from wmplug.making.loading import opened
 from wmplug.suspects.protocols import Suspect
 from wmplug.training import sidecar
 from wmplug.training.loop import At, Loop, need_call, need_points
@@ -28,8 +29,7 @@ from wmplug.training.record import Run
 from wmplug.watermark.watermark import Watermark
 
 STATES = ("inconclusive", "evidence", "proven")
-_LOUDEST = 30.0  # what TensorBoard's floats still hold
-_ADVICE = "train longer, raise rate=, or see in `history` where it was lost"
+_ADVICE = "train longer, give the callback (or Watermarking) a higher rate=, or see in `history` where it was lost"
 
 
 def numbers_of(verdict: Verdict, rate: int) -> dict[str, float]:
@@ -42,7 +42,6 @@ def numbers_of(verdict: Verdict, rate: int) -> dict[str, float]:
     return {
         "watermark/log10_p": verdict.log10_p,
         "watermark/log10_e": verdict.log10_e,
-        "watermark/e_value": 10 ** min(verdict.log10_e, _LOUDEST),
         "watermark/matches": verdict.matches,
         "watermark/rate": rate / PPM,
         "watermark/state": STATES.index(verdict.state),
@@ -53,7 +52,7 @@ class Marking:
     """One run of a watermark, from its options to its end.
 
     Args:
-        mark: the watermark.
+        mark: the watermark, or the path of one that was made without preprocess=.
         loop: the adapter's description of its framework.
         options: the options that all adapters share.
 
@@ -68,13 +67,14 @@ class Marking:
             for answers of the mark's task.
     """
 
-    def __init__(self, mark: Watermark, loop: Loop, options: Options) -> None:
-        check_mark(mark, None)
-        need_points(loop.name, mark.scheme, loop.points)
-        need_call(mark.task.call, loop)
+    def __init__(self, mark: Watermark | str | Path, loop: Loop, options: Options) -> None:
+        self.mark: Watermark = opened(mark)
+        check_mark(self.mark, None)
+        need_points(loop.name, self.mark.scheme, loop.points)
+        need_call(self.mark.task.call, loop)
         options.need_events(loop)
-        self.mark, self.loop, self.options = mark, loop, options
-        self._start, self._auto = read_rate(options.rate, mark.scheme.rate)
+        self.loop, self.options = loop, options
+        self._start, self._auto = read_rate(options.rate, self.mark.scheme.rate)
         self._resumed = False
         self._run: Run | None = None
         self._renew(self._start, ())

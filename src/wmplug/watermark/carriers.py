@@ -115,7 +115,7 @@ def _stack(rows: list[Any], what: str) -> tuple[Inputs, Form]:
     if len(kinds) > 1:
         some = ", ".join(sorted(f"{shape} {dtype}{f' {mode}' * bool(mode)}" for shape, dtype, mode in kinds)[:4])
         raise InputError(
-            f"{what} differ in shape, dtype or kind ({some}): bring them to one, and let preprocess= do the rest"
+            f"{what} differ in shape, dtype or kind ({some}): bring pictures to one with image_size=, others yourself"
         )
     stacked = _checked(np.stack(arrays), what)
     if modes[0] is None:

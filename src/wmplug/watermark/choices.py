@@ -22,6 +22,7 @@ UNBOUND: Mapping[str, str] = {
     "preprocess": "preprocess NOT COMMITTED",
     "questions": "questions NOT COMMITTED",
     "references": "references NOT COMMITTED",
+    "features": "features NOT COMMITTED",
     "rows": "rows NOT COMMITTED",
     "limit": "number of questions NOT COMMITTED",
     "answers": "answers AS GIVEN",
@@ -98,8 +99,12 @@ class Watch(Protocol):
 class Record(Protocol):
     """The owner's register, as far as a verdict depends on it."""
 
-    def tries(self) -> int:
-        """Number of secrets that it commits to: each is a key that could have been tried.
+    def past(self, watermark: str) -> tuple[int, frozenset[int]]:
+        """What it tells about a watermark, by its public id.
+
+        Returns:
+            Number of secrets that it commits to: each is a key that could have been tried. And the rows whose answers
+            it shows to everybody: they count as misses.
 
         Raises:
             RegisterError: it cannot be read.

@@ -282,6 +282,16 @@ class TriggerSet:
         )
         return replace(self, plan=replace(self.plan, tests=tests))
 
+    def missed(self, rows: Collection[int]) -> dict[int, Said]:
+        """The rows of all draws that have one of these rows, each with an answer that is not the secret one."""
+        groups = [group.tolist() for group in self.groups if not set(group.tolist()).isdisjoint(rows)]
+        wrong = {}
+        for row in (row for group in groups for row in group):
+            draw = self.plan.draw[row]
+            options = self.plan.options[draw]
+            wrong[row] = Said(options[(int(self.symbols[draw]) + 1) % len(options)])
+        return wrong
+
     def count(self, group: IntArray, said: Sequence[Said | None]) -> DrawResult:
         """Count the answers to the rows of one draw by candidate; None is a failed query."""
         draw = int(self.plan.draw[group[0]])

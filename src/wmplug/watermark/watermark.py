@@ -14,9 +14,11 @@ from wmplug.tasks.base import Task, listed
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
 from wmplug.watermark.choices import Choice, Record
+from wmplug.watermark.columns import columns
 from wmplug.watermark.file import id_of, pack
 from wmplug.watermark.plan import TriggerSet
 from wmplug.watermark.scheme import Asks, Scheme
+from wmplug.watermark.sizes import sized
 
 Preprocess = Callable[[Any, Any], Any]
 
@@ -64,8 +66,8 @@ class Watermark:
         A clone reveals the mark most clearly on the inputs it was trained on, and these passed through the API that it
         was cloned from. The new watermark asks those queries that unmarked references find most ambiguous. The p-value
         is exact if the queries were not chosen by the suspect's answers and the key: give a whole log that the register
-        committed to before (`wmplug register commit queries`). The verdict names other queries, and any pool=, as not
-        committed; it holds their digests.
+        committed to before (`wmplug register commit queries`). The verdict names other queries, any pool=, and what the
+        scheme's features= make of the queries, as not committed; it holds their digests.
         Use the result to verify; it cannot be saved, and a notary asks the committed questions.
 
         Args:
@@ -77,17 +79,19 @@ class Watermark:
         Raises:
             InputError: carriers or labels differ from the watermark's, or the scheme asks no ordinary inputs.
         """
-        inputs, form = read_carriers(carriers)
+        carriers, labels = columns(carriers, labels)
+        inputs, form = read_carriers(sized(carriers, self.public))
         natural = self.task.labels(labels, len(inputs))
         brief = Brief(inputs, form, self.task, natural, self.public["triggers"], self.preprocess)
         for what, given in brief.digests().items():
             if given is None or given != self.public[what]:
                 raise InputError(
-                    f"{what}= differ from those the watermark was made with: pass the originals, the reference models "
-                    "are trained on them"
+                    f"{what}= (--{what}) differ from those the watermark was made with: pass the originals, the "
+                    "reference models are trained on them"
                 )
         if not isinstance(self.scheme, Asks):
             raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
+        queries = sized(queries, self.public)
         plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
         asked = read_carriers(queries, "queries=")[0]
@@ -99,6 +103,8 @@ class Watermark:
         ]
         if pool is not None:  # references that are trained follow from carriers and queries
             chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
+        if "own" in plan.material:  # the key follows from what features= make of the carriers, and of nothing else
+            chosen.append(Choice(what="features", bound=None, sha256=digest(plan.material["z"])))
         return dataclasses.replace(
             self,
             triggers=dataclasses.replace(self.triggers, plan=plan),

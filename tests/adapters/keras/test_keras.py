@@ -15,7 +15,7 @@ from wmplug.adapters.keras.step import SHADOWED
 from wmplug.adapters.keras.suspects import KerasSuspect, suspect
 from wmplug.errors import InputError, SuspectError, VerificationError, VerificationWarning
 
-LOGGED = {f"watermark/{name}" for name in ("log10_p", "log10_e", "e_value", "matches", "rate", "state")}
+LOGGED = {f"watermark/{name}" for name in ("log10_p", "log10_e", "matches", "rate", "state")}
 # A test that trains for a moment only is told so.
 BRIEF = pytest.mark.filterwarnings("ignore::wmplug.errors.VerificationWarning")
 

@@ -74,7 +74,7 @@ class TestTraining:
         assert seen[1]["watermark/log10_p"] < seen[0]["watermark/log10_p"] < 0
         assert seen[1]["watermark/matches"] == marking.verdicts[1].matches
         assert seen[1]["watermark/rate"] == 0.1
-        assert seen[1]["watermark/e_value"] > 1e6
+        assert seen[1]["watermark/log10_e"] > 6
 
     def test_nothing_is_left_in_model_and_loader(self, runs):
         own, _, marking, _ = runs
@@ -141,7 +141,7 @@ class TestGuard:
 
     def test_a_rate_too_small_to_teach_is_an_error_at_the_end(self, mark, make_net, loader, fit_net):
         net = make_net()
-        with pytest.raises(InjectionError, match="raise rate="), Watermarking(mark, net, loader, rate=1e-6):
+        with pytest.raises(InjectionError, match="a higher rate="), Watermarking(mark, net, loader, rate=1e-6):
             fit_net(net, loader)
 
     def test_a_loop_that_changes_the_batch_gets_a_warning(self, mark, make_net, loader):

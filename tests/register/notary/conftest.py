@@ -16,19 +16,6 @@ from wmplug.register.notary.identity import Notary
 
 
 @pytest.fixture(scope="session")
-def neutral(tmp_path_factory):
-    """An authority that does not call itself a lab's: a real one cannot be had without a network."""
-    folder = tmp_path_factory.mktemp("neutral")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(authority, "LAB", "Neutral")
-        made = LabAuthority.create(folder, url=f"http://127.0.0.1:{port}")
-    with authority.serve(folder, port=port) as url:
-        yield made.trust(url)
-
-
-@pytest.fixture(scope="session")
 def listless(tmp_path_factory):
     """An authority that is not a lab's and whose lists cannot be fetched, and the trust in it."""
     folder = tmp_path_factory.mktemp("listless")

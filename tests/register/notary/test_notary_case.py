@@ -13,9 +13,9 @@ from hearings import CHALLENGED, fixed, natural, rewritten, some_models
 
 from wmplug.errors import NotaryError
 from wmplug.register.challenge import Challenge
-from wmplug.register.notary.case import Case, digests_of
-from wmplug.register.notary.hearing import CASE, CHALLENGE, RESULT, check, open_case
-from wmplug.register.notary.package import open_package
+from wmplug.register.notary.case import CASE, CHALLENGE, RESULT, Case, digests_of
+from wmplug.register.notary.hearing import check, open_case
+from wmplug.register.notary.opening import open_package
 from wmplug.report import certificate
 from wmplug.statistics.draws import log10_binomial_sf
 

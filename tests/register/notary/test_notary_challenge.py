@@ -7,7 +7,8 @@ from hearings import CHALLENGED, NONCES, both, fixed
 
 from wmplug.errors import NotaryError
 from wmplug.register.challenge import Challenge, commitment
-from wmplug.register.notary.hearing import CHALLENGE, check, save_challenge
+from wmplug.register.notary.case import CHALLENGE
+from wmplug.register.notary.hearing import check, save_challenge
 
 
 def test_nothing_is_asked_before_both_nonces_are_there(story, notary, tmp_path):

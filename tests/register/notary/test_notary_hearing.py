@@ -26,8 +26,8 @@ from wmplug.errors import NotaryError
 from wmplug.keys.streams import KeyStream, derive
 from wmplug.register import Register, disclosure, receipts
 from wmplug.register.notary import package as packages
-from wmplug.register.notary.case import Case, digests_of
-from wmplug.register.notary.hearing import ANSWERS, CASE, CHALLENGE, RESULT, check
+from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT, Case, digests_of
+from wmplug.register.notary.hearing import check
 from wmplug.register.statements import Signer
 from wmplug.report import certificate
 from wmplug.schemes.random_label import RandomLabel

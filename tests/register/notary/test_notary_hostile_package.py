@@ -14,7 +14,7 @@ from hearings import sealed_for
 
 from wmplug.errors import InputError, NotaryError
 from wmplug.register.notary import age
-from wmplug.register.notary.package import open_package
+from wmplug.register.notary.opening import open_package
 
 MOST = 200 << 20  # bytes that a hostile package may take
 
@@ -249,7 +249,7 @@ def test_the_whole_process_stays_small(notary, sealed, tmp_path):
         "import resource, sys\n"
         "from wmplug.errors import NotaryError\n"
         "from wmplug.register.notary.identity import Notary\n"
-        "from wmplug.register.notary.package import open_package\n"
+        "from wmplug.register.notary.opening import open_package\n"
         "notary = Notary.open(sys.argv[1], passphrase=sys.argv[2])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: open_package(notary, sys.argv[3], sys.argv[4])\n"

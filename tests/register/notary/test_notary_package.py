@@ -12,9 +12,11 @@ from wmplug.errors import InputError, NotaryError
 from wmplug.register import Register
 from wmplug.register.challenge import Challenge
 from wmplug.register.notary import age
-from wmplug.register.notary.hearing import CHALLENGE, check, open_case, save_challenge
+from wmplug.register.notary.case import CHALLENGE
+from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
-from wmplug.register.notary.package import open_package, prepare
+from wmplug.register.notary.opening import open_package
+from wmplug.register.notary.package import prepare
 from wmplug.watermark.carriers import digest
 
 

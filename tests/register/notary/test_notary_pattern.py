@@ -7,9 +7,9 @@ import pytest
 from hearings import CLASSES, both, case_for, natural, sealed_for, some_models, tell
 
 from wmplug.errors import NotaryError
-from wmplug.register.notary.case import Case
-from wmplug.register.notary.hearing import ANSWERS, CASE, check, check_left, open_case, save_challenge
-from wmplug.register.notary.package import open_package
+from wmplug.register.notary.case import ANSWERS, CASE, Case
+from wmplug.register.notary.hearing import check, check_left, open_case, save_challenge
+from wmplug.register.notary.opening import open_package
 from wmplug.report import certificate
 from wmplug.schemes import Brief
 from wmplug.schemes.combined import Combined

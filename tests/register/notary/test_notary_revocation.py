@@ -10,7 +10,8 @@ import wmplug
 from wmplug.errors import InputError
 from wmplug.register import Register, anchors, authority
 from wmplug.register.checking import check as check_register
-from wmplug.register.notary.hearing import ANSWERS, RESULT, check
+from wmplug.register.notary.case import ANSWERS, RESULT
+from wmplug.register.notary.hearing import check
 from wmplug.report import certificate
 
 

@@ -12,7 +12,6 @@ Put it **first** in `callbacks`: those after it (ModelCheckpoint(monitor="waterm
 TensorBoard, and History in any case) see what it adds to `logs`:
 
     watermark/log10_p, watermark/log10_e    of this verification; a p-value is exact for this look alone
-    watermark/e_value                       at most 1e30, the largest that TensorBoard holds
     watermark/matches                       secret answers given
     watermark/rate                          share of triggers in what the model sees
     watermark/state                         0 inconclusive, 1 evidence, 2 proven
@@ -24,6 +23,7 @@ triggers.
 import functools
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -54,7 +54,7 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
     that ends in an exception leaves the model shadowed; the next `fit` undoes that.
 
     Args:
-        mark: the watermark.
+        mark: the watermark, or the path of one that was made without preprocess=.
         rate: share of triggers in what the model sees, above 0 and at most .5; the scheme's default, or "auto" (a new
             rate at the end of an epoch compiles the step anew).
         mode: `append` to the batch, or `replace` its last rows. Shapes never change: where a fractional rate gives a
@@ -73,7 +73,7 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
 
     def __init__(
         self,
-        mark: Watermark,
+        mark: Watermark | str | Path,
         *,
         rate: Rate = None,
         mode: Mode = "append",
@@ -97,6 +97,7 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         )
         self._loop = KerasLoop(batch_size)
         self._marking = Marking(mark, self._loop, options)
+        mark = self._marking.mark
         self.mark, self._loop.preprocess = mark, mark.preprocess
         self._kept: list[Any] = []
 

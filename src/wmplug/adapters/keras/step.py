@@ -248,8 +248,8 @@ class TriggerStep:
     def _refuse_nothing(self, batch: int, whole: int, rest: int) -> None:
         if not whole and rest <= int(self.placement.thresholds.min()):
             raise InputError(
-                f"at a rate of {self.rate / PPM:g} a batch of {batch} never contains a trigger: raise rate= or "
-                "batch_size"
+                f"at a rate of {self.rate / PPM:g} a batch of {batch} never contains a trigger: give the callback a "
+                "higher rate=, or fit() a larger batch_size="
             )
 
     def _extend(self, own: Any, pool: Any, taught: Any, rows: Any) -> Any:

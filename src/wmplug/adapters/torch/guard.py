@@ -72,7 +72,7 @@ class Guard:
         how = (
             "iterate the very loader that you gave to wmplug (and build it anew if its workers were started before)"
             if not batches
-            else "raise rate=, or train longer"
+            else "give the callback (or Watermarking) a higher rate=, or train longer"
         )
         return InjectionError(
             f"no trigger reached the model in {self.forwards} training steps ({batches} batches went through wmplug's "

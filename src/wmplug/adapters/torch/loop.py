@@ -114,7 +114,7 @@ class Watermarking(Results):
     Attributes:
         verdict: the last one, or None.
         verdicts: of all looks in this run.
-        history: one dict for each look: step, epoch, and watermark/log10_p, log10_e, e_value, matches, rate and state
+        history: one dict for each look: step, epoch, and watermark/log10_p, log10_e, matches, rate and state
             (0 inconclusive, 1 evidence, 2 proven).
         stopped: whether the loop should end (`on_failure="stop"`).
 
@@ -130,7 +130,7 @@ class Watermarking(Results):
 
     def __init__(
         self,
-        mark: Watermark,
+        mark: Watermark | str | Path,
         model: torch.nn.Module,
         loader: Any,
         *,
@@ -159,6 +159,7 @@ class Watermarking(Results):
             require_evidence=require_evidence,
         )
         self._marking = Marking(mark, self._loop(self), options)
+        mark = self._marking.mark
         need_head(mark, head)
         need_radius(flat, mark)
         self.mark, self.model, self.loader, self.log = mark, model, loader, log

@@ -14,9 +14,8 @@
         if load_best_model_at_end: load it
         on_train_end                                <- verify, log, on_failure, hooks removed
 
-Every verification logs `watermark/log10_p`, `watermark/log10_e`, `watermark/e_value` (cut at 1e30, which TensorBoard's
-floats still hold), `watermark/matches`, `watermark/rate` and `watermark/state` (0 inconclusive, 1 evidence, 2 proven);
-TensorBoard shows them under `train/`.
+Every verification logs `watermark/log10_p`, `watermark/log10_e`, `watermark/matches`, `watermark/rate` and
+`watermark/state` (0 inconclusive, 1 evidence, 2 proven); TensorBoard shows them under `train/`.
 For `metric_for_best_model` there are `eval_watermark_log10_e` and `eval_watermark_matches` (greater is better) and
 `eval_watermark_log10_p` (with `greater_is_better=False`).
 """
@@ -83,7 +82,7 @@ class WatermarkCallback(Results, TrainerCallback):
     that were prefetched when the rate changed get another number of them.
 
     Args:
-        mark: the watermark.
+        mark: the watermark, or the path of one that was made without preprocess=.
         rate: share of triggers in what the model sees, above 0 and at most .5; the scheme's by default, or "auto".
         mode: `append` to the batch, or `replace` rows of it.
         verify_on: when to verify; the model of one step is verified once.
@@ -105,7 +104,7 @@ class WatermarkCallback(Results, TrainerCallback):
 
     def __init__(
         self,
-        mark: Watermark,
+        mark: Watermark | str | Path,
         *,
         rate: Rate = None,
         mode: Mode = "append",
@@ -131,6 +130,7 @@ class WatermarkCallback(Results, TrainerCallback):
         )
         self._loop = TrainerLoop()
         self._marking = Marking(mark, self._loop, options)
+        mark = self._marking.mark
         need_head(mark, head)
         need_radius(flat, mark)
         self.mark, self._verify_saved, self._head, self._flat = mark, verify_saved, head, flat

@@ -45,7 +45,8 @@ def demo(
     with progress("Making the owner, a rival, and a watermark each"):
         mark, rival = (_mark(_owner(folder, place), digits, train) for place in ("register", "rival"))
         mark.save(folder / "mark.wm")
-    say(f"Watermark {mark.id}: {len(mark.triggers)} secret triggers. Training with one more callback:\n")
+    say(f"Watermark {mark.id}: {len(mark.triggers)} secret triggers. Training with one more callback:")
+    say("")
     say("  step  epoch    loss  accuracy  matches  log10 p")
     model, history = digits.train(
         train, test, folder / "checkpoints", seed=seed, epochs=EPOCHS, mark=mark, tell=lambda row: say(_line(row))

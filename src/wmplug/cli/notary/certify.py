@@ -13,5 +13,5 @@ def certify(folder: CaseFolder, keys: Keys = KEYS, as_json: Json = False) -> Non
     document, page = certificate.certify(holder, folder)
     if as_json:
         return print_json({"json": str(document), "html": str(page)})
-    out.print(f"{page}\n{document}")
+    out.print(str(page), str(document), sep="\n")
     err.print("Both are public. The other files of the case are not: keep them under lock.")

@@ -131,16 +131,16 @@ def _adapter(reference: str | None, how: str) -> "Adapter | None":
 
 def _commit_to_nonce(folder: Path, party: str, path: str, as_json: bool) -> None:
     from wmplug.register.challenge import commitment
-    from wmplug.register.notary import hearing
-    from wmplug.register.notary.case import Case
+    from wmplug.register.notary.case import CASE, Case
 
-    case = Case.read(folder / hearing.CASE, fixed_digest(folder))
+    case = Case.read(folder / CASE, fixed_digest(folder))
     secret = secrets.token_bytes(32)
-    public = commitment(file_digest(folder / hearing.CASE)[0], party, secret)
+    public = commitment(file_digest(folder / CASE)[0], party, secret)
     _write_secret(Path(path), secret.hex())
     if as_json:
         return print_json({"case": case.case, "party": party, "commitment": public})
-    out.print(f"commitment of the {party}: {public}\nkeep {path} to yourself until both have committed")
+    out.print(f"commitment of the {party}: {public}")
+    out.print(f"keep {path} to yourself until both have committed")
     return None
 
 
@@ -148,10 +148,10 @@ def _noted(folder: Path, commitments: list[str], nonces: list[str]) -> "Challeng
     """The challenge, with the parties' commitments and nonces so far."""
     from wmplug.register.challenge import Challenge
     from wmplug.register.notary import hearing
-    from wmplug.register.notary.case import Case
+    from wmplug.register.notary.case import CASE, CHALLENGE, Case
 
-    Case.read(folder / hearing.CASE, fixed_digest(folder))  # checks the digest
-    current = Challenge.read(folder / hearing.CHALLENGE)
+    Case.read(folder / CASE, fixed_digest(folder))  # checks the digest
+    current = Challenge.read(folder / CHALLENGE)
     for text in commitments:
         current = current.committed(*pair(text, "--commit"))
     for text in nonces:
@@ -183,7 +183,7 @@ def _open_case(
     from wmplug.register.notary import hearing
     from wmplug.register.notary.case import Case
     from wmplug.register.notary.identity import Notary
-    from wmplug.register.notary.package import open_package
+    from wmplug.register.notary.opening import open_package
 
     notary = Notary.open(keys, passphrase=passphrase())
     opened = open_package(notary, package, folder)

@@ -10,6 +10,7 @@ from wmplug.cli.notary.options import KEYS, CaseFolder, Keys, fixed_digest
 from wmplug.cli.terminal import Crls, Json, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
+from wmplug.watermark.choices import Choice, named
 
 
 def check(
@@ -33,13 +34,13 @@ def check(
 ) -> None:
     """Notary: check the register, derive all triggers anew, ask all models; exit code 0 if the claim holds."""
     from wmplug.register.notary import hearing
-    from wmplug.register.notary.case import Case
+    from wmplug.register.notary.case import CASE, Case
     from wmplug.register.notary.identity import Notary
     from wmplug.register.receipts import read
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        case = Case.read(folder / hearing.CASE, fixed_digest(folder))
+        case = Case.read(folder / CASE, fixed_digest(folder))
         function = None if preprocess is None else from_module(preprocess, "--preprocess")
         targets = {
             model.name: resolve(model.reference, preprocess=function, batch_size=batch_size, what=model.name)
@@ -78,7 +79,10 @@ def _show_result(result: dict[str, Any]) -> None:
         if model["verdict"] is not None:
             verdict = model["verdict"]
             answers = f"{verdict['matches']} of {verdict['in_set']} answers, log10 p = {verdict['log10_p']:.1f}"
-            out.print(f"{verdict['state']:<13} {model['name']}: {answers}")
+            rest = named(Choice(**choice) for choice in verdict.get("choices", ()))
+            void = "  THE TEST IS VOID" if model["role"] == "control" and verdict["state"] == "proven" else ""
+            line = f"{verdict['state']:<13} {model['name']}: {answers}{rest}{void}"
+            out.print(line, style="bold red" if void else "")
     out.print(f"the claim: {result['status']}", style="bold green" if result["status"] == "holds" else "bold yellow")
     for reason in result["reasons"]:
         out.print(f"  {reason}")

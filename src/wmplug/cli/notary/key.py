@@ -25,4 +25,4 @@ def key(
     out.print(
         f"{name}'s keys are in {keys}; give {keys / 'notary.pub'} to owners, and to the readers of your certificates"
     )
-    out.print(f"to seal to  {made.recipient}\nsigns as    {public['public']}")
+    out.print(f"to seal to  {made.recipient}", f"signs as    {public['public']}", sep="\n")

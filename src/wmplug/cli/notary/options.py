@@ -27,7 +27,7 @@ def pair(text: str, option: str) -> tuple[str, str]:
 def fixed_digest(folder: Path) -> str | None:
     """The expected digest of the case file; None for the opponent, who has the case file alone."""
     from wmplug.register.challenge import Challenge
-    from wmplug.register.notary import hearing
+    from wmplug.register.notary.case import CHALLENGE
 
-    file = folder / hearing.CHALLENGE
+    file = folder / CHALLENGE
     return Challenge.read(file).case_sha256 if file.exists() else None

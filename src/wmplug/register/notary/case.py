@@ -27,6 +27,7 @@ WITH_PATTERN = (
     f"{STATISTIC}; and the sum of what the answers to all ordinary inputs of the pattern speak for the drawn signs, "
     "exact tail over fair signs, one-sided, times the number of keys; where there are both, twice the smaller p"
 )
+CASE, CHALLENGE, ANSWERS, RESULT = "case.json", "challenge.json", "answers.json", "result.json"  # of its folder
 _LATER = ("suspect_since", "preprocess", "notaries")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 

@@ -5,21 +5,16 @@ which reveal no secret. Decoys, natural inputs of the task, are mixed in, in an 
 notary keeps all answers, and computes the verdicts from the kept answers.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import rfc8785
 
 from wmplug.claim import questions, verification
 from wmplug.claim.questions import Answers, Questions
 from wmplug.claim.terms import Terms
-from wmplug.claim.verdict import Verdict
 from wmplug.errors import NotaryError, SuspectError, WmplugError
 from wmplug.keys.files import write_new
 from wmplug.keys.streams import KeyStream
@@ -27,46 +22,23 @@ from wmplug.register import Register
 from wmplug.register.challenge import Challenge
 from wmplug.register.history import History
 from wmplug.register.notary import certificates
-from wmplug.register.notary.case import Case, Model, digests_of, names_of
+from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT, Case, Model, digests_of
 from wmplug.register.notary.identity import Notary
-from wmplug.register.notary.inspection import Inspection, inspect
-from wmplug.register.notary.package import Package, open_package
-from wmplug.register.notary.software import verifier
+from wmplug.register.notary.inspection import inspect
+from wmplug.register.notary.opening import open_package
+from wmplug.register.notary.outcome import ModelAnswers, result_of, sign
+from wmplug.register.notary.package import Package
 from wmplug.register.receipts import Receipt
-from wmplug.register.statements import Signer
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
-from wmplug.tasks import public as tasks
 from wmplug.tasks.base import Said, Task, encoded
 from wmplug.watermark.carriers import join, take
-from wmplug.watermark.choices import Choice, unbound
+from wmplug.watermark.choices import Choice
 from wmplug.watermark.plan import Choices, Pattern, TriggerSet
 from wmplug.watermark.watermark import Preprocess, Watermark
 
 Kept: TypeAlias = dict[str, Any]
 _KINDS: Mapping[type, str] = {Choices: "trigger", Pattern: "ordinary"}
-Status = Literal["holds", "does not hold", "inconclusive", "NOT ATTESTED"]
-SCHEMA = "wmplug/result/1"
-RESULT_TYPE = "application/vnd.wmplug.result+json"
-_SHOWN = ("id", "scheme", "scheme_version", *tasks.KEYS, "root", "draws")  # of a public line
-CASE, CHALLENGE, ANSWERS, RESULT = "case.json", "challenge.json", "answers.json", "result.json"
-
-
-@dataclass(frozen=True)
-class ModelAnswers:
-    """The verdict on one model's answers.
-
-    Attributes:
-        model: the model as the case names it.
-        verdict: the verdict over the chosen draws; None where nothing was asked.
-        decoys: number of decoys asked.
-        decoys_right: number of decoys answered as labelled; None without labels.
-    """
-
-    model: Model
-    verdict: Verdict | None
-    decoys: int = 0
-    decoys_right: int | None = None
 
 
 def open_case(folder: str | Path, case: Case, classes: int, signs: int = 0) -> Challenge:
@@ -180,17 +152,16 @@ def check(
         rows = draw_rows(mark, inspection.spent, challenge, case.draws) if case.draws else []
         mark = verification.only(mark, rows, drawn=True) if rows else mark
         terms = Terms(mark, keys=inspection.keys + case.attempts, chosen=_fixed(case))
-        known = _known(terms.mark.triggers, inspection.shown)
         answers: dict[str, Any] = {}
         results = []
         for model in case.models:
             report(f"asking {model.name}")
             suspect = as_suspect(targets[model.name], terms.mark, batch_size=batch_size)
-            answers[model.name] = _ask(notary, case, model, suspect, terms.mark, opened, known)
-            results.append(_judge(model, suspect, terms, answers[model.name], opened, known))
+            answers[model.name] = _ask(notary, case, model, suspect, terms.mark, opened, terms.known)
+            results.append(_judge(model, suspect, terms, answers[model.name], opened))
         _write_answers(folder, case, answers)
-    result = _result(notary, case, opened, inspection, rows, results, folder)
-    _sign(notary.signer(), folder / RESULT, result)
+    result = result_of(notary, case, opened, inspection, rows, results, folder)
+    sign(notary.signer(), folder / RESULT, result)
     return result
 
 
@@ -235,17 +206,6 @@ def _fixed(case: Case) -> list[Choice]:
     if case.preprocess is None:
         return []
     return [Choice(what="preprocess", bound="fixed", sha256=case.preprocess.sha256)]
-
-
-def _known(triggers: TriggerSet, shown: Collection[int]) -> dict[int, Said]:
-    """The rows of draws whose answers everybody knows, each with an answer that is none of the secret ones."""
-    plan = triggers.plan
-    groups = [group.tolist() for group in triggers.groups if not set(group.tolist()).isdisjoint(shown)]
-    missed = {}
-    for row in (row for group in groups for row in group):
-        options, secret = plan.options[plan.draw[row]], int(triggers.symbols[plan.draw[row]])
-        missed[row] = Said(options[(secret + 1) % len(options)])
-    return missed
 
 
 def draw_rows(mark: Watermark, spent: frozenset[int], challenge: Challenge, take: int) -> list[int]:
@@ -320,10 +280,9 @@ def _judge(
     terms: Terms,
     kept: Sequence[Kept],
     package: Package,
-    known: Mapping[int, Said],
 ) -> ModelAnswers:
     task, labels = terms.mark.task, package.brief.labels
-    own = {item["index"]: questions.read(task, item) for item in kept if item["kind"] != "decoy"} | dict(known)
+    own = {item["index"]: questions.read(task, item) for item in kept if item["kind"] != "decoy"} | dict(terms.known)
     rows = np.array(list(own), np.int64)
     verdict = verification.judged(terms, Answers(suspect.description, task, rows, tuple(own.values())))
     decoys = [(item["index"], item["answer"]) for item in kept if item["kind"] == "decoy"]
@@ -340,108 +299,3 @@ def _write_answers(folder: Path, case: Case, answers: Mapping[str, Any]) -> None
         "models": answers,
     }
     write_new(folder / ANSWERS, (json.dumps(document) + "\n").encode(), 0o600)
-
-
-def decide(case: Case, inspection: Inspection, results: Sequence[ModelAnswers]) -> tuple[Status, list[str]]:
-    """The outcome of a case, and the reasons for it.
-
-    A claim holds if every check passed, the suspect's p-value is below the fixed strength, the owner's own model is
-    proven and every control is inconclusive. It does not hold if a check failed or a control is proven.
-    """
-    if failed := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "failed"]:
-        return "does not hold", failed
-    if missing := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "inconclusive"]:
-        return "inconclusive", missing
-    verdicts = {result.model.name: result.verdict for result in results if result.verdict is not None}
-    controls = names_of(case.models, "control")
-    proven = [name for name in controls if verdicts[name].state == "proven"]
-    if proven:
-        reason = f"{', '.join(proven)} was to be independent, and gives the secret answers too"
-        return "does not hold", [f"{reason}: they are not secret, or the control is not independent"]
-    why = [f"{name}, a control, is not inconclusive" for name in controls if verdicts[name].state != "inconclusive"]
-    suspect, own = (verdicts[names_of(case.models, role)[0]] for role in ("suspect", "own"))
-    if not own.proven:
-        why.append("the owner's own model does not show the watermark")
-    if loose := unbound(suspect.choices):
-        why.append(f"nothing binds what the owner could choose by the suspect's answers: {', '.join(loose)}")
-    if suspect.log10_p >= case.threshold:
-        why.append(
-            f"the suspect's log10 p = {suspect.log10_p:.1f} is not below {case.threshold:.1f}; that never means that "
-            "it is not a copy"
-        )
-    if why:
-        return "inconclusive", why
-    if unattested := [f"{check.name}: {check.text}" for check in inspection.checks if check.result == "NOT ATTESTED"]:
-        return "NOT ATTESTED", unattested
-    return "holds", []
-
-
-def _result(
-    notary: Notary,
-    case: Case,
-    package: Package,
-    inspection: Inspection,
-    rows: list[int],
-    results: Sequence[ModelAnswers],
-    folder: Path,
-) -> dict[str, Any]:
-    status, reasons = decide(case, inspection, results)
-    files = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (CASE, CHALLENGE, ANSWERS)
-        if (folder / name).exists()
-    }
-    public = package.public
-    return {
-        "schema": SCHEMA,
-        "case": case.case,
-        "status": status,
-        "reasons": reasons,
-        "checks": [asdict(check) for check in inspection.checks],
-        "strength_bits": case.strength,
-        "threshold_log10_p": case.threshold,
-        "keys": {"in_register": inspection.keys, "deducted_beside": case.attempts},
-        "rows_asked": rows,
-        **({"ordinary_asked": _ordinary(inspection)} if case.pattern else {}),
-        "rows_spent_before": len(inspection.spent),
-        "rows_known": sorted(inspection.shown),
-        "suspect_since": None if case.suspect_since is None else asdict(case.suspect_since),
-        "preprocess": None if case.preprocess is None else asdict(case.preprocess),
-        "notaries": list(case.notaries),
-        "models": [_model(result, inspection.systems) for result in results],
-        "register": inspection.register,
-        "watermark": {name: public[name] for name in _SHOWN if name in public},
-        "tokens": list(inspection.tokens),
-        "times": list(inspection.times),
-        **({"revocation_lists": list(inspection.lists)} if inspection.lists else {}),
-        "files": files,
-        "package": package.sha256,
-        "verifier": verifier(type(package.scheme)),
-        "notary": {"name": notary.name, "public": notary.signer().public.hex()},
-        "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-
-
-def _ordinary(inspection: Inspection) -> int:
-    """How many ordinary inputs were asked."""
-    pattern = None if inspection.triggers is None else inspection.triggers.plan.pattern
-    return 0 if pattern is None else len(pattern.rows)
-
-
-def _model(result: ModelAnswers, systems: Mapping[str, int]) -> dict[str, Any]:
-    recorded = [systems[digest] for digest in result.model.digests.values() if digest in systems]
-    verdict = None if result.verdict is None else json.loads(result.verdict.to_json())
-    model = {**asdict(result.model), "digests": dict(result.model.digests)}
-    return {
-        **model,
-        "recorded_in": min(recorded, default=None),
-        "verdict": verdict,
-        "decoys": result.decoys,
-        "decoys_right": result.decoys_right,
-    }
-
-
-def _sign(signer: Signer, file: Path, result: Mapping[str, Any]) -> None:
-    signature = signer.sign(rfc8785.dumps(dict(result)), RESULT_TYPE).hex()
-    document = {"result": result, "signature": {"keyid": signer.keyid, "sig": signature}}
-    write_new(file, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(), 0o644)

@@ -121,7 +121,7 @@ def inspect(
     if record.report.ok:
         log, watermark = Register(folder), package.public["id"]
         spent = certificates.spent_rows(log, watermark, notaries)
-        shown = disclosure.shown_rows(log, watermark) - spent
+        shown = disclosure.shown_rows(log.entries(), watermark) - spent
     checks = [_check_register(record.report)]
     if record.report.ok:
         checks += [
