@@ -119,6 +119,13 @@ def test_draws_without_an_answer_in_the_set_drop_out() -> None:
     assert log10_e_path([]).shape == (0,)
 
 
+def test_draws_of_two_sizes_each_count_by_their_own() -> None:
+    draws = [single(2, 0, 0), single(4, 1, 1), single(4, 1, 2)]
+    # Of 2 * 4 * 4 keys: 7 agree with the first answer and one or both of the others, 1 with the others alone.
+    assert 10 ** log10_p(draws) == pytest.approx(8 / 32)
+    assert 10 ** log10_p(draws[:2]) == pytest.approx(1 / 8)
+
+
 def test_samples_of_one_group_are_not_independent() -> None:
     assert 10 ** log10_p([DrawResult(0, (50, 0, 0, 0))]) == pytest.approx(1 / 4)
     assert 10 ** log10_e([DrawResult(0, (50, 0, 0, 0))]) < 4
@@ -339,6 +346,7 @@ def test_seven_answers_of_ten_classes_are_enough() -> None:
         lambda: DrawResult(0, (0.5, 0.5)),  # type: ignore[arg-type]
         lambda: log10_binomial_sf(3, 2, 0.5),
         lambda: log10_binomial_sf(0, -1, 0.5),
+        lambda: log10_binomial_sf(1, 2, 0.0),
         lambda: log10_binomial_sf(1, 2, 1.0),
         lambda: log10_binomial_sf(1, 2, math.nan),
         lambda: fewest_to([], 6, [(1, 1)]),
