@@ -126,6 +126,11 @@ def test_weights_have_one_resolution() -> None:
     assert ws.weights_of(np.array([[3.0, -4.0], [0.0, 0.0]])).tolist() == [[60, -80], [0, 0]]
 
 
+def test_the_e_value_does_not_depend_on_the_unit_of_the_weights() -> None:
+    signs, weights = np.array([1, -1, 1, 1]), np.array([3, 1, 2, 2])
+    assert ws.weighted_log10_e(4 * 10**9 * weights, signs) == pytest.approx(ws.weighted_log10_e(weights, signs))
+
+
 def test_no_scores_and_scores_of_nothing() -> None:
     for scores in (np.zeros(0), np.zeros((2, 3))):
         weights = ws.weights_of(scores)

@@ -117,6 +117,7 @@ def test_draws_without_an_answer_in_the_set_drop_out() -> None:
     assert log10_e([*draws, DrawResult(2, (0,) * 10)]) == pytest.approx(log10_e(draws), rel=1e-12)
     assert log10_p([]) == log10_e([]) == 0.0
     assert log10_e_path([]).shape == (0,)
+    assert log10_binomial_sf(0, 0, 0.5) == log10_binomial_sf(-1, 0, 0.5) == 0.0
 
 
 def test_draws_of_two_sizes_each_count_by_their_own() -> None:
