@@ -362,4 +362,4 @@ def test_what_no_test_is_defined_for_is_refused(call: Callable[[], object]) -> N
 def test_numpy_integers_are_fine() -> None:
     draw = DrawResult(np.int64(1), tuple(np.array([0, 2, 1])))  # type: ignore[arg-type]
     assert (draw.k, draw.in_set, draw.matches) == (3, 3, 2)
-    assert all(type(count) is int for count in draw.counts)
+    assert all(type(number) is int for number in (draw.symbol, *draw.counts))
