@@ -10,11 +10,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 from sklearn.datasets import load_digits
 
 from wmplug import Owner
 
 pytest.register_assert_rewrite("vectors.frozen.contract")
+
+# A mutant is killed by any example; nobody looks for the smallest.
+settings.register_profile(
+    "mutants", deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 
 PASSPHRASE = "correct horse battery staple"
 

@@ -4,10 +4,12 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from scipy.stats import binom
 
-from wmplug.claim.channels import ChoicesChannel, PatternChannel
-from wmplug.statistics import signs
+from wmplug.claim.channels import ChoicesChannel, PatternChannel, channel_of
+from wmplug.errors import InputError, SuspectError
+from wmplug.statistics import betting, draws, signs
 from wmplug.statistics.draws import DrawResult
 from wmplug.tasks import Classes, Said
 from wmplug.watermark.plan import Pattern
@@ -56,3 +58,167 @@ def test_a_stage_not_reached_counts_as_nothing():
     assert [queries for queries, _ in seen] == [10, 20, 40, 80]
     assert np.allclose([less for _, less in seen], np.log10([1 / 4, 2 / 4, 3 / 4, 1]))
     assert channel.finding().log10_p == -channel.log10_e()
+
+
+# One channel, answer by answer
+
+
+def weighing(count, limit, exhaustive=False, weights=None, drawn=None):
+    """A channel for a pattern of `count` rows from 100 on, whose scheme weighs as it is told."""
+    drawn = np.ones(8, np.int64) if drawn is None else drawn
+    scheme, seen = Constant(), []
+
+    def weigh(plan, classes, scores):
+        seen.append(classes.tolist())
+        return np.ones(8) if weights is None else weights
+
+    scheme.weigh = weigh
+    triggers = SimpleNamespace(plan=None, signs=drawn)
+    mark = SimpleNamespace(scheme=scheme, task=Classes(2), triggers=triggers)
+    return channel_of(mark, Pattern(np.arange(100, 100 + count), 8), limit, exhaustive), seen
+
+
+def test_a_scheme_that_cannot_weigh_is_refused():
+    mark = SimpleNamespace(scheme=SimpleNamespace(name="mute"), task=Classes(2))
+    with pytest.raises(InputError, match=r"scheme 'mute' plans signs but does not define weigh\(\)"):
+        channel_of(mark, Pattern(np.arange(8), 8), 8, False)
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "stages"),
+    [(80, 80, [10, 20, 40, 80]), (80, 9, [1, 2, 4, 9]), (3, 80, [1, 3]), (1, 1, [1]), (80, 0, [])],
+)
+def test_a_pattern_is_weighed_at_the_end_of_each_stage(count, limit, stages):
+    channel, seen = weighing(count, limit)
+    asked = []
+    while len(due := channel.due(math.inf)):
+        asked += due.tolist()
+        assert channel.take([Said(1)] * len(due), "it") is None
+    assert [len(classes) for classes in seen] == stages
+    assert asked == list(range(100, 100 + min(count, limit)))
+    assert channel.queries == len(asked)
+    assert channel.enough(1.0) is None
+
+
+def test_a_long_pattern_is_asked_in_strides():
+    channel, seen = weighing(1300, 1300, exhaustive=True)
+    sizes = []
+    while len(due := channel.due(math.inf)):
+        sizes.append(len(due))
+        assert channel.finding().draws == 0  # nothing is weighed before the end
+        channel.take([Said(0)] * len(due), "it")
+    assert sizes == [512, 512, 276]
+    assert [len(classes) for classes in seen] == [1300]
+
+
+def test_a_pattern_stops_at_the_target():
+    channel, seen = weighing(80, 80)
+    one = signs.weighted_log10_e(signs.weights_of(np.ones(8)), np.ones(8, np.int64))
+    for reached in (False, True):
+        due = channel.due(one - math.log10(2))
+        channel.take([Said(0)] * len(due), "it")
+        assert (len(channel.due(one - math.log10(2))) == 0) is reached
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_what_a_pattern_finds(exhaustive):
+    weights, drawn = np.array([3.0, -1, 0, 2, 2, 0, -5, 1]), np.array([1, -1, 1, -1, 1, -1, 1, 1])
+    channel, _ = weighing(16, 16, exhaustive, weights, drawn)
+    before = channel.finding()
+    assert (before.queries, before.draws, before.candidates, before.log10_e, before.log10_p) == (
+        0,
+        0,
+        frozenset(),
+        0,
+        0,
+    )
+    while len(due := channel.due(math.inf)):
+        channel.take([Said(0)] * len(due), "it")
+    found, whole = channel.finding(), signs.weights_of(weights)
+    assert (found.of, found.matches, found.draws, found.candidates) == (6, 4, 8, frozenset({2}))
+    assert (found.queries, found.failed) == (16, 0)
+    e = signs.weighted_log10_e(whole, drawn)
+    assert found.log10_e == pytest.approx(e)
+    if exhaustive:
+        assert (found.test, found.log10_p) == ("exact weighted signs", signs.weighted_log10_p(whole, drawn))
+    else:
+        assert (found.test, found.log10_p) == ("anytime weighted signs", min(0.0, -found.log10_e))
+
+
+def test_an_answer_outside_the_task_is_a_failed_query_of_a_pattern():
+    channel, seen = weighing(4, 4, exhaustive=True)
+    problem = channel.take([Said(0), None, Said(7), Said(9)], "their model")
+    assert isinstance(problem, SuspectError)
+    assert str(problem).startswith("their model answered class 7")
+    assert (channel.failed, seen) == (3, [[0, -1, -1, -1]])
+
+
+def answered(channel, mark, answer, target=math.inf):
+    """The numbers of rows that were due at a time; `answer` takes a row and returns what was said."""
+    sizes = []
+    while len(due := channel.due(target)):
+        sizes.append(len(due))
+        assert channel.take([answer(row) for row in due.tolist()], "it") is None
+    return sizes
+
+
+@pytest.mark.parametrize("limit", [4, 5, 6, 23, 100, 10**6])
+def test_an_exhaustive_channel_asks_whole_draws_within_the_limit(grouped, limit):
+    test = grouped.triggers.plan.choices
+    channel = channel_of(grouped, test, limit, True)
+    truth = grouped.triggers.answers
+    answered(channel, grouped, lambda row: Said(int(truth[row])) if row % 3 else None)
+    whole = min(limit, 100) // 5 * 5
+    asked = test.rows[:whole].tolist()
+    found = channel.finding()
+    assert (channel.limit, found.queries, found.draws) == (min(limit, 100), whole, whole // 5)
+    assert found.failed == sum(row % 3 == 0 for row in asked)
+    assert found.of == found.matches == whole - found.failed
+    assert found.log10_p == draws.log10_p(channel.results)
+    assert found.log10_e == pytest.approx(betting.log10_e(channel.results)) == channel.log10_e()
+    assert found.test == ("exact group" if whole else "exact in-set")
+    assert found.candidates == frozenset(len(options) for options in test.options[: whole // 5])
+
+
+def test_queries_that_were_enough_are_counted_in_whole_draws(grouped):
+    truth = grouped.triggers.answers
+    channel = channel_of(grouped, grouped.triggers.plan.choices, 100, True)
+    answered(channel, grouped, lambda row: Said(int(truth[row])))
+    path = betting.log10_e_path(channel.results)
+    assert channel.enough(path[3]) == 20
+    assert channel.enough(path[3] + 1e-9) == 25
+    assert channel.enough(path[-1] + 1) is None
+
+
+def test_a_copy_is_asked_the_fewest_at_once_and_then_no_more(mark):
+    truth = mark.triggers.answers
+    channel = channel_of(mark, mark.triggers.plan.choices, 100, False)
+    assert answered(channel, mark, lambda row: Said(int(truth[row])), 6.0) == [7]
+    assert channel.finding().test == "anytime e-process"
+    assert channel.finding().log10_p == -channel.log10_e()
+
+
+def test_a_stranger_is_let_go_when_the_target_is_out_of_reach(mark):
+    truth = mark.triggers.answers
+    channel = channel_of(mark, mark.triggers.plan.choices, 100, False)
+    sizes = answered(channel, mark, lambda row: Said((int(truth[row]) + 1) % 10), 6.0)
+    assert sizes[0] == 7
+    assert 50 < sum(sizes) < 100
+    ahead = [(10, 1)] * (100 - sum(sizes))
+    assert betting.fewest_to(channel.results, 6.0, ahead) is None
+    # A path that never rose has p = 1.
+    assert (channel.finding().log10_p, channel.finding().matches, channel.finding().of) == (0.0, 0, sum(sizes))
+
+
+def test_so_small_a_limit_is_asked_in_full(mark):
+    channel = channel_of(mark, mark.triggers.plan.choices, 3, False)
+    assert answered(channel, mark, lambda row: Said(0), 6.0) == [3]
+    assert not len(channel_of(mark, mark.triggers.plan.choices, 0, False).due(6.0))
+
+
+def test_all_draws_are_asked_in_strides(mark):
+    rows = np.tile(mark.triggers.plan.choices.rows, 7)
+    many = SimpleNamespace(groups=[rows[i : i + 1] for i in range(700)])
+    channel = ChoicesChannel(mark, many, 700, True)
+    assert answered(channel, mark, lambda row: Said(0)) == [512, 188]

@@ -96,6 +96,14 @@ def test_existing_owner_is_not_overwritten(register):
     assert (register / "secret" / "owner.enc").read_bytes() == before
 
 
+def test_an_owner_whose_secret_is_kept_elsewhere_is_not_replaced(register):
+    (register / "secret" / "owner.enc").unlink()
+    before = (register / "owner.pub").read_bytes()
+    with pytest.raises(InputError, match="holds an owner already"):
+        Owner.create(register, name="Eve", passphrase="x", scrypt_n=CHEAP)
+    assert (register / "owner.pub").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

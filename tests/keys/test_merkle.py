@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from wmplug.keys.merkle import leaf_hash, node_hash, root
+from wmplug.keys.merkle import leaf_hash, node_hash, proof, root, verify_proof
 
 # The test vectors of Certificate Transparency (RFC 9162 section 2.1.5 has no bytes; these are from its reference code).
 LEAVES = [
@@ -55,3 +55,17 @@ def test_order_and_every_leaf_count(entries, data):
     at = data.draw(st.integers(0, len(leaves) - 2))
     swapped = [*leaves[:at], leaves[at + 1], leaves[at], *leaves[at + 2 :]]
     assert len({root(leaves), root(swapped), root(leaves[:-1]), root([*leaves, leaves[-1]])}) == 4
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_a_proof_leads_to_one_root(size):
+    leaves = [leaf_hash(bytes([i])) for i in range(size)]
+    top = root(leaves)
+    for index, leaf in enumerate(leaves):
+        path = proof(leaves, index)
+        assert verify_proof(leaf, index, size, path, top)
+        assert not verify_proof(leaf, index, size, path, leaf_hash(b"another"))
+        assert not verify_proof(leaf_hash(b"another"), index, size, path, top)
+        assert not verify_proof(leaf, index, size, [*path, top], top)
+        # The root itself is at the end of no path that is too short.
+        assert size == 1 or not verify_proof(top, index, size, [], top)

@@ -22,7 +22,7 @@ from wmplug.errors import InputError, NotaryError
 from wmplug.keys import merkle
 from wmplug.register import Register, checking
 from wmplug.register.challenge import Challenge, commitment
-from wmplug.register.disclosure import check_revealed, confidence, reveal, spend, spent, spent_in
+from wmplug.register.disclosure import SCHEMA, check_revealed, confidence, reveal, shown_rows, spend, spent, spent_in
 from wmplug.tasks import Said
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.plan import hash_leaf
@@ -101,10 +101,19 @@ def test_confidence_covers():
         assert misses / 2000 < 0.05
 
 
-@pytest.mark.parametrize(("n", "m", "level"), [(10, 11, 0.95), (10, -1, 0.95), (10, 5, 1.0), (10, 5, 0)])
-def test_confidence_refuses(n, m, level):
-    with pytest.raises(InputError):
-        confidence(n, m, level)
+@pytest.mark.parametrize(
+    ("n", "m", "level", "missed"),
+    [(10, 11, 0.95, 0), (10, -1, 0.95, 0), (10, 5, 1.0, 0), (10, 5, 0, 0), (10, 5, 0.95, 6), (10, 5, 0.95, -1)],
+)
+def test_confidence_refuses(n, m, level, missed):
+    with pytest.raises(InputError, match=f"{m} of {n} leaves, {missed} missed, at level {level}: give m from 0 to n"):
+        confidence(n, m, level, missed=missed)
+
+
+def test_confidence_at_its_edges():
+    assert [confidence(10, 10), confidence(10, 0), confidence(0, 0), confidence(10, 10, missed=10)] == [10, 0, 0, 0]
+    # One that does not match stays undrawn with a chance of one half: too small for luck at one half, not beyond.
+    assert [confidence(2, 1, level) for level in (0.49, 0.5, 0.51)] == [2, 2, 1]
 
 
 def test_anybody_can_check_what_is_shown(shown, owned):
@@ -251,6 +260,85 @@ def test_spend_says_each_thing_once(owned):
     sealed = {"watermark": mark.id, "case": "c2", "to": "age1", "rows": [0, 1, 2, 9], "revealed": None}
     register.append("disclosure", sealed)  # to a notary, in confidence
     assert spent(register, mark.id) == {1, 3, 4}
+
+
+def test_what_the_register_says_of_a_disclosure(shown):
+    register, mark, document, _ = shown
+    rows = [one["leaf"]["i"] for one in document["leaves"]]
+    told = {entry.type: entry for entry in register.entries()}
+    assert told["disclosure"].body == {
+        "watermark": mark.id,
+        "case": "c1",
+        "to": "public",
+        "rows": rows,
+        "revealed": [one["leaf"] for one in document["leaves"]],
+    }
+    assert told["disclosure"].seq < told["trigger.spent"].seq
+    assert told["trigger.spent"].body == {
+        "watermark": mark.id,
+        "case": "c1",
+        "rows": sorted(rows),
+        "why": "shown to everybody",
+    }
+    assert {name: document[name] for name in ("schema", "case", "watermark", "root", "n")} == {
+        "schema": SCHEMA,
+        "case": "c1",
+        "watermark": mark.id,
+        "root": mark.public["root"],
+        "n": 100,
+    }
+    assert document["challenge"] == drawn(mark.public["root"]).to_json()
+    assert rows == drawn(mark.public["root"]).draw(range(100), 20)
+    # Each leaf is below the root by itself, for whoever has RFC 9162.
+    for one in document["leaves"]:
+        path = [bytes.fromhex(beside) for beside in one["proof"]]
+        assert merkle.verify_proof(hash_leaf(one["leaf"]), one["leaf"]["i"], 100, path, bytes.fromhex(document["root"]))
+
+
+def test_everybody_knows_what_was_shown_and_not_what_was_asked(owned):
+    owner, mark, _ = owned
+    register = Register.of(owner)
+    body = {"watermark": mark.id, "case": "c1", "to": "public", "rows": [5, 3, "4", True, None, 2.5]}
+    for told in (
+        {**body, "revealed": [{}]},
+        {**body, "rows": [7], "revealed": []},
+        {**body, "rows": [8], "revealed": None},  # to a notary, in confidence
+        {**body, "rows": None, "revealed": [{}]},
+        {**body, "rows": [9], "watermark": "another", "revealed": [{}]},
+    ):
+        register.append("disclosure", told)
+    spend(register, mark.id, [1], "asked", "c2")
+    assert shown_rows(register.entries(), mark.id) == {3, 5, 7}
+    assert spent_in(register, mark.id) == {3: "c1", 5: "c1", 7: "c1", 1: "c2"}
+    assert shown_rows(register.entries(), "none") == frozenset()
+
+
+def test_a_row_is_spent_by_the_case_that_came_first(owned):
+    owner, mark, _ = owned
+    register = Register.of(owner)
+    for case, rows in (("c1", [1, 2]), ("c2", [2, 3]), ("c1", [4]), ("c3", [5])):
+        spend(register, mark.id, rows, "asked", case)
+    assert spent_in(register, mark.id) == {1: "c1", 2: "c1", 3: "c2", 4: "c1", 5: "c3"}
+    assert spent_in(register, mark.id, before="c1") == {}
+    assert spent_in(register, mark.id, before="c2") == {1: "c1", 2: "c1"}
+    assert spent_in(register, mark.id, before="c3") == {1: "c1", 2: "c1", 3: "c2", 4: "c1"}
+    assert spent_in(register, mark.id, before="c9") == spent_in(register, mark.id)
+
+
+def test_a_certificate_is_recorded_with_what_it_spent(owned):
+    owner, mark, _ = owned
+    register = Register.of(owner)
+    entry = spend(register, mark.id, {7, 2}, "asked by a notary", "c1", {"certificate": {"n": 1}})
+    assert entry.body == {
+        "watermark": mark.id,
+        "case": "c1",
+        "rows": [2, 7],
+        "why": "asked by a notary",
+        "certificate": {"certificate": {"n": 1}},
+    }
+    assert "certificate" not in spend(register, mark.id, [3], "asked", "c1").body
+    # The same rows in another case, or other rows in the same, are an event of their own.
+    assert len({spend(register, mark.id, rows, "x", case).seq for rows in ([1], [2]) for case in ("a", "b")}) == 4
 
 
 # What is asked of a suspect when some are spent

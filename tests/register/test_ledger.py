@@ -1,9 +1,14 @@
+import base64
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -186,6 +191,185 @@ def test_a_body_that_is_no_json_is_refused(ledger):
             ledger.append("training.checkpoint", body)
     with pytest.raises(RegisterError, match="no event type"):
         ledger.append("training.paused", {})
+
+
+def test_a_tail_without_an_end_is_measured_whole(ledger):
+    append(ledger, 1)
+    whole = ledger.path.read_bytes()
+    for length in (1, 65535, 65536, 65537, 200_001):
+        ledger.path.write_bytes(whole + b"x" * length)
+        assert torn(ledger.path) == length
+        ledger.path.write_bytes(b"x" * length)
+        assert torn(ledger.path) == length
+    ledger.path.write_bytes(whole)
+    assert torn(ledger.path) == 0
+    ledger.path.write_bytes(b"")
+    assert torn(ledger.path) == 0
+
+
+def written(path, lines):
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def refused(path):
+    with pytest.raises(CorruptEntryError) as caught:
+        list(read(path))
+    return caught.value.code, caught.value.seq, caught.value.offset
+
+
+def test_an_entry_that_was_moved_removed_or_replaced_is_named_with_its_place(ledger, tmp_path):
+    for step in range(4):
+        append(ledger, step)
+    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    first, two = len(lines[0]), len(lines[0] + lines[1])
+    for edited, named in (
+        ([lines[0], lines[2], lines[1], lines[3]], ("out-of-order", 1, first)),
+        (lines[1:], ("out-of-order", 0, 0)),
+        ([lines[0], lines[0], *lines[1:]], ("out-of-order", 1, first)),
+        ([lines[0], lines[1], b"{}\n"], ("not-an-envelope", 2, two)),
+    ):
+        assert refused(written(ledger.path, edited)) == named
+    second = list(read(written(ledger.path, lines[:2])))[1]
+    (tmp_path / "theirs").mkdir()
+    for register, last, code in (
+        (REGISTER, SimpleNamespace(hash="00" * 32), "broken-chain"),
+        ("cd" * 32, second, "other-register"),
+    ):
+        theirs = Ledger(tmp_path / "theirs", register, SIGNER)
+        theirs._seq, theirs._last = 1, last
+        with theirs._locked() as log:
+            theirs._write(log, "training.checkpoint", {}, (), "theirs")
+        written(ledger.path, [*lines[:2], theirs.path.read_bytes()])
+        assert refused(ledger.path) == (code, 2, two)
+        theirs.path.unlink()
+
+
+def test_a_line_has_a_limit(ledger, monkeypatch):
+    for step in range(3):
+        append(ledger, step)
+    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr("wmplug.register.ledger._LINE", len(lines[0]))
+    assert steps(ledger.path) == [0, 1, 2]
+    monkeypatch.setattr("wmplug.register.ledger._LINE", len(lines[0]) - 1)
+    assert refused(ledger.path) == ("not-an-envelope", 0, 0)
+    longer = b"x" * (len(lines[0]) + 1)  # no end is in sight, and none is looked for
+    monkeypatch.setattr("wmplug.register.ledger._LINE", len(lines[0]))
+    ledger.path.write_bytes(lines[0] + longer)
+    assert refused(ledger.path) == ("not-an-envelope", 1, len(lines[0]))
+    ledger.path.write_bytes(lines[0] + longer[:-1])
+    assert steps(ledger.path) == [0]  # torn
+
+
+def test_an_entry_that_no_reader_would_accept_is_not_written(ledger, monkeypatch):
+    append(ledger, 1)
+    before = ledger.path.read_bytes()
+    monkeypatch.setattr("wmplug.register.ledger._LINE", len(before))
+    assert append(ledger, 2).seq == 1  # as long
+    kept = ledger.path.read_bytes()
+    with pytest.raises(RegisterError, match=r"a training.checkpoint entry of .* is longer than"):
+        append(ledger, 10**6)
+    assert ledger.path.read_bytes() == kept
+
+
+def test_a_writer_waits_for_the_lock(ledger):
+    append(ledger, 1)
+    held = os.open(ledger.path, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    writer = threading.Thread(target=append, args=(ledger, 2))
+    writer.start()
+    writer.join(0.2)
+    assert writer.is_alive()
+    assert steps(ledger.path) == [1]
+    os.close(held)
+    writer.join(20)
+    assert steps(ledger.path) == [1, 2]
+
+
+def test_no_descriptor_is_left_open(ledger, monkeypatch):
+    append(ledger, 1)
+    before = len(os.listdir("/proc/self/fd"))
+    for step in range(5):
+        append(ledger, step, event_id=str(step % 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(RegisterError, match="full"):
+            append(ledger, 9)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_an_entry_says(ledger):
+    subject = [("triggers", "ab" * 32)]
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    entry, new = ledger.append("triggers.committed", {"n": 1}, subject, "mine")
+    assert new
+    (told,) = read(ledger.path)
+    assert told == entry
+    assert (told.register, told.seq, told.type, told.event_id, told.body) == (
+        REGISTER,
+        0,
+        "triggers.committed",
+        "mine",
+        {"n": 1},
+    )
+    claimed = datetime.strptime(told.claimed_time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert before <= claimed <= datetime.now(timezone.utc)
+    assert told.verify(SIGNER.public)
+    payload = json.loads(base64.b64decode(json.loads(ledger.path.read_bytes())["payload"]))
+    assert payload["subject"] == [{"name": "triggers", "digest": {"sha256": "ab" * 32}}]
+    ids = {ledger.append("triggers.committed", {})[0].event_id for _ in range(3)}
+    assert len(ids) == 3
+
+
+def test_what_was_set_aside_is_private_and_named_by_its_place(ledger, tmp_path):
+    append(ledger, 1)
+    end = ledger.path.stat().st_size
+    with ledger.path.open("ab") as log:
+        log.write(b"torn")
+    append(Ledger(tmp_path, REGISTER, SIGNER), 2)
+    (file,) = (tmp_path / "quarantine").iterdir()
+    assert file.name == f"{end:012d}-{hashlib.sha256(b'torn').hexdigest()[:16]}.torn"
+    assert file.stat().st_mode & 0o777 == 0o600
+    entry = list(read(ledger.path))[1]
+    assert (entry.type, entry.event_id) == ("recovered", file.name)
+
+
+def test_a_crash_between_the_entry_and_the_name_of_its_file_repeats_no_entry(ledger, tmp_path):
+    append(ledger, 1)
+    with ledger.path.open("ab") as log:
+        log.write(b"torn")
+    append(ledger, 2)
+    (file,) = (tmp_path / "quarantine").iterdir()
+    file.rename(file.with_suffix(".pending"))
+    append(Ledger(tmp_path, REGISTER, SIGNER), 3)
+    assert [entry.type for entry in read(ledger.path)].count("recovered") == 1
+    assert file.exists()
+    assert steps(ledger.path) == [1, None, 2, 3]
+
+
+@pytest.mark.parametrize(("kind", "field"), [("key.rotated", "former"), ("key.revoked", "keyid")])
+def test_a_key_that_no_longer_signs_writes_nothing(ledger, tmp_path, kind, field):
+    append(ledger, 1)
+    Ledger(tmp_path, REGISTER, Signer(bytes([1]) * 32)).append(kind, {field: SIGNER.keyid})
+    before = ledger.path.read_bytes()
+    with pytest.raises(RegisterError, match="was rotated or revoked since: nothing was written"):
+        append(ledger, 2)
+    assert ledger.path.read_bytes() == before
+    assert append(Ledger(tmp_path, REGISTER, Signer(bytes([2]) * 32)), 2).seq == 2
+
+
+def test_another_writers_last_entry_is_built_upon_unchecked(ledger, tmp_path):
+    """Its key is not known here: a reader checks the whole log."""
+    append(Ledger(tmp_path, REGISTER, Signer(bytes([1]) * 32)), 1)
+    assert append(ledger, 2).seq == 1
+
+
+def test_a_short_write_is_finished(ledger, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:100]))
+    append(ledger, 1)
+    append(ledger, 2)
+    assert steps(ledger.path) == [1, 2]
 
 
 KILLS = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wmplug import Owner
 from wmplug.errors import TimestampError
-from wmplug.register import Register, anchors
+from wmplug.register import Register, anchors, timestamps
 from wmplug.register.checking import check
 from wmplug.register.ordering import Stamp, check_clock, check_keys
 from wmplug.register.reading import Reading
@@ -101,6 +101,27 @@ def test_a_token_that_no_entry_names_proves_what_was_there(register):
     assert codes(register.path) == []
     register.log.write_bytes(before.splitlines(keepends=True)[0])
     assert codes(register.path) == ["tail-deleted"]
+
+
+@pytest.mark.parametrize("prompt", [False, True])
+def test_a_token_that_came_back_after_training_began_dates_nothing_before_it(register, monkeypatch, prompt):
+    """It covers the triggers alone, and was asked for in time: but training may have begun before it was made."""
+    fetch, mark = timestamps.fetch, "cd" * 16
+    register.append("secret.committed", {"watermark": mark, "commitment": "ee" * 32})
+    evidence = {"register": register.id, "secret_committed": 1, "salt": None}
+    body = {"watermark": mark, "recorder": "ab" * 32, "root": "ff" * 32, "evidence": evidence}
+    register.append("triggers.committed", body)
+    if prompt:
+        anchors.anchor(register)
+
+    def slow(*request, **options):
+        response = fetch(*request, **options)
+        register.append("training.started", {"watermark": mark, "run": "0" * 32})
+        return response
+
+    monkeypatch.setattr(timestamps, "fetch", slow)
+    anchors.anchor(register)
+    assert codes(register.path) == (["no-salt"] if prompt else ["no-salt", "anchored-after-training"])
 
 
 # From the vectors

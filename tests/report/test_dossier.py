@@ -9,7 +9,7 @@ from pages import PASSPHRASE, Text, results
 from wmplug import create
 from wmplug.errors import RegisterError
 from wmplug.keys.owner import Owner
-from wmplug.register import Register, receipts
+from wmplug.register import Register, anchors, receipts, timestamps
 from wmplug.register.checking import Report
 from wmplug.register.ordering import Stamp
 from wmplug.register.statements import Signer
@@ -94,6 +94,29 @@ def test_a_key_without_a_stamp_is_named_though_others_have_one(copy, digits, mon
     assert set(keys.values()) == {"attested"}
     assert document["attestation"]["status"] == "partly attested"
     assert any(mark.id in reason for reason in document["attestation"]["reasons"])
+
+
+@pytest.mark.usefixtures("real_authority")
+def test_a_token_that_came_back_after_training_began_dates_no_key(trust, digits, tmp_path, monkeypatch):
+    owner = Owner.create(tmp_path / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    anchors.trust(owner.path, trust)
+    with monkeypatch.context() as patch:
+        patch.setattr(anchors, "attempt", lambda register: None)
+        mark = create(owner, scheme="random-label", carriers=digits[0][:300], classes=10, triggers=10)
+    register, fetch = Register.of(owner), timestamps.fetch
+
+    def slow(*request, **options):
+        response = fetch(*request, **options)
+        register.append("training.started", {"watermark": mark.id, "run": "0" * 32})
+        return response
+
+    monkeypatch.setattr(timestamps, "fetch", slow)
+    anchors.anchor(register)
+    document = dossier.gather(owner.path)
+    (told,) = document["watermarks"]
+    assert told["key"] == "not attested"
+    assert "before training started" in told["key_text"]
+    assert results(document)["order"] == "refused"
 
 
 def test_the_four_assets_and_the_artwork_are_there_with_their_digests(story, document, page):

@@ -92,6 +92,14 @@ def test_holm_and_e_bh_by_hand() -> None:
     assert combination.holm([], 0.05).shape == combination.e_bh([], 0.05).shape == (0,)
 
 
+def test_an_error_rate_that_is_met_exactly_is_kept() -> None:
+    for rejected in (combination.holm([-1.0, -2.0], 0.1), combination.e_bh([1.0, 1.0], 0.1)):
+        assert rejected.dtype == np.bool_
+        assert rejected.tolist() == [True, True]
+    assert combination.holm([-1.0 + 1e-9], 0.1).tolist() == combination.e_bh([1.0 - 1e-9], 0.1).tolist() == [False]
+    assert combination.holm([], 0.05).dtype == combination.e_bh([], 0.05).dtype == np.bool_
+
+
 @pytest.mark.parametrize(
     "call",
     [

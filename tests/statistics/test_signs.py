@@ -55,7 +55,10 @@ def test_the_weighted_e_value_has_mean_one_over_all_keys(weights: np.ndarray) ->
 def test_the_tail_for_many_keys_is_that_for_each(weights: np.ndarray) -> None:
     keys = np.array(worlds(len(weights)))[:40]
     each = [10 ** ws.weighted_log10_p(weights, key) for key in keys]
-    np.testing.assert_allclose(ws.weighted_ps(weights, keys), each, rtol=1e-9)
+    ps = ws.weighted_ps(weights, keys)
+    np.testing.assert_allclose(ps, each, rtol=1e-9)
+    assert ps.dtype == np.float64
+    assert ps.max() <= 1.0
 
 
 def test_weights_that_one_sign_dominates_prove_no_more_than_that_sign() -> None:
@@ -111,6 +114,38 @@ def test_weights_do_not_depend_on_the_unit_of_the_scores(scores: np.ndarray, uni
     assert np.abs(weights).sum() <= 2**17 + len(scores)
 
 
+def test_weights_have_one_resolution() -> None:
+    scores = np.random.default_rng(2).standard_normal(200)
+    for unit in (1e-250, 1e-3, 1.0, 1e250):
+        weights = ws.weights_of(unit * scores)
+        assert weights.dtype == np.int64
+        assert math.sqrt(np.square(weights).mean()) == pytest.approx(50, rel=0.01)
+        assert np.corrcoef(weights, scores)[0, 1] > 0.999
+    many = ws.weights_of(np.random.default_rng(2).standard_normal(20_000))
+    assert np.abs(many).sum() == pytest.approx(2**17, rel=0.01)
+    assert ws.weights_of(np.array([[3.0, -4.0], [0.0, 0.0]])).tolist() == [[60, -80], [0, 0]]
+
+
+def test_the_e_value_does_not_depend_on_the_unit_of_the_weights() -> None:
+    signs, weights = np.array([1, -1, 1, 1]), np.array([3, 1, 2, 2])
+    assert ws.weighted_log10_e(4 * 10**9 * weights, signs) == pytest.approx(ws.weighted_log10_e(weights, signs))
+
+
+def test_no_scores_and_scores_of_nothing() -> None:
+    for scores in (np.zeros(0), np.zeros((2, 3))):
+        weights = ws.weights_of(scores)
+        assert (weights.dtype, weights.shape, weights.any()) == (np.int64, scores.shape, False)
+    assert ws.weighted_log10_p(np.zeros(0, np.int64), np.zeros(0, np.int64)) == 0.0
+    assert ws.weighted_log10_e(np.zeros(0, np.int64), np.zeros(0, np.int64)) == 0.0
+
+
+def test_the_bets_go_from_one_decade_in_ten_thousand_signs_to_certainty_in_a_few() -> None:
+    weak = np.ones(10_000, np.int64)
+    weak[: 10_000 // 2 - 200] = -1  # 200 more agree than by chance: 4 standard deviations
+    assert ws.weighted_log10_e(np.ones(10_000, np.int64), weak) > 1.5
+    assert ws.weighted_log10_e(np.ones(8, np.int64), np.ones(8, np.int64)) > 8 * math.log10(2) - 0.8
+
+
 # Arguments
 
 
@@ -120,6 +155,8 @@ def test_weights_do_not_depend_on_the_unit_of_the_scores(scores: np.ndarray, uni
         lambda: ws.weights_of(np.array([1.0, math.inf])),
         lambda: ws.weighted_log10_p(np.ones(2, np.int64), np.ones(3, np.int64)),
         lambda: ws.weighted_log10_p(np.ones(2), np.ones(2, np.int64)),
+        lambda: ws.weighted_log10_p(np.ones((2, 2), np.int64), np.ones((2, 2), np.int64)),
+        lambda: ws.weighted_log10_p(np.ones(2, np.int64), np.array([1, 3])),
         lambda: ws.weighted_log10_e(np.ones(2, np.int64), np.zeros(2, np.int64)),
     ],
 )

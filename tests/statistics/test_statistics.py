@@ -117,6 +117,14 @@ def test_draws_without_an_answer_in_the_set_drop_out() -> None:
     assert log10_e([*draws, DrawResult(2, (0,) * 10)]) == pytest.approx(log10_e(draws), rel=1e-12)
     assert log10_p([]) == log10_e([]) == 0.0
     assert log10_e_path([]).shape == (0,)
+    assert log10_binomial_sf(0, 0, 0.5) == log10_binomial_sf(-1, 0, 0.5) == 0.0
+
+
+def test_draws_of_two_sizes_each_count_by_their_own() -> None:
+    draws = [single(2, 0, 0), single(4, 1, 1), single(4, 1, 2)]
+    # Of 2 * 4 * 4 keys: 7 agree with the first answer and one or both of the others, 1 with the others alone.
+    assert 10 ** log10_p(draws) == pytest.approx(8 / 32)
+    assert 10 ** log10_p(draws[:2]) == pytest.approx(1 / 8)
 
 
 def test_samples_of_one_group_are_not_independent() -> None:
@@ -339,6 +347,7 @@ def test_seven_answers_of_ten_classes_are_enough() -> None:
         lambda: DrawResult(0, (0.5, 0.5)),  # type: ignore[arg-type]
         lambda: log10_binomial_sf(3, 2, 0.5),
         lambda: log10_binomial_sf(0, -1, 0.5),
+        lambda: log10_binomial_sf(1, 2, 0.0),
         lambda: log10_binomial_sf(1, 2, 1.0),
         lambda: log10_binomial_sf(1, 2, math.nan),
         lambda: fewest_to([], 6, [(1, 1)]),
@@ -353,4 +362,4 @@ def test_what_no_test_is_defined_for_is_refused(call: Callable[[], object]) -> N
 def test_numpy_integers_are_fine() -> None:
     draw = DrawResult(np.int64(1), tuple(np.array([0, 2, 1])))  # type: ignore[arg-type]
     assert (draw.k, draw.in_set, draw.matches) == (3, 3, 2)
-    assert all(type(count) is int for count in draw.counts)
+    assert all(type(number) is int for number in (draw.symbol, *draw.counts))

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.training.placement import CYCLES, PPM, THRESHOLDS, AutoRate, Placement, read_rate
+from wmplug.training.placement import CYCLES, PPM, THRESHOLDS, AutoRate, Placement, place, read_rate
 
 KEY = bytes(range(32))
 rates, batches, modes = st.integers(1, PPM // 2), st.integers(1, 512), st.sampled_from(["append", "replace"])
@@ -68,6 +69,46 @@ def test_cycles_are_reshuffled():
     assert len({tuple(cycle) for cycle in order.tolist()}) == CYCLES
 
 
+def test_the_tables_are_drawn_one_after_the_other():
+    """Whoever holds the schedule key can draw them again."""
+    made, stream = placement(9), KeyStream(KEY)
+    assert made.order.tolist() == [row for _ in range(CYCLES) for row in stream.permutation(9).tolist()]
+    spaced = [(2 * n + 1) * PPM // (2 * THRESHOLDS) for n in range(THRESHOLDS)]
+    assert made.thresholds.tolist() == [spaced[n] for n in stream.permutation(THRESHOLDS).tolist()]
+    assert made.seed == int.from_bytes(stream.bytes(8), "little")
+
+
+@given(batch=batches, rate=rates, mode=modes, slot=st.integers(0, 2 * THRESHOLDS + 5), pool=st.integers(1, 50))
+@settings(max_examples=25, deadline=None)
+def test_a_slot_begins_where_all_before_it_end(batch, rate, mode, slot, pool):
+    made = placement(pool, mode)
+    before = sum(made.count(earlier, batch, rate) for earlier in range(slot))
+    assert made.before(slot, batch, rate) == before
+    assert made.start(slot, batch, rate) == (before % len(made.order), made.count(slot, batch, rate))
+
+
+@given(
+    slot=st.integers(0, 2**31 - 1), batch=batches, rate=rates, mode=modes, pool=st.sampled_from([1, 100, 1000, 16_383])
+)
+@settings(max_examples=60, deadline=None)
+def test_the_arithmetic_of_a_compiled_graph_fits_int32(slot, batch, rate, mode, pool):
+    """As jax computes it; NumPy warns where a number does not fit."""
+    made = placement(pool, mode)
+    whole, rest = made.share(batch, rate)
+    passed = np.array(made.lap(rest), np.int32)
+    first, count = place(np.int32(slot), np.int32(whole), passed, np.int32(len(made.order)))
+    assert (first.dtype, count.dtype) == (np.int32, np.int32)
+    assert (int(first), int(count)) == made.start(slot, batch, rate)
+    assert made.before(slot, batch, rate) % len(made.order) == first
+
+
+def test_slots_of_one_width_leave_no_row_out():
+    made = placement(10)
+    rows = [made.rows(slot, 4, 4).tolist() for slot in range(CYCLES * 10 // 4 + 2)]
+    assert list(itertools.chain(*rows)) == [*made.order.tolist(), *made.order[:8].tolist()]
+    assert made.rows(3, 2, 4).tolist() == rows[3][:2]
+
+
 def test_ranks_of_one_step_do_not_share_rows():
     made, world = placement(100), 4
     shared = 0
@@ -124,6 +165,25 @@ def test_read_rate():
     assert read_rate(np.float32(0.5), 0.06) == (500_000, None)
     assert read_rate("auto", 0.06) == (60_000, AutoRate(7_500, 240_000))
     assert read_rate("auto", 0.4)[1].high == PPM // 2
+    assert read_rate("auto", 2e-6) == (2, AutoRate(1, 8))
+    assert (read_rate(1e-6, 0.06), read_rate(0.5, 0.06)) == ((1, None), (500_000, None))
+
+
+@pytest.mark.parametrize(
+    ("rate", "log10_e", "following"),
+    [
+        (1000, 8.99, 1500),
+        (1, 8.99, 2),
+        (900_000, 8.99, 240_000),
+        (1000, 9.0, 1000),
+        (1000, 21.0, 1000),
+        (10_000, 21.01, 8000),
+        (1000, 21.01, 900),
+    ],
+)
+def test_auto_rate_step_by_step(rate, log10_e, following):
+    """The target is 6; it should be cleared by 3, and 12 more change nothing."""
+    assert AutoRate(900, 240_000).next(rate, log10_e, 6.0) == following
 
 
 @pytest.mark.parametrize("rate", [0, -0.1, 0.51, 1, True, float("nan"), float("inf"), "0.1", "fast", [0.1], 1e-9])

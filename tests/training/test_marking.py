@@ -11,7 +11,7 @@ from wmplug.errors import InjectionError, InputError, KeyFileError, SuspectError
 from wmplug.register import Register
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.training.loop import At
-from wmplug.training.marking import Marking
+from wmplug.training.marking import Marking, Results
 from wmplug.training.options import Options
 
 LOGGED = [f"watermark/{name}" for name in ("log10_p", "log10_e", "matches", "rate", "state")]
@@ -37,6 +37,14 @@ def test_a_look_is_logged_in_numbers_and_kept(mark, loop):
     assert numbers["watermark/log10_e"] == verdict.log10_e
     assert (numbers["watermark/state"], numbers["watermark/rate"]) == (2, 0.1)
     assert marking.history == [{"step": 3, "epoch": 1, **numbers}]
+
+
+@pytest.mark.parametrize(("log10_e", "state"), [(0.0, 0), (3.0, 1), (9.0, 2)])
+def test_the_state_is_logged_as_a_number(mark, loop, monkeypatch, log10_e, state):
+    marking = begun(mark, loop)
+    monkeypatch.setattr("wmplug.claim.channels.betting.log10_e_path", lambda draws: np.array([log10_e]))
+    marking.look(At(1))
+    assert loop.logged[0][0]["watermark/state"] == state
 
 
 def test_a_run_takes_the_path_of_a_watermark(owner, digits, mark, loop, tmp_path, monkeypatch):
@@ -316,3 +324,116 @@ class TestTrouble:
         body = list(Register(mark.register).entries())[-1].body
         assert body["trouble"] == "SuspectError"
         assert "cannot read" not in str(body)
+
+
+class TestRecord:
+    """What the register holds of a run is what the adapter said."""
+
+    @staticmethod
+    def last(mark, *kinds):
+        entries = list(Register(mark.register).entries())
+        return [next(entry.body for entry in reversed(entries) if entry.type == kind) for kind in kinds]
+
+    def test_what_is_trained_on_what_and_by_whom(self, mark, loop):
+        begun(mark, loop)
+        started, data, arguments = self.last(mark, "training.started", "dataset.committed", "parameters.committed")
+        assert started["adapter"] == "toy"
+        assert data["count"] == 2
+        marking = Marking(mark, loop, Options(training_set=[1, 2, 3]))
+        marking.begin()
+        marking.start(data=[1, 2], arguments={"lr": 0.1}, model=None)
+        data, changed = self.last(mark, "dataset.committed", "parameters.committed")
+        assert data["count"] == 3
+        assert changed["sha256"] != arguments["sha256"]
+
+    def test_each_step_and_its_number(self, mark, loop):
+        marking = begun(mark, loop)
+        marking.inserted(7, At(3, 0.5))
+        weights = {"w": np.arange(3.0)}
+        marking.checkpoint(At(4, 1.0), system=weights)
+        inserted, checked, system = self.last(mark, "watermark.inserted", "training.checkpoint", "system.committed")
+        assert [inserted[name] for name in ("step", "epoch", "triggers", "total")] == [3, 0.5, 7, 7]
+        assert [checked[name] for name in ("step", "epoch")] == [4, 1.0]
+        assert checked["system"] is not None
+        assert (checked["verdict"]["state"], checked["verdict"]["step"]) == ("proven", 4)
+        marking.end(At(9, 2.0), verify=True, again=True, system={"w": np.zeros(3)}, total=11)
+        finished, inserted, later = self.last(mark, "training.finished", "watermark.inserted", "system.committed")
+        assert [finished[name] for name in ("step", "epoch", "triggers")] == [9, 2.0, 11]
+        assert finished["verdict"]["step"] == 9
+        assert [inserted[name] for name in ("step", "epoch", "triggers", "total")] == [9, 2.0, 4, 11]
+        assert later["tensors"] != system["tensors"]
+
+    def test_without_a_look_there_is_no_verdict(self, mark, loop):
+        marking = begun(mark, loop)
+        assert marking.checkpoint(At(4), verify=False) is None
+        assert self.last(mark, "training.checkpoint")[0]["verdict"] is None
+        assert not loop.logged
+
+    def test_the_hook_is_told_which_run(self, mark, loop, monkeypatch):
+        told = []
+        monkeypatch.setattr(
+            "wmplug.plugins.Registry.tell", lambda self, hook, **said: told.append((hook, said.get("run")))
+        )
+        begun(mark, loop).look(At(4, 1.5))
+        loop.main = False
+        begun(mark, loop).look(At(5))
+        verdicts = [run for hook, run in told if hook == "wmplug_verdict"]
+        assert verdicts == [{"step": 4, "adapter": "toy", "epoch": 1.5}]
+
+    def test_a_run_that_was_not_started_cannot_be_recorded(self, mark, loop):
+        marking = Marking(mark, loop, Options())
+        for call in (
+            lambda: marking.inserted(1, At(1)),
+            lambda: marking.checkpoint(At(1), verify=False),
+            lambda: marking.end(At(1), verify=False, again=False, system=None, total=None),
+        ):
+            with pytest.raises(
+                InjectionError, match=r"adapter 'toy' did not start the run: call begin\(\) and start\(\)"
+            ):
+                call()
+
+
+def test_where_no_step_is_known_each_moment_is_one_of_its_own(mark, loop):
+    marking, moment = begun(mark, loop), At()
+    marking.checkpoint(moment)
+    marking.checkpoint(moment)
+    marking.checkpoint(At())
+    marking.checkpoint(At(7))
+    marking.checkpoint(At(7))
+    assert len(marking.verdicts) == 3
+
+
+def test_the_sidecar_has_the_rate_that_led_to_the_verdict(mark, loop, tmp_path):
+    marking = begun(mark, loop, rate="auto")
+    loop.model = loop.ignorant
+    marking.checkpoint(At(1), beside=tmp_path / "looked.json")
+    marking.checkpoint(At(2), verify=False, beside=tmp_path / "not.json")
+    looked, not_looked = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("looked", "not"))
+    assert (looked["rate"], not_looked["rate"]) == (0.06, 0.09)
+    assert not_looked["verdict"] is None
+    assert "saved" not in looked
+
+
+def test_files_that_hold_as_much_as_the_model_are_no_loss(mark, loop, tmp_path):
+    """The second look of a step weighs less: with the same answers the files alone may miss the target."""
+    reached = begun(mark, loop).look(At(1)).log10_e
+    marking = begun(mark, loop, target_e=10 ** (reached - 0.3))
+    live = marking.checkpoint(At(1), files=lambda: CallableSuspect(loop.knows), beside=tmp_path / "beside.json")
+    saved = json.loads((tmp_path / "beside.json").read_text())["saved"]
+    assert (live.proven, saved["state"], saved["matches"]) == (True, "evidence", live.matches)
+
+
+def test_what_an_adapter_offers_of_its_run(mark, loop):
+    class Callback(Results):
+        def __init__(self, marking):
+            self.mark, self._marking = marking.mark, marking
+
+    callback = Callback(begun(mark, loop, rate="auto"))
+    assert (callback.verdict, callback.verdicts, callback.history) == (None, [], [])
+    verdict = callback._marking.look(At(1))
+    assert (callback.verdict, callback.verdicts) == (verdict, [verdict])
+    assert callback.history == callback._marking.history
+    state = callback.state_dict()
+    assert state == callback._marking.state_dict()
+    callback.load_state_dict({**state, "rate": 70_000})
+    assert callback.state_dict() == {**state, "rate": 70_000}

@@ -4,10 +4,11 @@ import dataclasses
 import hashlib
 import re
 
+import pytest
 from hearings import CLASSES, Story, by_name, hear, owner_at, tell, trained
 
 import wmplug
-from wmplug.register import Register, anchors
+from wmplug.register import Register, anchors, timestamps
 from wmplug.report import certificate
 
 
@@ -59,6 +60,35 @@ def test_any_salt_that_does_not_hold_leaves_the_register_unattested(bygone, neut
     assert result["status"] == "NOT ATTESTED"
     assert "which does not hold" in by_name(result)["time"]["text"]
     assert "is of no authority" not in by_name(result)["time"]["text"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_token_that_came_back_after_training_began_dates_nothing_before_it(
+    lab, neutral, notary, digits, tmp_path, monkeypatch, late
+):
+    """A lab's token is there in time. The one that the notary accepts covers the triggers alone, and comes too late."""
+    fetch, owner = timestamps.fetch, owner_at(tmp_path / "register", neutral)
+    task = {"carriers": digits[0][:400], "labels": digits[1][:400]}
+    with monkeypatch.context() as patch:
+        patch.setattr(anchors, "attempt", lambda register: None)
+        mark = wmplug.create(owner, scheme="random-label", classes=CLASSES, **task)
+    anchors.trust(owner.path, lab.trust)
+    register = Register.of(owner)
+    anchors.anchor(register, [lab.trust])
+
+    def slow(*request, **options):
+        response = fetch(*request, **options)
+        trained(owner, mark)
+        return response
+
+    with monkeypatch.context() as patch:
+        patch.setattr(timestamps, "fetch", slow if late else fetch)
+        anchors.anchor(register, [neutral])
+    if not late:
+        trained(owner, mark)
+    result = hear(Story(owner, mark, task, neutral), notary, tmp_path)
+    assert result["status"] == ("NOT ATTESTED" if late else "holds")
+    assert ("between the triggers' root and the start" in by_name(result)["time"]["text"]) is late
 
 
 def test_a_labs_own_authority(lab, notary, digits, tmp_path):

@@ -1,0 +1,223 @@
+"""The notary's times and checks over a log and tokens made by hand."""
+
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wmplug.errors import NotaryError
+from wmplug.register.checking import Report
+from wmplug.register.notary import inspection
+from wmplug.register.notary.case import Since
+from wmplug.register.ordering import Stamp
+from wmplug.register.reading import Finding
+from wmplug.register.revocation import Unlisted
+
+MARK = "cd" * 16
+BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def entry(seq, kind, watermark=MARK, **body):
+    return SimpleNamespace(
+        seq=seq, type=kind, body={"watermark": watermark, **body}, claimed_time=f"2026-02-01T00:00:{seq:02d}Z"
+    )
+
+
+def stamp(seq, head, hours, good=True, **facts):
+    return Stamp(seq, head, BEGIN + timedelta(hours=hours), "tsa", not good, **facts), {}, good
+
+
+def record(entries, stamps=(), findings=()):
+    report = Report("ab" * 32, len(entries), "ef" * 32, tuple(one for one, *_ in stamps), tuple(findings), {})
+    return inspection._Record(None, report, tuple(entries), tuple(stamps))
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=5))
+def test_an_event_lies_between_the_accepted_tokens_around_it(gaps):
+    stamps, seq = [], 0
+    for hours, (gap, good) in enumerate(gaps):
+        seq += gap
+        stamps.append(stamp(seq, max(0, seq - 2), hours, good))
+    entries = [entry(i, "training.started") for i in range(seq + 2)]
+    for one, told in zip(entries, inspection._times(MARK, record(entries, stamps)), strict=True):
+        before = [s.gen_time for s, _, good in stamps if good and s.seq < one.seq]
+        after = [s.gen_time for s, _, good in stamps if good and s.head >= one.seq]
+        assert told == {
+            "entry": one.seq,
+            "event": "training.started",
+            "claimed": one.claimed_time,
+            "not_before": f"{max(before):%Y-%m-%dT%H:%M:%SZ}" if before else None,
+            "not_after": f"{min(after):%Y-%m-%dT%H:%M:%SZ}" if after else None,
+        }
+
+
+def test_only_events_of_this_watermark_and_of_all_are_dated():
+    release = SimpleNamespace(seq=5, type="model.released", body={"version": "1"}, claimed_time="t")
+    entries = [
+        entry(0, "secret.committed"),
+        entry(1, "secret.committed", "another"),
+        entry(2, "training.checkpoint"),
+        entry(3, "triggers.committed"),
+        entry(4, "training.finished"),
+        release,
+    ]
+    assert [told["entry"] for told in inspection._times(MARK, record(entries))] == [0, 3, 4, 5]
+
+
+def test_what_a_certificate_says_of_a_token():
+    unlisted = Unlisted("CN=x", ())
+    made, _, _ = stamp(4, 2, 1, unlisted=(unlisted,), unrevoked_at=BEGIN)
+    body = {"token": "ab" * 32, "roots": ["cd" * 32]}
+    assert inspection._token(made, body, True) == {
+        "entry": 4,
+        "covers": 2,
+        "gen_time": "2026-01-01T01:00:00Z",
+        "authority": "tsa",
+        "sha256": "ab" * 32,
+        "roots": ["cd" * 32],
+        "lab": False,
+        "accepted": True,
+        "unlisted": ["CN=x"],
+        "unrevoked_at": "2026-01-01T00:00:00Z",
+    }
+    assert inspection._token(stamp(4, 2, 1, good=False)[0], body, False)["unrevoked_at"] is None
+
+
+def test_the_first_entry_that_names_a_system_counts():
+    entries = [
+        entry(3, "system.committed", files={"root": "aa"}, tensors=None),
+        entry(5, "system.committed", files=None, tensors={"sha256": "bb"}),
+        entry(7, "system.committed", files={"root": "aa"}, tensors={"sha256": "bb"}),
+        entry(8, "system.committed", "another", files={"root": "cc"}, tensors=None),
+    ]
+    assert dict(inspection._systems(MARK, record(entries))) == {"aa": 3, "bb": 5}
+
+
+def test_the_register_is_told_with_all_that_was_found():
+    findings = [Finding(level, level, 1, f"text {i}") for i, level in enumerate(("flagged", "inconclusive"))]
+    passed = inspection._check_register(record([entry(0, "x")], findings=findings).report)
+    assert (passed.name, passed.result) == ("register", "passed")
+    assert passed.text.startswith("1 entries, each signed, linked")
+    assert passed.text.endswith("and in order; flagged: text 0; inconclusive: text 1")
+    refused = [*findings, Finding("refused", "x", 1, "bad"), Finding("refused", "x", 2, "worse")]
+    failed = inspection._check_register(record([], findings=refused).report)
+    assert (failed.name, failed.result, failed.text) == ("register", "failed", "bad; worse")
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (None, "passed"),
+        (inspection._NotAttestedError("why"), "NOT ATTESTED"),
+        (inspection._InconclusiveError("why"), "inconclusive"),
+        (NotaryError("why"), "failed"),
+    ],
+)
+def test_a_check_says_how_it_ended(error, result):
+    def check():
+        if error:
+            raise error
+        return "why"
+
+    assert inspection._run("salt", check) == inspection.Check("salt", result, "why")
+
+
+@pytest.mark.parametrize("error", [KeyError("salt"), TypeError("salt"), ValueError("salt"), AttributeError("salt")])
+def test_what_wmplug_never_writes_fails_a_check(error):
+    def check():
+        raise error
+
+    found = inspection._run("salt", check)
+    assert (found.name, found.result) == ("salt", "failed")
+    assert found.text == f"what the owner gave is not what wmplug writes ({type(error).__name__}: {error})"
+
+
+def test_rows_that_were_spent_or_shown_are_counted():
+    text = inspection._spent(frozenset({1, 2}), frozenset({5}))
+    assert "name 2 rows, which are not asked again; 1 more were shown to everybody and count as misses" in text
+
+
+PACKAGE = SimpleNamespace(public={"id": MARK}, salt=bytes(32))
+SECRET = entry(1, "secret.committed")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "since", "error"),
+    [
+        ([], "2026-02-01", inspection._NotAttestedError),
+        ([stamp(3, 2, 0, good=False)], "2026-02-01", inspection._NotAttestedError),
+        ([stamp(1, 0, 0)], "2026-02-01", inspection._NotAttestedError),
+        ([stamp(3, 1, 0)], "2026-01-02", None),
+        ([stamp(3, 1, 24)], "2026-01-02", NotaryError),
+        ([stamp(3, 1, 0), stamp(5, 4, 24 * 99)], "2026-01-02", None),
+    ],
+)
+def test_the_secret_has_to_be_there_before_the_suspect(stamps, since, error):
+    given_date = Since(since, "its page")
+    if error is None:
+        text = inspection._suspect(PACKAGE, record([SECRET], stamps), given_date)
+        assert text == f"the secret was there by 2026-01-01T00:00:00Z, the suspect is known since {since} (its page)"
+    else:
+        with pytest.raises(error) as caught:
+            inspection._suspect(PACKAGE, record([SECRET], stamps), given_date)
+        assert type(caught.value) is error
+
+
+TRIGGERS, STARTED = entry(4, "triggers.committed"), entry(8, "training.started")
+ANCHORS = [entry(seq, "anchor", head=head) for seq, head in ((2, 1), (6, 4), (9, 8))]
+SALTED, PROMPT, LATE = stamp(2, 1, 0), stamp(6, 4, 1), stamp(9, 8, 2)
+
+
+def timed(stamps, *left_out, salt=bytes(32), findings=()):
+    entries = [one for one in (SECRET, TRIGGERS, STARTED, *ANCHORS) if one not in left_out]
+    entries = sorted(entries, key=lambda one: one.seq)
+    return inspection._time(SimpleNamespace(public={"id": MARK}, salt=salt), record(entries, stamps, findings))
+
+
+def test_secret_before_salt_and_triggers_before_training():
+    assert timed([SALTED, PROMPT, LATE]).startswith("secret before salt, triggers before training")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "options", "words"),
+    [
+        ([SALTED, PROMPT, LATE], {"salt": None}, "the key was made without a timestamp"),
+        ([PROMPT, LATE], {}, "that the key follows from is of no authority"),
+        ([stamp(2, 1, 0, good=False), PROMPT], {}, "that the key follows from is of no authority"),
+        ([SALTED, LATE], {}, "no timestamp that the notary accepts lies between"),
+        ([SALTED, stamp(6, 4, 1, good=False)], {}, "no timestamp that the notary accepts lies between"),
+        ([SALTED, stamp(6, 3, 1)], {}, "no timestamp that the notary accepts lies between"),
+        ([SALTED, stamp(8, 4, 1)], {}, "no timestamp that the notary accepts lies between"),
+    ],
+)
+def test_each_gap_in_time_is_named(stamps, options, words):
+    with pytest.raises(inspection._NotAttestedError) as caught:
+        timed(stamps, **options)
+    assert words in str(caught.value)
+    assert "; " not in str(caught.value)
+
+
+def test_no_training_and_several_gaps():
+    with pytest.raises(inspection._NotAttestedError, match=r"^no training with this watermark is recorded$"):
+        timed([SALTED, PROMPT], STARTED)
+    finding = Finding("inconclusive", "salt-unproven", 4, "its salt rests on entry 2, which does not hold")
+    other = Finding("inconclusive", "not-anchored", 4, "another thing")
+    with pytest.raises(inspection._NotAttestedError) as caught:
+        timed([], STARTED, salt=None, findings=[other, finding])
+    assert [why.split()[1] for why in str(caught.value).split("; ")] == ["salt", "key", "training"]
+
+
+def test_a_silent_list_leaves_the_time_open_unless_another_token_speaks():
+    silent, other = Unlisted("CN=a", ()), Unlisted("CN=b", ())
+    quiet = stamp(6, 4, 1, unlisted=(silent,))
+    with pytest.raises(inspection._InconclusiveError) as caught:
+        timed([stamp(2, 1, 0, unlisted=(other, silent)), quiet])
+    assert str(caught.value) == f"{other}; {silent}"  # each once
+    with pytest.raises(inspection._InconclusiveError):
+        timed([SALTED, quiet])
+    # Of two tokens between triggers and training, one that a list speaks for is enough.
+    assert timed([SALTED, quiet, stamp(7, 5, 1)])
+    # A token that the claim does not rest on needs none.
+    assert timed([SALTED, PROMPT, stamp(9, 8, 2, unlisted=(silent,))])
