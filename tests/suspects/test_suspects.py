@@ -94,7 +94,7 @@ def test_nan_is_no_answer_and_infinity_is():
     ("outputs", "words"),
     [
         ([0.0, 1.0], r"shape \(2,\) and dtype float64"),
-        (["cat", "dog"], "a name, and the watermark knows no names"),
+        (["cat", "dog"], "the watermark knows no names of classes"),
         ([True, False], "dtype bool"),
         (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),
         (np.zeros((2, 9)), "gives 9 scores an input, the watermark was made for 10 classes"),

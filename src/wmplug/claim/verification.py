@@ -49,8 +49,8 @@ def verify(
     Args:
         mark: the watermark.
         suspect: a torch module, a transformers model, pipeline or checkpoint folder, a Keras model or .keras file, a
-            `Suspect`, or a function from inputs to labels (n,) or scores (n, classes). Of two classes one score will do:
-            the probability of class 1, or its logit if some answer of a call lies outside 0 to 1.
+            `Suspect`, or a function from inputs to labels (n,) or scores (n, classes); of two classes one score will
+            do, the probability of class 1, or its logit if some answer of a call lies outside 0 to 1.
         target_e: e-value at which the verdict is `proven`; a false claim has probability at most 1/target_e.
         max_queries: ask no more than this.
         batch_size: inputs in a forward pass; a `Suspect` has its own.

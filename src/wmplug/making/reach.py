@@ -35,9 +35,11 @@ def check_reach(plan: Plan, triggers: int, keys: int = 1) -> None:
             f"{math.ceil(math.log2(TARGET_E * keys))} are needed; give more directions=, or allow_weak=True"
         )
     few = min(candidates for candidates, _ in ahead)
-    needed = (betting.fewest_to([], target, [(few, 1)] * _MOST) or _MOST) * math.ceil(triggers / len(ahead))
+    needed = betting.fewest_to([], target, [(few, 1)] * _MOST) or _MOST
+    # Several triggers of one draw prove no more than one: more of them do not help, more draws do.
+    advice = f"triggers={needed} or more" if len(ahead) >= triggers else f"{needed} draws (more variants, or phrases)"
     tried = f", discounted by {keys} keys" if keys > 1 else ""
     raise InputError(
         f"{len(ahead)} draws of {few} answers each cannot prove anything, even if a model gives every secret one: the "
-        f"e-value stays below {TARGET_E:,.0f}{tried}; give triggers={needed} or more, or allow_weak=True"
+        f"e-value stays below {TARGET_E:,.0f}{tried}; give {advice}, or allow_weak=True"
     )
