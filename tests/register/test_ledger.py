@@ -332,6 +332,8 @@ def test_what_was_set_aside_is_private_and_named_by_its_place(ledger, tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
     entry = list(read(ledger.path))[1]
     assert (entry.type, entry.event_id) == ("recovered", file.name)
+    found = {"offset": end, "bytes": 4, "sha256": hashlib.sha256(b"torn").hexdigest(), "file": file.name}
+    assert entry.body == found
 
 
 def test_a_crash_between_the_entry_and_the_name_of_its_file_repeats_no_entry(ledger, tmp_path):
