@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import datetime, timezone
+import time
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -319,6 +320,16 @@ def test_what_an_entry_says(ledger):
     assert payload["subject"] == [{"name": "triggers", "digest": {"sha256": "ab" * 32}}]
     ids = {ledger.append("triggers.committed", {})[0].event_id for _ in range(3)}
     assert len(ids) == 3
+
+
+def test_the_claimed_time_is_utc_wherever_the_clock_hangs(ledger, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        claimed = append(ledger, 1).claimed_time
+    time.tzset()
+    passed = datetime.now(timezone.utc) - datetime.fromisoformat(claimed.replace("Z", "+00:00"))
+    assert timedelta() <= passed < timedelta(minutes=5)
 
 
 def test_what_was_set_aside_is_private_and_named_by_its_place(ledger, tmp_path):
