@@ -229,6 +229,7 @@ def test_an_entry_that_was_moved_removed_or_replaced_is_named_with_its_place(led
         (lines[1:], ("out-of-order", 0, 0)),
         ([lines[0], lines[0], *lines[1:]], ("out-of-order", 1, first)),
         ([lines[0], lines[1], b"{}\n"], ("not-an-envelope", 2, two)),
+        ([b"{}\n"], ("not-an-envelope", 0, 0)),
     ):
         assert refused(written(ledger.path, edited)) == named
     second = list(read(written(ledger.path, lines[:2])))[1]
