@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import datetime, timezone
+import time
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -228,6 +229,7 @@ def test_an_entry_that_was_moved_removed_or_replaced_is_named_with_its_place(led
         (lines[1:], ("out-of-order", 0, 0)),
         ([lines[0], lines[0], *lines[1:]], ("out-of-order", 1, first)),
         ([lines[0], lines[1], b"{}\n"], ("not-an-envelope", 2, two)),
+        ([b"{}\n"], ("not-an-envelope", 0, 0)),
     ):
         assert refused(written(ledger.path, edited)) == named
     second = list(read(written(ledger.path, lines[:2])))[1]
@@ -321,6 +323,16 @@ def test_what_an_entry_says(ledger):
     assert len(ids) == 3
 
 
+def test_the_claimed_time_is_utc_wherever_the_clock_hangs(ledger, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        claimed = append(ledger, 1).claimed_time
+    time.tzset()
+    passed = datetime.now(timezone.utc) - datetime.fromisoformat(claimed.replace("Z", "+00:00"))
+    assert timedelta() <= passed < timedelta(minutes=5)
+
+
 def test_what_was_set_aside_is_private_and_named_by_its_place(ledger, tmp_path):
     append(ledger, 1)
     end = ledger.path.stat().st_size
@@ -332,6 +344,8 @@ def test_what_was_set_aside_is_private_and_named_by_its_place(ledger, tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
     entry = list(read(ledger.path))[1]
     assert (entry.type, entry.event_id) == ("recovered", file.name)
+    found = {"offset": end, "bytes": 4, "sha256": hashlib.sha256(b"torn").hexdigest(), "file": file.name}
+    assert entry.body == found
 
 
 def test_a_crash_between_the_entry_and_the_name_of_its_file_repeats_no_entry(ledger, tmp_path):
