@@ -103,10 +103,10 @@ def test_what_was_taken_for_what_is_told_first(terminal, files):
 
 
 def test_files_that_nobody_can_judge_are_kept_if_asked_for(terminal, files, patches_folder):
-    words = terminal.error("dataset", "mark", "pictures", "copy", "--scheme", "twins", "--share", 0.1)
+    words = terminal("dataset", "mark", "pictures", "copy", "--scheme", "twins", "--share", 0.1, code=2).stderr
     assert "order.txt" in words
     assert "--keep-files" in words
-    terminal("dataset", "mark", "pictures", "copy", "--scheme", "twins", "--share", 0.1, "--keep-files")
+    terminal("dataset", "mark", "pictures", "copy", "--scheme", "twins", "--share", 0.4, "--keep-files")
     assert (files / "copy" / "order.txt").read_text() == "first second"
 
 
