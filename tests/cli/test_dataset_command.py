@@ -87,3 +87,35 @@ def test_what_cannot_be_done_is_one_line(terminal, files):
     terminal("dataset", "mark", "set.csv", "out.csv", *MARK)
     assert "already exists" in terminal.error("dataset", "mark", "set.csv", "out.csv", *MARK)
     assert "second watermark named" in terminal.error("dataset", "trace", "out.csv.wm", "out.csv.wm", "suspects:twin")
+
+
+def test_what_was_taken_for_what_is_told_first(terminal, files):
+    (made,) = terminal.json("dataset", "mark", "set.csv", "one.csv", *MARK)
+    roles = {one["part"]: one["role"] for one in made["taken"]}
+    assert roles == {**{f"p{i}": "numbers" for i in range(64)}, "digit": "label"}
+    said = terminal("dataset", "mark", "set.csv", "two.csv", *MARK).stderr
+    assert "p7 and 56 more" in " ".join(said.split())
+    (files / "odd.csv").write_text("id,a,digit\n" + "".join(f"{row},{row % 7},{row % 3}\n" for row in range(90)))
+    words = terminal.error("dataset", "mark", "odd.csv", "three.csv", *MARK)
+    assert "has the name of an identifier" in words
+    assert "--columns" in words
+    assert not (files / "three.csv").exists()
+
+
+def test_files_that_nobody_can_judge_are_kept_if_asked_for(terminal, files, patches_folder):
+    words = terminal("dataset", "mark", "pictures", "copy", "--scheme", "twins", "--share", 0.1, code=2).stderr
+    assert "order.txt" in words
+    assert "--keep-files" in words
+    terminal("dataset", "mark", "pictures", "copy", "--scheme", "twins", "--share", 0.4, "--keep-files")
+    assert (files / "copy" / "order.txt").read_text() == "first second"
+
+
+@pytest.fixture
+def patches_folder(files, digits):
+    from PIL import Image
+
+    for number, (image, label) in enumerate(zip(digits[0][:80], digits[1][:80], strict=True)):
+        place = files / "pictures" / f"{'even' if label % 2 == 0 else 'odd'}" / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(image).reshape(8, 8).astype(np.uint8) * 15).save(place)
+    (files / "pictures" / "order.txt").write_text("first second")

@@ -1,6 +1,7 @@
 """`wmplug dataset`: mark a training set, and later ask models and other sets about it."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from wmplug.dataset.records import Taken
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
 
+_SHOWN = 8  # parts of a set in one row
 dataset = typer.Typer(help="Mark a training set: a model trained on it carries the mark.", no_args_is_help=True)
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE.wm...", help="Watermark files, one for each copy.")]
@@ -84,6 +86,7 @@ def mark(
     if not data.exists():
         raise InputError(f"{data} does not exist: give a folder of class folders, a table, .npz or tar shards")
     words = passphrase()
+    taken: list[Taken] = []
     with progress("Marking", 0) as shown:
         made = sets.mark(
             data,
@@ -97,13 +100,16 @@ def mark(
             columns=_names(columns),
             classes=_names(classes),
             keep_files=keep_files,
-            told=_tell,
+            told=taken.extend if as_json else _tell,
             progress=lambda done, total: shown.update(shown.task_ids[0], completed=done, total=total),
             **options,
         )
     if as_json:
         return print_json(
-            [{**manifest, "path": str(made.written[name].data)} for name, manifest in made.manifests.items()]
+            [
+                {**manifest, "path": str(made.written[name].data), "taken": [one._asdict() for one in taken]}
+                for name, manifest in made.manifests.items()
+            ]
         )
     for name, manifest in made.manifests.items():
         out.print(
@@ -232,9 +238,12 @@ def compare(
 
 def _tell(taken: Sequence[Taken]) -> None:
     """Print what was taken for what."""
-    table = Table("part of the set", "taken for", "because")
+    table, parts = Table("part of the set", "taken for", "because"), defaultdict[tuple[str, str], list[str]](list)
     for one in taken:
-        table.add_row(*map(escape, one))
+        parts[one.role, one.why].append(one.part or '""')
+    for (role, why), names in parts.items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        table.add_row(*map(escape, (", ".join(names[:_SHOWN]) + more, role, why)))
     if taken:
         err.print(table)
 
