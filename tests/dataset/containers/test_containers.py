@@ -16,7 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from wmplug.dataset.containers import directories, gif, jpeg, png, webp
 from wmplug.dataset.records import Changes
 from wmplug.dataset.sources import open_source
-from wmplug.dataset.sources.encoded import read_picture, write_like
+from wmplug.dataset.sources.pictures import read_picture, write_like
 from wmplug.errors import InputError
 
 MIRROR = Image.Transpose.FLIP_LEFT_RIGHT

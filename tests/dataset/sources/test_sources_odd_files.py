@@ -13,8 +13,8 @@ from PIL import Image
 
 from wmplug.dataset.records import Added, Changes
 from wmplug.dataset.sources import open_source
-from wmplug.dataset.sources.encoded import read_picture, write_like
 from wmplug.dataset.sources.jsonlines import values_in
+from wmplug.dataset.sources.pictures import read_picture, write_like
 from wmplug.errors import InputError
 
 BOM = b"\xef\xbb\xbf"

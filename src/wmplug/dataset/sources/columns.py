@@ -13,7 +13,7 @@ import numpy as np
 
 from wmplug.dataset.records import Taken
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.encoded import read_picture, write_like
+from wmplug.dataset.sources.pictures import read_picture, write_like
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 

@@ -12,7 +12,7 @@ from wmplug.dataset.records import Out, Taken, Written
 from wmplug.dataset.sources.base import Base, Chunk
 from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
-from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
+from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import files_of

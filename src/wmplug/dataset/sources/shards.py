@@ -20,11 +20,11 @@ from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
-from wmplug.dataset.sources.encoded import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.jsonlines import style_of
 from wmplug.dataset.sources.lines import decoded
 from wmplug.dataset.sources.packed import endings, unpacked, writing
 from wmplug.dataset.sources.pairs import fitting
+from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import PIECE, files_of
