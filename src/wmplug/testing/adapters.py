@@ -273,9 +273,9 @@ class AdapterContract:
             self._run(mark, 1, **bad)
 
     def test_what_is_no_watermark_is_refused(self) -> None:
-        """A path is the likely mistake, and the message names the remedy."""
+        """The message names the remedy; a path that leads nowhere is one of its own."""
         with pytest.raises(InputError, match=r"wmplug\.load"):
-            self._run("mark.wm", 1)
+            self._run(7, 1)
 
     def test_each_look_is_logged_in_the_same_numbers(self, mark: Watermark) -> None:
         """In the framework's own log and in `history`, under the same names; numbers only, and finite."""

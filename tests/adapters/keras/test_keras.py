@@ -14,7 +14,14 @@ import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 from wmplug.adapters.keras.step import SHADOWED, TriggerStep
 from wmplug.adapters.keras.suspects import KerasSuspect, suspect
-from wmplug.errors import InjectionWarning, InputError, SuspectError, VerificationError, VerificationWarning
+from wmplug.errors import (
+    InjectionWarning,
+    InputError,
+    KeyFileError,
+    SuspectError,
+    VerificationError,
+    VerificationWarning,
+)
 from wmplug.suspects.targets import as_suspect
 from wmplug.training.placement import Placement
 
@@ -214,8 +221,10 @@ def test_a_label_may_be_a_tensor(owner, digits, small):
     assert len(build().fit(*small, verbose=0, callbacks=[callback]).history["loss"]) == 1
 
 
-def test_the_name_of_a_file_is_no_watermark():
-    with pytest.raises(InputError, match=r"mark='x\.wm' is a path.*wmplug\.load"):
+def test_the_name_of_a_file_loads_its_watermark(mark, tmp_path, monkeypatch):
+    monkeypatch.setenv("WMPLUG_PASSPHRASE", "correct horse battery staple")
+    assert WatermarkCallback(str(mark.save(tmp_path / "mark.wm"))).mark.id == mark.id
+    with pytest.raises(KeyFileError, match=r"x\.wm is not there"):
         WatermarkCallback("x.wm")
 
 
