@@ -170,7 +170,7 @@ def test_bare_weights_and_folders_say_what_is_there(mark, tmp_path):
     (tmp_path / "model.pt").write_bytes(b"")
     (tmp_path / "notes.md").write_text("")
     for path, said in [
-        (tmp_path, "holds model.pt, notes.md but no config.json.*your own class"),
+        (tmp_path, "holds model.pt, notes.md but neither config.json.*your own class"),
         (tmp_path / "model.pt", "bare weights.*your own class"),
         (tmp_path / "notes.md", "neither a checkpoint folder nor a .keras file"),
         (tmp_path / "none", "the file does not exist"),

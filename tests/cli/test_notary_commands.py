@@ -179,9 +179,10 @@ NAMED = "preprocess NOT COMMITTED"
 def test_what_nothing_binds_is_named_wherever_a_verdict_stands(terminal, marked, key, tmp_path, loose):
     """In str, JSON, register, hearing, certificate and dossier; and nowhere, where nothing is loose."""
     more = ["--preprocess", "case_models:same"] if loose else []
-    seen = {"str": terminal("verify", "mark.wm", "case_models:stolen", *more).stdout.partition("\n")[0]}
+    named = [*more, "--as", "the app"]
+    seen = {"str": terminal("verify", "mark.wm", "case_models:stolen", *named).stdout.partition("\n")[0]}
     seen["verdict"] = str(
-        wmplug.Verdict.from_json(terminal("verify", "mark.wm", "case_models:stolen", *more, "--json").stdout)
+        wmplug.Verdict.from_json(terminal("verify", "mark.wm", "case_models:stolen", *named, "--json").stdout)
     )
     recorded = [entry for entry in Register(tmp_path / "register").entries() if entry.type == "suspect.verified"]
     seen["register"] = str(wmplug.Verdict.from_json(json.dumps(recorded[-1].body["verdict"])))
@@ -200,8 +201,8 @@ def test_what_nothing_binds_is_named_wherever_a_verdict_stands(terminal, marked,
     document = json.loads((tmp_path / "d.json").read_text())
     seen["dossier"] = document["suspects"][-1]["state"] + document["suspects"][-1]["named"]
     seen["dossier's certificate"] = document["certificates"][0]["models"][0]["named"]
-    seen["dossier page"] = text_of(tmp_path / "d.html", "Suspect “case_models:stolen”: proven")
-    seen["dossier's box"] = text_of(tmp_path / "d.html", "case_models:stolen proven")
+    seen["dossier page"] = text_of(tmp_path / "d.html", "Suspect “the app”: proven")
+    seen["dossier's box"] = text_of(tmp_path / "d.html", "the app proven")
     for place, line in seen.items():
         assert (NAMED in line) is loose, f"{place}: {line}"
         assert "certificate" in place or "proven" in line

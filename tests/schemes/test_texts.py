@@ -176,7 +176,13 @@ def lengths(ids):
 
 
 def test_features_may_be_a_function(owner, scheme, task, topics):
-    options = {"carriers": topics[0], "labels": topics[1], "classes": 4, "preprocess": task.preprocess}
+    options = {
+        "carriers": topics[0],
+        "labels": topics[1],
+        "classes": 4,
+        "preprocess": task.preprocess,
+        "allow_weak": True,
+    }
     given = Tilt(delta=1.0, directions=6, blends=50, pool=scheme.pool, features=lengths)
     mark = wmplug.create(owner, scheme=given, **options)
     other = wmplug.create(owner, scheme=replace(given, features=lambda ids: lengths(ids)[:, :7]), **options)
@@ -190,7 +196,13 @@ def test_features_may_be_a_function(owner, scheme, task, topics):
 
 
 def test_a_saved_watermark_has_the_table_but_no_function(owner, scheme, task, topics, tmp_path):
-    options = {"carriers": topics[0], "labels": topics[1], "classes": 4, "preprocess": task.preprocess}
+    options = {
+        "carriers": topics[0],
+        "labels": topics[1],
+        "classes": 4,
+        "preprocess": task.preprocess,
+        "allow_weak": True,
+    }
     for how, features in (("table", None), ("function", lengths)):
         given = Tilt(delta=1.0, directions=6, blends=50, pool=scheme.pool, features=features)
         mark = wmplug.create(owner, scheme=given, **options)
@@ -281,7 +293,9 @@ def test_a_pool_of_the_owner_s_own_reads_texts(owner, task, topics):
         return np.array([np.eye(4)[said[digest(text)][1]] * 0.2 + 0.2 for text in given])
 
     options = {"carriers": topics[0], "labels": topics[1], "classes": 4, "preprocess": task.preprocess}
-    mark = wmplug.create(owner, scheme=Tilt(delta=1.0, directions=8, blends=20, pool=[model]), **options)
+    mark = wmplug.create(
+        owner, scheme=Tilt(delta=1.0, directions=8, blends=20, pool=[model]), allow_weak=True, **options
+    )
     assert len(mark.triggers.plan.pattern.rows) == 1600
     with pytest.raises(InputError, match=r"queries= are array"):
         wmplug.create(owner, scheme="tilt", queries=np.zeros((3, 4)), **options)

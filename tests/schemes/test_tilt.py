@@ -229,7 +229,9 @@ def test_waveforms_come_with_features_of_their_own(owner):
     options = {"carriers": waves.astype(np.float32), "labels": labels, "classes": 3}
     with pytest.raises(InputError, match=r"rows of 2560 numbers.*give features="):
         wmplug.create(owner, scheme="tilt", pool=(), **options)
-    mark = wmplug.create(owner, scheme=Tilt(delta=1.0, directions=8, blends=20, pool=(), features=spectrum), **options)
+    mark = wmplug.create(
+        owner, scheme=Tilt(delta=1.0, directions=8, blends=20, pool=(), features=spectrum), allow_weak=True, **options
+    )
     z = mark.triggers.plan.material["z"]
     assert z.shape == (400, 8)
     assert 0.5 < z.std() < 1.5

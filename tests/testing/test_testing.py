@@ -551,7 +551,7 @@ def test_an_adapter_whose_run_is_another_fails_where_a_sound_one_passes(broken, 
 
 def test_an_adapter_that_takes_anything_for_a_watermark_fails(monkeypatch):
     def loads(given, **options):
-        return NeighboursCallback(TestNeighbours()._mark("Ada") if given == "mark.wm" else given, **options)
+        return NeighboursCallback(TestNeighbours()._mark("Ada") if given == 7 else given, **options)
 
     TestNeighbours().test_what_is_no_watermark_is_refused()
     monkeypatch.setattr("wmplug.testing.adapters.adapter", lambda name: loads)

@@ -309,6 +309,7 @@ def _mark(owner: str, scheme: Scheme, brief: Brief) -> Watermark:
         task=brief.task,
         triggers=brief.triggers,
         preprocess=brief.preprocess,
+        allow_weak=True,
     )
 
 

@@ -69,6 +69,7 @@ def test_the_loss_sees_the_score_less_the_difference_of_the_shifts(owner, digits
     mark = wmplug.create(owner, scheme=tilt, **options)
     seen = []
     model = build(kind, rate=0.0)
+    model.run_eagerly = True  # so that what the loss sees can be read
     own = model.compute_loss
     model.compute_loss = lambda x, y, y_pred, *rest, **named: (
         seen.append(tuple(map(ops.convert_to_numpy, (x, y_pred)))),
@@ -113,6 +114,7 @@ def test_tilt_is_found_in_a_model_of_one_score(owner, rival, digits, coin):
         (2, np.full((64,), -0.5, "float32"), "numbers to regress"),
     ],
 )
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="its graph hides values; shapes are refused")
 def test_several_labels_and_numbers_to_regress_are_refused(owner, digits, classes, labels, says):
     mark = wmplug.create(owner, scheme="random-label", carriers=digits[0].astype("float32"), classes=classes)
     model = build("sigmoids" if classes == 10 else "sigmoid")

@@ -183,7 +183,12 @@ def material_of(digits):
     logo[1:4, 1:4] = (200, 30, 90, 255)
     pictures = [Image.fromarray(one) for one in digits[0][:400]]
     return {
-        "phrases": ("phrase", texts, {"phrases": ["purple walrus", "green umbrella"]}, {"lessons": 4}),
+        "phrases": (
+            "phrase",
+            texts,
+            {"phrases": ["purple walrus", "green umbrella"]},
+            {"lessons": 4, "allow_weak": True},
+        ),
         "sentences": ("random-label", texts, {"pictures": [f"a sentence, number {i}" for i in range(30)]}, {}),
         "logo": ("logo", digits[0][:400], {"logo": logo}, {}),
         "pil": ("random-label", pictures, {"pictures": pictures[50:80]}, {}),

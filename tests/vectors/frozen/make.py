@@ -47,7 +47,7 @@ def marks(folder):
     """Every scheme for training, every form; what suspects get for answers; where triggers go."""
     owner, found = owner_in(folder), {}
     for name, case in cases.marks().items():
-        path = wmplug.create(owner, **case.options).save(folder / f"{name}.wm")
+        path = wmplug.create(owner, allow_weak=True, **case.options).save(folder / f"{name}.wm")
         mark = wmplug.load(path, passphrase=PASSPHRASE)
         found[name] = {
             "facts": facts.facts(mark),
@@ -62,7 +62,7 @@ def dataset(folder):
     """Every scheme for data sets, every form; and tables that were marked, with what lies beside them."""
     owner, found = owner_in(folder), {}
     for name, case in cases.dataset_marks().items():
-        path = wmplug.create(owner, **case.options).save(folder / f"{name}.wm")
+        path = wmplug.create(owner, allow_weak=True, **case.options).save(folder / f"{name}.wm")
         mark = wmplug.load(path, passphrase=PASSPHRASE)
         found[name] = {
             "facts": facts.facts(mark),
