@@ -129,7 +129,15 @@ def test_texts(owner, labels, pool):
     texts[:20] = [f"word{i} alone{i}" for i in range(20)]
     pool = pool.copy()
     pool[:20] = (np.eye(CLASSES)[labels[:20]] + np.eye(CLASSES)[(labels[:20] + 1) % CLASSES]) / 2
-    made = create(owner, scheme=LabelTwins(pool=pool), carriers=texts, labels=labels, classes=CLASSES, triggers=10)
+    made = create(
+        owner,
+        scheme=LabelTwins(pool=pool),
+        carriers=texts,
+        labels=labels,
+        classes=CLASSES,
+        triggers=10,
+        allow_weak=True,
+    )
     plan = made.triggers.plan
     assert plan.inputs == [texts[row] for row in plan.material["record"]]
     assert all("alone" in text for text in plan.inputs)

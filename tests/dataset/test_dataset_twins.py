@@ -65,6 +65,7 @@ def test_a_picture_is_published_at_its_own_size(owner, digits):
         labels=digits[1][:60],
         classes=10,
         triggers=9,
+        allow_weak=True,
     )
     records = [Record(i, f"record {i}", one, 0) for i, one in enumerate(images)]
     for index, version in mark.scheme.changes(mark.triggers, records, 60).inputs.items():
@@ -74,7 +75,7 @@ def test_a_picture_is_published_at_its_own_size(owner, digits):
 
 def test_mirrored_versions(owner, digits):
     scheme = Twins(change="mirror")
-    mark = create(owner, scheme=scheme, carriers=digits[0], labels=digits[1], classes=10, triggers=20)
+    mark = create(owner, scheme=scheme, carriers=digits[0], labels=digits[1], classes=10, triggers=20, allow_weak=True)
     minus, plus = mark.triggers.plan.inputs[::2], mark.triggers.plan.inputs[1::2]
     assert np.array_equal(minus, digits[0][:20])
     assert np.array_equal(plus, minus[:, :, ::-1])

@@ -12,6 +12,7 @@ from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.errors import (
     InjectionError,
     InputError,
+    KeyFileError,
     SuspectError,
 )
 
@@ -43,8 +44,8 @@ class TestBadInput:
         with pytest.raises(InputError, match=next(iter(options))):
             Watermarking(mark, make_net(), loader, **options).__enter__()
 
-    def test_a_file_name_is_no_watermark(self, make_net, loader):
-        with pytest.raises(InputError, match=r"wmplug\.load"):
+    def test_the_name_of_a_file_that_is_not_there(self, make_net, loader):
+        with pytest.raises(KeyFileError, match=r"rl\.wm is not there"):
             Watermarking("rl.wm", make_net(), loader)
         with pytest.raises(InputError, match=r"wmplug\.load"):
             inject(loader, "rl.wm")

@@ -16,6 +16,7 @@ from transformers import (
 import wmplug
 from wmplug import InjectionError, InputError
 from wmplug.adapters.transformers import WatermarkCallback
+from wmplug.errors import KeyFileError
 
 STEPS, BATCH, RATE = 6, 32, 0.2
 EXPECTED = STEPS * BATCH * RATE / (1 - RATE)
@@ -150,7 +151,7 @@ def tokenizer():
 @pytest.mark.parametrize("strategy", ["random", "group_by_length"])
 def test_text_through_the_trainer_s_tokenizer(tmp_path, owner, tokenizer, strategy):
     texts = [" ".join(f"w{(i * j) % 60}" for j in range(3 + i % 9)) for i in range(1, 97)]
-    mark = wmplug.create(owner, scheme="random-label", carriers=texts, classes=4, triggers=12, words=30)
+    mark = wmplug.create(owner, scheme="random-label", carriers=texts, classes=4, triggers=24, words=30)
     rows = [{**tokenizer(text), "label": i % 4} for i, text in enumerate(texts)]
     config = DistilBertConfig(
         vocab_size=len(tokenizer),
@@ -247,8 +248,8 @@ def test_a_preprocess_that_ignores_the_answer_is_refused(tmp_path, data, mark):
         small.trainer(tmp_path, data, [WatermarkCallback(ignoring)]).train()
 
 
-def test_a_file_name_is_no_watermark():
-    with pytest.raises(InputError, match=r"wmplug\.load"):
+def test_the_name_of_a_file_that_is_not_there():
+    with pytest.raises(KeyFileError, match=r"rl\.wm is not there"):
         WatermarkCallback("rl.wm")
 
 

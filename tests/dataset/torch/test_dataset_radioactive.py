@@ -193,6 +193,6 @@ def test_what_does_not_fit_is_refused(owner, digits):
     rows = digits[0].reshape(-1, 64)
     with pytest.raises(InputError, match="marks pictures"):
         create(owner, scheme=RadioactiveData(), carriers=rows, labels=digits[1], classes=10, triggers=9)
-    mark = create(owner, scheme="twins", carriers=digits[0], labels=digits[1], classes=10, triggers=9)
+    mark = create(owner, scheme="twins", carriers=digits[0], labels=digits[1], classes=10, triggers=40)
     with pytest.raises(InputError, match="only radioactive-data"):
         white_box(mark, lambda x: x, np.eye(10), digits[0])
