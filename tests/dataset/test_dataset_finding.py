@@ -43,7 +43,9 @@ def twin_labels(owner, inputs, labels, copy="", count=60):
     chosen = np.zeros((count, 10), np.float32)
     chosen[np.arange(count), labels], chosen[np.arange(count), (labels + 1) % 10] = 0.5, 0.5
     scheme = LabelTwins(copy=copy, pool=chosen)
-    return wmplug.create(owner, scheme=scheme, carriers=inputs, labels=labels, classes=10, triggers=count)
+    return wmplug.create(
+        owner, scheme=scheme, carriers=inputs, labels=labels, classes=10, triggers=count, allow_weak=True
+    )
 
 
 def published(mark, inputs, labels):

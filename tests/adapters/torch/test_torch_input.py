@@ -23,7 +23,7 @@ class TestBadInput:
         [
             ([(torch.zeros(1, 9, 9), 0)] * 8, InputError, "has shape"),
             ([(torch.zeros(1, 8, 8, dtype=torch.uint8), 0)] * 8, InputError, "does not guess the scale"),
-            ([(torch.zeros(1, 8, 8), torch.zeros(10))] * 8, InputError, "soft targets"),
+            ([(torch.zeros(1, 8, 8), torch.zeros(10))] * 8, InputError, "several labels an input"),
             ([torch.zeros(1, 8, 8)] * 8, InputError, "pass preprocess="),
         ],
     )
