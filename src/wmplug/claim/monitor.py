@@ -1,5 +1,6 @@
 """Verification of one watermark at every checkpoint of a run."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,11 @@ class Monitor:
         check_target(target_e)
         self.mark, self.target_e = mark, target_e
         self.looks = list(looks)
-        self._terms = Terms(mark, target_e=target_e)
+
+    @functools.cached_property
+    def _terms(self) -> Terms:
+        """The terms of all looks: a run makes more monitors than it looks with, and they read the whole register."""
+        return Terms(self.mark, target_e=self.target_e)
 
     def look(
         self, suspect: Any, *, step: int | None = None, run: dict[str, Any] | None = None, tell: bool = True

@@ -32,20 +32,20 @@ class Terms:
     def __init__(
         self, mark: Watermark, *, keys: int = 1, target_e: float = TARGET_E, chosen: Sequence[Choice] = ()
     ) -> None:
-        self._known = [*mark.choices, *chosen]
+        self._chosen = [*mark.choices, *chosen]
         if target_e < TARGET_E:
-            self._known.append(Choice(what="target", bound=None, note=f"to {target_e:g}"))
+            self._chosen.append(Choice(what="target", bound=None, note=f"to {target_e:g}"))
         past, shown = self._past(mark)
         self.keys = max(keys, past)
-        self.tries = self.keys * choices.paid(self._known)
+        self.tries = self.keys * choices.paid(self._chosen)
         self._watch = None
-        if any(choice.what == "preprocess" for choice in self._known):
+        if any(choice.what == "preprocess" for choice in self._chosen):
             pass  # whoever fixed the function answers for it
         elif mark.preprocess is not None and mark.record is not None:
             self._watch = mark.record.watch(mark.id, mark.triggers, mark.preprocess)
             mark = dataclasses.replace(mark, preprocess=self._watch)
         elif mark.preprocess is not None:
-            self._known.append(Choice(what="preprocess", bound=None))
+            self._chosen.append(Choice(what="preprocess", bound=None))
         self.mark = mark
         self.known: Mapping[int, Said] = mark.triggers.missed(shown) if shown else {}
 
@@ -55,10 +55,10 @@ class Terms:
                 return mark.record.past(mark.id)
         except RegisterError:
             pass  # it moved, or it is damaged: the verdict says that nobody counted
-        self._known.append(Choice(what="tries", bound=None))
+        self._chosen.append(Choice(what="tries", bound=None))
         return 1, frozenset()
 
     @property
     def choices(self) -> tuple[Choice, ...]:
         """All choices, as the answers so far leave them."""
-        return (*self._known, *([] if self._watch is None else [self._watch.choice()]))
+        return (*self._chosen, *([] if self._watch is None else [self._watch.choice()]))
