@@ -84,11 +84,11 @@ def verify(
         )
     if no_record and spend:
         raise InputError("--no-record writes nothing into the register, and --spend records the queries: give one")
-    options = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
+    options: dict[str, Any] = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
     others = None if queries is None or carriers is None else (queries, carriers, labels)
     try:
-        how = (fresh, spend, no_record)
-        verdict = _ask(file, suspect, name, preprocess, others, how, exhaustive=exhaustive, **options)
+        options |= {"exhaustive": exhaustive, "fresh": fresh, "spend": spend, "no_record": no_record}
+        verdict = _ask(file, suspect, name, preprocess, others, **options)
     # Exit code 0 means that the claim is proven: the user's code must not be able to set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
@@ -110,10 +110,12 @@ def _ask(
     name: str | None,
     preprocess: str | None,
     others: tuple[Path, Path, Path | None] | None,
-    how: tuple[bool, bool, bool],
+    *,
+    fresh: bool,
+    spend: bool,
+    no_record: bool,
     **options: Any,
 ) -> wmplug.Verdict:
-    fresh, spend, no_record = how
     # Check everything that can be mistyped before the prompt for the passphrase.
     total = wmplug.read_public(file).get("triggers")
     function = None if preprocess is None else from_module(preprocess, "--preprocess")
@@ -133,7 +135,7 @@ def _ask(
         )
     verdict = verdict if name is None else replace(verdict, suspect=name)
     if record is not None and not no_record:
-        _record(record, mark, (suspect, name), verdict, verification.asked(mark, verdict, rows), spend)
+        _record(record, mark, suspect, name, verdict, verification.asked(mark, verdict, rows), spend)
     return verdict
 
 
@@ -155,12 +157,12 @@ def _record_of(mark: wmplug.Watermark, *, needed: bool) -> Register | None:
 def _record(
     record: Register,
     mark: wmplug.Watermark,
-    named: tuple[str, str | None],
+    suspect: str,
+    name: str | None,
     verdict: wmplug.Verdict,
     rows: list[int],
     spend: bool,
 ) -> None:
-    suspect, name = named
     system = assets.system(suspect) if os.path.exists(suspect) else None
     about = {"suspect": name or suspect, **({"reference": suspect} if name else {})}
     body = {"watermark": mark.id, **about, "rows": rows, "verdict": json.loads(verdict.to_json())}

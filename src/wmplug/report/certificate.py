@@ -15,7 +15,6 @@ from wmplug.keys.files import file_digest, read_json, write_new
 from wmplug.register.challenge import Challenge
 from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT, Case
 from wmplug.register.notary.certificates import SCHEMA, TYPE, check_signature
-from wmplug.register.notary.certificates import verify as verify
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.outcome import RESULT_TYPE
 from wmplug.report import pages

@@ -9,8 +9,9 @@ from typing import Any
 
 from wmplug.claim.consistency import contradictions
 from wmplug.claim.verdict import Verdict, state_of
-from wmplug.errors import InputError, StatisticsError
+from wmplug.errors import InputError, NotaryError, StatisticsError
 from wmplug.keys.files import JSON, read_bytes, read_json
+from wmplug.register.notary import certificates
 from wmplug.report import words
 from wmplug.report.facts import Fact, Facts, read_verdict
 from wmplug.watermark.choices import named, unbound
@@ -163,13 +164,10 @@ def certificate(file: Path) -> Fact:
     Raises:
         InputError: the file is not a certificate, or was edited.
     """
-    from wmplug.errors import NotaryError
-    from wmplug.report.certificate import verify
-
     try:
         signed = read_json(file)
         notary = signed["certificate"]["result"]["notary"]
-        document = verify(signed, bytes.fromhex(notary["public"]))
+        document = certificates.verify(signed, bytes.fromhex(notary["public"]))
         result = document["result"]
         return {
             "source": file.name,

@@ -13,6 +13,7 @@ from hearings import CHALLENGED, fixed, natural, rewritten, some_models
 
 from wmplug.errors import NotaryError
 from wmplug.register.challenge import Challenge
+from wmplug.register.notary import certificates
 from wmplug.register.notary.case import CASE, CHALLENGE, RESULT, Case, digests_of
 from wmplug.register.notary.hearing import check, open_case
 from wmplug.register.notary.opening import open_package
@@ -122,7 +123,7 @@ def test_json_that_is_too_deep(heard, notary, tmp_path):
         nested = [nested]
     signed = {"certificate": {"x": nested}, "signature": {"keyid": notary.signer().keyid, "sig": ""}}
     with pytest.raises(NotaryError, match="not a certificate"):
-        certificate.verify(signed, notary.signer().public)
+        certificates.verify(signed, notary.signer().public)
     document = {**CHALLENGED.to_json(), "case": nested}
     with pytest.raises(NotaryError, match="not a challenge"):
         Challenge.from_json(document)

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from wmplug.errors import NotaryError
+from wmplug.register.notary import certificates
 from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT
 from wmplug.report import certificate
 
@@ -15,12 +16,12 @@ def test_certificate(heard, notary):
     document, page = certificate.certify(notary, folder / "case")
     signed = json.loads(document.read_text())
     public = notary.signer().public
-    assert certificate.verify(signed, public)["result"] == json.loads(json.dumps(result))
+    assert certificates.verify(signed, public)["result"] == json.loads(json.dumps(result))
     other = bytes(public[:31]) + bytes([public[31] ^ 1])
     edited = json.loads(document.read_text().replace('"status": "holds"', '"status": "inconclusive"'))
     for wrong, by in ((signed, other), (edited, public), ({}, public)):
         with pytest.raises(NotaryError):
-            certificate.verify(wrong, by)
+            certificates.verify(wrong, by)
     text = page.read_text()
     assert "The claim holds." in text
     assert result["watermark"]["root"] in text

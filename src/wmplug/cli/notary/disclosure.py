@@ -36,11 +36,11 @@ def spend(
 
 def _asked(file: Path, signed: dict[str, Any], log: "Log") -> tuple[str, str, list[int]]:
     """Watermark, case and rows of a certificate, if the owner disclosed these rows to a notary for this case."""
-    from wmplug.report import certificate
+    from wmplug.register.notary import certificates
 
     try:
         public = bytes.fromhex(signed["certificate"]["result"]["notary"]["public"])
-        result = certificate.verify(signed, public)["result"]
+        result = certificates.verify(signed, public)["result"]
         watermark, case, rows = result["watermark"]["id"], result["case"], list(result["rows_asked"])
     except (NotaryError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is not a certificate ({error}): give certificate.json") from None

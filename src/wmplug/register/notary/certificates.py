@@ -1,6 +1,6 @@
 """The signature of a notary's certificate, and the rows that certificates spent; for whoever holds one."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import rfc8785
@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wmplug.errors import NotaryError
-from wmplug.register import Register
+from wmplug.register import Entry
 from wmplug.register.statements import keyid_of, pre_authentication
 
 SCHEMA = "wmplug/certificate/1"
@@ -52,21 +52,18 @@ def check_signature(document: Mapping[str, Any], signature: Mapping[str, Any], p
         raise NotaryError("its signature does not fit, so it was edited since it was signed: restore it") from None
 
 
-def spent_rows(register: Register, watermark: str, notaries: Collection[str]) -> frozenset[int]:
+def spent_rows(entries: Iterable[Entry], watermark: str, notaries: Collection[str]) -> frozenset[int]:
     """The rows of a watermark that certificates of these notaries asked, as the register's owner recorded them.
 
     What an owner spends alone is an owner's choice, so it does not count here.
 
     Args:
-        register: the register to read.
+        entries: those of the register.
         watermark: public id.
         notaries: their Ed25519 keys, hex.
     """
-    return frozenset(row for signed in _recorded(register) for row in _rows(signed, watermark, notaries))
-
-
-def _recorded(register: Register) -> Iterator[Any]:
-    return (entry.body.get("certificate") for entry in register.entries() if entry.type == "trigger.spent")
+    recorded = (entry.body.get("certificate") for entry in entries if entry.type == "trigger.spent")
+    return frozenset(row for signed in recorded for row in _rows(signed, watermark, notaries))
 
 
 def _rows(signed: Any, watermark: str, notaries: Collection[str]) -> list[int]:

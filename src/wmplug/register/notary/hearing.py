@@ -78,7 +78,7 @@ def check_left(package: Package, folder: Path, draws: int, notaries: Collection[
     """
     try:
         triggers = package.derive()
-        spent = certificates.spent_rows(Register(folder), package.public["id"], notaries)
+        spent = certificates.spent_rows(Register(folder).entries(), package.public["id"], notaries)
     # If package or register differ from the record, the hearing refuses them, in a signed result.
     except (WmplugError, KeyError, TypeError, ValueError, AttributeError):
         return None

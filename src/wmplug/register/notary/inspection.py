@@ -119,9 +119,8 @@ def inspect(
     spent: frozenset[int] = frozenset()
     shown: frozenset[int] = frozenset()
     if record.report.ok:
-        log, watermark = Register(folder), package.public["id"]
-        spent = certificates.spent_rows(log, watermark, notaries)
-        shown = disclosure.shown_rows(log.entries(), watermark) - spent
+        spent = certificates.spent_rows(record.entries, package.public["id"], notaries)
+        shown = disclosure.shown_rows(record.entries, package.public["id"]) - spent
     checks = [_check_register(record.report)]
     if record.report.ok:
         checks += [
