@@ -116,6 +116,13 @@ class Source(Protocol):
         """Number of records, or None before a count."""
         ...
 
+    def counted(self) -> int | None:
+        """Number of records, counted where that saves more than it costs; else as `count`.
+
+        A sample of a set whose size is known takes fewer records out of it.
+        """
+        ...
+
     def records(self, progress: Progress | None = None) -> Iterator[Record]:
         """All records, one after the other; memory does not grow with their number.
 

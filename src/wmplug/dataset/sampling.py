@@ -29,52 +29,53 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
     Raises:
         InputError: a record lacks a label, or the set is empty.
     """
-    kept: list[Record] = []
-    places: deque[int] = deque()
-
-    def due() -> Iterator[int]:
-        yield from range(SAMPLE)
-        index, shrunk = SAMPLE - 1, 0.0
-        while True:
-            drawn = stream.uniform(3, _DRAWN)
-            shrinking = shrunk + np.cumsum(np.log1p(-drawn[0])) / SAMPLE
-            skips = np.log1p(-drawn[1]) / np.log1p(-np.exp(shrinking))
-            indices = index + np.cumsum(1 + np.minimum(skips, _FAR).astype(np.int64))
-            places.extend((drawn[2] * SAMPLE).astype(np.int64).tolist())
-            yield from indices.tolist()
-            index, shrunk = indices[-1], shrinking[-1]
-
     first = None
-    if source.count is not None:  # so it is known which of them stay
-        return _final(source, due(), places, source.count, progress), source.count
-    for record in source.picked(due(), progress):
-        _check_shape(record, first := first or record)
-        if len(kept) < SAMPLE:
+    if (count := source.counted()) is not None:  # so it is known which of them stay
+        kept = []
+        for record in source.picked(_held(stream, count), progress):
+            _check_shape(record, first := first or record)
             kept.append(_small(record))
-        else:
-            kept[places.popleft()] = _small(record)
-    if not kept or source.count is None:
+    else:
+        places: deque[int] = deque()
+
+        def due() -> Iterator[int]:
+            for indices, slots in _kept_next(stream):
+                places.extend(slots.tolist())
+                yield from indices.tolist()
+
+        reservoir: dict[int, Record] = {}
+        for record in source.picked(due(), progress):
+            _check_shape(record, first := first or record)
+            reservoir[places.popleft()] = _small(record)
+        kept, count = sorted(reservoir.values(), key=lambda record: record.index), source.count
+    if not kept or count is None:
         raise InputError("the set has no records: check the path")
-    return sorted(source.numbered(kept), key=lambda record: record.index), source.count
+    return source.numbered(kept), count
 
 
-def _final(
-    source: Source, due: Iterator[int], places: deque[int], count: int, progress: Progress | None
-) -> list[Record]:
-    """The records that a reservoir holds at the end, without those that it drops."""
-    held: dict[int, int] = {}
-    for index in due:
-        if index >= count:
+def _kept_next(stream: KeyStream) -> Iterator[tuple[IntArray, IntArray]]:
+    """Ascending indices of records, and the slots of the reservoir that they take; without an end."""
+    yield np.arange(SAMPLE), np.arange(SAMPLE)
+    index, shrunk = SAMPLE - 1, 0.0
+    while True:
+        drawn = stream.uniform(3, _DRAWN)
+        shrinking = shrunk + np.cumsum(np.log1p(-drawn[0])) / SAMPLE
+        skips = np.log1p(-drawn[1]) / np.log1p(-np.exp(shrinking))
+        indices = index + np.cumsum(1 + np.minimum(skips, _FAR).astype(np.int64))
+        yield indices, (drawn[2] * SAMPLE).astype(np.int64)
+        index, shrunk = indices[-1], shrinking[-1]
+
+
+def _held(stream: KeyStream, count: int) -> list[int]:
+    """The indices, ascending, of the records that a reservoir holds in the end."""
+    held = np.zeros(min(SAMPLE, count), np.int64)
+    for indices, slots in _kept_next(stream):
+        inside = indices < count
+        held[slots[inside]] = indices[inside]  # of those that take one slot, the last stays
+        if not inside.all():
             break
-        held[index if index < SAMPLE else places.popleft()] = index
-    kept: list[Record] = []
-    first = None
-    for record in source.picked(sorted(held.values()), progress):
-        _check_shape(record, first := first or record)
-        kept.append(_small(record))
-    if not kept:
-        raise InputError("the set has no records: check the path")
-    return source.numbered(kept)
+    found: list[int] = np.sort(held).tolist()
+    return found
 
 
 def _check_shape(record: Record, first: Record) -> None:

@@ -1,5 +1,6 @@
 """What holds of every format: what is read is what there, and a copy is the set with its changes."""
 
+import gzip
 import tempfile
 from pathlib import Path
 
@@ -48,6 +49,45 @@ def test_a_set_reads_the_same_twice_and_counts_itself(kept, name):
 @given(data=st.data())
 def test_picked_records_are_those_of_a_full_reading(kept, check_picked, name, data):
     check_picked(kept[name].data, kept[name].options, data)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name in BYTES])
+@pytest.mark.parametrize("packed", [False, True])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_copy_after_a_look_is_the_copy_without_one(kept, changes_of, name, packed, data):
+    """A source that knows where records lie copies what is between them unread."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name + ".gz" * packed)
+        content = kept[name].data.read_bytes()
+        path.write_bytes(gzip.compress(content) if packed else content)
+        looked = open_source(path)
+        records = list(open_source(path).records())
+        changes = data.draw(changes_of(records, len(looked.classes)))
+        touched = sorted({*changes.labels, *changes.inputs, *(one.after for one in changes.added)} - {-1})
+        picked = [
+            [(r.index, r.name, r.label) for r in looked.numbered(looked.picked(touched, check=check))]
+            for check in (True, False)
+        ]
+        assert picked == [[(r.index, r.name, r.label) for r in records if r.index in touched]] * 2
+        written = [
+            source.write(Path(folder, f"{place}{path.name}"), changes)
+            for place, source in enumerate((open_source(path), looked))
+        ]
+        assert len({(one.count, one.changed, one.added) for one in written}) == 1
+        copies = [one.data.read_bytes() for one in written]
+        assert copies[0] == copies[1]
+
+
+def test_a_file_written_after_a_look_is_read_again(tmp_path):
+    path, rows = tmp_path / "a.csv", [f"{'x' * k}{k},{'ab'[k % 2]}\n" for k in range(9)]
+    path.write_text("".join(["text,label\n", *rows]))
+    looked = open_source(path)
+    assert len(looked.numbered(looked.picked(range(9)))) == 9
+    path.write_text("".join(["text,label\n", *reversed(rows)]))
+    assert [record.input for record in looked.picked([1, 8], check=False)] == ["xxxxxxx7", "0"]
+    written = looked.write(tmp_path / "b.csv", Changes({1: 0}))
+    assert written.data.read_text() == path.read_text().replace("7,b", "7,a")
 
 
 def _bytes(path):

@@ -26,11 +26,15 @@ def _read(path, **options):
     return [(record.input, source.classes[record.label]) for record in source.records()]
 
 
-@pytest.fixture(params=["as installed", "without pyarrow"])
+FAST = ["pyarrow", "msgspec"]
+
+
+@pytest.fixture(params=["as installed", "without libraries"])
 def reader(request, monkeypatch):
-    """Blocks are read by pyarrow where there is one, and by the csv module elsewhere: both say the same."""
-    if request.param == "without pyarrow":
-        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    """Blocks are read by libraries where there are some, and by csv and json elsewhere: both say the same."""
+    if request.param == "without libraries":
+        for name in FAST:
+            monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.mark.usefixtures("reader")
@@ -71,10 +75,10 @@ def test_blocks_read_as_line_by_line_or_not_at_all(tmp_path_factory, text):
 
 
 def _outcome(path, without):
-    """What is read, or the message; without pyarrow."""
+    """What is read, or the message; without the libraries that read blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        if without:
-            patch.setitem(sys.modules, "pyarrow", None)
+        for name in FAST if without else ():
+            patch.setitem(sys.modules, name, None)
         try:
             return [(np.asarray(read).tolist(), label) for read, label in _read(path)]
         except InputError as error:
@@ -82,11 +86,14 @@ def _outcome(path, without):
 
 
 KINDS = {int: st.integers(-3, 3), float: st.floats(allow_nan=False), str: st.text(max_size=3), bool: st.booleans()}
+KINDS[list] = st.lists(st.one_of(KINDS[int], KINDS[float]), min_size=2, max_size=2)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    inputs=st.sampled_from([{"text": "a"}, {"one": 1, "two": 2}, {"one": 1, "two": 2.5}, {"one": 1, "two": True}]),
+    inputs=st.sampled_from(
+        [{"text": "a"}, {"one": 1, "two": 2}, {"one": 1, "two": 2.5}, {"one": 1, "two": True}, {"all": [1, 2]}]
+    ),
     label=st.sampled_from([1, "x", True]),
     data=st.data(),
 )
@@ -179,6 +186,9 @@ def test_blocks_end_between_records_wherever_they_are_cut(monkeypatch, tmp_path)
     for size in (1, 64):
         monkeypatch.setattr("wmplug.dataset.sources.lines._BLOCK", size)
         assert _read(tmp_path / "a.csv") == rows
+        with monkeypatch.context() as short:
+            short.setattr("wmplug.dataset.sources.lines._SHORT", -1)
+            assert open_source(tmp_path / "a.csv").counted() == len(rows)
         written = open_source(tmp_path / "a.csv").write(tmp_path / f"{size}.csv", Changes())
         assert written.data.read_bytes() == (tmp_path / "a.csv").read_bytes()
 

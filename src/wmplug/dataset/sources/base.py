@@ -18,8 +18,20 @@ from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
 
-class Texts:
-    """Texts in a column of Arrow, converted to Python's on access."""
+class Whole(ABC):
+    """Inputs that were read without a fault, and become Python's on access."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """All of them."""
+
+    @abstractmethod
+    def __getitem__(self, rows: Sequence[int]) -> Iterable[Any]:
+        """Those in some rows."""
+
+
+class Texts(Whole):
+    """Texts in a column of Arrow."""
 
     def __init__(self, column: Any) -> None:
         self._column = column
@@ -31,8 +43,8 @@ class Texts:
         return [self._column[row].as_py() for row in rows]  # take() imports pandas
 
 
-class Rows:
-    """Rows of a table, joined from columns of numbers on access."""
+class Rows(Whole):
+    """Rows of a table, joined from columns of numbers."""
 
     def __init__(self, columns: Sequence[npt.NDArray[Any]]) -> None:
         self._columns = columns
@@ -49,13 +61,15 @@ class Chunk(NamedTuple):
 
     Attributes:
         name: returns the location of a record, counted from 0 in the part.
-        inputs: the inputs, made on access; those in arrays, `Texts` and `Rows` cannot be broken.
+        inputs: the inputs, made on access; those in arrays and `Whole` cannot be broken.
         labels: labels as the set writes them, each None in a set without labels.
+        block: the bytes of the records, in a source that goes back to them.
     """
 
     name: Callable[[int], str]
     inputs: Iterable[Any]
     labels: Sequence[Any]
+    block: Any = None
 
     def names(self) -> Iterator[str]:
         """The locations of all its records."""
@@ -63,7 +77,7 @@ class Chunk(NamedTuple):
 
     def inputs_at(self, rows: Sequence[int], check: bool) -> Iterable[Any]:
         """The inputs in some rows; with `check` this makes those of the others too, to notice a broken one."""
-        if isinstance(self.inputs, (np.ndarray, Texts, Rows)):
+        if isinstance(self.inputs, (np.ndarray, Whole)):
             return self.inputs[rows] if rows else ()
         if not rows and not check:
             return ()
@@ -131,6 +145,10 @@ class Base(ABC):
         if relabelled:
             self._refuse_repeats()
 
+    def _note(self, part: Chunk, places: Sequence[int], rows: Sequence[int]) -> None:
+        """Note where picked records lie: their indices in the set, and their rows in the part."""
+        return
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of their numbers; empty for a set without labels."""
@@ -187,17 +205,23 @@ class Base(ABC):
                 self._labels.all(part.labels, part.names())
             places = due.before(start + len(part.labels))
             rows = [place - start for place in places]
+            self._note(part, places, rows)
             labels = map(part.labels.__getitem__, rows)
             yield from map(Record, places, map(part.name, rows), part.inputs_at(rows, check), labels)
         if seen:
             self._labels = self._all_seen(seen, self.count)
 
+    def counted(self) -> int | None:
+        """Number of records, if known or quickly found; see `Source.counted`."""
+        return self.count
+
     def numbered(self, records: Iterable[Record]) -> list[Record]:
         """Picked records with class numbers for labels; see `Source.numbered`."""
         found = list(records)  # the classes are known at its end
-        if labels := self._labels:
-            return [record._replace(label=labels.number(record.label, record.name)) for record in found]
-        return found
+        if self._labels is None:
+            return found
+        numbers = self._labels.all([record.label for record in found], [record.name for record in found])
+        return [Record(*record[:3], number) for record, number in zip(found, numbers, strict=True)]
 
     def write(self, out: Out, changes: Changes, progress: Progress | None = None) -> Written:
         """A copy with changes; see `Source.write`."""

@@ -192,6 +192,10 @@ class Layout:
                 "changes: leave that out of the set, or choose a scheme that changes no label, such as twins"
             )
 
+    def is_nested(self, cells: Cells) -> bool:
+        """Whether one column holds the numbers of a record as an array."""
+        return self.form == "array" and _is_array_column([cells[column] for column in self.inputs])
+
     @property
     def needed(self) -> tuple[str, ...]:
         """The columns that every record has."""

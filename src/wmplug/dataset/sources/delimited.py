@@ -71,11 +71,8 @@ class Delimited(Lines):
     def _head(self, file: BufferedReader) -> bytes:
         return file.readline()
 
-    def _ends(self, data: bytes, newlines: Places) -> Places:
-        if b'"' not in data:
-            return np.arange(len(newlines))
-        quotes = _places(data, b'"')
-        return np.flatnonzero(np.searchsorted(quotes, newlines, "right") % 2 == 0)
+    def _quotes(self, data: bytes) -> Places:
+        return np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
 
     def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
         first, lengths = np.frombuffer(data, np.uint8)[starts], ends - starts
@@ -83,7 +80,7 @@ class Delimited(Lines):
         return found
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
-        if (found := arrow_reader("csv")) is None or not _is_plain(block.data, self._delimiter):
+        if (found := arrow_reader("csv")) is None or not _is_plain(block, self._delimiter):
             return None  # line by line, for an error with the line and the fault
         arrow, reader = found
         label = [] if self._labelled is None else [self._header[self._labelled]]
@@ -233,17 +230,14 @@ def _header(path: Path) -> tuple[str, list[str]]:
     return delimiter, cells
 
 
-def _places(data: bytes, character: bytes) -> Places:
-    return np.flatnonzero(np.frombuffer(data, np.uint8) == ord(character))
-
-
-def _is_plain(data: bytes, delimiter: str) -> bool:
-    """Whether the data are UTF-8, have quotes only around or doubled inside cells, and no lone carriage return."""
+def _is_plain(block: Block, delimiter: str) -> bool:
+    """Whether a block is UTF-8, has quotes only around or doubled inside cells, and no lone carriage return."""
+    data, quotes = block.data, block.quotes
     if not is_utf8(data) or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return False
-    if b'"' not in data:
+    if not len(quotes):
         return True
-    around, quotes = np.frombuffer(data, np.uint8), _places(data, b'"')
+    around = np.frombuffer(data, np.uint8)
     before, after = np.maximum(quotes[::2] - 1, 0), np.minimum(quotes[1::2] + 1, len(data) - 1)
     beside = np.zeros(256, np.bool_)
     beside[[ord(delimiter), ord('"'), NEWLINE, ord("\r")]] = True

@@ -57,22 +57,30 @@ class Edits:
         self._places = sorted(self._touched | frozenset(self._after))
         self._asked = len(self._touched), len(changes.added)
         self._progress, self._total = progress or (lambda done, total: None), total
-        self._read = self._met = self._added = self._changed = 0
+        self._read = self._met = self._added = self._changed = self._reported = 0
 
     def within(self, start: int, stop: int) -> Sequence[int]:
         """The indices in range(start, stop) with a change; you need not look the others up."""
-        if start // REPORT_EVERY != stop // REPORT_EVERY:
-            self._progress(start, self._total)
+        self._report(start)
         return self._places[bisect_left(self._places, start) : bisect_left(self._places, stop)]
 
     def at(self, index: int) -> Edit | None:
         """The edit of the record at an index, which is read now; None if it stays."""
-        if index % REPORT_EVERY == 0:
-            self._progress(index, self._total)
+        self._report(index)
         if index not in self._touched:
             return None
         self._met += 1
         return Edit(self._labels.get(index), self._inputs.get(index))
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The indices with a change, and those with records to add behind them; ascending."""
+        return self._places
+
+    def _report(self, read: int) -> None:
+        if read - self._reported >= REPORT_EVERY:
+            self._progress(read, self._total)
+            self._reported = read
 
     def count_changed(self, changed: bool) -> None:
         """Count a record if it changed."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.sources.base import Texts
+from wmplug.dataset.sources.base import Whole
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded, is_utf8
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
@@ -36,6 +37,23 @@ class Style(NamedTuple):
         separators = (", ", ": ") if self.spaced else (",", ":")
         encoded = json.dumps(value, ensure_ascii=self.ascii, separators=separators)
         return encoded.replace("/", "\\/") if self.slashes else encoded
+
+
+class Objects(Whole):
+    """The inputs of decoded objects, whose first fields are texts or numbers."""
+
+    def __init__(self, rows: Sequence[Any], width: int, texts: bool) -> None:
+        self._rows, self._width, self._texts = rows, width, texts
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self[range(len(self._rows))])
+
+    def __getitem__(self, rows: Sequence[int]) -> list[Any]:
+        if self._texts:
+            return [self._rows[row].input0 for row in rows]
+        from msgspec.structs import astuple
+
+        return [np.array(astuple(self._rows[row])[: self._width]) for row in rows]
 
 
 class JsonLines(Lines):
@@ -71,8 +89,8 @@ class JsonLines(Lines):
     def _head(self, file: BufferedReader) -> bytes:
         return file.read(len(BOM)) if file.peek(len(BOM))[: len(BOM)] == BOM else b""
 
-    def _ends(self, data: bytes, newlines: Places) -> Places:
-        return np.arange(len(newlines))
+    def _quotes(self, data: bytes) -> Places:
+        return np.arange(0)  # none: a line end inside a text is escaped
 
     def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
         found = np.frombuffer(data, np.uint8)[starts] > ord(" ")
@@ -83,27 +101,22 @@ class JsonLines(Lines):
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
         if self._of.label is None and b'"label"' in block.data:
             self._refuse_late_labels(block)
-        if (found := arrow_reader("json")) is None or not _is_plain(block):
-            return None
-        arrow, reader = found
-        kinds = self._kinds(arrow, inputs)
-        if not kinds or None in kinds.values():
+        if self._fast is None or not _is_plain(block):
             return None
         try:
-            table = reader.read_json(
-                arrow.BufferReader(block.data),
-                reader.ReadOptions(use_threads=False, block_size=len(block.data) + 1),
-                reader.ParseOptions(explicit_schema=arrow.schema(kinds.items()), unexpected_field_behavior="ignore"),
-            )
-            if len(table) != len(block.lines) or any(table.column(key).null_count for key in kinds):
-                return None
-            labels = [None] * len(table) if self._of.label is None else table.column(self._of.label).to_pylist()
-            if not inputs:
-                return [], labels
-            chosen = self._of.inputs
-            return (Texts(table.column(chosen[0])) if self.form == "text" else numbers_of(table, chosen)), labels
-        except ValueError:  # the json module reports the line and the fault
+            rows = self._fast[inputs].decode_lines(block.data)
+        except (ValueError, RecursionError):  # the json module reports the line and the fault, or reads it
             return None
+        if len(rows) != len(block.lines):
+            return None
+        labels = [None] * len(rows) if self._of.label is None else [row.label for row in rows]
+        if not inputs:
+            return [], labels
+        if self.form == "text" or not self._of.is_nested(self._first):
+            return Objects(rows, len(self._of.inputs), self.form == "text"), labels
+        names = map(partial(self._name, block.lines), range(len(rows)))
+        cells = ({self._of.inputs[0]: row.input0} for row in rows)
+        return map(self._of.input_of, cells, names), labels
 
     def _refuse_repeats(self) -> None:
         self._of.refuse_repeats(self._said, self._place)
@@ -116,17 +129,24 @@ class JsonLines(Lines):
                     "record one, or take it out"
                 )
 
-    def _kinds(self, arrow: Any, inputs: bool) -> dict[str, Any]:
-        """Arrow's types of the keys to read, as in the first record; None if only Python can read them."""
-        types = {str: arrow.string(), bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
-        chosen = {key: types.get(type(self._first[key])) for key in self._of.inputs} if inputs else {}
-        expected = {arrow.string()} if self.form == "text" else {arrow.int64(), arrow.float64()}
-        if not expected >= {*chosen.values()}:
-            return {}
-        if self.form == "array":
-            chosen = dict.fromkeys(chosen, arrow.float64())  # some files write 1 for 1.0
-        label = {} if self._of.label is None else {self._of.label: types.get(type(self._first[self._of.label]))}
-        return {**chosen, **label}
+    @cached_property
+    def _fast(self) -> tuple[Any, Any] | None:
+        """Decoders of msgspec for the label alone, and for all that is needed; None where it cannot read the input."""
+        try:
+            import msgspec
+        except ImportError:
+            return None
+        kind: Any = float  # some files write 1 for 1.0
+        if self.form == "text":
+            kind = str
+        elif self._of.is_nested(self._first):
+            kind = Any
+        inputs = {f"input{place}": key for place, key in enumerate(self._of.inputs)}
+        label = {} if self._of.label is None else {"label": self._of.label}
+        alone = msgspec.defstruct("Alone", [(name, Any) for name in label], rename=label, gc=False)
+        kinds = [*((name, kind) for name in inputs), *((name, Any) for name in label)]
+        whole = msgspec.defstruct("Whole", kinds, rename=inputs | label, gc=False)
+        return msgspec.json.Decoder(alone), msgspec.json.Decoder(whole)
 
     def _cells(self, line: int, raw: bytes) -> Any:
         name = f"{self._file}{line}"

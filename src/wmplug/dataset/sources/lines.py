@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import os
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +20,15 @@ import numpy.typing as npt
 from wmplug.dataset.records import Out, Progress, Record, Written
 from wmplug.dataset.sources.base import Base, Chunk, Due, Rows
 from wmplug.dataset.sources.edits import Edit, Edits
-from wmplug.dataset.sources.packed import opened, writing
-from wmplug.dataset.sources.whole import whole_file
+from wmplug.dataset.sources.packed import endings, opened, writing
+from wmplug.dataset.sources.spots import Spot, Spots
+from wmplug.dataset.sources.whole import Growing, whole_file
 from wmplug.errors import InputError
 
 BOM = b"\xef\xbb\xbf"
 NEWLINE = 10
 _BLOCK, _LONGEST = 1 << 20, 1 << 26
+_SHORT = 1000  # records in a block, from which on it saves time to count them first
 
 Places = npt.NDArray[np.int64]
 
@@ -33,16 +38,20 @@ class Block:
     """Whole records, and other lines between them.
 
     Attributes:
+        at: bytes between the head of the file and these.
         data: the bytes of all.
         starts: offset in them of the start of each record.
         ends: offset of its end, behind the end of its line.
         lines: number of its first line in the file, counted from 1.
+        quotes: offsets of the quotes, where these matter.
     """
 
+    at: int
     data: bytes
     starts: Places
     ends: Places
     lines: Places
+    quotes: Places
 
     def rows(self) -> Iterator[tuple[int, bytes]]:
         """Line and bytes of each record."""
@@ -65,14 +74,15 @@ class Lines(Base):
         super().__init__(str(path), classes)
         self._path = path
         self._file = f"{path.name}, line "
+        self._spots: Spots | None = None
 
     @abstractmethod
     def _head(self, file: BufferedReader) -> bytes:
         """The bytes before the first record; reads the file up to there."""
 
     @abstractmethod
-    def _ends(self, data: bytes, newlines: Places) -> Places:
-        """Numbers (from 0) of those lines, among the ones that end at `newlines`, that are the last of a record."""
+    def _quotes(self, data: bytes) -> Places:
+        """Offsets of the quotes that line ends can be inside of."""
 
     @abstractmethod
     def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
@@ -104,14 +114,17 @@ class Lines(Base):
 
     def _blocks(self, file: BinaryIO) -> Iterator[Block]:
         """The blocks of the file behind its head."""
-        line, rest, size, more = 1 + self._head_lines, b"", _BLOCK, b"."
+        at, line, rest, size, more = 0, 1 + self._head_lines, b"", _BLOCK, b"."
         while more:
             more = file.read(size)
             data = rest + more
             newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE)
             if not more and data and data[-1] != NEWLINE:
                 newlines = np.append(newlines, len(data) - 1)
-            last = self._ends(data, newlines)
+            quotes = self._quotes(data)
+            last = np.arange(len(newlines))
+            if len(quotes):
+                last = np.flatnonzero(np.searchsorted(quotes, newlines, "right") % 2 == 0)
             ends = newlines[last] + 1
             cut = int(ends[-1]) if len(ends) else 0
             rest, size = data[cut:], max(_BLOCK, len(data) - cut)
@@ -120,7 +133,9 @@ class Lines(Base):
                 raise InputError(f"{self._file}{lines[-1]} {self._unending}")
             line, starts = int(lines[-1]), np.concatenate(([0], ends[:-1]))[: len(ends)]
             kept = self._is_record(data, starts, ends)
-            yield Block(data[:cut], starts[kept], ends[kept], lines[:-1][kept])
+            quotes = quotes[: np.searchsorted(quotes, cut)]
+            yield Block(at, data[:cut], starts[kept], ends[kept], lines[:-1][kept], quotes)
+            at += cut
 
     def _parsed(self) -> Iterator[tuple[bytes, Any]]:
         """Bytes and cells of each record."""
@@ -138,30 +153,60 @@ class Lines(Base):
                     continue
                 name = partial(self._name, block.lines)
                 if found := self._columns(block, inputs):
-                    yield Chunk(name, *found)
+                    yield Chunk(name, *found, block)
                     continue
                 cells = [self._cells(line, raw) for line, raw in block.rows()]
                 names = list(map(name, range(len(cells))))
-                yield Chunk(name, self._inputs_of(cells, names) if inputs else [], list(map(self._label, cells)))
+                labels = list(map(self._label, cells))
+                yield Chunk(name, self._inputs_of(cells, names) if inputs else [], labels, block)
 
     def picked(
         self, indices: Iterable[int], progress: Progress | None = None, *, check: bool = True
     ) -> Iterator[Record]:
         """Some records; see `Source.picked`."""
-        return super().picked(indices, progress) if check else self._looked_up(indices)
+        if not check:
+            return itertools.starmap(self._record, self._looked_up(list(indices)))
+        self._spots = Spots(self._path)
+        return super().picked(indices, progress)
 
-    def _looked_up(self, indices: Iterable[int]) -> Iterator[Record]:
-        """Single records; of all others this reads only their ends."""
-        start, due = 0, Due(indices)
+    def counted(self) -> int | None:
+        """Number of records; looks for the ends of short ones, if the file is not packed."""
+        if self.count is None and not endings(self._path)[1]:
+            with opened(self._path, text=True) as file:
+                self._head(file)
+                blocks = map(len, (block.lines for block in self._blocks(file)))
+                first = next(blocks, 0)
+                if first > _SHORT:
+                    self.count = first + sum(blocks)
+        return self.count
+
+    def _note(self, part: Chunk, places: Sequence[int], rows: Sequence[int]) -> None:
+        if self._spots and rows:
+            block = part.block
+            self._spots.add(places, block.lines[rows], block.at + block.starts[rows], block.at + block.ends[rows])
+
+    def _record(self, index: int, line: int, raw: bytes) -> Record:
+        name, cells = f"{self._file}{line}", self._cells(line, raw)
+        (value,) = self._inputs_of([cells], [name])
+        return Record(index, name, value, self._label(cells))
+
+    def _looked_up(self, indices: Sequence[int]) -> Iterator[tuple[int, int, bytes]]:
+        """Index, line and bytes of some records; of all others this reads only their ends, or nothing."""
+        spots = self._spots and self._spots.of(indices)
         with opened(self._path, text=True) as file:
             self._head(file)
+            if spots:
+                at = 0
+                for spot in spots:
+                    _pipe(file, spot.start - at)
+                    yield spot.place, spot.line, file.read(spot.end - spot.start)
+                    at = spot.end
+                return
+            start, due = 0, Due(indices)
             for block in self._blocks(file):
                 for place in due.before(start + len(block.lines)):
                     row = place - start
-                    raw = block.data[block.starts[row] : block.ends[row]]
-                    name, cells = self._name(block.lines, row), self._cells(int(block.lines[row]), raw)
-                    (value,) = self._inputs_of([cells], [name])
-                    yield Record(place, name, value, self._label(cells))
+                    yield place, int(block.lines[row]), block.data[block.starts[row] : block.ends[row]]
                 if due.done:
                     return
                 start += len(block.lines)
@@ -176,6 +221,10 @@ class Lines(Base):
             count = 0
             with opened(self._path, text=True) as file, copying as copied:
                 copied.write(self._head(file))
+                if self._spots and self.count and (spots := self._spots.of(edits.places)):
+                    self._copy_beside(spots, file, copied, edits, growing)
+                    edits.check(self.count)
+                    return edits.written(growing.target)
                 for block in self._blocks(file):
                     view, done = memoryview(block.data), 0
                     if len(block.lines):
@@ -194,6 +243,18 @@ class Lines(Base):
                 edits.check(count)
             return edits.written(growing.target)
 
+    def _copy_beside(
+        self, spots: Sequence[Spot], file: BufferedReader, copied: BinaryIO, edits: Edits, growing: Growing
+    ) -> None:
+        """Copy what lies beside some records as it is, and these with their edits."""
+        growing.file, done = f"{self._path.name}, behind MB ", 0
+        for spot in spots:
+            growing.at = done >> 20
+            _pipe(file, spot.start - done, copied)
+            self._write_edited(copied, file.read(spot.end - spot.start), spot.line, spot.place, edits)
+            done = spot.end
+        shutil.copyfileobj(file, copied, _BLOCK)
+
     def _write_edited(self, copied: BinaryIO, raw: bytes, line: int, index: int, edits: Edits) -> None:
         """Write a record with its edit, and the records added behind it."""
         end = _end_of(raw)
@@ -210,6 +271,17 @@ class Lines(Base):
     def _add(self, copied: BinaryIO, edits: Iterable[Edit], end: bytes) -> None:
         for edit in edits:
             copied.write(self._added(edit) + end)
+
+
+def _pipe(file: BufferedReader, size: int, copied: BinaryIO | None = None) -> None:
+    """Copy the next bytes of a file, or skip them."""
+    if copied is None and file.seekable():
+        file.seek(size, os.SEEK_CUR)
+        return
+    while size and (data := file.read(min(size, _BLOCK))):
+        size -= len(data)
+        if copied:
+            copied.write(data)
 
 
 def _end_of(raw: bytes) -> bytes:
