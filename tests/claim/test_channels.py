@@ -17,6 +17,7 @@ from wmplug.watermark.plan import Pattern
 KEYS, STOPS, CLASSES = 2000, (5, 10, 20, 40), 10
 
 
+@pytest.mark.once
 def test_the_owner_who_stops_at_the_best_moment_gains_nothing(mark):
     """The p of the exact test would: at the best of forty moments it is below 5 % for too many keys."""
     drawn, said = np.random.default_rng(7).integers(CLASSES, size=(KEYS, max(STOPS))), 3

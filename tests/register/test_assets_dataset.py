@@ -111,6 +111,7 @@ def test_a_table_of_thousands_of_columns_has_a_short_schema():
     assert set(body["schema"]) == {"sha256"}
 
 
+@pytest.mark.once
 def test_many_records_stay_flat_in_memory(monkeypatch):
     monkeypatch.setattr(digests, "LIMIT", 50_000)
     root([0])

@@ -83,6 +83,7 @@ def test_progress_is_told(tmp_path):
     assert told == [0, 512, 1024]
 
 
+@pytest.mark.once
 def test_every_flipped_bit_of_a_log_is_refused(tmp_path):
     """With a receipt for its head: without one, a log that lost its end looks like one that was never longer."""
     folder = written(tmp_path / "register", checkpoints(4))
@@ -113,6 +114,7 @@ def test_a_log_cut_anywhere_is_refused_against_a_receipt(tmp_path):
         assert not check(folder, receipts=[given]).ok, cut
 
 
+@pytest.mark.once
 def test_a_long_log_is_read_in_a_stream(tmp_path):
     folder = written(tmp_path / "register", checkpoints(3000))
     check(written(tmp_path / "warm", checkpoints(3)))

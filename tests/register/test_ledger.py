@@ -74,6 +74,7 @@ def test_two_writers_in_turn_make_one_chain(ledger, tmp_path):
     assert steps(ledger.path) == list(range(6))
 
 
+@pytest.mark.once
 def test_a_line_cut_at_any_byte_loses_nothing_that_was_acknowledged(tmp_path):
     whole = Ledger(tmp_path, REGISTER, SIGNER)
     append(whole, 1)
@@ -434,6 +435,7 @@ print(kills + 2, sum(acknowledged.values()) + 2, sum(entry.type == "recovered" f
 """
 
 
+@pytest.mark.once
 def test_two_hundred_kills_of_two_writers_lose_nothing_that_was_acknowledged(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", KILLS, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False

@@ -17,6 +17,7 @@ from wmplug.statistics.draws import DrawResult, log10_p
 from wmplug.tasks import Said
 from wmplug.watermark.plan import draw_symbols
 
+pytestmark = pytest.mark.once
 KEYS = 10_000
 WORDS = [f"word{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
 TEXTS = [" ".join(WORDS[(7 * i + j * j + i * j) % 100] for j in range(8)) for i in range(400)]

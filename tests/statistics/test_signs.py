@@ -76,6 +76,7 @@ def test_weighted_tests_reach_far_and_keep_their_digits() -> None:
     assert ws.weighted_log10_e(np.zeros(5, np.int64), np.ones(5, np.int64)) == 0.0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("law", ["normal", "cauchy", "sparse", "one direction"])
 def test_weighted_tests_are_honest_under_other_keys(law: str) -> None:
     rng = np.random.default_rng(5)

@@ -13,6 +13,8 @@ from wmplug.statistics.betting import log10_e
 from wmplug.statistics.combination import combine_log10_p, holm
 from wmplug.statistics.draws import DrawResult, log10_binomial_sf
 
+pytestmark = pytest.mark.once
+
 
 def test_holm_is_that_of_statsmodels() -> None:
     rng = np.random.default_rng(1)

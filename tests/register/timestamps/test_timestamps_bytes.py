@@ -8,6 +8,7 @@ from issued import IMPRINT, REQUEST, URL, verified
 from wmplug.errors import TimestampError
 from wmplug.register.timestamps import salt_of, verify_token
 
+pytestmark = pytest.mark.once
 ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 

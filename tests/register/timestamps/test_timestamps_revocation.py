@@ -75,6 +75,7 @@ def test_a_list_that_is_not_signed_by_its_issuer(old, other, refused):
     assert refused(response, trust=old.trust(URL), crls=[nameless], now=now) == "bad-crl"
 
 
+@pytest.mark.once
 def test_every_byte_of_a_list_flipped_never_speaks_for_what_it_revokes(old):
     response, now = old.issue(REQUEST, gen_time=THEN), THEN + timedelta(days=1)
     listed = old.crl(revoked=now, reason=ReasonFlags.key_compromise, at=now)
