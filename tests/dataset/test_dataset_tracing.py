@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest
@@ -35,6 +37,19 @@ def test_the_copy_that_leaked_is_named_and_no_other(marked, table):
     assert found.copies[0].log10_p < -10
     assert "trained on the copy of Carla" in str(found)
     assert trace(marked.marks, trained(*table)).accused == ()
+
+
+def as_it_is(row, answer):
+    return row, answer
+
+
+def test_what_nothing_binds_is_named_with_the_copy(marked):
+    marks = {name: dataclasses.replace(mark, preprocess=as_it_is) for name, mark in marked.marks.items()}
+    leaked = trained(*marked.written["Carla"].data)
+    found = trace(marks, leaked)
+    assert str(found).endswith("over 5 copies; key NOT ATTESTED; answers AS GIVEN; preprocess NOT COMMITTED")
+    assert [choice["what"] for choice in found.to_json()["choices"]] == ["answers", "preprocess"]
+    assert "AS GIVEN" not in str(trace(marked.marks, leaked))
 
 
 def test_copies_differ_in_labels_alone(marked):

@@ -56,6 +56,13 @@ def test_create_then_open_gives_the_same_owner(register):
     assert len(bytes.fromhex(public["commitment"])) == 32
 
 
+@pytest.mark.parametrize("name", ["", " ", "Ev\udc9bil"])
+def test_a_name_that_no_document_can_show_leaves_nothing(tmp_path, name):
+    with pytest.raises(InputError, match="the owner's name is "):
+        Owner.create(tmp_path / "new", name=name, passphrase=PASSPHRASE, scrypt_n=2**10)
+    assert not (tmp_path / "new").exists()
+
+
 def test_passphrase_comes_from_the_environment(register, monkeypatch):
     monkeypatch.setenv("WMPLUG_PASSPHRASE", PASSPHRASE)
     assert Owner.open(register).name == "Ada"

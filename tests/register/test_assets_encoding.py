@@ -116,6 +116,31 @@ def test_a_decoder_of_the_specification_finds_the_record_again(record):
     assert decode(encoding.encode(record)) == plain(record)
 
 
+def arrays_in(value):
+    if isinstance(value, np.ndarray):
+        return [value]
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [array for item in held for array in arrays_in(item)]
+
+
+@given(RECORDS)
+@settings(max_examples=200, deadline=None)
+def test_an_own_copy_has_the_encoding_and_shares_no_array(record):
+    copy = encoding.own(record)
+    assert encoding.encode(copy) == encoding.encode(record)
+    pairs = list(zip(arrays_in(record), arrays_in(copy), strict=True))
+    assert not any(np.shares_memory(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P", "I;16"])
+def test_an_own_copy_of_a_picture_has_its_encoding(mode):
+    picture = Image.new(mode, (3, 2), 1)
+    copy = encoding.own(picture)
+    assert encoding.encode(copy) == encoding.encode(picture)
+    copy.putpixel((0, 0), 0)
+    assert encoding.encode(copy) != encoding.encode(picture)
+
+
 @given(RECORDS, RECORDS)
 @settings(max_examples=400, deadline=None)
 def test_different_records_have_different_encodings(one, other):

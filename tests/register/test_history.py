@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmplug import create
+from wmplug import create, verify
+from wmplug.errors import RegisterError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.history import History, log_of
@@ -36,11 +37,23 @@ def logged(owner, queries=QUERIES):
 
 
 def test_every_secret_counts_as_a_key(owner, digits):
-    Register.of(owner)
-    assert History(owner.path).past("") == (0, frozenset())
-    for triggers in (20, 21):
-        create(owner, scheme="random-label", carriers=digits[0][:300], classes=10, triggers=triggers)
-    assert History(owner.path).past("")[0] == 2
+    given = {"scheme": "random-label", "carriers": digits[0][:300], "classes": 10}
+    marks = [create(owner, triggers=triggers, **given) for triggers in (20, 21)]
+    assert History(owner.path).past(marks[0].id) == (2, frozenset())
+
+
+def test_a_register_without_the_marks_own_secret_counts_nothing(owner, digits, tmp_path):
+    """Whoever empties a log, or shows another register, hides as many tries as it held."""
+    given = {"scheme": "random-label", "carriers": digits[0][:300], "classes": 10}
+    mark = [create(owner, triggers=triggers, **given) for triggers in (20, 21)][1]
+    log = owner.path / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    last = max(entry.seq for entry in Register(owner.path).entries() if entry.type == "secret.committed")
+    for left in (lines[:last], []):
+        log.write_bytes(b"".join(left))
+        with pytest.raises(RegisterError, match=f"holds no commitment to {mark.id}: restore the whole register"):
+            History(owner.path).past(mark.id)
+        assert "; tries NOT COUNTED" in str(verify(mark, lambda batch: [0] * len(batch)))
 
 
 def test_a_whole_log_that_an_authority_dated_is_bound_and_says_since_when(dated):

@@ -118,6 +118,9 @@ def test_a_watermark_file_without_a_line(tmp_path):
         ["report", "--register", "{0}", "--out", "{0}/x.html"],
         ["register", "check", "--register", "{1}", "--receipt", "{0}/owner.pub"],
         ["register", "check", "--register", "{1}", "--trust", "{0}/owner.pub"],
+        ["register", "check", "--register", "{1}", "--crl", "{0}/owner.pub"],
+        ["create", "--register", "{1}", "--carriers", "{0}/pipe.npy", "--out", "{0}/x.wm"],
+        ["dataset", "mark", "{0}/pipe.csv", "{0}/copy.csv", "--register", "{1}"],
         ["register", "diff", "{1}", "{0}"],
         ["report", "--register", "{1}", "--out", "{0}/x.html", "--verdict", "{0}/owner.pub"],
         ["report", "--register", "{1}", "--out", "{0}/x.html", "--certificate", "{0}/owner.pub"],
@@ -129,7 +132,8 @@ def test_a_watermark_file_without_a_line(tmp_path):
 )
 def test_no_command_waits_for_a_pipe(anchored, folder, command):
     (folder / "owner.pub").unlink()
-    pipe(folder / "owner.pub")
+    for name in ("owner.pub", "pipe.npy", "pipe.csv"):
+        pipe(folder / name)
     given = [word.format(folder, anchored) for word in command]
     run = [sys.executable, "-c", "from wmplug.cli import main; main()", *given]
     where = {**os.environ, "PYTHONPATH": str(Path(wmplug.__file__).parents[1]), "WMPLUG_PASSPHRASE": PASSPHRASE}

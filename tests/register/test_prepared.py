@@ -79,6 +79,34 @@ def test_a_function_that_changes_after_the_first_look_is_not(make):
     assert watched(mark, turns).bound is None
 
 
+def test_what_the_function_writes_into_its_examples_later_reaches_no_suspect(make):
+    mark, given = make(halved), []
+
+    def rewrites(image, answer):
+        for old in given:
+            old[...] = 0
+        given[:] = [np.asarray(image) // 2]
+        image[...] = 0
+        return given[0], answer
+
+    watch = mark.record.watch(mark.id, mark.triggers, rewrites)
+    images = [mark.triggers.row(row) for row in range(3)]
+    examples = [watch(image, prepared.ANSWER)[0] for image in images]
+    for image, example in zip(images, examples, strict=True):
+        np.testing.assert_array_equal(example, image // 2)
+    assert watch.choice().bound == "committed"
+
+
+def test_an_example_that_cannot_be_copied_is_not(make):
+    @dataclasses.dataclass
+    class Example:
+        image: np.ndarray
+
+    mark = make(lambda image, answer: Example(image // 2))
+    assert root_in(mark)
+    assert watched(mark, lambda image, answer: Example(image // 2)).bound is None
+
+
 def test_a_function_that_raises_is_not_and_the_suspect_reports_it(make):
     mark = make(halved)
     watch = mark.record.watch(mark.id, mark.triggers, lambda image, answer: 1 / 0)

@@ -318,3 +318,9 @@ def test_tensors_are_carriers_and_labels_and_the_mark_is_that_of_their_arrays():
         assert (form, read.dtype, digest(read)) == ("array", np.float32, digest(images))
     for given in (Tensor([0, 1, 1]), [Tensor(0), Tensor(1), Tensor(1)]):
         assert read_labels(given, 3, 2).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("rows", [np.array([True, False, True]), [0.0, 2.0], np.zeros((2, 1), int), ["0"]])
+def test_rows_that_are_no_numbers_of_rows_are_refused(rows):
+    with pytest.raises(InputError, match="give row numbers such as"):
+        trigger_set().only(rows)

@@ -34,7 +34,7 @@ class Terms:
     ) -> None:
         self._chosen = [*mark.choices, *chosen]
         if target_e < TARGET_E:
-            self._chosen.append(Choice(what="target", bound=None, note=f"to {target_e:g}"))
+            self._chosen.append(Choice(what="target", bound=None, note=f"to {target_e:.12g}"))
         past, shown = self._past(mark)
         self.keys = max(keys, past)
         self.tries = self.keys * choices.paid(self._chosen)

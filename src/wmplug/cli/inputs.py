@@ -32,6 +32,8 @@ def read(path: Path, labels: Path | None = None) -> tuple[Any, Any, list[str]]:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: give {_KINDS}")
+    for file in (path, *([] if labels is None else [labels])):
+        files.refuse_pipe(file)
     try:
         inputs, own = _read(path)
         values = own if labels is None else read_labels(labels)

@@ -115,7 +115,7 @@ def guard() -> None:
         return made
 
     logging.setLogRecordFactory(record)
-    warnings.formatwarning = lambda *args, **options: printable(write(*args, **options))
+    warnings.formatwarning = lambda text, *args, **options: printable(write(_one_line(str(text)), *args, **options))
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from wmplug.claim import scanning, verification
 from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, StatisticsError
 from wmplug.statistics import combination
+from wmplug.watermark import choices
+from wmplug.watermark.choices import Choice
 from wmplug.watermark.watermark import Watermark
 
 
@@ -37,12 +39,16 @@ class Trace:
         alpha: upper bound on the chance of one or more false accusations.
         queries: number of queries that the suspect answered, each once.
         copies: one result for each copy, the most suspicious first.
+        choices: what the owner chose for any of the copies, and what binds it.
+        attested: whether an authority dated the key of every accused copy before; None without registers.
     """
 
     suspect: str
     alpha: float
     queries: int
     copies: tuple[CopyResult, ...]
+    choices: tuple[Choice, ...] = ()
+    attested: bool | None = None
 
     @property
     def accused(self) -> tuple[str, ...]:
@@ -57,7 +63,9 @@ class Trace:
         if not self.accused:
             return f"no copy of {len(self.copies)} can be named at alpha = {self.alpha:g}, after {self.queries} queries"
         named = ", ".join(f"{copy.name} (log10 p = {copy.log10_p:.1f})" for copy in self.copies if copy.accused)
-        return f"trained on the copy of {named}; at alpha = {self.alpha:g} over {len(self.copies)} copies"
+        over = f"at alpha = {self.alpha:g} over {len(self.copies)} copies"
+        unattested = "; key NOT ATTESTED" if self.attested is False else ""
+        return f"trained on the copy of {named}; {over}{unattested}{choices.named(self.choices)}"
 
 
 def verify(mark: Watermark, suspect: Any, **options: Any) -> Verdict:
@@ -118,4 +126,8 @@ def trace(
         for (copy, verdict), named in zip(verdicts.items(), accused, strict=True)
     ]
     description = next(iter(verdicts.values())).suspect
-    return Trace(description, alpha, result.queries[name], tuple(sorted(copies, key=lambda copy: copy.log10_p)))
+    chosen = tuple(dict.fromkeys(choice for verdict in verdicts.values() for choice in verdict.choices))
+    copies.sort(key=lambda copy: copy.log10_p)
+    attested = [verdicts[copy.name].attested for copy in copies if copy.accused]
+    dated = None if not attested or None in attested else all(attested)
+    return Trace(description, alpha, result.queries[name], tuple(copies), chosen, dated)

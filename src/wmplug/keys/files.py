@@ -41,6 +41,16 @@ def check_regular(descriptor: int, file: str | Path) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file, but a pipe, a device or a folder", str(file))
 
 
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or a device, which a reader that opens it waits for or reads without end.
+
+    Raises:
+        InputError: the path is one, or a link to one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is a pipe or a device: give a file that can be read again, or a folder of files")
+
+
 def read_bytes(file: str | Path, most: int = MOST) -> bytes:
     """The bytes of a regular file of at most `most` bytes.
 

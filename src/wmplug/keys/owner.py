@@ -103,6 +103,8 @@ class Owner:
         path = Path(path)
         if not (isinstance(name, str) and name.strip()):
             raise InputError(f"the owner's name is {name!r}: give the name that a dossier should show")
+        if any("\ud800" <= character <= "\udfff" for character in name):  # bytes of an argument that are no text
+            raise InputError(f"the owner's name is {name!a}, which is not UTF-8: give it as text")
         if (path / "owner.pub").exists() or (path / "secret" / "owner.enc").exists():
             raise InputError(f"{path} holds an owner already: open it (Owner.open) or choose another folder")
         seal, root = Seal.make(passphrase, n=scrypt_n), os.urandom(SECRET_BYTES)

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from wmplug.errors import WmplugError
+from wmplug.errors import RegisterError, WmplugError
 from wmplug.register import Entry, Register, assets, checking
 from wmplug.register.disclosure import shown_rows
 from wmplug.register.prepared import Watched
@@ -48,10 +48,13 @@ class History:
         """Number of secrets that the register commits to, and the rows of a watermark that it shows to everybody.
 
         Raises:
-            RegisterError: it cannot be read.
+            RegisterError: it cannot be read, or lacks the watermark's own secret: then others are missing too.
         """
         entries = list(self._of("secret.committed", "disclosure"))
-        return sum(entry.type == "secret.committed" for entry in entries), shown_rows(entries, watermark)
+        secrets = [entry.body.get("watermark") for entry in entries if entry.type == "secret.committed"]
+        if watermark not in secrets:
+            raise RegisterError(f"{self.folder} holds no commitment to {watermark}: restore the whole register")
+        return len(secrets), shown_rows(entries, watermark)
 
     def logged(self, queries: Inputs) -> Choice:
         """Whether a whole log equals these queries, and a token that holds covers its entry.

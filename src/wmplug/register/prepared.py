@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from wmplug.errors import InputError
 from wmplug.keys import merkle
-from wmplug.register.assets.encoding import encode
+from wmplug.register.assets.encoding import encode, own
 from wmplug.register.assets.randomness import kept_random_states
 from wmplug.watermark.carriers import digest
 from wmplug.watermark.choices import Choice
@@ -69,11 +70,20 @@ class Watched:
 
     def __call__(self, value: Any, answer: Any) -> Any:
         """The function's example; a later call may not give another one than was committed to."""
+        if not self._kept:
+            return self._preprocess(value, answer)
+        value = own(value)  # the function may write into what it is given
+        known = self._leaves.get(digest(value if isinstance(value, str) else np.asarray(value)))
         example = self._preprocess(value, answer)
-        if self._kept:
-            known = self._leaves.get(digest(value if isinstance(value, str) else np.asarray(value)))
-            self._kept = known is None or known == _leaf(example)
-        return example
+        if known is None:
+            return example
+        try:
+            copy = own(example)  # and into what it gave, when it is called again
+        except InputError:
+            self._kept = False
+            return example
+        self._kept = known == _leaf(copy)
+        return copy
 
     def choice(self) -> Choice:
         """`committed`, if every example so far is the one that was committed to."""

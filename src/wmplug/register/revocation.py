@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from wmplug.errors import InputError, TimestampError
+from wmplug.keys.files import read_bytes
 
 # With these reasons an authority states that its key was never in wrong hands; with another one, or none, it does not
 # (RFC 3161, section 4, item 1).
@@ -95,7 +96,7 @@ def given(crls: Sequence[bytes | Path]) -> tuple[Given, ...]:
 def _given(one: bytes | Path) -> Given:
     name = f"the list with SHA-256 {hashlib.sha256(one).hexdigest()}" if isinstance(one, bytes) else str(one)
     try:
-        data = one if isinstance(one, bytes) else one.read_bytes()
+        data = one if isinstance(one, bytes) else read_bytes(one)
         if (number := data.count(b"-----BEGIN")) > 1:
             raise ValueError(f"{number} parts in one PEM file; split it")
         load(data)

@@ -270,8 +270,14 @@ class TriggerSet:
 
         A row is never left out alone, because its answer is that of its whole draw. The rows of a pattern stay, because
         asking them reveals no secret.
+
+        Raises:
+            InputError: the rows are no whole numbers, or no draw is left.
         """
-        wanted = set(rows)
+        given = np.asarray(list(rows))
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise InputError(f"rows= are {given.dtype} {given.shape}: give row numbers such as [0, 2], not a mask")
+        wanted = set(given.tolist())
         kept = [row for group in self.groups if wanted.issuperset(group.tolist()) for row in group.tolist()]
         if not kept:
             raise InputError(f"no draw is left to ask among {len(wanted)} rows: make a watermark with more triggers")

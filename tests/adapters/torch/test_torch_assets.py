@@ -31,6 +31,21 @@ def test_a_tensor_has_the_encoding_of_its_array(dtype, shape):
     assert encoding.encode(tensor) == encoding.encode(tensor.numpy())
 
 
+class Own(torch.Tensor):
+    pass
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor, Own])
+def test_an_own_copy_of_a_tensor_is_a_plain_one(kind):
+    tensor = torch.randn(3, 4, requires_grad=True).as_subclass(kind)
+    copy = encoding.own(tensor)
+    assert type(copy) is torch.Tensor
+    assert encoding.encode(copy) == (before := encoding.encode(tensor))
+    with torch.no_grad():
+        tensor[0] = 0
+    assert encoding.encode(copy) == before
+
+
 def test_a_tensors_layout_in_memory_does_not_matter():
     tensor = torch.randn(3, 4, dtype=torch.complex64, requires_grad=True)
     turned = tensor.t().conj()

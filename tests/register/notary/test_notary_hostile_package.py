@@ -87,6 +87,16 @@ def pickle(members):
     return task_with(members, made.getvalue())
 
 
+def many_classes(members):
+    facts = json.loads(members["package.json"])
+    facts["public"]["classes"] = 10**8
+    return {**members, "package.json": json.dumps(facts).encode()}
+
+
+def long_name(members):
+    return {**members, f"register/anchors/{'a' * 300}": b""}
+
+
 def blank_facts(members):
     return {**members, "package.json": b" " * (1 << 28)}
 
@@ -116,6 +126,8 @@ def blank_labels(members):
         negative_shape,
         objects,
         pickle,
+        many_classes,
+        long_name,
         blank_facts,
         blank_owner,
         many_brackets,

@@ -19,7 +19,7 @@ from wmplug.dataset.sources.pairs import Pair
 from wmplug.dataset.sources.shards import Shards
 from wmplug.dataset.sources.zipped import Zipped
 from wmplug.errors import InputError
-from wmplug.keys.files import files_of
+from wmplug.keys.files import files_of, refuse_pipe
 
 __all__ = ["open_source"]
 
@@ -67,6 +67,7 @@ def open_source(
 def _of_path(path: Path, wanted: Columns) -> Source:
     if not path.exists():
         raise InputError(f"{path} does not exist: give {_KINDS}")
+    refuse_pipe(path)
     if path.is_dir():
         return _of_folder(path, wanted)
     suffix, packing = endings(path)

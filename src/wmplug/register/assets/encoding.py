@@ -93,6 +93,41 @@ def encode(value: Any) -> bytes:
     return b"".join(pieces)
 
 
+def own(value: Any) -> Any:
+    """A copy, in plain types and of the same encoding, that nothing else can reach.
+
+    Tensors stay tensors on their device; arrays of other frameworks become NumPy's, mappings dicts.
+
+    Raises:
+        InputError: it holds something else than mappings, sequences, arrays, tensors, PIL pictures and scalars.
+    """
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, Mapping):
+        return {own(key): own(value[key]) for key in value}
+    if isinstance(value, (list, tuple)):
+        return [own(item) for item in value] if isinstance(value, list) else tuple(own(item) for item in value)
+    if hasattr(value, "as_subclass") and hasattr(value, "layout"):
+        torch = sys.modules["torch"]
+        plain = value.as_subclass(torch.Tensor)
+        if type(plain) is torch.Tensor:
+            return plain.detach().clone()
+    elif is_array(value):
+        array = np.array(value)
+        if not array.dtype.hasobject:
+            return array
+    elif hasattr(value, "getpalette"):
+        from PIL import Image
+
+        copy = Image.frombytes(value.mode, value.size, value.tobytes())
+        if value.mode in ("P", "PA"):
+            copy.putpalette(value.getpalette(), "RGB")
+        return copy
+    raise InputError(
+        f"a {type(value).__name__} cannot be copied in plain types: give arrays, tensors, pictures or texts"
+    )
+
+
 def u64(number: int) -> bytes:
     """The number as 8 bytes, little-endian."""
     return number.to_bytes(8, "little")

@@ -30,6 +30,7 @@ _FACTS = 4 << 20  # bytes of package.json, and of any text whatever the package'
 _RATIO = 32  # unpacked bytes for each sealed one: texts and logs pack to a tenth, and parsed they take 25 times as much
 _TASK = 1 << 30  # bytes of task.npz whatever the package's size: pictures of one colour pack to a thousandth
 _DEFLATED = 1100  # no bytes deflate to less than this part
+_CLASSES = 1 << 20  # more than any vocabulary has; the derivation holds each of them
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _UNREADABLE = (
     *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, EOFError, MemoryError),
@@ -139,6 +140,8 @@ def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str, mo
     one = 1 if isinstance(carriers, list) else carriers.nbytes // len(carriers)
     if not 1 <= public["triggers"] <= 10**6 or public["triggers"] * one > max(_TASK, most):
         raise ValueError(f"{public['triggers']} triggers")
+    if public.get("classes", 0) > _CLASSES:
+        raise ValueError(f"{public['classes']:,} classes")
     labels, task = arrays.get("labels"), tasks.read(public)
     if labels is not None and labels.dtype == np.uint8:
         labels = decoded(task, _texts(labels, most))

@@ -41,7 +41,7 @@ FACTS = (
 PARTS = ("owner.pub", "policy.json", "log.jsonl")
 FOLDERS = ("anchors", "trust", "commit")
 MEMBER = re.compile(
-    r"register/(?:owner\.pub|policy\.json|log\.jsonl|(?:anchors|trust|commit)/[A-Za-z0-9_-][A-Za-z0-9._-]*)"
+    r"register/(?:owner\.pub|policy\.json|log\.jsonl|(?:anchors|trust|commit)/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})"
 )
 SEALED = 1 << 34  # bytes of a package
 

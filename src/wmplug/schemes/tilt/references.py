@@ -32,6 +32,8 @@ _LAYERS = ((128, 64), (200,), (64, 64, 64))
 _EPOCHS, _FOLDS = 12, 4
 _LINEAR = ((1, 10.0), (2, 30.0), (1, 100.0))  # words in a row, inverse of the regularisation
 _TERMS, _STEPS = 20_000, 60
+_HELD: "dict[str, References]" = {}
+_MOST_HELD = 4
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
     A model is confident on its training inputs, so the confidence of unmarked models is measured on other inputs
     (cross-fitting, Chernozhukov et al. 2018). Three small convolutional networks a quarter for pictures if torch is
     installed, else three perceptrons of scikit-learn; for texts three linear models of tf-idf, each on a bootstrap.
-    The result is kept in the cache folder, WMPLUG_CACHE.
+    The result is kept in the cache folder, WMPLUG_CACHE. With `others` this process alone keeps it: it decides what a
+    suspect is asked, and the owner could write into the folder.
 
     Args:
         inputs: n inputs of numbers, or n texts.
@@ -147,7 +150,8 @@ def trained(inputs: Inputs, labels: IntArray, classes: int, others: Inputs | Non
     kind, learners = _learners(own)
     every = join(own, others)
     name = digest([digest(every), digest(labels), str(classes), str(len(own)), kind])
-    return _kept(name, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
+    keep = _kept if others is None else _held
+    return keep(name, lambda: _cross_fitted(scaled(every, len(own)), labels, classes, learners))
 
 
 def _cross_fitted(every: Float32Array, labels: IntArray, classes: int, learners: Sequence[Learner]) -> References:
@@ -171,6 +175,15 @@ def _cross_fitted(every: Float32Array, labels: IntArray, classes: int, learners:
                 f"classes ({error}): give more of each class, or pool=, the answers of unmarked models of your own"
             ) from error
     return _reduced(scores)
+
+
+def _held(name: str, make: Callable[[], References]) -> References:
+    """The result of this process, or a new one."""
+    if name not in _HELD:
+        _HELD[name] = make()
+        for old in list(_HELD)[:-_MOST_HELD]:
+            del _HELD[old]
+    return _HELD[name]
 
 
 def _kept(name: str, make: Callable[[], References]) -> References:
