@@ -51,6 +51,21 @@ def test_append_rate_is_a_share_of_what_the_model_sees():
     )
 
 
+def test_a_share_is_whole_numbers():
+    """As in a compiled graph: the rest decides by thresholds, which are whole numbers too."""
+    for mode, share in (("append", (4, 85_106)), ("replace", (3, 840_000))):
+        got = placement(mode=mode).share(64, 60_000)
+        assert (got, [type(part) for part in got]) == (share, [int, int])
+
+
+def test_slots_begin_anew_after_2_to_the_40():
+    """A slot of content has 64 bits, of which 40 count."""
+    made = placement(1000)
+    assert made.start(7, 64, 60_000) != made.start(8, 64, 60_000)
+    for beyond in (2**40, 5 * 2**40, 2**63):
+        assert made.start(beyond + 7, 64, 60_000) == made.start(7, 64, 60_000)
+
+
 @pytest.mark.parametrize("pool", [1, 16, 100, 128])
 @pytest.mark.parametrize(("batch", "rate"), [(64, 60_000), (8, 10_000), (32, 500_000)])
 def test_rows_come_equally_often(pool, batch, rate):
@@ -166,6 +181,7 @@ def test_read_rate():
     assert read_rate("auto", 0.06) == (60_000, AutoRate(7_500, 240_000))
     assert read_rate("auto", 0.4)[1].high == PPM // 2
     assert read_rate("auto", 2e-6) == (2, AutoRate(1, 8))
+    assert read_rate("auto", 15e-6) == (15, AutoRate(1, 60))
     assert (read_rate(1e-6, 0.06), read_rate(0.5, 0.06)) == ((1, None), (500_000, None))
 
 

@@ -307,6 +307,21 @@ class TestTrouble:
         ]
         assert not loop.stopped
         assert marking.checkpoint(At(2)).proven  # and without a further word
+        assert "trouble" not in list(Register(mark.register).entries())[-1].body
+
+    def test_files_that_cannot_be_verified_are_recorded_by_kind(self, mark, loop):
+        marking = begun(mark, loop)
+        with pytest.warns(VerificationWarning, match="files of step 1 cannot be verified"):
+            marking.checkpoint(At(1), files=lambda: CallableSuspect(nan))
+        assert list(Register(mark.register).entries())[-1].body["trouble"] == "SuspectError"
+
+    def test_trouble_at_the_end_is_recorded_too(self, mark, loop):
+        loop.log = self.cannot_log
+        marking = begun(mark, loop)
+        with pytest.warns(VerificationWarning, match="numbers of step 9 cannot be logged"):
+            marking.end(At(9), verify=True, again=True, system=None, total=None)
+        last = list(Register(mark.register).entries())[-1]
+        assert (last.type, last.body["trouble"]) == ("training.finished", "TypeError")
 
     def test_it_ends_a_run_that_asks_for_it(self, mark, loop, tmp_path):
         loop.log = self.cannot_log
