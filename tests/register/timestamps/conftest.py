@@ -36,6 +36,7 @@ def refused(lab):
     def code(response, *, imprint=IMPRINT, request=REQUEST, trust=lab.trust, **rest):
         with pytest.raises(TimestampError) as caught:
             verify_token(response, imprint=imprint, request=request, trust=trust, **rest)
+        assert "None" not in str(caught.value)  # it names what it refuses
         return caught.value.code
 
     return code

@@ -3,7 +3,7 @@ import hashlib
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from asn1crypto import cms, tsp
+from asn1crypto import cms, core, tsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -51,6 +51,7 @@ def test_a_request_that_is_another_or_none(lab, refused):
     response = lab.authority.issue(REQUEST)
     assert refused(response, request=make_request(bytes(32))) == "wrong-request"
     assert refused(response, request=REQUEST[:-1]) == "wrong-request"
+    assert refused(response, request=REQUEST + b"\0") == "wrong-request"
     for junk in (b"", b"\x30\x00", b"\x30\x03\x02\x01\x01", IMPRINT):
         assert refused(response, request=junk) == "wrong-request"
 
@@ -69,6 +70,20 @@ def test_bytes_after_the_response(lab, refused):
     response = lab.authority.issue(REQUEST)
     assert refused(response + b"\0") == "trailing-bytes"
     assert refused(response + response) == "trailing-bytes"
+
+
+def test_bytes_after_what_is_signed(lab, refused):
+    """The authority signed them too, and readers would differ on whether they belong to the token."""
+    answer = tsp.TimeStampResp.load(lab.authority.issue(REQUEST))
+    signed = answer["time_stamp_token"]["content"]
+    more = bytes(signed["encap_content_info"]["content"]) + b"\x05\x00"
+    signed["encap_content_info"]["content"] = core.ParsableOctetString(more)
+    signer = signed["signer_infos"][0]
+    kept = [one for one in signer["signed_attrs"] if one["type"].native != "message_digest"]
+    attributes = cms.CMSAttributes([*kept, {"type": "message_digest", "values": [hashlib.sha256(more).digest()]}])
+    signer["signed_attrs"] = attributes
+    signer["signature"] = lab.authority.tsa.sign(attributes.dump())
+    assert refused(answer.dump()) == "malformed"
 
 
 @given(junk=st.binary(max_size=200))
