@@ -175,6 +175,8 @@ def test_a_function_of_the_notarys_own_is_fixed_in_the_case(story, notary, tmp_p
     result = heard_with(story, notary, tmp_path, on_prepared(story.mark, halved), halved, preprocess=own)
     assert result["status"] == "holds", result["reasons"]
     assert result["preprocess"]["sha256"] == source
+    named = [choice for choice in result["models"][0]["verdict"]["choices"] if choice["what"] == "preprocess"]
+    assert [(choice["bound"], choice["sha256"]) for choice in named] == [("fixed", source)]
     other = dataclasses.replace(own, sha256="0" * 64)
     (tmp_path / "again").mkdir()
     with pytest.raises(NotaryError, match="you gave another"):

@@ -9,6 +9,7 @@ from hearings import (
     CONTROLS,
     NOTARYS,
     PASSPHRASE,
+    Story,
     by_name,
     certified,
     constant,
@@ -16,9 +17,11 @@ from hearings import (
     fixed,
     hear,
     natural,
+    owner_at,
     sealed_for,
     some_models,
     tell,
+    trained,
 )
 
 import wmplug
@@ -78,6 +81,26 @@ def test_a_case_is_heard_once(heard, notary):
     own = copy_of(story.mark)
     with pytest.raises(NotaryError, match="was heard"):
         check(notary, folder / "case", folder / "claim.age", {"suspect": own, "own": own, **CONTROLS})
+
+
+def test_decoys_are_counted_by_their_labels(heard):
+    story, folder, result = heard
+    kept = json.loads((folder / "case" / ANSWERS).read_text())["models"]
+    for model in result["models"]:
+        decoys = [one for one in kept[model["name"]] if one["kind"] == "decoy"]
+        right = sum(one["answer"] == story.task["labels"][one["index"]] for one in decoys)
+        assert (model["decoys"], model["decoys_right"]) == (60, right)
+        assert 0 < right < 60
+
+
+def test_decoys_without_labels_are_asked_and_not_counted(neutral, notary, digits, tmp_path):
+    owner = owner_at(tmp_path / "register", neutral)
+    task = {"carriers": digits[0][:400]}
+    mark = wmplug.create(owner, scheme="random-label", classes=CLASSES, **task)
+    trained(owner, mark)
+    result = hear(Story(owner, mark, task, neutral), notary, tmp_path)
+    assert result["status"] == "holds", result["reasons"]
+    assert {(model["decoys"], model["decoys_right"]) for model in result["models"]} == {(60, None)}
 
 
 # Claims that must not hold

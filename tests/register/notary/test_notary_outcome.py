@@ -9,7 +9,7 @@ from hearings import some_models
 
 from wmplug.register.notary.case import Case
 from wmplug.register.notary.inspection import Check
-from wmplug.register.notary.outcome import RESULT_TYPE, ModelAnswers, decide, sign
+from wmplug.register.notary.outcome import RESULT_TYPE, ModelAnswers, _ordinary, decide, sign
 from wmplug.register.statements import Signer
 from wmplug.watermark.choices import Choice
 
@@ -99,6 +99,15 @@ def test_all_reasons_are_given():
     status, reasons = outcome("NOT ATTESTED", s=verdict(choices=loose), o=verdict(), c0=verdict("evidence"))
     assert status == "inconclusive"
     assert [reason.split()[0] for reason in reasons] == ["c0,", "the", "nothing", "the"]
+
+
+def test_ordinary_inputs_are_counted_where_they_were_asked():
+    def asked(triggers):
+        return _ordinary(SimpleNamespace(triggers=triggers))
+
+    assert asked(SimpleNamespace(plan=SimpleNamespace(pattern=SimpleNamespace(rows=range(7))))) == 7
+    assert asked(SimpleNamespace(plan=SimpleNamespace(pattern=None))) == 0
+    assert asked(None) == 0  # a check failed
 
 
 def test_a_result_is_signed_as_it_is_written(tmp_path):
