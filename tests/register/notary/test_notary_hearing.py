@@ -1,6 +1,7 @@
 """The notary's way, end to end: a claim that holds, and those that must not."""
 
 import json
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -81,6 +82,26 @@ def test_a_case_is_heard_once(heard, notary):
     own = copy_of(story.mark)
     with pytest.raises(NotaryError, match="was heard"):
         check(notary, folder / "case", folder / "claim.age", {"suspect": own, "own": own, **CONTROLS})
+
+
+def test_each_step_of_a_hearing_is_told(story, notary, tmp_path):
+    steps, case = [], fixed(story, notary, tmp_path)
+    check(notary, *case, progress=steps.append)
+    before = ["opening the package", "checking the register and deriving the triggers"]
+    assert steps == [*before, *(f"asking {name}" for name in ("suspect", "own", *CONTROLS))]
+
+
+def test_what_a_result_says(heard):
+    _, folder, result = heard
+    facts = {
+        *("schema", "case", "status", "reasons", "checks", "strength_bits", "threshold_log10_p", "keys", "rows_asked"),
+        *("rows_spent_before", "rows_known", "suspect_since", "preprocess", "notaries", "models", "register"),
+        *("watermark", "tokens", "times", "files", "package", "verifier", "notary", "claimed_time"),
+    }
+    assert set(result) == facts
+    told = datetime.strptime(result["claimed_time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert abs(datetime.now(timezone.utc) - told) < timedelta(hours=1)
+    assert json.loads((folder / "case" / RESULT).read_text())["result"] == result
 
 
 def test_decoys_are_counted_by_their_labels(heard):
@@ -198,9 +219,9 @@ def test_twenty_thousand_ground_keys_stay_far_from_the_strength():
 def test_every_key_of_the_register_is_deducted(story, notary, tmp_path):
     for triggers in (50, 51):
         wmplug.create(story.owner, scheme="random-label", classes=CLASSES, triggers=triggers, **story.task)
-    result = hear(story, notary, tmp_path, attempts=0)
-    assert result["keys"] == {"in_register": 3, "deducted_beside": 0}
-    assert result["models"][0]["verdict"]["log10_p"] == pytest.approx(-60 + np.log10(3), abs=1e-9)
+    result = hear(story, notary, tmp_path, attempts=2)
+    assert result["keys"] == {"in_register": 3, "deducted_beside": 2}
+    assert result["models"][0]["verdict"]["log10_p"] == pytest.approx(-60 + np.log10(5), abs=1e-9)
 
 
 def test_a_model_on_record(story, notary, tmp_path):

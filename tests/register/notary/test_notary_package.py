@@ -11,7 +11,7 @@ import wmplug
 from wmplug.errors import InputError, NotaryError
 from wmplug.register import Register
 from wmplug.register.challenge import Challenge
-from wmplug.register.notary import age
+from wmplug.register.notary import age, opening
 from wmplug.register.notary.case import CHALLENGE
 from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
@@ -41,12 +41,18 @@ def without_tokens(members):
         del members[name]
 
 
-def reversed_carriers(members):
-    with np.load(io.BytesIO(members["task.npz"])) as saved:
-        arrays = {name: saved[name] for name in saved.files}
-    packed = io.BytesIO()
-    np.savez(packed, **{**arrays, "carriers": arrays["carriers"][::-1]})
-    members["task.npz"] = packed.getvalue()
+def with_array(name, change):
+    def edit(members):
+        with np.load(io.BytesIO(members["task.npz"])) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+        packed = io.BytesIO()
+        np.savez(packed, **{**arrays, name: change(arrays[name])})
+        members["task.npz"] = packed.getvalue()
+
+    return edit
+
+
+reversed_carriers = with_array("carriers", lambda old: old[::-1])
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,66 @@ def test_a_package_writes_only_where_a_register_has_its_files(story, notary, tmp
     with pytest.raises(NotaryError, match="no place"):
         open_package(notary, sealed, tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_package_is_unpacked_in_any_order_into_a_folder_made_for_it(story, notary, tmp_path):
+    sealed = sealed_for(story, notary, tmp_path)
+    names = []
+
+    def backwards(members):
+        given = list(members.items())[::-1]
+        names.extend(name for name, _ in given)
+        members.clear()
+        members.update(given)
+
+    rewritten(notary, sealed, backwards)
+    open_package(notary, sealed, tmp_path / "deep" / "out")
+    parts = sorted(name for name in names if name.startswith("register/"))
+    found = (path for path in (tmp_path / "deep" / "out").rglob("*") if path.is_file())
+    assert sorted(str(path.relative_to(tmp_path / "deep" / "out")) for path in found) == parts
+    assert any(name.startswith("register/anchors/") for name in parts)
+
+
+@pytest.mark.parametrize(("count", "opens"), [(0, False), (1, True), (10**6, True), (10**6 + 1, False)])
+def test_the_number_of_triggers_has_bounds(story, notary, tmp_path, count, opens):
+    sealed = sealed_for(story, notary, tmp_path)
+    rewritten(notary, sealed, told_otherwise(public=lambda old: {**old, "triggers": count}))
+    if opens:
+        assert open_package(notary, sealed, tmp_path / "out").brief.triggers == count
+        return
+    with pytest.raises(NotaryError, match=f"not a package .*: {count} triggers"):
+        open_package(notary, sealed, tmp_path / "out")
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_the_bytes_of_all_triggers_have_a_bound(story, notary, tmp_path, monkeypatch, less):
+    sealed = sealed_for(story, notary, tmp_path)
+    rewritten(notary, sealed, told_otherwise(public=lambda old: {**old, "triggers": 10**6}))
+    monkeypatch.setattr(opening, "_TASK", 10**6 * story.task["carriers"][0].nbytes - less)
+    if not less:
+        assert open_package(notary, sealed, tmp_path / "out").brief.triggers == 10**6
+        return
+    with pytest.raises(NotaryError, match="1000000 triggers"):
+        open_package(notary, sealed, tmp_path / "out")
+
+
+def test_a_package_is_read_up_to_the_most_that_one_may_have(story, notary, tmp_path, monkeypatch):
+    sealed = sealed_for(story, notary, tmp_path)
+    size = sealed.stat().st_size
+    monkeypatch.setattr(opening, "SEALED", size)
+    assert open_package(notary, sealed, tmp_path / "out").case == "2026-17"
+    monkeypatch.setattr(opening, "SEALED", size - 1)
+    with pytest.raises(NotaryError, match=f"cannot be read .*more than {size - 1:,} bytes"):
+        open_package(notary, sealed, tmp_path / "out")
+
+
+def test_labels_may_be_packed_as_texts(story, notary, tmp_path):
+    """As those of a task are whose answers are no numbers."""
+    sealed = sealed_for(story, notary, tmp_path)
+    as_texts = with_array("labels", lambda old: np.frombuffer(json.dumps(old.tolist()).encode(), np.uint8))
+    rewritten(notary, sealed, as_texts)
+    opened = open_package(notary, sealed, tmp_path / "out")
+    assert opened.brief.labels.tolist() == story.task["labels"].tolist()
 
 
 def test_a_package_that_says_nothing(story, notary, tmp_path):
