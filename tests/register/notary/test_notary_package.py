@@ -91,7 +91,7 @@ def test_packages_that_cannot_be_opened(story, notary, tmp_path):
         ("c", b"hello", notary),
     ):  # not even sealed
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(NotaryError, match="cannot be opened"):
+        with pytest.raises(NotaryError, match=f"/{name} cannot be opened"):
             open_package(by, tmp_path / name, tmp_path / "out")
     with pytest.raises(NotaryError, match="cannot be read"):
         open_package(notary, tmp_path / "nothing", tmp_path / "out")
