@@ -31,7 +31,7 @@ def stamp(seq, head, hours, good=True, **facts):
 
 def record(entries, stamps=(), findings=()):
     report = Report("ab" * 32, len(entries), "ef" * 32, tuple(one for one, *_ in stamps), tuple(findings), {})
-    return inspection._Record(None, report, tuple(entries), tuple(stamps))
+    return inspection._Record(report, tuple(entries), tuple(stamps))
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=5))

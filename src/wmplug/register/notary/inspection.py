@@ -80,7 +80,6 @@ class _InconclusiveError(NotaryError):
 class _Record:
     """The log's entries and timestamps, and the report on them."""
 
-    folder: Path
     report: Report
     entries: tuple[Entry, ...]
     stamps: tuple[tuple[Stamp, Mapping[str, Any], bool], ...]  # with the anchor's body, and whether it is accepted
@@ -162,7 +161,7 @@ def _read(folder: Path, case: Case, report: Report) -> _Record:
         body = by_seq[stamp.seq].body
         accepted = not stamp.lab and roots[body["tsa"]] <= set(case.authorities)
         stamps.append((stamp, {**body, "roots": sorted(roots[body["tsa"]])}, accepted))
-    return _Record(folder, report, tuple(entries), tuple(stamps))
+    return _Record(report, tuple(entries), tuple(stamps))
 
 
 def _run(name: str, check: Callable[[], str]) -> Check:
