@@ -155,6 +155,31 @@ def test_an_answer_outside_the_task_is_a_failed_query_of_a_pattern():
     assert (channel.failed, seen) == (3, [[0, -1, -1, -1]])
 
 
+def test_failed_queries_of_all_stages_are_counted():
+    channel, _ = weighing(8, 8)
+    for said in ([None], [Said(0)], [None, Said(1)], [Said(0)] * 4):
+        assert len(channel.due(math.inf)) == len(said)
+        channel.take(said, "it")
+    assert (channel.failed, channel.finding().failed, channel.finding().queries) == (2, 2, 8)
+
+
+def test_a_sign_of_the_least_weight_counts_as_a_match():
+    weights = np.array([100.0] * 4 + [2] * 4)
+    assert signs.weights_of(weights).min() == 1
+    channel, _ = weighing(8, 8, exhaustive=True, weights=weights)
+    channel.take([Said(0)] * len(channel.due(math.inf)), "it")
+    assert (channel.finding().matches, channel.finding().of) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("counts", "test"), [((1, 0), "exact in-set"), ((1, 1), "exact group"), ((2, 0), "exact group")]
+)
+def test_two_answers_to_one_draw_make_a_group(mark, counts, test):
+    channel = channel_of(mark, mark.triggers.plan.choices, 100, True)
+    channel.results = [DrawResult(0, (1, 0)), DrawResult(0, counts)]
+    assert channel.finding().test == test
+
+
 def answered(channel, mark, answer, target=math.inf):
     """The numbers of rows that were due at a time; `answer` takes a row and returns what was said."""
     sizes = []
