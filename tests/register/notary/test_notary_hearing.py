@@ -91,8 +91,8 @@ def test_each_step_of_a_hearing_is_told(story, notary, tmp_path):
     assert steps == [*before, *(f"asking {name}" for name in ("suspect", "own", *CONTROLS))]
 
 
-def test_what_a_result_says(heard):
-    _, folder, result = heard
+def test_what_is_written_of_a_hearing(story, notary, tmp_path):
+    result, folder = hear(story, notary, tmp_path), tmp_path / "case"
     facts = {
         *("schema", "case", "status", "reasons", "checks", "strength_bits", "threshold_log10_p", "keys", "rows_asked"),
         *("rows_spent_before", "rows_known", "suspect_since", "preprocess", "notaries", "models", "register"),
@@ -101,7 +101,12 @@ def test_what_a_result_says(heard):
     assert set(result) == facts
     told = datetime.strptime(result["claimed_time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     assert abs(datetime.now(timezone.utc) - told) < timedelta(hours=1)
-    assert json.loads((folder / "case" / RESULT).read_text())["result"] == result
+    assert (result["schema"], result["register"]["name"]) == ("wmplug/result/1", "Ada")
+    assert json.loads((folder / RESULT).read_text())["result"] == result
+    answers = json.loads((folder / ANSWERS).read_text())
+    assert set(answers) == {"schema", "note", "case", "models"}
+    assert answers["note"].startswith("confidential: ")
+    assert not any((folder / name).stat().st_mode & 0o133 for name in (CASE, CHALLENGE, RESULT))
 
 
 def test_decoys_are_counted_by_their_labels(heard):

@@ -179,6 +179,14 @@ def test_pictures_of_one_colour_pass(notary, sealed, tmp_path):
     assert open_package(notary, sealed, tmp_path / "out").brief.carriers.shape == (100_000, 32, 32)
 
 
+def test_a_large_register_passes(notary, sealed, tmp_path):
+    """What it may unpack to grows with what was sealed."""
+    token = os.urandom(5 << 20)
+    seal(notary, sealed, packed({**members_of(notary, sealed), "register/anchors/large.tsr": token}))
+    open_package(notary, sealed, tmp_path / "out")
+    assert (tmp_path / "out" / "register" / "anchors" / "large.tsr").read_bytes() == token
+
+
 @pytest.mark.parametrize(
     "more",
     [
