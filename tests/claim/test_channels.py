@@ -225,6 +225,16 @@ def test_a_copy_is_asked_the_fewest_at_once_and_then_no_more(mark):
     assert channel.finding().log10_p == -channel.log10_e()
 
 
+def test_nothing_is_asked_once_the_target_is_reached_to_the_last_digit(mark):
+    """Counting ahead rounds otherwise than the e-value itself, and would ask once more for some of these."""
+    channel = channel_of(mark, mark.triggers.plan.choices, 100, False)
+    for misses in range(6):
+        for matches in range(1, 40):
+            one, other = (DrawResult(symbol, (1,) + (0,) * 9) for symbol in (0, 1))
+            channel.results = [one] * matches + [other] * misses
+            assert not len(channel.due(channel.log10_e()))
+
+
 def test_a_stranger_is_let_go_when_the_target_is_out_of_reach(mark):
     truth = mark.triggers.answers
     channel = channel_of(mark, mark.triggers.plan.choices, 100, False)
