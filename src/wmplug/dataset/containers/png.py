@@ -20,6 +20,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _WHOLE = ((0, 0, 1, 1),)
 _NONE, _PAETH = 0, 4
+_LEVELS = {0: (1, 0), 1: (3, 5, 4, 2), 2: (6,), 3: (9, 8, 7)}  # of zlib, by the note of its effort in the stream
 
 
 class Header(NamedTuple):
@@ -58,9 +59,7 @@ def rewritten(data: bytes, before: Any, new: Any) -> bytes:
     if any(kind in _SIGNED for kind, _ in found):
         raise Unwritable("it is signed (C2PA), and other pixels would break the signature")
     streams = [content for kind, content in found if kind == b"IDAT"]
-    packed = _compressed(b"".join(streams), header, before, new)
-    size = len(streams[0]) if len(streams) > 1 else max(1, len(packed))
-    pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
+    pieces = _compressed(streams, header, before, new)
     parts, first = [SIGNATURE], True
     for kind, content in found:
         if kind != b"IDAT":
@@ -75,24 +74,33 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _compressed(old: bytes, header: Header, before: Any, new: Any) -> bytes:
-    """The stream of the new pixels, compressed like the old one."""
-    if not header.interlaced and header.depth == 8:
-        levels: list[dict[str, Any]] = [{"compress_level": level} for level in (1, 3, 9, 0)]
-        for options in ({}, {"optimize": True}, *levels):
-            if _stream(before, options) == old:
-                return _stream(new, options)
+def _compressed(streams: list[bytes], header: Header, before: Any, new: Any) -> list[bytes]:
+    """The stream of the new pixels, compressed and cut like the old one."""
+    old, size = b"".join(streams), len(streams[0]) if len(streams) > 1 else None
+    if not header.interlaced:
+        plain: dict[str, Any] = {"bits": header.depth} if before.mode == "P" else {}
+        efforts: list[dict[str, Any]] = [{"optimize": True}] if old[1] >> 6 == max(_LEVELS) else []
+        for options in (*efforts, *({"compress_level": level} for level in _LEVELS[old[1] >> 6])):
+            if (again := _pieces(before, {**plain, **options})) == streams:
+                return _pieces(new, {**plain, **options})
+            if b"".join(again) == old:
+                return _cut(b"".join(_pieces(new, {**plain, **options})), size)
     raw = zlib.decompress(old)
     filters = {raw[at] for at in _starts(header)}
     lines = _lines(_samples(new, header), header, next(iter(filters)) if len(filters) == 1 else None)
     if header.interlaced == 0 and len(filters) == 1 and filters == {_NONE}:
         lines = _lines(_samples(new, header), header, _NONE)
-    return _deflate(lines, *_settings(old, raw))
+    return _cut(_deflate(lines, *_settings(old, raw)), size)
 
 
-def _stream(picture: Any, options: dict[str, Any]) -> bytes:
-    written = chunks(encoded(picture, "PNG", **options))
-    return b"".join(content for kind, content in written if kind == b"IDAT")
+def _pieces(picture: Any, options: dict[str, Any]) -> list[bytes]:
+    """The stream as Pillow writes and cuts it."""
+    return [content for kind, content in chunks(encoded(picture, "PNG", **options)) if kind == b"IDAT"]
+
+
+def _cut(packed: bytes, size: int | None) -> list[bytes]:
+    size = size or len(packed)
+    return [packed[at : at + size] for at in range(0, len(packed), size)]
 
 
 def _settings(old: bytes, raw: bytes) -> tuple[int, int, int, int]:
@@ -101,8 +109,7 @@ def _settings(old: bytes, raw: bytes) -> tuple[int, int, int, int]:
     Raises:
         Unwritable: none comes close.
     """
-    window, (low, high) = 8 + (old[0] >> 4), {0: (0, 1), 1: (2, 5), 2: (6, 6), 3: (7, 9)}[old[1] >> 6]
-    likely = range(low, high + 1)
+    window, likely = 8 + (old[0] >> 4), sorted(_LEVELS[old[1] >> 6])
     levels = [*likely, *(level for level in range(10) if level not in likely)]
     best, least = (6, window, 8, 0), len(old)
     for strategy, memory, level in itertools.product((1, 0, 3, 2), (9, 8), levels):
