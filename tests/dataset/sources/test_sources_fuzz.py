@@ -14,13 +14,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from wmplug import dataset
 from wmplug.dataset.records import Changes
 from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
+from wmplug.register import assets
+from wmplug.schemes.tilt import references
 
 EASY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=12)
@@ -52,8 +56,8 @@ def tables(draw):
     return {name: columns[name] for name in draw(st.permutations(list(columns)))}
 
 
-def outcome(path, out, data):
-    """Mark some records; the records before and after with what was to change, or None if the set was refused."""
+def by_changes(path, out, data, owner):
+    """Write drawn labels; the records before and after with the labels, or None if the set was refused."""
     try:
         source = open_source(path)
         before = list(source.records())
@@ -69,6 +73,37 @@ def outcome(path, out, data):
     return before, list(open_source(out, classes=source.classes).records()), labels
 
 
+def register_of(owner):
+    return {file: file.stat().st_size for file in owner.path.rglob("*") if file.is_file()}
+
+
+def by_mark(path, out, data, owner):
+    """The same with the labels that the key draws, through what a user calls."""
+    with pytest.MonkeyPatch.context() as patch:  # what references say of twelve records does not matter
+        patch.setattr(references, "trained", lambda inputs, labels, classes: references.of_labels(labels, classes))
+        told = register_of(owner)
+        try:
+            source = open_source(path)
+            before = list(source.records())
+            made = dataset.mark(path, owner, out=out, share=data.draw(st.sampled_from([0.1, 0.3, 0.5])))
+        except InputError:
+            event("refused")
+            assert list(out.parent.iterdir()) == [path]
+            assert register_of(owner) == told
+            return None
+    event("marked")
+    triggers, labels = made.mark.triggers, {}
+    for row, label in enumerate(triggers.answers.tolist()):
+        (index,) = (record.index for record in before if same(record.input, triggers.row(row)))
+        labels[index] = label
+    assert made.manifest["changed"] == sum(before[index].label != label for index, label in labels.items())
+    assert made.manifest["dataset"]["root"] == assets.dataset(out)["root"]
+    return before, list(open_source(out, classes=source.classes).records()), labels
+
+
+WAYS = pytest.mark.parametrize("way", [by_changes, by_mark])
+
+
 def same(one, other):
     return one == other if isinstance(one, str) else np.array_equal(np.asarray(one), np.asarray(other), equal_nan=True)
 
@@ -81,9 +116,10 @@ def check_records(found):
         assert two.label == labels.get(one.index, one.label)
 
 
+@WAYS
 @EASY
 @given(table=tables(), data=st.data())
-def test_csv(table, data):
+def test_csv(table, data, way, owner):
     draw, text = data.draw, io.StringIO(newline="")
     dialect = {
         "delimiter": draw(st.sampled_from(",;\t|")),
@@ -108,14 +144,15 @@ def test_csv(table, data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"set.csv{suffix}")
         path.write_bytes(pack(encoded))
-        found = outcome(path, Path(folder, f"copy.csv{suffix}"), data)
+        found = way(path, Path(folder, f"copy.csv{suffix}"), data, owner)
         if found:
             check_records(found)
 
 
+@WAYS
 @EASY
 @given(table=tables(), data=st.data())
-def test_json_lines(table, data):
+def test_json_lines(table, data, way, owner):
     draw = data.draw
     lines = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
     if draw(st.booleans()):
@@ -127,7 +164,7 @@ def test_json_lines(table, data):
     text = "".join(json.dumps(line, **style) + draw(st.sampled_from(["\n", "\r\n", "\n\n"])) for line in lines)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "set.jsonl").write_bytes(text.encode(encoding))
-        found = outcome(Path(folder, "set.jsonl"), Path(folder, "copy.jsonl"), data)
+        found = way(Path(folder, "set.jsonl"), Path(folder, "copy.jsonl"), data, owner)
         if found:
             check_records(found)
 
@@ -135,9 +172,10 @@ def test_json_lines(table, data):
 TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
 
 
+@WAYS
 @EASY
 @given(table=tables(), data=st.data())
-def test_parquet(table, data):
+def test_parquet(table, data, way, owner):
     draw, arrays = data.draw, {}
     for name, values in table.items():
         array = pa.array(values)
@@ -166,7 +204,7 @@ def test_parquet(table, data):
                 hashlib.sha256((root / "0.parquet").read_bytes()).hexdigest() + "  0.parquet\n"
             )
         copy = Path(folder, "copy")
-        found = outcome(root, copy, data)
+        found = way(root, copy, data, owner)
         if found:
             check_records(found)
             whole, given = pq.read_table(copy / "0.parquet"), pa.table(arrays)
@@ -219,16 +257,17 @@ def pictures(draw):
     return names, files
 
 
+@WAYS
 @EASY
 @given(made=pictures(), data=st.data())
-def test_folders_of_pictures(made, data):
+def test_folders_of_pictures(made, data, way, owner):
     _, files = made
     with tempfile.TemporaryDirectory() as folder:
         root, copy = Path(folder, "set"), Path(folder, "copy")
         for name, content in files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
-        found = outcome(root, copy, data)
+        found = way(root, copy, data, owner)
         if not found:
             return
         before, after, labels = found
@@ -257,9 +296,10 @@ def test_folders_of_pictures(made, data):
                     assert name.partition("/")[0] == classes[there[name].label]
 
 
+@WAYS
 @EASY
 @given(data=st.data())
-def test_shards(data):
+def test_shards(data, way, owner):
     draw = data.draw
     count, labels = draw(st.integers(2, 8)), draw(st.sampled_from([["0", "1"], ["a", "bb"], ["n/a", "x"]]))
     form, suffix = draw(st.sampled_from(["txt", "npy"])), draw(st.sampled_from(["tar", "tar.gz", "tgz"]))
@@ -294,7 +334,7 @@ def test_shards(data):
             (root / "index.json").write_text(json.dumps([facts]))
         if beside == "idx":
             (root / "0.idx").write_text("v1.2 1\ntxt 512 6 0000.txt\n")
-        found = outcome(root, copy, data)
+        found = way(root, copy, data, owner)
         if found:
             assert beside != "idx"
             check_records(found)
