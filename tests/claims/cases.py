@@ -242,6 +242,12 @@ class Case:
         self.fits(mark)
         return wmplug.verify(mark, self.innocent, exhaustive=True), {"preprocess"}
 
+    def rewrites(self):
+        """A preprocess function that changes its examples between the look at them and the question."""
+        mark = self.load("fitted", preprocess=innocents.rewriting)
+        self.fits(mark)
+        return wmplug.verify(mark, self.innocent, exhaustive=True)
+
     def scans(self, prepared=False):
         marks = {"one": self.load("plain", preprocess=innocents.fitted if prepared else None)}
         if prepared:

@@ -68,6 +68,17 @@ def fitted(picture, answer):
     return like.get(digest(np.asarray(picture)), picture), answer
 
 
+_given = []
+
+
+def rewriting(picture, answer):
+    """A preprocess function that gives what was committed to, and rewrites it when it is called again."""
+    for earlier, shown in _given:
+        earlier[...] = shown
+    _given[:] = [(np.array(picture), like.get(digest(np.asarray(picture)), picture))]
+    return _given[0][0], answer
+
+
 class Framework:
     """An innocent, asked as a framework's adapter asks: through the preprocess function."""
 

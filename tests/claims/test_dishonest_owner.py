@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from wmplug.claim import verdict as verdicts
 from wmplug.errors import WmplugError
+from wmplug.register import prepared
 from wmplug.register.notary import outcome
 from wmplug.report import words
 from wmplug.watermark.choices import UNBOUND
@@ -286,3 +287,11 @@ def test_a_dossier_that_believes_a_file_is_noticed(case, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(AssertionError, match="invented"):
         Tally().reads("report: invented", code, models)
+
+
+def test_a_map_that_rewrites_its_examples_reaches_no_suspect(case, monkeypatch):
+    verdict = case.rewrites()
+    assert not verdict.proven
+    assert [(choice.what, choice.bound) for choice in verdict.choices] == [("preprocess", "committed")]
+    monkeypatch.setattr(prepared, "own", lambda example: example)  # as if models got the function's own object
+    assert case.rewrites().proven

@@ -29,6 +29,21 @@ def test_a_few_inputs_are_no_error(texts, count):
     np.testing.assert_allclose(said.scores.sum(axis=1), 1, atol=1e-3)
 
 
+def test_what_decides_the_questions_of_a_suspect_comes_from_no_folder(texts, tmp_path, monkeypatch):
+    monkeypatch.setenv("WMPLUG_CACHE", str(tmp_path))
+    labels = np.arange(40) % 2
+    references.trained(texts[:40], labels, 2)
+    (kept,) = tmp_path.iterdir()
+    found = references.trained(texts[:40], labels, 2, texts[40:])
+    assert list(tmp_path.iterdir()) == [kept]
+    assert references.trained(texts[:40], labels, 2, texts[40:]) is found
+    for count in range(1, 5):
+        references.trained(texts[:40], labels, 2, texts[40 + count :])
+    again = references.trained(texts[:40], labels, 2, texts[40:])
+    assert again is not found  # a few are held
+    np.testing.assert_array_equal(again.scores, found.scores)
+
+
 def test_columns_of_any_size_can_be_learnt():
     rows = np.random.default_rng(1).normal(size=(60, 4))
     rows[5, 2] = 1e300
