@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import small
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, ViTConfig, ViTForImageClassification, set_seed
 from transformers.utils import PushToHubMixin
@@ -219,6 +220,24 @@ class TestPeft:
         (folder / "adapter_model.bin").touch()
         with pytest.raises(SuspectError, match=r"without adapter_model\.safetensors"):
             suspect(folder)
+
+
+@pytest.fixture(scope="module")
+def tuned(mark, proven):
+    """A PeftModel on the marked model: adapters of all queries, drawn large enough to move it, and its head."""
+    settings = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"], init_lora_weights=False)
+    set_seed(1)
+    return get_peft_model(ViTForImageClassification.from_pretrained(proven), settings)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
+def test_a_peft_model_is_asked_as_it_is_and_from_its_folder(mark, tuned, proven, tmp_path):
+    tuned.save_pretrained(tmp_path / "adapter")
+    live = as_suspect(tuned, mark).answer(mark.triggers.plan.inputs)
+    saved = as_suspect(tmp_path / "adapter", mark).answer(mark.triggers.plan.inputs)
+    bare = as_suspect(proven, mark).answer(mark.triggers.plan.inputs)
+    np.testing.assert_allclose(saved, live, atol=1e-5)
+    assert np.abs(bare - live).max() > 0.1
 
 
 class Both:
