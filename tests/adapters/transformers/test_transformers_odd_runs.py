@@ -110,20 +110,37 @@ def test_a_state_that_cannot_be_written_again_is_told(mark, data, tmp_path, monk
     assert trainer.state.global_step == 2
 
 
-def test_files_that_cannot_be_loaded_end_nothing(mark, data, tmp_path, monkeypatch):
-    """verify_saved reads the loader's report too: a file without the head is no file of the model."""
+class Headless(small.Tiny):
+    """Loses its head on the way to the disk, once it has been whole there a number of times."""
 
-    class Headless(small.Tiny):
-        def save_pretrained(self, folder, state_dict=None, **options):
-            weights = {k: v for k, v in (state_dict or self.state_dict()).items() if "head" not in k}
-            super().save_pretrained(folder, state_dict=weights, **options)
+    whole = 0
 
+    def save_pretrained(self, folder, state_dict=None, **options):
+        weights = {k: v for k, v in (state_dict or self.state_dict()).items() if self.whole or "head" not in k}
+        self.whole -= 1
+        super().save_pretrained(folder, state_dict=weights, **options)
+
+
+def headless(mark, data, folder, whole):
     callback = WatermarkCallback(mark, verify_on=("save",), verify_saved=True)
     options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2, "model": small.tiny(kind=Headless)}
-    trainer = small.trainer(tmp_path, data, [callback], **options)
+    options["model"].whole = whole
+    return small.trainer(folder, data, [callback], **options)
+
+
+def test_files_that_cannot_be_loaded_end_nothing(mark, data, tmp_path):
+    """verify_saved reads the loader's report too: a file without the head is no file of the model."""
+    trainer = headless(mark, data, tmp_path, 1)
     with pytest.warns(VerificationWarning, match=r"files of step 2 cannot be verified: .*it lacks head\.bias"):
         trainer.train()
     assert trainer.state.global_step == 2
+
+
+def test_files_that_could_never_be_loaded_are_refused_before_the_first_step(mark, data, tmp_path):
+    trainer = headless(mark, data, tmp_path, 0)
+    with pytest.raises(InputError, match=r"(?s)verify_saved .*before the first step .*it lacks head\.bias"):
+        trainer.train()
+    assert trainer.state.global_step == 0
 
 
 @pytest.mark.parametrize("searching", [True, False])

@@ -39,7 +39,17 @@ from wmplug.adapters.torch.injection import refuse_held
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
 from wmplug.adapters.torch.rows import AskedRows
-from wmplug.adapters.transformers.loop import EVENTS, STATE, Event, TrainerLoop, calling_handler, fitted, loaded, weight
+from wmplug.adapters.transformers.loop import (
+    EVENTS,
+    STATE,
+    Event,
+    TrainerLoop,
+    calling_handler,
+    fitted,
+    loaded,
+    refuse_lossy,
+    weight,
+)
 from wmplug.adapters.transformers.suspects import preparation, refuse_regression
 from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionWarning, InputError, VerificationWarning
@@ -220,6 +230,8 @@ class WatermarkCallback(Results, TrainerCallback):
                 "the watermark's classes= must be the model's num_labels, the model's output must have logits, and its "
                 "forward() must take what the data collator returns besides the labels",
             )
+            if self._verify_saved and self._marking.loop.main:
+                refuse_lossy(suspect)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put rate and looks where the Trainer saves them; end a training whose weights diverged."""

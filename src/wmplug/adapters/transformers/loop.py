@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
@@ -17,6 +18,7 @@ from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.adapters.torch.points import OFFERED
 from wmplug.adapters.torch.schema import fit
 from wmplug.adapters.transformers.folders import read_weights
+from wmplug.errors import InputError, WmplugError
 from wmplug.training.loop import At
 from wmplug.watermark.watermark import Preprocess
 
@@ -107,6 +109,29 @@ def loaded(folder: Path, like: ModuleSuspect) -> ModuleSuspect:
     suspect = ModuleSuspect(model, preprocess=like.preprocess, batch_size=like.batch_size, forward=like.forward)
     suspect.description = str(folder)
     return suspect
+
+
+def refuse_lossy(suspect: ModuleSuspect) -> None:
+    """Save the model once and load it, as `verify_saved` does at each checkpoint.
+
+    A model whose weights lie on several machines stays as it is.
+
+    Raises:
+        InputError: the files cannot be loaded.
+    """
+    if not all(parameter.numel() for parameter in suspect.model.parameters()):
+        return
+    with tempfile.TemporaryDirectory(prefix="wmplug-") as folder:
+        try:
+            cast(PreTrainedModel, suspect.model).save_pretrained(folder)
+            loaded(Path(folder), suspect)
+        # The model's own saving and loading may raise anything.
+        except Exception as error:
+            about = error if isinstance(error, WmplugError) else f"{type(error).__name__}: {error}"
+            raise InputError(
+                "verify_saved reads the files of each checkpoint, and those of this model cannot be read, tried before "
+                f"the first step ({about}): leave verify_saved out, or mend save_pretrained and from_pretrained"
+            ) from error
 
 
 def fitted(prepare: Preprocess | None, loader: Any, classes: int) -> Preprocess:
