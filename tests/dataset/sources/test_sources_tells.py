@@ -1,0 +1,76 @@
+"""What stands beside a label, and tells it or does not."""
+
+import random
+
+import pytest
+
+from wmplug.dataset.sources.tells import refuse_tells, spread, told_by
+from wmplug.errors import InputError
+
+N = 60
+_RANDOM = random.Random(1)
+NOISE = [f"{_RANDOM.getrandbits(64):016x}" for _ in range(N)]
+
+
+def pairs(text, label=lambda index: "ab"[index % 2]):
+    return [(label(index), text(index, index % 2)) for index in range(N)]
+
+
+TELLING = {
+    "the class": lambda i, y: f"{['cat', 'dog'][y]}.{i:03d}.png",
+    "the class and a number": lambda i, y: f"{['cat', 'dog'][y]}{i}.png",
+    "a number of the class": lambda i, y: f"{['n01440764', 'n02102040'][y]}_{i * 7 % 60}.png",
+    "other folders of each": lambda i, y: f"{['tabby', 'manx', 'poodle', 'boxer'][2 * y + i // 2 % 2]}/{i}.png",
+    "numbers on and on": lambda i, y: f"{100 * y + i // 2}.png",
+    "numbers of other lengths": lambda i, y: f"{i * 37 % 60:0{2 + 2 * y}d}.png",
+    "other endings": lambda i, y: f"{NOISE[i]}.{['png', 'jpg'][y]}",
+    "a number": lambda i, y: str(y),
+    "a word among others": lambda i, y: f"{NOISE[i]} shows a {['kitten', 'puppy'][y]} in {NOISE[-i]}",
+    "a word that the others lack": lambda i, y: f"{NOISE[i]} is {['not', 'not a dog'][y]} {NOISE[-i]}",
+    "a value of JSON": lambda i, y: f'{{"id": {i}, "size": 1, "flag": 0, "class": {y}}}',
+    "the first number": lambda i, y: f"{y} 0.{i} 0.1 0.{60 - i} 1.0",
+}
+SILENT = {
+    "numbers of each": lambda i, y: f"{i // 2:04d}.png",
+    "numbers of all": lambda i, y: f"{i:04d}.png",
+    "numbers in any order": lambda i, y: f"img_{random.Random(i).randrange(10**6)}.png",
+    "random names": lambda i, y: f"{NOISE[i]}.png",
+    "the same": lambda i, y: "picture.png",
+    "words of both": lambda i, y: f"a {['cat', 'dog'][i // 2 % 2]} or so {i}",
+    "nothing": lambda i, y: "",
+}
+
+
+@pytest.mark.parametrize("text", TELLING.values(), ids=TELLING)
+def test_what_tells_the_label(text):
+    """Also with a few exceptions, and with three in four of one label."""
+    assert told_by(pairs(text))
+    assert told_by([("b" if label == "a" else "a", text) for label, text in pairs(text)[:1]] + pairs(text)[1:])
+    assert told_by([one for i, one in enumerate(pairs(text)) if i % 2 or i % 3 == 0])
+
+
+@pytest.mark.parametrize("text", SILENT.values(), ids=SILENT)
+def test_what_tells_nothing(text):
+    """Nor do texts of a set in which nearly all records have one label."""
+    assert told_by(pairs(text)) is None
+    assert told_by(pairs(text, lambda index: "b" if index in (7, 40) else "a")) is None
+
+
+def test_one_label_or_few_records_are_not_told():
+    assert told_by(pairs(TELLING["the class"], lambda index: "a")) is None
+    assert told_by(pairs(TELLING["the class"])[:19]) is None
+
+
+def test_some_of_all_are_drawn_evenly():
+    """Every second record would be of one label in a set whose labels take turns."""
+    drawn = spread(range(10_000), 1000)
+    assert len(set(drawn)) == 1000
+    assert min(drawn) < 1000 < 9000 < max(drawn)
+    assert 400 < sum(one % 2 for one in drawn) < 600
+    assert drawn == spread(range(10_000), 1000)
+
+
+def test_a_refusal_says_what_tells_and_what_to_do():
+    with pytest.raises(InputError, match=r"the names in x tell the label \('cat\.#\.png' says a, .*: rename them, or"):
+        refuse_tells(pairs(TELLING["the class"]), "the names in x", "rename them")
+    refuse_tells(pairs(SILENT["random names"]), "the names in x", "rename them")
