@@ -3,7 +3,11 @@
 import random
 
 import pytest
+from PIL import Image
 
+from wmplug import dataset
+from wmplug.dataset.records import Changes
+from wmplug.dataset.sources import open_source
 from wmplug.dataset.sources.tells import refuse_tells, spread, told_by
 from wmplug.errors import InputError
 
@@ -74,3 +78,32 @@ def test_a_refusal_says_what_tells_and_what_to_do():
     with pytest.raises(InputError, match=r"the names in x tell the label \('cat\.#\.png' says a, .*: rename them, or"):
         refuse_tells(pairs(TELLING["the class"]), "the names in x", "rename them")
     refuse_tells(pairs(SILENT["random names"]), "the names in x", "rename them")
+
+
+def folder_of(root, name_of):
+    for index in range(N):
+        file = root / "ab"[index % 2] / name_of(index, index % 2)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (4 * index, 0, 0)).save(file)
+    return root
+
+
+NAMES = ["the class", "the class and a number", "a number of the class", "other folders of each", "numbers on and on"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_pictures_that_tell_the_class_are_refused_before_anything_is_written(tmp_path, owner, name):
+    root = folder_of(tmp_path / "set", TELLING[name])
+    with pytest.raises(InputError, match=r"names of the pictures in .* tell the label .*: give them random names, or"):
+        dataset.mark(root, owner, out=tmp_path / "copy", share=0.2)
+    with pytest.raises(InputError, match="tell the label"):
+        open_source(root).write(tmp_path / "copy", Changes({0: 1}))
+    assert [one.name for one in tmp_path.iterdir()] == ["set"]
+    picture = next(iter(open_source(root).records())).input
+    assert open_source(root).write(tmp_path / "copy", Changes(inputs={3: picture})).changed == 1
+
+
+@pytest.mark.parametrize("name", ["numbers of each", "numbers of all", "numbers in any order", "random names"])
+def test_names_of_pictures_that_tell_nothing_are_accepted(tmp_path, name):
+    root = folder_of(tmp_path / "set", SILENT[name])
+    assert open_source(root).write(tmp_path / "copy", Changes({0: 1, 40: 0})).changed == 2

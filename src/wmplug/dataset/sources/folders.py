@@ -13,6 +13,7 @@ from wmplug.dataset.sources.base import Base, Chunk
 from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
+from wmplug.dataset.sources.tells import refuse_tells
 from wmplug.dataset.sources.whole import whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import files_of
@@ -24,10 +25,10 @@ class Folder(Base):
     """A source over root/class/.../picture, or over root/picture in a set without labels.
 
     The copy keeps other files as they are. A record whose label changes moves to the folder of its new class, under
-    its own name or, if that is taken, the next free one; its times stay. Names can still reveal it: numbers without
-    gaps leave a gap in the old folder, and a name with the class in it (n01440764_10026.JPEG) lies in another class's
-    folder. Give such pictures random names before you mark the set; a later change would differ from the committed
-    copy. Memory holds the file names of one folder at a time.
+    its own name or, if that is taken, the next free one; its times stay. Names that tell the class
+    (n01440764_10026.JPEG) are refused for it. Numbers without gaps still leave a gap in the old folder: give such
+    pictures random names before you mark the set; a later change would differ from the committed copy. Memory holds
+    the file names of one folder at a time.
 
     Args:
         root: the folder.
@@ -66,8 +67,15 @@ class Folder(Base):
         return (*label, Taken("pictures", "picture", f"such as {self._first.name}"), *self._companions.taken)
 
     def check(self, *, relabelled: bool, added: bool) -> None:
-        """Refuse companions of the pictures that no copy can keep true; see `Source.check`."""
+        """Refuse names that tell the label, and companions that no copy can keep true; see `Source.check`."""
         self._companions.check(relabelled, added)
+        if relabelled and self._labelled:
+            names = (name.partition("/") for name, _ in self._pictures())
+            refuse_tells(
+                ((label, name) for label, _, name in names),
+                f"the names of the pictures in {self._root}",
+                "give them random names",
+            )
 
     def _others(self) -> Iterator[tuple[str, Path]]:
         return ((name, file) for name, file in files_of(self._root) if file.suffix.lower() not in SUFFIXES)
