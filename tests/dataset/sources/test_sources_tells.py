@@ -1,6 +1,9 @@
 """What stands beside a label, and tells it or does not."""
 
+import io
+import json
 import random
+import tarfile
 
 import pytest
 from PIL import Image
@@ -107,3 +110,65 @@ def test_names_of_pictures_that_tell_the_class_are_refused_before_anything_is_wr
 def test_names_of_pictures_that_tell_nothing_are_accepted(tmp_path, name):
     root = folder_of(tmp_path / "set", SILENT[name])
     assert open_source(root).write(tmp_path / "copy", Changes({0: 1, 40: 0})).changed == 2
+
+
+def tar_of(path, members_of):
+    with tarfile.open(path, "w") as tar:
+        for index in range(N):
+            label = index % 2
+            for name, text in members_of(index, label).items():
+                info = tarfile.TarInfo(name)
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+def beside(index, label, **more):
+    name = f"{NOISE[index]}"
+    members = {f"{name}.txt": f"text {index}", f"{name}.cls": str(label)}
+    return members | {f"{name}.{end.replace('_', '.')}": text for end, text in more.items()}
+
+
+CAT = ["cat", "dog"]
+TELLING_MEMBERS = {
+    "label in json": ("members .json", lambda i, y: beside(i, y, json=json.dumps({"id": i, "label": y}))),
+    "name in json": ("members .json", lambda i, y: beside(i, y, json=json.dumps({"id": i, "of": {"name": CAT[y]}}))),
+    "caption": ("members .caption", lambda i, y: beside(i, y, caption=f"{NOISE[-i]} of two {CAT[y]}s {i}")),
+    "name": ("members .class.txt", lambda i, y: beside(i, y, class_txt=CAT[y])),
+    "bytes": ("members .mask", lambda i, y: beside(i, y, mask="\0\1" + CAT[y])),
+    "for one class": ("members .json", lambda i, y: beside(i, y, **({"json": "{}"} if y else {}))),
+    "folders": ("names of the records", lambda i, y: {f"{CAT[y]}/{k}": v for k, v in beside(i, y).items()}),
+    "numbers": ("names of the records", lambda i, y: {f"{i + N * y}.txt": "t", f"{i + N * y}.cls": str(y)}),
+    "both in json": (
+        "members .json",
+        lambda i, y: {f"{i}.txt": "text", f"{i}.json": json.dumps({"name": CAT[y], "label": y})},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TELLING_MEMBERS)
+def test_members_that_tell_the_label_are_refused_before_anything_is_written(tmp_path, owner, name):
+    what, members_of = TELLING_MEMBERS[name]
+    path = tar_of(tmp_path / "set.tar", members_of)
+    options = {"columns": ["txt"]}
+    with pytest.raises(InputError, match=rf"the {what} in .* tell the label \(.*choose a scheme that changes no label"):
+        dataset.mark(path, owner, out=tmp_path / "copy.tar", share=0.2, **options)
+    with pytest.raises(InputError, match="tell the label"):
+        open_source(path, **options).write(tmp_path / "copy.tar", Changes({0: 1}))
+    assert [one.name for one in tmp_path.iterdir()] == ["set.tar"]
+    assert open_source(path, **options).write(tmp_path / "copy.tar", Changes(inputs={3: "another"})).changed == 1
+
+
+@pytest.mark.parametrize(
+    "members_of",
+    [
+        beside,
+        lambda i, y: beside(i, y, json=json.dumps({"id": i, "size": i % 3}), key=str(i)),
+        lambda i, y: beside(i, y, mask="\0" + NOISE[-i]),
+        lambda i, y: {f"{i}.txt": "text", f"{i}.json": json.dumps({"id": i, "label": y})},
+    ],
+)
+def test_members_that_tell_nothing_are_accepted(tmp_path, members_of):
+    path = tar_of(tmp_path / "set.tar", members_of)
+    written = open_source(path, columns=["txt"]).write(tmp_path / "copy.tar", Changes({0: 1, 7: 0}))
+    assert written.changed == 2

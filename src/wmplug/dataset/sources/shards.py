@@ -25,6 +25,7 @@ from wmplug.dataset.sources.lines import decoded
 from wmplug.dataset.sources.packed import endings, unpacked, writing
 from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
+from wmplug.dataset.sources.tells import LONG, refuse_tells, spread
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
 from wmplug.keys.files import PIECE, files_of
@@ -119,8 +120,31 @@ class Shards(Base):
         return self._label is not None
 
     def check(self, *, relabelled: bool, added: bool) -> None:
-        """Refuse companions of the shards that no copy can keep true; see `Source.check`."""
+        """Refuse what tells the label, and companions of the shards that no copy can keep true; see `Source.check`."""
         self._companions.check(relabelled, added)
+        if not relabelled or self._label is None:
+            return
+        drawn = spread(self._beside())
+        for what in sorted({what for _, texts in drawn for what in texts}):
+            refuse_tells(
+                [(label, texts.get(what, "")) for label, texts in drawn],
+                f"the members {what} in {self._path}" if what else f"the names of the records in {self._path}",
+                "leave them out" if what else "shuffle the records and number them anew",
+            )
+
+    def _beside(self) -> Iterator[tuple[Any, dict[str, str]]]:
+        """The label of each record with its name, under "", and the beginnings of its other members."""
+        for name, shard, sample in self._all():
+            texts = {"": sample.key}
+            for ending, member in sample.members.items():
+                if ending == "json" and self._in_json:
+                    noted = _noted(_data(shard, member), name)
+                    texts[".json"] = json.dumps({key: value for key, value in noted.items() if key != self._label})
+                elif ending not in (self._input, self._label):
+                    shard.seek(member.info.offset_data)
+                    data = shard.read(min(member.info.size, LONG))
+                    texts[f".{ending}"] = data.decode(errors="replace")
+            yield self._label_of(shard, sample, name), texts
 
     def _others(self) -> Iterator[tuple[str, Path]]:
         if self._path.is_dir():

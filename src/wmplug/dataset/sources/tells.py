@@ -11,7 +11,7 @@ from typing import TypeVar
 from wmplug.errors import InputError
 
 T = TypeVar("T")
-_MOST, _LONG = 2000, 2000  # records that are looked at, and characters of each
+_MOST, LONG = 2000, 2000  # records that are looked at, and characters of each
 _FEWEST = 20  # among fewer records, what tells the label often does so by chance
 _COVERED, _RIGHT = 0.9, 0.95
 _VALUE = re.compile(r'"\w+"\s*:\s*(?:"[^"]*"|[^,\]}\s]+)')  # a key of JSON and what it says
@@ -63,7 +63,7 @@ def told_by(pairs: Sequence[tuple[Hashable, str]]) -> str | None:
         pairs: labels and texts of records, all of a set or drawn from it.
     """
     labels = [label for label, _ in pairs]
-    texts = [text[:_LONG].lower().strip() for _, text in pairs]
+    texts = [text[:LONG].lower().strip() for _, text in pairs]
     if len(pairs) < _FEWEST or len(set(labels)) < 2:
         return None
     for reading in _READINGS:
