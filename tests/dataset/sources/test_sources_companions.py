@@ -109,6 +109,10 @@ REFUSED = {
     "groups.txt": ("".join(f"{n}\n" for n in NAMES[4::2] + NAMES[:4:2] + NAMES[3::2]), "class after class"),
     "a/0.xml": ("<folder>a</folder><filename>0.png</filename>", "refers to what a/0.png holds"),
     "some.txt": (ALL + "and others\n", "other lines"),
+    "said.csv": ("path,caption\n" + "".join(f"{n},no. {n[2:-4]} {n[0]}s\n" for n in NAMES), "tell their classes"),
+    "a/list.txt": ("".join(f"{n[2:]}\n" for n in NAMES[::2]), "each line names one record of a"),
+    "a.txt": ("".join(f"{n[2:-4]}\n" for n in NAMES[::2]), "each line names one record of a"),
+    "b.csv": ("path\n" + "".join(f"{n}\n" for n in NAMES[5::2]), "each line names one record of b"),
 }  # fmt: skip
 
 
@@ -120,6 +124,36 @@ def test_what_refers_to_records_and_cannot_follow_is_refused(folder, name):
         with pytest.raises(InputError, match=f"{name} .*{why}.*Take it out of the set"):
             written(folder, keep_files=keep)
     assert [file.name for file in folder.parent.iterdir()] == ["set"]
+
+
+def test_sums_of_one_class_are_refused_where_a_record_could_move(folder):
+    beside(folder, "a/MD5SUMS", "".join(f"{md5(folder / n)}  {n[2:]}\n" for n in NAMES[::2]))
+    with pytest.raises(InputError, match=r"a/MD5SUMS \(each line names one record of a\).*Take it out of the set"):
+        written(folder)
+    assert [file.name for file in folder.parent.iterdir()] == ["set"]
+    records = list(open_source(folder).records())
+    copy = written(folder, Changes(inputs={index: records[index].input.transpose(MIRROR) for index in (2, 13)}))
+    lines = [line.split("  ") for line in (copy / "a/MD5SUMS").read_text().splitlines()]
+    assert [digest for digest, _ in lines] == [md5(copy / "a" / name) for _, name in lines]
+    assert sum(md5(copy / "a" / name) != md5(folder / "a" / name) for _, name in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text_of"),
+    [
+        (".txt", lambda name: f"photo of two {['kittens', 'puppies'][name[0] == 'b']}, number {name[2:-4]}"),
+        (".json", lambda name: json.dumps({"label": int(name[0] == "b"), "id": name[2:-4]})),
+    ],
+)
+def test_files_that_go_with_their_records_and_say_the_class_are_refused(folder, name, text_of):
+    for one in NAMES:
+        beside(folder, f"{one[:-4]}{name}", text_of(one))
+    with pytest.raises(
+        InputError, match=rf"the files \*\{name} beside the records of .* tell the label .*leave them out"
+    ):
+        written(folder)
+    assert [file.name for file in folder.parent.iterdir()] == ["set"]
+    assert written(folder, Changes()).exists()
 
 
 UNKNOWN = {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from wmplug.dataset.records import Taken
+from wmplug.dataset.sources.tells import refuse_tells, spread, told_by
 from wmplug.errors import InputError
 from wmplug.keys.files import MOST, PIECE, pieces_of
 
@@ -78,6 +79,12 @@ class Judged:
     why: str
     mentions: Mapping[str, Unit] = field(default_factory=dict, repr=False)
 
+    @property
+    def of_one_class(self) -> bool:
+        """Whether it is a list of some records that all have one class, and would list one of another."""
+        units = set(self.mentions.values())
+        return self.role == "list" and len(units) > 1 and len({unit.group for unit in units} - {""}) == 1
+
 
 class Companions:
     """The companions of a set.
@@ -131,17 +138,30 @@ class Companions:
         found = self.judged
         moved = relabelled and self._single
         refers = [one for one in found if one.role == "refers" and (moved or added or not one.mentions)]
-        refers += [one for one in found if added and one.role == "list"]
+        refers += [one for one in found if (added and one.role == "list") or (moved and one.of_one_class)]
         if refers:
             raise InputError(
                 f"{_listed(self._root, refers)}: a copy would make that false, which shows where the mark is. Take it "
                 "out of the set and make it again for the copy"
             )
+        if moved:
+            self._refuse_tells()
         if (unknown := [one for one in found if one.role == "unknown"]) and not self._keep:
             raise InputError(
                 f"{_listed(self._root, unknown)}: what refers to records shows where the mark is. Take it out of the "
                 "set, or copy it as it is with keep_files=True (--keep-files)"
             )
+
+    def _refuse_tells(self) -> None:
+        """Refuse files that go with a record each, and say its class."""
+        of: dict[str, list[tuple[str, str]]] = {}
+        for one in self.judged:
+            if one.role == "with":
+                (unit,) = one.mentions.values()
+                ending = one.name[len(_stem(unit.name)) :] if _stem(one.name) == _stem(unit.name) else ""
+                of.setdefault(ending, []).append((unit.group, _read(one.file) or ""))
+        for ending, pairs in of.items():
+            refuse_tells(pairs, f"the files *{ending} beside the records of {self._root}", "leave them out")
 
     def write(self, grown: Path, moves: Moves) -> None:
         """Copy the companions into the copy, after its units.
@@ -214,7 +234,8 @@ class Companions:
             Listing.read(text, units, groups)
         except ValueError as fault:
             return Judged(name, file, "refers", f"names records {fault}", {} if roles else units)
-        return Judged(name, file, "list", "each line names one record", units)
+        why, of = "each line names one record", {unit.group for unit in units.values()}
+        return Judged(name, file, "list", f"{why} of {min(of)}" if len(of) == 1 < len(groups) else why, units)
 
     def _mentioned(self, text: str) -> dict[str, Unit]:
         """Units by the tokens of a text that name them: by their paths, or else by their names, or by their stems."""
@@ -389,6 +410,8 @@ def _of_classes(
             raise ValueError("and speaks of their classes")
         elif len(pairs) == len(set(values)) <= len(values) / 2:
             raise ValueError("with values that belong to single classes")
+        elif why := told_by(spread(zip(order, values, strict=True))):
+            raise ValueError(f"with values that tell their classes ({why})")
     return found
 
 
