@@ -144,6 +144,16 @@ def test_answers_come_back_from_json_as_they_were(mark):
     assert json.loads(answers.to_json())["classes"] == 10
 
 
+def test_a_suspect_that_names_its_scores_is_read_by_name(owner, digits):
+    names = [f"digit {i}" for i in range(10)]
+    mark = wmplug.create(owner, scheme="random-label", carriers=digits[0], classes=names, triggers=40)
+    known = thief_of(mark)
+    suspect = Simple(lambda batch: np.eye(10)[known(batch)][:, ::-1])
+    assert not verify(mark, suspect).proven
+    suspect.names = names[::-1]
+    assert verify(mark, suspect).proven
+
+
 @pytest.mark.parametrize("retries", [0, 1, 3])
 def test_what_failed_is_asked_again_so_often(mark, retries):
     calls = []

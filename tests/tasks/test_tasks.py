@@ -293,6 +293,32 @@ def test_a_whole_ranking_of_names_gives_scores():
         np.testing.assert_allclose(one.scores, other.scores)
 
 
+class Frame:
+    """Scores with the names of their columns, as a DataFrame holds them."""
+
+    def __init__(self, columns, scores):
+        self.columns, self.scores = columns, scores
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.scores)
+
+
+@pytest.mark.parametrize("columns", [("cat", "ant", "bee"), np.array(["cat", "ant", "bee"])])
+def test_scores_with_names_are_read_by_name(columns):
+    spoken = [[0.1, 0.2, 0.7], [0.3, 0.5, 0.2]]
+    expected = [[0.2, 0.7, 0.1], [0.5, 0.2, 0.3]]
+    assert NAMED.ordered(np.array(spoken), columns).tolist() == expected
+    for one, other in zip(NAMED.read(Frame(columns, spoken), 2, "it"), NAMED.read(expected, 2, "it"), strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("columns", [("cat", "dog", "bee"), ("LABEL_2", "LABEL_0", "LABEL_1"), ("cat", "ant"), ()])
+def test_scores_with_other_names_are_read_by_place(columns):
+    assert [one.answer for one in NAMED.read(Frame(columns, np.eye(3)), 3, "it")] == [0, 1, 2]
+    assert Classes(3).ordered(spoken := np.eye(3), ("cat", "ant", "bee")) is spoken
+    assert NAMED.ordered(labels := [2, 0], ("cat", "ant", "bee")) is labels
+
+
 def test_a_name_of_no_class_is_no_answer_of_the_task():
     assert [one.answer for one in NAMED.read(["dog", "bee", None], 3, "it")] == [-1, 1, -1]
     with pytest.raises(SuspectError, match="answered 'bee', a name, and the watermark knows no names"):

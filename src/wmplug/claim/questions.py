@@ -215,7 +215,8 @@ def _put(inputs: Sequence[Any], task: Task, suspect: Suspect, retries: int) -> O
 
 def _once(inputs: Sequence[Any], task: Task, suspect: Suspect) -> Outcome:
     try:
-        return task.read(suspect.answer(inputs), len(inputs), suspect.description), None
+        outputs = task.ordered(suspect.answer(inputs), getattr(suspect, "names", ()))
+        return task.read(outputs, len(inputs), suspect.description), None
     # A suspect that calls sys.exit() gives no answer, and must not end the verification.
     except (Exception, SystemExit) as error:
         return [None] * len(inputs), error

@@ -6,7 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Suspect(Protocol):
-    """Anything that answers inputs."""
+    """Anything that answers inputs.
+
+    A suspect may also have `names`, the names of its scores (n, classes) in their order: if they are the names of the
+    watermark's classes in another order, wmplug reads the scores by name.
+    """
 
     description: str
 

@@ -63,6 +63,15 @@ class Task(Protocol):
         """
         ...
 
+    def ordered(self, outputs: Any, names: Sequence[str]) -> Any:
+        """A suspect's output with its scores in the task's order; unchanged unless the names are the task's own.
+
+        Args:
+            outputs: the value that the suspect returned.
+            names: the names of its scores, in its own order.
+        """
+        return outputs
+
     def belongs(self, answer: Any) -> bool:
         """Whether this is an answer of the task, and so a possible option of a plan."""
         ...

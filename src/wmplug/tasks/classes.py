@@ -86,14 +86,15 @@ class Classes(Task):
                 of which the largest counts. Scores count as probabilities if none is below 0 and they sum to 1, else
                 as logits. Of two classes, one score an input, (n,) floats or (n, 1), is that of class 1: its
                 probability if all lie from 0 to 1, else its logit against class 0. If the classes have names, also
-                n names, or what a pipeline returns: {label, score}, or a list of these, for each input.
+                n names, or what a pipeline returns: {label, score}, or a list of these, for each input. A table whose
+                columns are these names, such as a DataFrame of scores, is read by its names.
             n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
             SuspectError: the shape or the number of classes differs, or the outputs are not numbers.
         """
-        outputs = self._numbered(outputs, who)
+        outputs = self._numbered(self.ordered(outputs, getattr(outputs, "columns", ())), who)
         array = _read(both_scores(to_numpy(outputs)) if self.count == 2 else outputs, self.count, who)
         if len(array) != n:
             raise SuspectError(
@@ -105,6 +106,15 @@ class Classes(Task):
         bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=1))
         best, scores = array.argmax(axis=1), _log_probabilities(array, bad)
         return [None if b else Said(int(label), row) for b, label, row in zip(bad, best, scores, strict=True)]
+
+    def ordered(self, outputs: Any, names: Sequence[str]) -> Any:
+        """Scores (n, classes) by their names, if these are the names of the classes; else the outputs unchanged."""
+        places = {str(name): place for place, name in enumerate(names)}
+        if not self.names or len(names) != self.count or set(places) != set(self.names):
+            return outputs
+        array = to_numpy(outputs)
+        by_name = array.ndim == 2 and array.dtype.kind in "iuf" and array.shape[1] == self.count
+        return array[:, [places[name] for name in self.names]] if by_name else outputs
 
     def _numbered(self, outputs: Any, who: str) -> Any:
         """Names as numbers, -1 for one that is none of the task's; numbers as they are."""

@@ -122,3 +122,21 @@ def test_a_library_model_of_one_score_regresses_unless_told_otherwise(owner, top
     with pytest.raises(InputError, match=r"regress.*problem_type=\"multi_label_classification\""):
         run(problem)
     run("multi_label_classification")
+
+
+def test_a_model_that_numbers_the_named_classes_otherwise_is_refused(owner, digits, tmp_path):
+    """Its files would be asked by name, and learnt by number."""
+    names = [f"digit {i}" for i in range(10)]
+    options = {"carriers": digits[0], "classes": names, "triggers": 40, "preprocess": small.prepare}
+    mark, model = wmplug.create(owner, scheme="random-label", **options), tiny()
+    model.config.id2label = dict(enumerate(names[::-1]))
+    data = small.examples(digits[0][:64], digits[1][:64])
+    callback = WatermarkCallback(mark, verify_on=())
+
+    def run():
+        Trainer(model=model, args=arguments(tmp_path), train_dataset=data, callbacks=[callback]).train()
+
+    with pytest.raises(InputError, match=r"Tiny numbers its classes digit 9, .* and the watermark digit 0, .*id2label"):
+        run()
+    model.config.id2label = dict(enumerate(names))
+    run()

@@ -26,6 +26,7 @@ import wmplug
 from wmplug import SuspectError
 from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.adapters.transformers.suspects import suspect
+from wmplug.claim.questions import Questions, ask
 from wmplug.suspects.targets import as_suspect
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -86,6 +87,43 @@ def test_text_folder_pipeline_and_model_answer_alike(tmp_path, texts, tokenizer)
     assert (suspect(pipeline).answer(texts).argmax(1) == expected.argmax(1)).all()
     given = suspect(model, preprocess=lambda text, answer: {**tokenizer(text), "label": answer})
     assert np.allclose(given.answer(texts), expected, atol=1e-5)
+
+
+def renumbered(model, order):
+    """The same model with its classes in another order."""
+    other = bert()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        other.classifier.weight.copy_(model.classifier.weight[order])
+        other.classifier.bias.copy_(model.classifier.bias[order])
+    other.config.id2label = {place: NAMES[i] for place, i in enumerate(order)}
+    other.config.label2id = {NAMES[i]: place for place, i in enumerate(order)}
+    return other
+
+
+def test_classes_in_another_order_are_read_by_name(tmp_path, texts, tokenizer, owner):
+    mark = wmplug.create(
+        owner,
+        scheme="random-label",
+        carriers=texts,
+        classes=NAMES,
+        triggers=30,
+        preprocess=lambda text, answer: {**tokenizer(text), "label": answer},
+    )
+    model = bert()
+    other = renumbered(model, [2, 0, 3, 1])
+    other.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    pipeline = TextClassificationPipeline(model=other, tokenizer=tokenizer, device=-1)
+
+    def answers(target):
+        sheet = Questions.of(mark.triggers, preprocess=mark.preprocess)
+        return [said.answer for said in ask(sheet, as_suspect(target, mark)).said]
+
+    expected = answers(model)
+    assert len(set(expected)) > 1
+    for target in (other, tmp_path, pipeline):
+        assert answers(target) == expected
 
 
 def test_a_text_model_alone_says_what_it_needs(texts):

@@ -23,7 +23,7 @@ from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.guard import Guard
 from wmplug.adapters.torch.injection import ACTIVE, refuse_held, wrap_for
-from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
+from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch, refuse_other_order
 from wmplug.adapters.torch.points import DIVERGED, OFFERED, Hook, TorchPoints, need_head
 from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.torch.schema import fit
@@ -179,6 +179,7 @@ class Watermarking(Results):
             self._unentered.handle.remove()
             self._unentered = None
         refuse_held(self.bare, self.loader)
+        refuse_other_order(self.bare, self.mark.task)
         self._points = TorchPoints(self.mark, self.bare, head=self._head, on_divergence=_diverged)
         self._marking.begin()
         self._before = self.board.injected

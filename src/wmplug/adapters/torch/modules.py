@@ -11,13 +11,15 @@ from scipy.special import expit
 from torch.utils.data import default_collate
 
 from wmplug.adapters.torch.single import answers_shares
-from wmplug.errors import SuspectError
+from wmplug.errors import InputError, SuspectError
 from wmplug.schemes.networks import like_parameters
 from wmplug.schemes.tilt.texts import LABELS
 from wmplug.suspects.protocols import Suspect
+from wmplug.tasks.base import Task
 from wmplug.tasks.classes import is_share, is_single
 from wmplug.watermark.watermark import Preprocess
 
+_PARALLEL = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
 _ASKED = 4  # inputs that show whether a sigmoid makes a model's scores
 
 
@@ -55,7 +57,7 @@ class ModuleSuspect:
     ) -> None:
         self.description = type(model).__name__
         self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
-        self.forward = forward or forward_first
+        self.forward, self.names = forward or forward_first, names_of(model)
         self._share: bool | None = None
 
     def answer(self, inputs: Sequence[Any]) -> Any:
@@ -84,6 +86,31 @@ class ModuleSuspect:
             kinds = [answers_shares(self.model, partial(_asked_one, self.forward, example)) for example in few]
             self._share = None if None in kinds else bool(kinds) and all(kinds)
         return self._share
+
+
+def names_of(model: torch.nn.Module) -> tuple[str, ...]:
+    """The names of a model's classes, in the order of its scores, as its config tells them (`id2label`); else none."""
+    bare = getattr(model, "_orig_mod", model)
+    bare = bare.module if isinstance(bare, _PARALLEL) else bare
+    named = getattr(getattr(bare, "config", None), "id2label", None)
+    if not isinstance(named, Mapping) or set(named) != set(range(len(named))):
+        return ()
+    return tuple(str(named[place]) for place in range(len(named)))
+
+
+def refuse_other_order(model: torch.nn.Module, task: Task) -> None:
+    """Refuse to train a model that names the watermark's classes in another order.
+
+    Raises:
+        InputError: names both orders.
+    """
+    own, names = names_of(model), getattr(task, "names", ())
+    if own != names and sorted(own) == sorted(names):
+        raise InputError(
+            f"{type(model).__name__} numbers its classes {', '.join(own[:8])} (id2label of its config), and the "
+            f"watermark {', '.join(names[:8])}, so that one number means two classes: set id2label and label2id as the "
+            "labels of your data are numbered, and make the watermark with classes=[NAME, ...] in that order"
+        )
 
 
 def _asked_one(forward: Callable[..., torch.Tensor], example: Any, model: torch.nn.Module) -> torch.Tensor:

@@ -36,7 +36,7 @@ from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.guard import Guard
 from wmplug.adapters.torch.injection import refuse_held
-from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch
+from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch, refuse_other_order
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
 from wmplug.adapters.torch.rows import AskedRows
 from wmplug.adapters.transformers.loop import (
@@ -170,6 +170,7 @@ class WatermarkCallback(Results, TrainerCallback):
             )
         refuse_regression(model)
         refuse_held(model, loader)
+        refuse_other_order(model, self.mark.task)
         strip(model)
         prepare = self.mark.preprocess or preparation(kwargs.get("processing_class"), model)
         prepare = fitted(prepare, loader, count_of(self.mark.task, "transformers"))

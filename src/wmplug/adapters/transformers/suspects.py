@@ -63,6 +63,8 @@ class PipelineSuspect:
     def __init__(self, pipeline: Pipeline, batch_size: int = 64) -> None:
         self.description = f"{type(pipeline).__name__} of {type(pipeline.model).__name__}"
         self.pipeline, self.batch_size = pipeline, batch_size
+        numbers: dict[str, int] = cast(Any, pipeline.model.config).label2id
+        self.names = tuple(sorted(numbers, key=lambda name: numbers[name]))
 
     def answer(self, inputs: Sequence[Any]) -> Any:
         """Scores (n, labels) as float NumPy."""
