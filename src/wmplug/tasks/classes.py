@@ -87,14 +87,22 @@ class Classes(Task):
                 as logits. Of two classes, one score an input, (n,) floats or (n, 1), is that of class 1: its
                 probability if all lie from 0 to 1, else its logit against class 0. If the classes have names, also
                 n names, or what a pipeline returns: {label, score}, or a list of these, for each input. A table whose
-                columns are these names, such as a DataFrame of scores, is read by its names.
+                columns are these names, such as a DataFrame of scores, is read by its names. None among others is no
+                answer.
             n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
             SuspectError: the shape or the number of classes differs, or the outputs are not numbers.
         """
-        outputs = self._numbered(self.ordered(outputs, getattr(outputs, "columns", ())), who)
+        outputs = self.ordered(outputs, getattr(outputs, "columns", ()))
+        if getattr(getattr(outputs, "dtype", None), "kind", "") in {"U", "O"}:
+            outputs = outputs.tolist()
+        if isinstance(outputs, (list, tuple)) and len(outputs) == n and any(one is None for one in outputs):
+            told = [one for one in outputs if one is not None]
+            found = iter(self.read(told, len(told), who) if told else [])
+            return [None if one is None else next(found) for one in outputs]
+        outputs = self._numbered(outputs, who)
         array = _read(both_scores(to_numpy(outputs)) if self.count == 2 else outputs, self.count, who)
         if len(array) != n:
             raise SuspectError(
@@ -118,9 +126,7 @@ class Classes(Task):
 
     def _numbered(self, outputs: Any, who: str) -> Any:
         """Names as numbers, -1 for one that is none of the task's; numbers as they are."""
-        if hasattr(outputs, "dtype") and _holds_texts(outputs):
-            outputs = outputs.tolist()
-        first = next((one for one in outputs if one is not None), None) if isinstance(outputs, (list, tuple)) else None
+        first = outputs[0] if isinstance(outputs, (list, tuple)) and outputs else None
         if not isinstance(first, (str, Mapping)) and not (isinstance(first, (list, tuple)) and _is_ranking(first)):
             return outputs
         if not self.names:
@@ -128,7 +134,13 @@ class Classes(Task):
                 f"{who} answered {first!r}, a name, and the watermark knows no names of classes: make it with "
                 "classes=[NAME, ...], or wrap the suspect in a function that returns numbers"
             )
-        return _ranked([_scored(one) for one in outputs], self.names)
+        try:
+            return _ranked([_scored(one) for one in outputs], self.names)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SuspectError(
+                f"{who} answered {first!r}, among others that differ or cannot be read ({type(error).__name__}: "
+                f"{error}): return a name, {{label, score}} or a list of these for each input"
+            ) from error
 
     def misfit(self, said: Said, who: str) -> SuspectError | None:
         """The error for a class outside the task; None for a negative class, which counts as no answer."""
@@ -186,10 +198,10 @@ def _is_ranking(answer: Sequence[Any]) -> bool:
 
 def _scored(answer: Any) -> dict[str, float]:
     """The names that one answer holds, with their scores."""
-    if answer is None:
-        return {}
     if isinstance(answer, str):
         return {answer: 1.0}
+    if isinstance(answer, Mapping) and "label" not in answer:
+        return {str(name): float(score) for name, score in answer.items()}
     ranking = [answer] if isinstance(answer, Mapping) else answer
     return {str(one["label"]): float(one.get("score", 1.0)) for one in ranking}
 
