@@ -112,3 +112,19 @@ def test_a_module_that_cannot_be_imported_is_an_input_error_with_its_cause(tmp_p
     ) as caught:
         from_module("breaks_here:it", "--rule")
     assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.pt", r"bare weights, a whole module or a program.*own class.*\(torch.load, torch.jit.load\)"),
+        ("model.ckpt", "a .ckpt file holds bare weights, a whole module or a program"),
+        ("model.safetensors", "bare weights without a model"),
+    ],
+)
+def test_a_file_of_torch_is_not_taken_for_weights_alone(tmp_path, name, said):
+    with pytest.raises(SuspectError, match="the file does not exist"):
+        as_suspect(tmp_path / name, SimpleNamespace(preprocess=None))
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(SuspectError, match=said):
+        as_suspect(tmp_path / name, SimpleNamespace(preprocess=None))

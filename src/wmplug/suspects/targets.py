@@ -12,7 +12,8 @@ from wmplug.errors import InputError, SuspectError
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.suspects.protocols import Suspect
 
-_WEIGHTS = {".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".npz", ".msgpack"}
+_WEIGHTS = {".safetensors", ".h5", ".hdf5", ".npz", ".msgpack"}
+_PICKLES = {".pt", ".pth", ".bin", ".ckpt"}  # PyTorch's, of weights, of a whole module, or TorchScript
 
 
 class Prepared(Protocol):
@@ -122,8 +123,14 @@ def _why_not(path: Path) -> str:
             f"the folder holds {some} but neither config.json nor adapter_config.json, so it is not a transformers "
             f"checkpoint: for bare weights, {own}"
         )
-    if path.suffix in _WEIGHTS:
+    if path.suffix in _WEIGHTS and path.exists():
         return f"a {path.suffix} file holds bare weights without a model: {own}"
+    if path.suffix in _PICKLES and path.exists():
+        return (
+            f"a {path.suffix} file holds bare weights, a whole module or a program, and wmplug loads none of these: "
+            f"loading may run code of the file. Of bare weights, {own}; of the others, load them yourself if you trust "
+            "the file (torch.load, torch.jit.load) and pass the model"
+        )
     if path.exists():
         return "it is neither a checkpoint folder nor a .keras file: load the model yourself and pass the model"
     return "the file does not exist: give a model, an existing checkpoint folder or .keras file, or a function"
