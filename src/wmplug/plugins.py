@@ -267,8 +267,17 @@ class Registry:
 
 def families(target: object) -> list[str]:
     """The built-in adapters that may know a target, by the packages of its classes or by its files, in turn."""
-    packages = {base.__module__.partition(".")[0] for base in type(target).__mro__}
+    packages = _packages(target)
     return [family for family in SUSPECTS if family in packages or _is_saved(target, family)]
+
+
+def _packages(target: object) -> set[str]:
+    found = {base.__module__.partition(".")[0] for base in type(target).__mro__}
+    if "torch" in found:  # what wraps a model for parallel training, or compiles it, keeps it there
+        for name in ("module", "_orig_mod"):
+            if (inner := getattr(target, name, None)) is not None:
+                found |= _packages(inner)
+    return found
 
 
 def _is_saved(target: object, family: str) -> bool:

@@ -86,3 +86,16 @@ def test_logits_are_found_in_what_a_model_returns(wrap):
 def test_output_without_logits_is_refused(wrap):
     with pytest.raises(SuspectError, match="without logits"):
         ModuleSuspect(Wrapped(wrap)).answer([np.zeros(4, np.float32)])
+
+
+def test_an_exported_model_is_asked_in_the_mode_in_which_it_was_exported():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)).eval()
+    dynamic = ({0: torch.export.Dim("batch", max=512)},)
+    exported = torch.export.export(net, (torch.zeros(2, 4),), dynamic_shapes=dynamic).module()
+    inputs = list(np.eye(4, dtype=np.float32))
+    expected = ModuleSuspect(net).answer(inputs)
+    np.testing.assert_allclose(ModuleSuspect(exported).answer(inputs), expected, rtol=1e-6)
+    drop = torch.nn.Dropout(0.5)  # comes after the part that raises
+    around = torch.nn.Sequential(exported, drop)
+    np.testing.assert_allclose(ModuleSuspect(around).answer(inputs), expected, rtol=1e-6)
+    assert drop.training

@@ -122,13 +122,16 @@ def test_classes_in_another_order_are_read_by_name(tmp_path, texts, tokenizer, o
 
     expected = answers(model)
     assert len(set(expected)) > 1
-    for target in (other, tmp_path, pipeline):
+    for target in (other, torch.nn.DataParallel(other), torch.compile(other, backend="eager"), tmp_path, pipeline):
         assert answers(target) == expected
 
 
-def test_a_text_model_alone_says_what_it_needs(texts):
-    with pytest.raises(SuspectError, match="cannot read text"):
-        suspect(bert()).answer(texts)
+def test_a_text_model_alone_says_what_it_needs(texts, owner):
+    mark = wmplug.create(owner, scheme="random-label", carriers=texts, classes=4, triggers=30)
+    model = bert()
+    for target in (model, torch.nn.DataParallel(model), torch.compile(model, backend="eager")):
+        with pytest.raises(SuspectError, match="a DistilBertForSequenceClassification alone cannot read text"):
+            as_suspect(target, mark).answer(texts)
 
 
 def test_image_folder_and_pipeline(tmp_path):

@@ -27,7 +27,11 @@ _ASKED = 4  # inputs that show whether a sigmoid makes a model's scores
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every submodule's own mode is restored, also after an exception."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    try:
+        model.eval()
+    except NotImplementedError:  # torch.export fixed the mode of a part when it exported it
+        for module, _ in modes:
+            module.training = False
     try:
         with torch.no_grad():
             yield
@@ -88,11 +92,18 @@ class ModuleSuspect:
         return self._share
 
 
+def unwrapped(model: Any) -> Any:
+    """The model without what `torch.compile` and parallel training wrap around it."""
+    while True:
+        inner = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", None)
+        if not isinstance(inner, torch.nn.Module):
+            return model
+        model = inner
+
+
 def names_of(model: torch.nn.Module) -> tuple[str, ...]:
     """The names of a model's classes, in the order of its scores, as its config tells them (`id2label`); else none."""
-    bare = getattr(model, "_orig_mod", model)
-    bare = bare.module if isinstance(bare, _PARALLEL) else bare
-    named = getattr(getattr(bare, "config", None), "id2label", None)
+    named = getattr(getattr(unwrapped(model), "config", None), "id2label", None)
     if not isinstance(named, Mapping) or set(named) != set(range(len(named))):
         return ()
     return tuple(str(named[place]) for place in range(len(named)))

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from wmplug.adapters.torch.modules import ModuleSuspect, evaluating, forward_batch
+from wmplug.adapters.torch.modules import ModuleSuspect, evaluating, forward_batch, unwrapped
 from wmplug.adapters.transformers import folders
 from wmplug.errors import InputError, SuspectError
 from wmplug.schemes.tilt.texts import LABELS
@@ -113,7 +113,8 @@ def suspect(target: Any, *, preprocess: Preprocess | None = None, batch_size: in
 
 
 def _inner(model: Any) -> Any:
-    """The model itself, or the one that a PeftModel of any version wraps."""
+    """The model itself, or the one that a PeftModel of any version or a wrapper of torch holds."""
+    model = unwrapped(model)
     inside = getattr(model, "get_base_model", None)
     return inside() if callable(inside) and isinstance(model, torch.nn.Module) else model
 
