@@ -12,18 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
 from wmplug.dataset.records import Changes, Record
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes import Brief, Choices, Lessons, Plan
-from wmplug.schemes.tilt import references
+from wmplug.schemes import Brief, Lessons, Plan, ambiguity
 from wmplug.schemes.tilt.references import References
 from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.carriers import Inputs, digest, take
+from wmplug.watermark.carriers import Inputs, take
 from wmplug.watermark.plan import TriggerSet
 
 _CLOSE = 0.3  # difference of the two best scores of the references, below which either label is plausible
@@ -56,18 +52,9 @@ class LabelTwins(DatasetScheme):
         """This scheme with the references' probabilities for the carriers.
 
         Raises:
-            InputError: labels are missing, or the pool has another shape.
+            InputError: labels are missing, or the pool does not fit the carriers.
         """
-        labels, classes = brief.need_labels(self.name), brief.need_classes(self.name)
-        shape = (len(brief.carriers), classes)
-        if self.pool is None:
-            return replace(self, pool=Sample(brief.carriers, labels, classes).said.scores)
-        if np.shape(self.pool) != shape:
-            raise InputError(
-                f"pool= has shape {np.shape(self.pool)}: give the probabilities {shape} of the carriers from unmarked "
-                "references, or leave pool= out to have references trained"
-            )
-        return self
+        return replace(self, pool=ambiguity.pool_of(self.pool, brief, self.name))
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """One draw a record, between its two most likely classes.
@@ -77,10 +64,7 @@ class LabelTwins(DatasetScheme):
         """
         labels, pool = brief.need_labels(self.name), References(self.pool, self.pool)
         rows = _ambiguous(pool, labels, brief.carriers, brief.triggers)
-        every = np.arange(len(rows))
-        options = tuple((int(low), int(high)) for low, high in np.sort(_best(pool)[rows], axis=1))
-        choices = Choices(every, every, options)
-        return Plan(take(brief.carriers, rows), Lessons(), (choices,), {"record": rows})
+        return Plan(take(brief.carriers, rows), Lessons(), (ambiguity.coins(pool, rows),), {"record": rows})
 
     def changes(self, triggers: TriggerSet, records: Sequence[Record], count: int) -> Changes:
         """The labels that the key drew, for records whose given label differs."""
@@ -89,38 +73,16 @@ class LabelTwins(DatasetScheme):
         return Changes(labels={index: label for index, (own, label) in pairs.items() if label != own})
 
 
-def _best(pool: References) -> IntArray:
-    """(n, 2) the two most likely classes."""
-    return np.argsort(pool.scores, axis=1, kind="stable")[:, -2:]
-
-
 def _ambiguous(pool: References, labels: IntArray, inputs: Inputs, count: int) -> IntArray:
     """At most `count` rows whose label is one of their two most likely, among inputs that occur once.
 
     Raises:
         InputError: the sample has no such row.
     """
-    # Two labels on an input that occurs twice would reveal the draw.
-    _, number, times = np.unique([digest(one) for one in inputs], return_inverse=True, return_counts=True)
-    rows = np.flatnonzero((_best(pool) == labels[:, None]).any(axis=1) & (times[number] == 1))
+    rows = ambiguity.in_doubt(pool, labels, inputs)
     if not len(rows):
         raise InputError(
             "no record that occurs once has its label among the two that references find most likely: check the "
             "labels, and whether all records occur twice"
         )
-    rows = rows[np.argsort(pool.gap[rows], kind="stable")]
-    rows = rows[: max(count, int((pool.gap[rows] < _CLOSE).sum()))]
-    return rows if len(rows) <= count else rows[np.argsort(-_isolation(inputs, rows), kind="stable")[:count]]
-
-
-def _isolation(inputs: Inputs, rows: IntArray) -> npt.NDArray[Any]:
-    """(k,) distance of some of the inputs to their nearest neighbours among all."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.neighbors import NearestNeighbors
-
-    if isinstance(inputs, list):
-        features = TfidfVectorizer(sublinear_tf=True).fit_transform(inputs)
-    else:
-        features = references.scaled(inputs, len(inputs)).reshape(len(inputs), -1)
-    distances, _ = NearestNeighbors(n_neighbors=2).fit(features).kneighbors(features[rows])
-    return np.asarray(distances[:, 1])
+    return ambiguity.most_isolated(inputs, rows[: max(count, int((pool.gap[rows] < _CLOSE).sum()))], count)

@@ -112,11 +112,17 @@ def of_array(pool: npt.NDArray[Any], count: int, classes: int) -> References:
             "floats: give the array that was kept, with the same carriers= and queries=, which were chosen before any "
             "model carried the watermark"
         )
-    if not (np.isfinite(pool).all() and np.allclose(pool.sum(axis=2), 1, atol=1e-3) and pool.min() >= 0):
+    if not are_probabilities(pool):
         raise InputError(
             "pool= is an array whose rows are not probabilities: give the array that mark.scheme.pool held"
         )
     return References(pool[0], pool[1])
+
+
+def are_probabilities(array: npt.NDArray[Any]) -> bool:
+    """Whether each row, along the last axis, is a distribution."""
+    numbers = array.dtype.kind in "iuf" and np.isfinite(array).all()
+    return bool(numbers and np.allclose(array.sum(axis=-1), 1, atol=1e-3) and array.min() >= 0)
 
 
 def of_labels(labels: IntArray, classes: int) -> References:
