@@ -28,6 +28,7 @@ GROUP = "wmplug"
 
 SCHEMES = {
     "random-label": "wmplug.schemes.random_label:RandomLabel",
+    "close-calls": "wmplug.schemes.close_calls:CloseCalls",
     "tilt": "wmplug.schemes.tilt:Tilt",
     "combined": "wmplug.schemes.combined:Combined",
     "logo": "wmplug.schemes.logo:Logo",
