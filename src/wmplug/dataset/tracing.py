@@ -57,7 +57,8 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """The trace as JSON can hold it, with the names of accused copies."""
-        return {**asdict(self), "copies": [asdict(copy) for copy in self.copies], "accused": list(self.accused)}
+        written = {name: value for name, value in asdict(self).items() if value not in ((), None)}
+        return {**written, "copies": [asdict(copy) for copy in self.copies], "accused": list(self.accused)}
 
     def __str__(self) -> str:
         if not self.accused:

@@ -3,6 +3,7 @@
 import json
 import struct
 import zipfile
+from contextlib import nullcontext
 
 import datasets
 import numpy as np
@@ -142,17 +143,85 @@ def test_labels_are_not_changed_beside_columns_that_repeat_them(tmp_path, suffix
     path = tmp_path / f"a{suffix}"
     frame = pd.DataFrame({"text": [f"t{i}" for i in range(12)], "label": [0, 1] * 6, "label_text": ["no", "yes"] * 6})
     frame["source"] = ["web", "book", "web"] * 4
-    writers = {
-        ".csv": lambda: frame.to_csv(path, index=False),
-        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
-        ".parquet": lambda: frame.to_parquet(path),
-    }
-    writers[suffix]()
+    save(frame, path)
     with pytest.raises(InputError, match="repeats the label in label_text, which would show every label"):
         open_source(path).write(tmp_path / f"copy{suffix}", Changes({1: 0}))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     written = open_source(path).write(tmp_path / f"copy{suffix}", Changes(inputs={1: "new"}))
     assert written.changed == 1
+
+
+def save(frame, path):
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+
+
+def leaking(beside, count=300):
+    """A set whose column `beside` tells the label, from its number and its label."""
+    labels = np.random.default_rng(0).integers(0, 3, count)
+    texts, told = [f"t{i}" for i in range(count)], list(map(beside, range(count), labels))
+    return pd.DataFrame({"text": texts, "label": labels, "beside": told})
+
+
+TELLING = {
+    "a finer class": lambda number, label: "abcdef"[2 * label + number % 2],
+    "one class alone": lambda number, label: label == 1,
+    "its folder": lambda number, label: f"{'abc'[label]}/{number}.txt",
+    "with gaps": lambda number, label: "abc"[label] if number % 40 else "",
+}
+SILENT = {
+    "another thing": lambda number, label: "abcdef"[number % 6],
+    "a number": lambda number, label: number,
+    "its name": lambda number, label: f"{number:04d}.txt",
+    "a hint": lambda number, label: "abc"[label] if number % 3 else "b",
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("how", TELLING | SILENT)
+def test_what_tells_the_label_beside_it_is_refused(tmp_path, suffix, how):
+    path, frame = tmp_path / f"a{suffix}", leaking((TELLING | SILENT)[how])
+    save(frame, path)
+    refused = pytest.raises(InputError, match="repeats the label in beside, which") if how in TELLING else nullcontext()
+    with refused:
+        open_source(path).write(tmp_path / f"copy{suffix}", Changes({1: 0}))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_labels_that_follow_each_other_are_refused_wherever_they_begin(tmp_path, suffix):
+    """The first rows have one label: a look at them alone would find nothing."""
+    path, frame = tmp_path / f"a{suffix}", leaking(lambda number, label: "abc"[label]).sort_values("label")
+    save(frame, path)
+    with pytest.raises(
+        InputError, match=r"repeats the label in beside, the order of its records, .* of the set and shuffle it, or"
+    ):
+        open_source(path).write(tmp_path / f"copy{suffix}", Changes({1: 0}))
+
+
+def test_a_cell_is_quoted_as_its_own_row_has_it(tmp_path):
+    rows = [f"t{i},{'ab'[i % 2]}" if i < 9 else f'"t{i}","{"ab"[i % 2]}"' for i in range(18)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows, ""]))
+    written = open_source(tmp_path / "a.csv").write(tmp_path / "b.csv", Changes({2: 1, 12: 1}))
+    lines = written.data.read_text().splitlines()
+    assert (lines[3], lines[13]) == ("t2,b", '"t12","b"')
+
+
+def test_a_value_is_escaped_as_its_own_record_or_as_most(tmp_path):
+    plain = [json.dumps({"text": f"t{i}", "label": "a"}) for i in range(120)]
+    kept = [json.dumps({"text": f"ä{i}", "label": "é"}, ensure_ascii=i % 20 == 0) for i in range(1, 100)]
+    path = tmp_path / "a.jsonl"
+    last = '{"text": "t", "label": "è"}'
+    path.write_text("\n".join([*plain, *kept, last, ""]), encoding="utf-8")
+    looked = open_source(path)
+    assert len(looked.numbered(looked.picked(range(220)))) == 220
+    assert looked.classes == ("a", "è", "é")
+    changes = Changes({5: 1, 139: 1, 140: 1})
+    lines = looked.write(tmp_path / "b.jsonl", changes).data.read_text("utf-8").splitlines()
+    assert [lines[place].partition("label")[2] for place in (5, 139, 140)] == ['": "è"}', '": "\\u00e8"}', '": "è"}']
 
 
 def test_what_was_taken_for_what_is_told(kept):

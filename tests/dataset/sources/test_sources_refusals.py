@@ -147,3 +147,10 @@ def test_a_full_disk_half_way_leaves_nothing_and_names_the_record(kept, tmp_path
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert f"{out} was not written: File too large at" in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", ["[0]", '{"a": 1}'])
+def test_a_label_that_is_no_label_is_refused_with_its_line(tmp_path, label):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "t{i}", "label": {label}}}\n' for i in range(9)))
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1 has the label .*: give a text or a whole number"):
+        open_source(tmp_path / "a.jsonl").write(tmp_path / "b.jsonl", Changes({1: 0}))

@@ -202,7 +202,7 @@ def _with_adapter(base: PreTrainedModel, folder: Path) -> torch.nn.Module:
     settings.inference_mode = True
     model = get_peft_model(base, settings)
     weights = load_peft_weights(str(folder), device="cpu")
-    report = set_peft_model_state_dict(model, weights)
+    report: Any = set_peft_model_state_dict(model, weights)
     unexpected = list(getattr(report, "unexpected_keys", ()))
     held = {_saved(name) for name in weights}
     tuned = [name for name in report.missing_keys if ".lora_" in name or ".modules_to_save.default." in name]

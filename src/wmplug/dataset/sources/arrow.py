@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wmplug.dataset.sources.base import Base, Chunk, Rows, Texts
+from wmplug.dataset.sources.base import Base, Chunk, Rows, Texts, spread
 from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit, Edits
@@ -24,7 +23,7 @@ with need("dataset"):
 
 BATCH_BYTES = 1 << 24
 _RUN = 8  # rows, from which on a slice costs less than they do one by one
-_LOOKED_AT, _ROWS = 8, 100  # batches, and rows of each, that show whether a column repeats the label
+_ROWS = 100  # that show whether a column counts them
 
 
 class Arrow(Base):
@@ -70,12 +69,15 @@ class Arrow(Base):
                 yield chunk
 
     def _refuse_repeats(self) -> None:
-        others = [name for name in self._of.names if name not in self._of.inputs]
-        if len(others) > 1 and len(set(others)) == len(others):
-            for batch in itertools.islice(self._tables(others), _LOOKED_AT):
-                with border(f"{batch.place} holds values that Python cannot hold", "save plain numbers or texts"):
-                    rows = batch.table.slice(0, _ROWS).to_pylist()
-                self._of.refuse_repeats(rows, self._place)
+        judged = [name for name in self._of.names if name not in self._of.inputs or self.form == "array"]
+        if len(judged) > 1 and len(set(judged)) == len(judged):
+            self._of.refuse_repeats(self._spread(judged), self._place)
+
+    def _spread(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Some rows, spread over the set."""
+        for batch in self._tables(columns):
+            with border(f"{batch.place} holds values that Python cannot hold", "save plain numbers or texts"):
+                yield from (batch.table.slice(row, 1).to_pylist()[0] for row in spread(len(batch.table)))
 
     def _inputs(self, batch: Batch) -> Iterable[Any]:
         chosen = [batch.table.column(column) for column in self._of.inputs]

@@ -85,6 +85,14 @@ class Chunk(NamedTuple):
         return [value for row, value in enumerate(self.inputs) if row in wanted]
 
 
+JUDGED, IN_PART = 2000, 100  # records that show whether a column repeats the label; those of one part
+
+
+def spread(count: int, most: int = IN_PART) -> list[int]:
+    """At most `most` rows of `count`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
+
+
 class Due:
     """Ascending indices, taken as a pass over a set goes on."""
 
@@ -119,6 +127,7 @@ class Base(ABC):
     count: int | None = None
     taken: tuple[Taken, ...] = ()
     _numbers = True
+    _judged = False
 
     def __init__(self, place: str, classes: Sequence[str] | None) -> None:
         self._place, self._given = place, classes
@@ -137,13 +146,14 @@ class Base(ABC):
         """Write the copy."""
 
     def _refuse_repeats(self) -> None:
-        """Refuse to change labels that the set repeats elsewhere, judged by its first records."""
+        """Refuse to change labels that the set repeats elsewhere, judged by records from all over it."""
         return
 
     def check(self, *, relabelled: bool, added: bool) -> None:
         """Refuse a set of which no copy can be true; see `Source.check`."""
-        if relabelled:
+        if relabelled and not self._judged:
             self._refuse_repeats()
+            self._judged = True
 
     def _note(self, part: Chunk, places: Sequence[int], rows: Sequence[int]) -> None:
         """Note where picked records lie: their indices in the set, and their rows in the part."""

@@ -57,7 +57,6 @@ class Delimited(Lines):
         self._pattern = re.compile(rf'(?:^|{delimiter})("(?:[^"]|"")*"|[^{delimiter}]*)')
         rows = [cells for _, cells in itertools.islice(self._parsed(), _SAMPLED)]
         self._of.check_numbers([[cells[column] for column in self._inputs] for cells in rows], str(path))
-        self._first = [dict(zip(header, cells, strict=True)) for cells in rows]
         self.taken = self._of.taken
         self._always_quoted = self._quoted()
 
@@ -66,7 +65,7 @@ class Delimited(Lines):
         return self._labelled is not None
 
     def _refuse_repeats(self) -> None:
-        self._of.refuse_repeats(self._first, self._place)
+        self._of.refuse_repeats((dict(zip(self._header, cells, strict=True)) for cells in self._spread()), self._place)
 
     def _head(self, file: BufferedReader) -> bytes:
         return file.readline()
@@ -160,7 +159,8 @@ class Delimited(Lines):
         old = self._written(body, cells) or [self._cell(cell, column) for column, cell in enumerate(cells)]
         for column, cell in enumerate(new):
             if cell != cells[column]:
-                old[column] = self._cell(cell, column)
+                quoted = old[column][:1] == '"' and (column in self._always_quoted or not self._needs(cells[column]))
+                old[column] = self._cell(cell, column, quoted)
         return (self._delimiter.join(old) + line[len(body) :]).encode()
 
     def _added(self, edit: Edit) -> bytes:
@@ -186,8 +186,13 @@ class Delimited(Lines):
         for column, number in zip(self._inputs, row.tolist(), strict=True):
             cells[column] = _number(number, cells[column])
 
-    def _cell(self, cell: str, column: int) -> str:
-        encoded, always = io.StringIO(), column in self._always_quoted
+    def _needs(self, cell: str) -> bool:
+        """Whether a cell needs its quotes."""
+        return bool(set(cell) & {self._delimiter, '"', "\n", "\r"})
+
+    def _cell(self, cell: str, column: int, quoted: bool | None = None) -> str:
+        """The cell in the file's notation; quoted as given, or by default as the column usually is."""
+        encoded, always = io.StringIO(), column in self._always_quoted if quoted is None else quoted
         quoting: Literal[0, 1] = csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL
         # The writer quotes an empty cell that is alone in its line, and not one beside others.
         csv.writer(encoded, delimiter=self._delimiter, quoting=quoting).writerow([cell, "."])
@@ -203,7 +208,7 @@ class Delimited(Lines):
         found = set()
         for raw, cells in itertools.islice(self._parsed(), _SAMPLED):
             for column, cell in enumerate(self._written(raw.decode().rstrip("\r\n"), cells) or ()):
-                if cell[:1] == '"' and not set(cells[column]) & {self._delimiter, '"', "\n", "\r"}:
+                if cell[:1] == '"' and not self._needs(cells[column]):
                     found.add(column)
         return frozenset(found)
 

@@ -21,7 +21,7 @@ from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, dec
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
-_SAMPLED = 100
+_SAMPLED, _IN_BLOCK = 100, 5
 _SPACES = re.compile(r"[ \t\r\n]*")
 
 
@@ -79,7 +79,8 @@ class JsonLines(Lines):
         self._needed, self._first = self._of.needed, self._said[0]
         self.form: Form = self._of.form
         self.taken = self._of.taken
-        self._style = self._style_of_most()
+        first = itertools.islice(self._parsed(), _SAMPLED)  # in which no needed key may lack
+        self._written = [(raw.decode().strip(), cells) for raw, cells in first]
         self._of.check_numbers([[cells[key] for key in self._of.inputs] for cells in self._said], str(path))
 
     @property
@@ -119,7 +120,7 @@ class JsonLines(Lines):
         return map(self._of.input_of, cells, names), labels
 
     def _refuse_repeats(self) -> None:
-        self._of.refuse_repeats(self._said, self._place)
+        self._of.refuse_repeats(self._spread(), self._place)
 
     def _refuse_late_labels(self, block: Block) -> None:
         for line, raw in block.rows():
@@ -173,15 +174,25 @@ class JsonLines(Lines):
         text, places = raw.decode(), values_in(raw.decode())
         for key in sorted((key for key in new if new[key] != cells[key]), key=places.__getitem__, reverse=True):
             start, end = places[key]
-            text = text[:start] + self._style.dump(new[key]) + text[end:]
+            text = text[:start] + self._style_like(raw, cells).dump(new[key]) + text[end:]
         return text.encode()
 
     def _added(self, edit: Edit) -> bytes:
         self._of.refuse_to_add(str(self._path))
         return self._style.dump(self._of.edited(self._first, edit, "the added record")).encode()
 
-    def _style_of_most(self) -> Style:
-        return style_of((raw.decode().strip(), cells) for raw, cells in itertools.islice(self._parsed(), _SAMPLED))
+    def _style_like(self, raw: bytes, cells: Any) -> Style:
+        """The notation of one record, where that shows it; else that of most."""
+        text = raw.decode().strip()
+        if self._style.dump(cells) == text:
+            return self._style
+        found = style_of([(text, cells)])
+        return found if found.dump(cells) == text else self._style
+
+    @cached_property
+    def _style(self) -> Style:
+        found = [(raw.decode().strip(), self._cells(line, raw)) for line, raw in self._scattered(_IN_BLOCK)]
+        return style_of([*self._written, *found])
 
 
 def _is_plain(block: Block) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Out, Progress, Record, Written
-from wmplug.dataset.sources.base import Base, Chunk, Due, Rows
+from wmplug.dataset.sources.base import IN_PART, JUDGED, Base, Chunk, Due, Rows, spread
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.packed import endings, opened, writing
 from wmplug.dataset.sources.spots import Spot, Spots
@@ -210,6 +210,21 @@ class Lines(Base):
                 if due.done:
                     return
                 start += len(block.lines)
+
+    def _spread(self) -> Iterator[Any]:
+        """The cells of some records, spread over the file."""
+        if known := self._spots.some(JUDGED) if self._spots else []:
+            yield from (self._cells(line, raw) for _, line, raw in self._looked_up(known))
+            return
+        yield from (self._cells(line, raw) for line, raw in self._scattered(IN_PART))
+
+    def _scattered(self, most: int) -> Iterator[tuple[int, bytes]]:
+        """Line and bytes of at most `most` records of each block."""
+        with opened(self._path, text=True) as file:
+            self._head(file)
+            for block in self._blocks(file):
+                for row in spread(len(block.lines), most):
+                    yield int(block.lines[row]), block.data[block.starts[row] : block.ends[row]]
 
     def _name(self, lines: Places, row: int) -> str:
         return f"{self._file}{int(lines[row])}"  # NumPy takes long to format its own integers

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from wmplug.errors import InputError
+
 
 class Spot(NamedTuple):
     """The place of one record.
@@ -38,16 +40,39 @@ class Spots:
         """Note (n,) indices, lines, starts and ends."""
         self._parts.append(np.column_stack([np.asarray(column, np.int64) for column in columns]))
 
+    def some(self, most: int) -> list[int]:
+        """At most `most` indices of picked records, spread over the file.
+
+        Raises:
+            InputError: somebody wrote the file since.
+        """
+        known = self._known()
+        found: list[int] = known[:: -(-len(known) // most) or 1].tolist()
+        return found
+
     def of(self, indices: Sequence[int]) -> list[Spot] | None:
-        """The places of records at ascending indices; None if some were not picked, or the file is another by now."""
-        if not self._parts or _state(self._path) != self._state:
+        """The places of records at ascending indices; None if some were not picked.
+
+        Raises:
+            InputError: as for `some`.
+        """
+        known = self._known()
+        if not len(known):
             return None
-        self._parts = [np.concatenate(self._parts)]
-        known = self._parts[0][:, 0]
         found = np.searchsorted(known, indices).clip(max=len(known) - 1)
         if not np.array_equal(known[found], indices):
             return None
         return [Spot(*row) for row in self._parts[0][found].tolist()]
+
+    def _known(self) -> npt.NDArray[np.int64]:
+        """The indices of all picked records."""
+        if _state(self._path) != self._state:
+            raise InputError(
+                f"{self._path} was written while it was being read, so records are not where they were: mark it again "
+                "when nobody writes it"
+            )
+        self._parts = [np.concatenate([np.zeros((0, 4), np.int64), *self._parts])]
+        return self._parts[0][:, 0]
 
 
 def _state(path: Path) -> tuple[int, int, int]:
