@@ -1,9 +1,10 @@
 """close-calls: natural inputs that could be answered either way, each with the answer that the key's coin decides.
 
-The triggers are carriers, unchanged: inputs held out of training, of which unmarked references are of two minds. So a
-filter before a stolen model finds nothing at them that is foreign to the task, and the unmarked members of an ensemble
-have no firm opinion to outvote the stolen one. A coin proves less than a draw over all classes: more queries are needed
-than with random-label. The carriers must not be in the training set, which would teach each trigger two answers.
+The triggers are carriers, unchanged: inputs held out of training, of which unmarked references are of two minds. A
+filter before a stolen model that looks for what is foreign to the task finds few of them; they are isolated, and a
+filter that looks for this finds more. The unmarked members of an ensemble have no firm opinion to outvote the stolen
+one. A coin proves less than a draw over all classes, and a model learns these answers more slowly than random-label's.
+The carriers must not be in the training set, which would teach each trigger two answers.
 """
 
 from dataclasses import dataclass, field, replace
