@@ -5,6 +5,7 @@ import json
 import random
 import tarfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -172,3 +173,38 @@ def test_members_that_tell_nothing_are_accepted(tmp_path, members_of):
     path = tar_of(tmp_path / "set.tar", members_of)
     written = open_source(path, columns=["txt"]).write(tmp_path / "copy.tar", Changes({0: 1, 7: 0}))
     assert written.changed == 2
+
+
+TRUTH = np.arange(N) % 2
+TELLING_ARRAYS = {
+    "one-hot": {"y_onehot": np.eye(2)[TRUTH]},
+    "names": {"names": np.array([f"{CAT[y]}{i}" for i, y in enumerate(TRUTH)])},
+    "bytes": {"names": np.array([CAT[y].encode() for y in TRUTH])},
+    "numbers of rows": {"of_cats": np.flatnonzero(TRUTH == 0), "of_dogs": np.flatnonzero(TRUTH == 1)},
+    "records": {"both": np.array([(i, y) for i, y in enumerate(TRUTH)], [("id", "i4"), ("of", "i4")])},
+}
+SILENT_ARRAYS = {
+    "nothing": {},
+    "index": {"index": np.arange(N), "about": np.arange(3), "one": np.array(1)},
+    "names": {"names": np.array(NOISE), "classes": np.array(CAT)},
+    "numbers": {"weights": np.random.default_rng(1).normal(size=(N, 3))},
+    "parts": {"train": np.arange(40), "test": np.arange(40, N)},
+    "other inputs": {"masks": np.zeros((N, 32, 32), np.float32)},
+}
+
+
+@pytest.mark.parametrize("arrays", TELLING_ARRAYS.values(), ids=TELLING_ARRAYS)
+def test_arrays_that_tell_the_label_are_refused_before_anything_is_written(tmp_path, owner, arrays):
+    path = tmp_path / "set.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(N, 3)), y=TRUTH, **arrays)
+    with pytest.raises(InputError, match=rf"of .*{next(iter(arrays))}.* tell the label .*: leave .* out, or choose"):
+        dataset.mark(path, owner, out=tmp_path / "copy.npz", share=0.2)
+    assert [one.name for one in tmp_path.iterdir()] == ["set.npz"]
+    assert open_source(path).write(tmp_path / "copy.npz", Changes(inputs={3: np.ones(3)})).changed == 1
+
+
+@pytest.mark.parametrize("arrays", SILENT_ARRAYS.values(), ids=SILENT_ARRAYS)
+def test_arrays_that_tell_nothing_are_accepted(tmp_path, arrays):
+    path = tmp_path / "set.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(N, 3)), y=TRUTH, **arrays)
+    assert open_source(path).write(tmp_path / "copy.npz", Changes({0: 1, 7: 0})).changed == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib import format as npy
 
 from wmplug.dataset.records import Out, Written
@@ -20,6 +21,7 @@ from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.edits import Edits
 from wmplug.dataset.sources.pairs import fitting
+from wmplug.dataset.sources.tells import LONG, refuse_tells, spread
 from wmplug.dataset.sources.whole import Growing, whole_file
 from wmplug.errors import InputError
 from wmplug.keys.files import PIECE
@@ -70,6 +72,31 @@ class Zipped(Base):
     @property
     def _has_labels(self) -> bool:
         return self._values is not None
+
+    def _refuse_repeats(self) -> None:
+        if self._values is None:
+            return
+        rows, lists = spread(range(self.count)), {}
+        for name, found in self._arrays_beside():
+            if len(found) == self.count:
+                said = [(self._values[row], str(found[row].tolist())) for row in rows]
+                refuse_tells(said, f"the rows of {name} in {self._path}", "leave that array out")
+            elif found.ndim == 1 and found.dtype.kind in "iu":
+                lists[name] = set(found.tolist())
+        said = [(self._values[row], " ".join(name for name in lists if row in lists[name])) for row in rows]
+        refuse_tells(said, f"the numbers of rows in {', '.join(lists)} in {self._path}", "leave such arrays out")
+
+    def _arrays_beside(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """The arrays beside inputs and labels that are short enough, row by row, to speak of single records."""
+        with self._reading("its arrays"), zipfile.ZipFile(self._path) as opened:
+            for name in sorted(
+                {name[:-4] for name in opened.namelist() if name.endswith(".npy")} - {self._input, self._label}
+            ):
+                with opened.open(f"{name}.npy") as file:
+                    shape, _, dtype = _shape(file)
+                if shape and not dtype.hasobject and dtype.itemsize * math.prod(shape[1:]) <= LONG:
+                    with opened.open(f"{name}.npy") as file:
+                        yield name, npy.read_array(cast("Any", file), allow_pickle=False)
 
     def _parts(self, inputs: bool) -> Iterator[Chunk]:
         labels = [None] * self.count if self._values is None else self._values
@@ -157,11 +184,15 @@ class Zipped(Base):
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy.read_magic(cast("Any", file))
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(cast("Any", file))
+    shape, fortran, dtype = _shape(file)
     if fortran and len(shape) > 1:
         raise InputError(f"{name} is stored column by column: save it with np.ascontiguousarray")
     if dtype.kind not in "biufU" or not shape or shape[0] == 0:
         raise InputError(f"{name} has shape {shape} and dtype {dtype}: save an array (n, ...) of numbers or texts")
     return shape, dtype
+
+
+def _shape(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(cast("Any", file))
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    return read(cast("Any", file))
