@@ -112,6 +112,7 @@ REFUSED = {
     "said.csv": ("path,caption\n" + "".join(f"{n},no. {n[2:-4]} {n[0]}s\n" for n in NAMES), "tell their classes"),
     "a/list.txt": ("".join(f"{n[2:]}\n" for n in NAMES[::2]), "each line names one record of a"),
     "a.txt": ("".join(f"{n[2:-4]}\n" for n in NAMES[::2]), "each line names one record of a"),
+    "labels.txt": ("0 a\n2 a\n", "each line names one record of a"),
     "b.csv": ("path\n" + "".join(f"{n}\n" for n in NAMES[5::2]), "each line names one record of b"),
 }  # fmt: skip
 
@@ -157,7 +158,8 @@ def test_files_that_go_with_their_records_and_say_the_class_are_refused(folder, 
 
 
 UNKNOWN = {
-    ".DS_Store": b"\0\1Bud1",
+    "bytes": b"\0\1Bud1",
+    "counts.txt": "a 120\nb 120\n",
     "order.txt": "first\nsecond\n",
     "a/0.npy": b"\x93NUMPY\0",
     "sums": "".join(f"{'f' * 31}1  {name}\n" for name in NAMES),
@@ -174,11 +176,32 @@ def test_what_is_unknown_is_listed_and_copied_if_asked_for(folder, name):
     assert (copy / name).read_bytes() == (folder / name).read_bytes()
 
 
-@pytest.mark.parametrize(("name", "text"), [("README.md", "pictures"), ("empty", ""), ("classes.txt", "a\nb\n")])
+WHOLE = {
+    "README.md": "pictures",
+    "empty": "",
+    "classes.txt": "a\nb\n",
+    "labels.txt": "0 a\n1 b\n",
+    "obj.names": "a 1\nb 2\n",
+    "class_to_idx.json": '{"a":0, "b" : 1}',
+    "id2label.json": json.dumps({"0": "a", "1": "b"}, indent=1),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), WHOLE.items())
 def test_what_speaks_of_the_whole_set_is_copied(folder, name, text):
     beside(folder, name, text)
     assert (written(folder) / name).read_text() == text
     assert [one.role for one in open_source(folder).taken] == ["label", "picture", "about the set"]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "a/Thumbs.db"])
+def test_what_file_managers_leave_is_left_out_of_the_copy(folder, name):
+    """It can hold small copies of the pictures of a class, or their names."""
+    beside(folder, name, b"\0\1Bud1 0.png 2.png")
+    copy = written(folder)
+    assert not (copy / name).exists()
+    assert len(list(copy.rglob("*.png"))) == 24
+    assert (name, "left out") in [(one.part, one.role) for one in open_source(folder).taken]
 
 
 def test_added_records_would_be_missing_in_lists(folder, pictures):

@@ -26,6 +26,7 @@ _ABOUT = re.compile(
     r"|\.git(ignore|attributes|keep)",
     re.IGNORECASE,
 )  # names of files that speak of the set as a whole
+_VIEWS = ("thumbs.db", ".ds_store")  # what file managers of Windows and macOS leave in folders that were opened
 _TOKEN = re.compile(r"[^\s,;|\"'()\[\]{}<>=]+")
 _CELL = re.compile(r"[^,;|\t\"]+")
 _DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
@@ -68,7 +69,7 @@ class Judged:
     Attributes:
         name: its path in the set.
         file: the file.
-        role: "about the set", "list", "sums", "with" (one unit), "refers" (and cannot follow), "unknown".
+        role: "about the set", "list", "sums", "with" (one unit), "refers" (and cannot follow), "left out", "unknown".
         why: what was found in it.
         mentions: for a list, the unit that each line names; for sums, those that are named anywhere.
     """
@@ -174,6 +175,8 @@ class Companions:
             name: (_facts(self._root / name), _facts(grown / moves.names.get(name, name))) for name in moves.written
         }
         for one in self.judged:
+            if one.role == "left out":
+                continue
             place = grown / one.name
             if one.role == "with":
                 unit = next(iter(one.mentions.values()))
@@ -192,6 +195,8 @@ class Companions:
                 shutil.copystat(one.file, place)
 
     def _judge(self, name: str, file: Path, groups: set[str], by_stem: Mapping[str, Unit]) -> Judged:
+        if Path(name).name.lower() in _VIEWS:
+            return Judged(name, file, "left out", "a file manager made it, with names and small copies of pictures")
         text = _read(file)
         if file.stat().st_size == 0:
             return Judged(name, file, "about the set", "it is empty")
@@ -203,6 +208,8 @@ class Companions:
         tokens = {token for token in _TOKEN.findall(text)}
         if beside is not None:
             return self._judge_beside(name, file, text, beside, tokens)
+        if _numbers_classes(tokens, groups):
+            return Judged(name, file, "about the set", "it names the classes with their numbers, and nothing else")
         if units:
             return self._judge_mentions(name, file, text, units, groups)
         if tokens <= groups:
@@ -266,6 +273,13 @@ class Companions:
         digests = [token for token in _TOKEN.findall(text) if _DIGEST.fullmatch(token) and not token.isdecimal()]
         odd = any(digest.lower() not in known for digest in digests[:_PROBED]) if len(units) <= _PROBED else False
         return roles, odd or (bool(digests) and not roles)
+
+
+def _numbers_classes(tokens: set[str], groups: set[str]) -> bool:
+    """Whether words are all classes and their numbers, from 0 or 1 on. Others can count records, which changes."""
+    words = {token.strip(":") for token in tokens} - {""}
+    counts = ({str(number) for number in range(first, first + len(groups))} for first in (0, 1))
+    return any(words == groups | numbers for numbers in counts)
 
 
 def _stem(name: str) -> str:
