@@ -61,12 +61,20 @@ def test_what_tells_the_label(text):
 def test_what_tells_nothing(text):
     """Nor do texts of a set in which nearly all records have one label."""
     assert told_by(pairs(text)) is None
-    assert told_by(pairs(text, lambda index: "b" if index in (7, 40) else "a")) is None
+    assert told_by(pairs(text, lambda index: "b" if index in (7, 13, 22, 31, 40, 52) else "a")) is None
 
 
 def test_one_label_or_few_records_are_not_told():
     assert told_by(pairs(TELLING["the class"], lambda index: "a")) is None
     assert told_by(pairs(TELLING["the class"])[:19]) is None
+
+
+def test_chance_tells_nothing():
+    """Of random names of few pictures, hardly any tell their classes; each would refuse a set for nothing."""
+    drawn = random.Random(2)
+    for count, share in [(20, 0.5), (24, 0.5), (40, 0.15), (100, 0.1)]:
+        sets = ([(drawn.random() < share, f"{drawn.randrange(10**6)}.png") for _ in range(count)] for _ in range(200))
+        assert sum(told_by(found) is not None for found in sets) <= 4
 
 
 def test_some_of_all_are_drawn_evenly():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter, defaultdict
@@ -12,7 +13,7 @@ from wmplug.errors import InputError
 
 T = TypeVar("T")
 _MOST, LONG = 2000, 2000  # records that are looked at, and characters of each
-_FEWEST = 20  # among fewer records, what tells the label often does so by chance
+_FEWEST, _OTHERS = 20, 5  # among fewer records, or fewer of other labels than the usual, much tells by chance
 _COVERED, _RIGHT = 0.9, 0.95
 _VALUE = re.compile(r'"\w+"\s*:\s*(?:"[^"]*"|[^,\]}\s]+)')  # a key of JSON and what it says
 _PLACES = 8
@@ -64,7 +65,7 @@ def told_by(pairs: Sequence[tuple[Hashable, str]]) -> str | None:
     """
     labels = [label for label, _ in pairs]
     texts = [text[:LONG].lower().strip() for _, text in pairs]
-    if len(pairs) < _FEWEST or len(set(labels)) < 2:
+    if len(pairs) < _FEWEST or len(pairs) - max(Counter(labels).values()) < _OTHERS:
         return None
     for reading in _READINGS:
         read = [reading(text) for text in texts]
@@ -102,10 +103,16 @@ def _of_same(labels: Sequence[Hashable], texts: Sequence[str]) -> list[Hashable 
 
 
 def _of_next(labels: Sequence[Hashable], numbers: Sequence[int]) -> list[Hashable | None]:
-    """The label that the next record in the order of numbers has, above or below; none where records share a number."""
+    """The label that the next record in the order of numbers has, above or below.
+
+    None where records share a number, and for all if the labels come in many more runs than there are labels.
+    """
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     shared = Counter(numbers)
     found: list[Hashable | None] = [None] * len(labels)
+    runs = 1 + sum(labels[one] != labels[other] for one, other in itertools.pairwise(order))
+    if runs > len(set(labels)) + (1 - _RIGHT) * len(labels):
+        return found
     for rank, index in enumerate(order):
         if shared[numbers[index]] == 1:
             near = [labels[other] for other in (*order[max(rank - 1, 0) : rank], *order[rank + 1 : rank + 2])]
