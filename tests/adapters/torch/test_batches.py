@@ -536,29 +536,3 @@ class TestOddBatches:
 def test_the_first_example_that_is_not_missing_is_peeked_at():
     assert peek([None, None, 5]) == 5
     assert peek([None] * 3) is None
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes", "said"),
-    [
-        ([1, 10, 3], 10, "the label 10, and the watermark was made for 10 classes, 0 to 9"),
-        ([1, -1, 1], 2, "the label -1"),
-        ([np.int64(0), np.int64(2)], 2, "the label 2"),
-        ([torch.tensor(3), torch.tensor(-7)], 10, "the label -7"),
-        ([-1, 0, -100, 9], 10, None),
-        ([-100, 0, 1], 2, None),
-        ([0.0, 1.0], 2, None),
-    ],
-)
-def test_a_first_batch_with_other_classes_is_refused(labels, classes, said):
-    lessons = [(x, i % 2) for i, (x, _) in enumerate(LESSONS)]
-    collate = collating(examples=lessons, classes=classes, collate=list)
-    rows = [(torch.zeros(1, 8, 8), label) for label in labels]
-    if said is None:
-        assert len(collate(rows)) >= len(rows)
-        return
-    with pytest.raises(InjectionError, match=said):
-        collate(rows)
-    later = collating(examples=lessons, classes=classes, collate=list)
-    later.board.add(0)
-    assert len(later(rows)) >= len(rows)  # a run is not ended in its middle

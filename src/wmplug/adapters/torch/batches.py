@@ -89,24 +89,19 @@ class TriggerCollate:
         self.placement, self.board, self.world, self.lasting = placement, board, world, lasting
         self.like: Any = None
         self._fitted: dict[int, Any] = {}
-        self._looked = self._signed = self._taught = self._told = False
+        self._signed = self._taught = self._told = False
         self._moves: bool | None = None
 
     def __call__(self, features: list[Any]) -> Any:
         """Collate the batch with its triggers; a batch without examples is left to the user's collator as it is.
 
         Raises:
-            InjectionError: the first batch has labels that are none of the task's classes; or, before any trigger was
-                taught, the collator fails on batches with triggers alone, or masks or mixes their labels. Later batches
-                then get no trigger, with a warning.
+            InjectionError: before any trigger was taught: the collator fails on batches with triggers alone, or masks
+                or mixes their labels. Later batches then get no trigger, with a warning.
         """
         present = next((feature for feature in features if feature is not None), None)
         if self.like is None:
             self.like = present
-        if not self._looked:
-            self._looked = True
-            if self.classes and not self.board.batches:
-                refuse_others(features, self.classes)
         if present is None:
             self.board.add(0)
             return self.collate(features)
@@ -253,26 +248,6 @@ def _whole(label: Any) -> int | None:
         array = to_numpy(label)
         return int(array.item()) if array.size == 1 and array.dtype.kind in "iu" else None
     return None
-
-
-def refuse_others(examples: list[Any], classes: int) -> None:
-    """Refuse examples with other classes than the watermark's, since the model would learn its answers as others.
-
-    Args:
-        examples: of the dataset. Of more than two classes, -1 counts as no label, and -100 always does.
-        classes: of the task.
-
-    Raises:
-        InjectionError: names such a label.
-    """
-    labels = {_whole(labels_in(example)) for example in examples if example is not None} - {None, -100}
-    known = range(-1 if classes > 2 else 0, classes)
-    if others := sorted(label for label in labels if label is not None and label not in known):
-        raise InjectionError(
-            f"the dataset's first batch holds the label {others[-1]}, and the watermark was made for {classes} "
-            f"classes, 0 to {classes - 1}, so that its answers would be taught as other classes: number labels from "
-            "0 (-100 is no label), or make the watermark with the classes= that the dataset has"
-        )
 
 
 def refuse_masked(labels: torch.Tensor) -> None:
