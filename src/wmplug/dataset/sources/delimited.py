@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import itertools
 import re
@@ -15,10 +16,10 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from wmplug.dataset.sources.base import Texts
+from wmplug.dataset.sources.base import Rows, Texts
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, arrow_reader, decoded, is_utf8, numbers_of
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded, is_utf8
 from wmplug.dataset.sources.packed import endings, opened
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
@@ -79,7 +80,7 @@ class Delimited(Lines):
         return found
 
     def _columns(self, block: Block, inputs: bool) -> tuple[Iterable[Any], Sequence[Any]] | None:
-        if (found := arrow_reader("csv")) is None or not _is_plain(block, self._delimiter):
+        if (found := _reader()) is None or not _is_plain(block, self._delimiter):
             return None  # line by line, for an error with the line and the fault
         arrow, reader = found
         label = [] if self._labelled is None else [self._header[self._labelled]]
@@ -99,7 +100,7 @@ class Delimited(Lines):
         labels = table.column(label[0]).to_pylist() if label else [None] * len(table)
         if self.form == "text":
             return (Texts(table.column(chosen[0])) if chosen else []), labels
-        return (numbers_of(table, chosen) if chosen else []), labels
+        return (_columns_of(table, chosen) if chosen else []), labels
 
     def _cells(self, line: int, raw: bytes) -> Any:
         text = decoded(raw, f"{self._file}{line}")
@@ -211,6 +212,20 @@ class Delimited(Lines):
                 if cell[:1] == '"' and not self._needs(cells[column]):
                     found.add(column)
         return frozenset(found)
+
+
+def _reader() -> tuple[Any, Any] | None:
+    """pyarrow, and its reader of CSV; None if it is not installed."""
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.csv")
+    except ImportError:
+        return None
+
+
+def _columns_of(table: Any, columns: Sequence[str]) -> Rows:
+    """Columns of numbers in a table of Arrow, without missing values."""
+    # to_numpy imports pandas
+    return Rows([np.from_dlpack(table.column(name).combine_chunks()) for name in columns])
 
 
 def _header(path: Path) -> tuple[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import os
 import shutil
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Out, Progress, Record, Written
-from wmplug.dataset.sources.base import IN_PART, JUDGED, Base, Chunk, Due, Rows, spread
+from wmplug.dataset.sources.base import IN_PART, JUDGED, Base, Chunk, Due, spread
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.packed import endings, opened, writing
 from wmplug.dataset.sources.spots import Spot, Spots
@@ -301,20 +300,6 @@ def _pipe(file: BufferedReader, size: int, copied: BinaryIO | None = None) -> No
 
 def _end_of(raw: bytes) -> bytes:
     return b"\r\n" if raw.endswith(b"\r\n") else b"\n"
-
-
-def arrow_reader(kind: str) -> tuple[Any, Any] | None:
-    """pyarrow, and its reader of the format; None if it is not installed."""
-    try:
-        return importlib.import_module("pyarrow"), importlib.import_module(f"pyarrow.{kind}")
-    except ImportError:
-        return None
-
-
-def numbers_of(table: Any, columns: Sequence[str]) -> Rows:
-    """Columns of numbers in a table of Arrow, without missing values."""
-    # to_numpy imports pandas
-    return Rows([np.from_dlpack(table.column(name).combine_chunks()) for name in columns])
 
 
 def is_utf8(data: bytes) -> bool:
