@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "api.md").read_text()
 LISTED = dict(re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 # Of a framework or an extra that the core's environment goes without.
-ELSEWHERE = re.compile(r"wmplug\.(adapters|audit|dataset)\b")
+ELSEWHERE = re.compile(r"wmplug\.(adapters|audit|dataset|serving)\b")
 # What only the project's own files take beside it: the register is read, and the demo's models are trained again.
 INNER = {"wmplug.register", "wmplug.training.record", "wmplug.schemes.random_label", "wmplug.cli", "wmplug.cli.demo"}
 

@@ -41,6 +41,10 @@ class VerificationError(WmplugError):
     """A checkpoint does not carry the watermark, and on_failure="raise" stops the training."""
 
 
+class ServingError(WmplugError):
+    """The log of a serving cannot be opened, read or written."""
+
+
 class PluginError(WmplugError):
     """A plugin that is missing, broken or ambiguous."""
 
@@ -93,3 +97,7 @@ class AmbiguityWarning(UserWarning):
 
 class VerificationWarning(UserWarning):
     """A checkpoint does not carry the watermark, and on_failure="warn" reports it."""
+
+
+class ServingWarning(UserWarning):
+    """A serving answers unmarked."""

@@ -31,6 +31,7 @@ SCHEMES = {
     "close-calls": "wmplug.schemes.close_calls:CloseCalls",
     "tilt": "wmplug.schemes.tilt:Tilt",
     "combined": "wmplug.schemes.combined:Combined",
+    "served": "wmplug.schemes.served:Served",
     "logo": "wmplug.schemes.logo:Logo",
     "phrase": "wmplug.schemes.phrase:Phrase",
     "label-twins": "wmplug.dataset.schemes.label_twins:LabelTwins",

@@ -11,7 +11,7 @@ from wmplug.errors import RegisterError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.history import History, log_of
-from wmplug.watermark.carriers import read_carriers
+from wmplug.watermark.carriers import digest, read_carriers
 
 PASSPHRASE = "correct horse battery staple"
 QUERIES = np.arange(200, dtype=np.float32).reshape(50, 4)
@@ -33,7 +33,7 @@ def commit(owner, queries):
 
 
 def logged(owner, queries=QUERIES):
-    return History(owner.path).logged(queries)
+    return History(owner.path).logged(digest(read_carriers(queries)[0]))
 
 
 def test_every_secret_counts_as_a_key(owner, digits):
@@ -125,7 +125,7 @@ def test_the_logs_own_word_for_a_token_binds_nothing(dated):
 
 
 def test_a_register_that_is_gone_or_damaged_binds_nothing(dated, tmp_path):
-    assert History(tmp_path / "nowhere").logged(QUERIES).bound is None
+    assert History(tmp_path / "nowhere").logged(digest(QUERIES)).bound is None
     commit(dated, QUERIES)
     anchors.anchor(Register.of(dated))
     log = dated.path / "log.jsonl"

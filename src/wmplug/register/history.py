@@ -9,7 +9,7 @@ from wmplug.errors import RegisterError, WmplugError
 from wmplug.register import Entry, Register, assets, checking
 from wmplug.register.disclosure import shown_rows
 from wmplug.register.prepared import Watched
-from wmplug.watermark.carriers import Inputs, digest, read_carriers
+from wmplug.watermark.carriers import digest, read_carriers
 from wmplug.watermark.choices import Choice
 from wmplug.watermark.plan import TriggerSet
 
@@ -56,23 +56,22 @@ class History:
             raise RegisterError(f"{self.folder} holds no commitment to {watermark}: restore the whole register")
         return len(secrets), shown_rows(entries, watermark)
 
-    def logged(self, queries: Inputs) -> Choice:
-        """Whether a whole log equals these queries, and a token that holds covers its entry.
+    def logged(self, queries: str) -> Choice:
+        """Whether a whole log has the digest of these queries, and a token that holds covers its entry.
 
         Each log in the register is one that the owner could have asked instead, so together they count as tries.
         """
-        wanted = digest(queries)
         try:
             logs = [entry for entry in self._of("dataset.committed") if entry.body.get("role") == QUERIES]
-            found = next((entry.seq for entry in logs if entry.body.get("in_order") == wanted), None)
+            found = next((entry.seq for entry in logs if entry.body.get("in_order") == queries), None)
             dated = None if found is None else self._dated(found)
         except WmplugError:
             dated = None
         if dated is None:
-            return Choice(what="questions", bound=None, sha256=wanted)
+            return Choice(what="questions", bound=None, sha256=queries)
         tries = len({entry.body.get("in_order") for entry in logs})
         time = f"by {dated:%Y-%m-%dT%H:%M:%SZ}"
-        return Choice(what="questions", bound="committed", sha256=wanted, tries=tries, note=time)
+        return Choice(what="questions", bound="committed", sha256=queries, tries=tries, note=time)
 
     def _dated(self, seq: int) -> datetime | None:
         """The time by which an entry was there, by an authority and not by the log's own words."""

@@ -3,10 +3,11 @@
 from wmplug.keys.streams import KeyStream
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.plan import Choices, Lessons, Pattern, Plan
-from wmplug.watermark.scheme import Adds, Asks, HasConstants, Point, Prepares, Scheme, Shifts, Weighs
+from wmplug.watermark.scheme import Adds, Answers, Asks, HasConstants, Point, Prepares, Scheme, Shifts, Weighs
 
 __all__ = [
     "Adds",
+    "Answers",
     "Asks",
     "Brief",
     "Choices",

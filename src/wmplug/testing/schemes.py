@@ -34,7 +34,7 @@ from wmplug.keys.owner import Owner
 from wmplug.keys.sealing import Seal
 from wmplug.keys.streams import KeyStream, Subkeys
 from wmplug.making import create, load
-from wmplug.schemes import Adds, Brief, Plan, Scheme, Shifts, Weighs
+from wmplug.schemes import Adds, Answers, Brief, Plan, Scheme, Shifts, Weighs
 from wmplug.schemes.tilt.texts import ids_of, padded
 from wmplug.statistics.betting import log10_e_path
 from wmplug.statistics.draws import DrawResult, log10_p
@@ -86,7 +86,9 @@ class SchemeContract:
         assert scheme.name, "name: it is empty"
         assert isinstance(scheme.version, int), "version: a whole number is needed"
         assert scheme.points, "points: empty, so nothing would be taught"
-        assert scheme.points <= {"samples", "logits", "loss"}, f"points: {set(scheme.points)} holds an unknown one"
+        assert scheme.points <= {"samples", "logits", "loss", "answers"}, (
+            f"points: {set(scheme.points)} holds an unknown one"
+        )
         assert 0 < scheme.rate <= 0.5, f"rate: {scheme.rate} is not a share above 0 and up to one half"
         public = json.loads(json.dumps(scheme.parameters(), allow_nan=False))
         again = type(scheme).restore(public).parameters()
@@ -147,6 +149,9 @@ class SchemeContract:
         """`shift` keeps the shape of the logits, `term` is a scalar, and each exists if its point is declared."""
         assert ("logits" in scheme.points) == isinstance(scheme, Shifts), (
             "shift() and `logits` in points must come together"
+        )
+        assert ("answers" in scheme.points) == isinstance(scheme, Answers), (
+            "told() and `answers` in points must come together"
         )
         assert ("loss" in scheme.points) == isinstance(scheme, Adds), "term() and `loss` in points must come together"
         if not scheme.points & {"logits", "loss"}:
@@ -282,6 +287,9 @@ def knowing(mark: Watermark) -> Callable[[Sequence[Any]], Any]:
         level = np.zeros((len(weighed), task.count))
         learnt = level - mark.scheme.shift(np, constants, weighed, level)
         scores.update((digest(plan.inputs[row]), 20 * score) for row, score in zip(rows, learnt, strict=True))
+    if plan.pattern is not None and isinstance(mark.scheme, Answers):
+        told = zip(plan.pattern.rows.tolist(), mark.scheme.told(mark.triggers).tolist(), strict=True)
+        scores.update((digest(plan.inputs[row]), _sure(answer, task.count)) for row, answer in told)
     return lambda inputs: np.array([scores.get(digest(value), _sure(0, task.count)) for value in inputs])
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 from wmplug.errors import StatisticsError
-from wmplug.watermark.carriers import Inputs
 from wmplug.watermark.plan import TriggerSet
 
 Bound = Literal["committed", "drawn", "fixed", "paid"]
@@ -110,8 +109,8 @@ class Record(Protocol):
             RegisterError: it cannot be read.
         """
 
-    def logged(self, queries: Inputs) -> Choice:
-        """Whether these queries were committed to, as a whole log, by a time that an authority attests."""
+    def logged(self, queries: str) -> Choice:
+        """Whether the log with this digest was committed to, by a time that an authority attests."""
 
     def watch(self, watermark: str, triggers: TriggerSet, preprocess: Callable[[Any, Any], Any]) -> Watch:
         """A watch over the preprocess function of a watermark, by its public id."""

@@ -7,6 +7,7 @@ parameters) and never sees the label key. A scheme that does more has the method
     samples   lessons join the user's batches                  every adapter
     logits    shifts the logits that the training loss sees, in training mode only; the served model is unmodified
     loss      adds a term to the training loss
+    answers   none: the served model's answers carry it, and training is as ever (`wmplug.serving`)
 
 For `logits` and `loss` the scheme gets `xp`, the array functions of the framework at hand (`torch` or `keras.ops`: use
 names both have, such as matmul, clip, reshape, sum, exp), and its own `constants` as tensors of that framework.
@@ -28,7 +29,7 @@ from wmplug.watermark.carriers import digest, read_carriers
 from wmplug.watermark.plan import Plan, TriggerSet
 
 SHOWN = 64
-Point = Literal["samples", "logits", "loss"]
+Point = Literal["samples", "logits", "loss", "answers"]
 S = TypeVar("S", bound="Scheme")
 
 
@@ -143,6 +144,15 @@ class Asks(Protocol):
         Raises:
             InputError: the queries do not fit.
         """
+        ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A scheme at the point `answers`."""
+
+    def told(self, triggers: TriggerSet) -> npt.NDArray[Any]:
+        """(n,) what a served model with this watermark answers to each row of the pattern."""
         ...
 
 

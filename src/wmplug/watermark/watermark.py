@@ -15,6 +15,7 @@ from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
 from wmplug.watermark.choices import Choice, Record
 from wmplug.watermark.columns import columns
+from wmplug.watermark.decided import Decided
 from wmplug.watermark.file import id_of, pack
 from wmplug.watermark.plan import TriggerSet
 from wmplug.watermark.scheme import Asks, Scheme
@@ -71,13 +72,41 @@ class Watermark:
         Use the result to verify; it cannot be saved, and a notary asks the committed questions.
 
         Args:
-            queries: natural inputs like the carriers, some thousand or more; without labels.
+            queries: natural inputs like the carriers, some thousand or more; without labels. The scheme `served` takes
+                what its log holds, `log.decided()`.
             carriers: the carriers that the watermark was made from; the references are trained on them.
             labels: the labels of these carriers.
             pool: unmarked references in place of trained ones, as in the scheme.
 
         Raises:
             InputError: carriers or labels differ from the watermark's, or the scheme asks no ordinary inputs.
+        """
+        brief = self.brief(carriers, labels)
+        if not isinstance(self.scheme, Asks):
+            raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
+        if not isinstance(queries, Decided):
+            queries = sized(queries, self.public)
+        plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
+        heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
+        asked = queries.digest if isinstance(queries, Decided) else digest(read_carriers(queries, "queries=")[0])
+        public = {**self.public, "queries": asked, "references": digest(heard)}
+        chosen = [self.asked(asked)]
+        if pool is not None:  # references that are trained follow from carriers and queries
+            chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
+        if "own" in plan.material:  # the key follows from what features= make of the carriers, and of nothing else
+            chosen.append(Choice(what="features", bound=None, sha256=digest(plan.material["z"])))
+        return dataclasses.replace(
+            self,
+            triggers=dataclasses.replace(self.triggers, plan=plan),
+            public=public,
+            choices=(*self.choices, *chosen),
+        )
+
+    def brief(self, carriers: Any, labels: Any) -> Brief:
+        """What the watermark was made from.
+
+        Raises:
+            InputError: carriers or labels differ from the watermark's.
         """
         carriers, labels = columns(carriers, labels)
         inputs, form = read_carriers(sized(carriers, self.public))
@@ -89,28 +118,13 @@ class Watermark:
                     f"{what}= (--{what}) differ from those the watermark was made with: pass the originals, the "
                     "reference models are trained on them"
                 )
-        if not isinstance(self.scheme, Asks):
-            raise InputError(f"scheme {self.scheme.name!r} asks its own triggers and nothing else: leave queries= out")
-        queries = sized(queries, self.public)
-        plan = self.scheme.asking(self.triggers.plan, brief, queries, pool)
-        heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
-        asked = read_carriers(queries, "queries=")[0]
-        public = {**self.public, "queries": digest(asked), "references": digest(heard)}
-        chosen = [
-            self.record.logged(asked)
-            if self.record is not None
-            else Choice(what="questions", bound=None, sha256=public["queries"])
-        ]
-        if pool is not None:  # references that are trained follow from carriers and queries
-            chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
-        if "own" in plan.material:  # the key follows from what features= make of the carriers, and of nothing else
-            chosen.append(Choice(what="features", bound=None, sha256=digest(plan.material["z"])))
-        return dataclasses.replace(
-            self,
-            triggers=dataclasses.replace(self.triggers, plan=plan),
-            public=public,
-            choices=(*self.choices, *chosen),
-        )
+        return brief
+
+    def asked(self, queries: str) -> Choice:
+        """The choice of other queries, by their digest: whether the register binds it."""
+        if self.record is None:
+            return Choice(what="questions", bound=None, sha256=queries)
+        return self.record.logged(queries)
 
     def signing_seed(self) -> bytes:
         """32 secret bytes of the Ed25519 key that signs the record of its runs; empty without a register."""

@@ -1,0 +1,190 @@
+"""What clones of a served model keep of the key, on Fashion-MNIST.
+
+python benchmarks/serving.py --data /usr/share/datasets/fashion-mnist --seeds 3
+
+An owner trains a CNN on 20,000 images and serves it with a watermark of scheme `served`. A copyist asks 20,000 other
+images and trains on the answers: a network of another kind, for ten epochs or briefly, on labels or on scores, and then
+cleans. References are three CNNs of 10,000 images that nobody else has.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fashion
+import numpy as np
+import torch
+from torch import nn
+
+import wmplug
+from wmplug.schemes.served import Served
+from wmplug.serving import Log, Serving
+from wmplug.serving.answers import Scores
+
+Pair = tuple[np.ndarray, np.ndarray]
+Answers = Callable[[np.ndarray], np.ndarray]
+HELD = 6000
+
+
+def other() -> nn.Sequential:
+    """A copyist's network: wider windows, fewer filters, a larger head."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 24, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(48 * 49, 128), nn.ReLU(), nn.Linear(128, 10)),
+    )
+
+
+def small() -> nn.Sequential:
+    """A network too small to learn its set by heart."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(24 * 49, 32), nn.ReLU(), nn.Linear(32, 10)),
+    )
+
+
+def fitted(model: nn.Module, images: np.ndarray, targets: np.ndarray, seed: int, epochs: int, rate: float = 1e-3):
+    """The model after training on classes (n,) or probabilities (n, 10)."""
+    torch.manual_seed(seed)
+    inputs, wanted = fashion.tensors((images, targets))
+    wanted = wanted.float() if targets.ndim == 2 else wanted
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(inputs)).split(fashion.BATCH):
+            loss = nn.functional.cross_entropy(model(inputs[rows]), wanted[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+def probabilities(model: nn.Module) -> Answers:
+    @torch.no_grad()
+    def answer(images: np.ndarray) -> np.ndarray:
+        inputs = fashion.tensors((images, np.zeros(len(images), int)))[0]
+        return torch.cat([model(part).softmax(1) for part in inputs.split(1000)]).numpy()
+
+    return answer
+
+
+def disputed(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Rows whose label a copyist's own models, each trained without them, do not give."""
+    fold = np.random.default_rng(seed).integers(0, 3, len(images))
+    said = np.zeros(len(images), int)
+    for part in range(3):
+        model = fitted(other(), images[fold != part], labels[fold != part], 900 + 3 * seed + part, 4)
+        said[fold == part] = probabilities(model)(images[fold == part]).argmax(axis=1)
+    return said != labels
+
+
+def again(serving: Serving, answer: Answers, images: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    """The majority of nine answers under noise (a share of 255)."""
+    drawn = np.random.default_rng(seed)
+    votes = np.zeros((len(images), 10))
+    for _ in range(9):
+        near = np.clip(images + drawn.normal(0, 255 * noise, images.shape), 0, 255).round().astype(np.uint8)
+        votes[np.arange(len(images)), serving.served(near, answer(near)).argmax(axis=1)] += 1
+    return votes.argmax(axis=1)
+
+
+class Rows:
+    """Named figures, gathered over seeds."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[tuple[float, ...]]] = {}
+
+    def add(self, name: str, *values: float) -> None:
+        self._found.setdefault(name, []).append(values)
+        print(f"  {name:46s}" + "".join(f"{value:9.2f}" for value in values), flush=True)
+
+    def report(self) -> None:
+        print("\nmeans over seeds, the largest in brackets")
+        for name, rows in self._found.items():
+            columns = zip(*rows, strict=True)
+            print(f"{name:48s}" + "".join(f"{np.mean(c):9.2f} ({np.max(c):.2f})" for c in columns))
+
+
+def run(data: fashion.Fashion, seed: int, options: argparse.Namespace, rows: Rows) -> None:
+    held, rest = (tuple(part[cut] for part in data.rest) for cut in (slice(0, HELD), slice(HELD, HELD + 10_000)))
+    references = [probabilities(fitted(fashion.network(), *rest, 700 + 10 * seed + i, 3)) for i in range(3)]
+
+    def pool(images: np.ndarray) -> np.ndarray:
+        said = np.stack([one(images) for one in references])
+        return np.stack([said.mean(axis=0), np.eye(10)[said.argmax(axis=2)].mean(axis=0)]).astype(np.float32)
+
+    folder = Path(tempfile.mkdtemp())
+    owner = wmplug.Owner.create(folder / "register", name="owner", passphrase="benchmark", scrypt_n=2**10)
+    scheme = Served(cells=options.cells, personal=0.0, pool=pool(held[0]))
+    mark = wmplug.create(owner, scheme=scheme, carriers=held[0], labels=held[1], classes=10, preprocess=fashion.prepare)
+    model = probabilities(fitted(fashion.network(), *data.own, seed, 8))
+    log = Log(folder / "log.db", mark)
+    serving = Serving(mark, log=log, gap=options.gap, margin=options.margin)
+    images, truth = data.thief
+    plain = model(images)
+    began = time.perf_counter()
+    told = serving.served(images, plain)
+    spent = time.perf_counter() - began
+    labels = told.argmax(axis=1)
+    right = model(data.test[0])
+    asked = mark.with_queries(log.decided(), carriers=held[0], labels=held[1], pool=pool(log.decided().inputs))
+    cost = Serving(mark, lambda x: model(np.asarray(x)), gap=options.gap).cost(data.test[0])
+    measured = 100 * float(
+        (right.argmax(1) == data.test[1]).mean()
+        - (Serving(mark, gap=options.gap).served(data.test[0], right).argmax(1) == data.test[1]).mean()
+    )
+    rows.add("queries decided, microseconds a query with log", len(log.decided()), 1e6 * spent / len(images))
+    rows.add("cost in points: expected, measured", cost.points, measured)
+
+    def put(name: str, suspect: nn.Module) -> None:
+        scores = probabilities(suspect)
+        exact = [
+            wmplug.verify(asked, one, exhaustive=True, batch_size=1000).log10_p
+            for one in (lambda x: scores(x).argmax(axis=1), scores)
+        ]
+        early = wmplug.verify(asked, lambda x: scores(x).argmax(axis=1), batch_size=1000)
+        accuracy = 100 * float((scores(data.test[0]).argmax(axis=1) == data.test[1]).mean())
+        rows.add(name, accuracy, *exact, early.queries if early.proven else np.nan)
+
+    print(f"seed {seed}: accuracy, log10 p by labels, by scores, queries to a proof by labels")
+    clone = fitted(other(), images, labels, 100 + seed, 10)
+    put("hard labels, other CNN, 10 epochs", clone)
+    put("small CNN, 5 epochs", fitted(small(), images, labels, 200 + seed, 5))
+    put("scores, other CNN, 10 epochs", fitted(other(), images, told, 300 + seed, 10))
+    put("unmarked: the same images, true labels", fitted(other(), images, truth, 400 + seed, 10))
+    if options.quick:
+        return
+    kept = ~disputed(images, labels, seed)
+    put("hard labels, disputed ones dropped", fitted(other(), images[kept], labels[kept], 600 + seed, 10))
+    for least in (0.7, 0.9):
+        sure = told.max(axis=1) >= least
+        put(f"scores, answers below {least} dropped", fitted(other(), images[sure], told[sure], 650 + seed, 10))
+    put("hard labels, then 4,000 true labels", fitted(clone, *data.other, 800 + seed, 10))
+    chosen = Scores.of(plain, len(plain), 10).unsure(options.gap)[0]
+    for noise in (0.02, 0.05):
+        majority = again(Serving(mark, gap=options.gap), model, images[chosen], noise, seed)
+        rows.add(f"changed by nine askings, noise {noise}, %", 100 * float((majority != labels[chosen]).mean()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--cells", type=int, default=200)
+    parser.add_argument("--gap", type=float, default=0.1)
+    parser.add_argument("--margin", type=float, default=2.0)
+    parser.add_argument("--quick", action="store_true", help="without the copyist who cleans")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data, rows = fashion.read(options.data, 20_000), Rows()
+    for seed in range(options.first, options.first + options.seeds):
+        run(data, seed, options, rows)
+    rows.report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Marked answers: where a model is unsure between its two likeliest classes, the key's coin decides.
+
+Scores count as probabilities if none is below 0 and every row sums to 1, else as logits. Both come back as they came.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_expit, softmax
+
+from wmplug.errors import SuspectError
+from wmplug.statistics.arrays import FloatArray, IntArray, to_numpy
+from wmplug.tasks.classes import is_share, is_single
+
+_SUM = 1e-2  # by which probabilities may miss 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model says about n inputs.
+
+    Attributes:
+        given: the array that the model returned: (n, classes), or of two classes (n,) or (n, 1).
+        probabilities: (n, classes); NaN in the rows where the model returned NaN.
+        are_logits: whether the model returned logits.
+    """
+
+    given: npt.NDArray[Any]
+    probabilities: FloatArray
+    are_logits: bool
+
+    @classmethod
+    def of(cls, outputs: Any, count: int, classes: int) -> "Scores":
+        """Read a model's outputs for `count` inputs.
+
+        Raises:
+            SuspectError: they are no scores of so many inputs and classes.
+        """
+        given = to_numpy(outputs)
+        single = classes == 2 and is_single(given)
+        if given.dtype.kind not in "f" or (given.shape != (count, classes) and not (single and len(given) == count)):
+            raise SuspectError(
+                f"the served model returned {given.shape} {given.dtype} for {count} inputs: where it is unsure shows "
+                f"in scores alone, so let it return probabilities or logits, floats ({count}, {classes})"
+            )
+        scores = given.astype(np.float64)
+        if single:
+            share = is_share(scores)
+            high = scores.reshape(-1) if share else expit(scores.reshape(-1))
+            return cls(given, np.stack([1 - high, high], axis=1), not share)
+        known = scores[~np.isnan(scores).any(axis=1)]
+        if len(known) and (known.min() < 0 or not np.allclose(known.sum(axis=1), 1, atol=_SUM)):
+            return cls(given, softmax(scores, axis=1), True)
+        return cls(given, scores, False)
+
+    @property
+    def best(self) -> IntArray:
+        """(n,) the likeliest class; 0 where a row is NaN."""
+        return np.asarray(np.nan_to_num(self.probabilities, nan=-1.0).argmax(axis=1), np.int64)
+
+    @property
+    def apart(self) -> FloatArray:
+        """(n,) the difference of the two best probabilities; NaN where a row is."""
+        best = np.partition(self.probabilities, -2, axis=1)[:, -2:]
+        return np.asarray(best[:, 1] - best[:, 0], np.float64)
+
+    def unsure(self, gap: float) -> tuple[IntArray, IntArray]:
+        """Rows whose two likeliest classes lie less than `gap` apart, and these classes (rows, 2), the lower first."""
+        rows = np.flatnonzero(self.apart < gap)  # never where a row is NaN
+        return rows, np.sort(np.argpartition(self.probabilities[rows], -2, axis=1)[:, -2:], axis=1)
+
+    def told(self, rows: IntArray, pairs: IntArray, high: npt.NDArray[np.bool_], margin: float) -> npt.NDArray[Any]:
+        """The array as it is served: in these rows the decided class leads the other by `margin` or more.
+
+        Args:
+            rows: rows to change.
+            pairs: (rows, 2) the two classes.
+            high: whether the higher is served.
+            margin: least difference of their logits. The sum of their probabilities stays.
+        """
+        p, each = self.probabilities, np.arange(len(rows))
+        won, lost = np.where(high, pairs[:, 1], pairs[:, 0]), np.where(high, pairs[:, 0], pairs[:, 1])
+        both = p[rows, won] + p[rows, lost]
+        with np.errstate(divide="ignore"):
+            lead = np.maximum(margin, np.abs(np.log(p[rows, won]) - np.log(p[rows, lost])))
+        served: npt.NDArray[Any] = self.given.copy()
+        if served.ndim == 1 or served.shape[1] == 1:
+            raised = np.where(high, lead, -lead)
+            served.reshape(-1)[rows] = raised if self.are_logits else expit(raised)
+        elif self.are_logits:
+            levels = served[rows].astype(np.float64)
+            total = np.logaddexp(levels[each, won], levels[each, lost])
+            served[rows, won], served[rows, lost] = total + log_expit(lead), total + log_expit(-lead)
+        else:
+            served[rows, won], served[rows, lost] = both * expit(lead), both * expit(-lead)
+        return served

@@ -1,0 +1,188 @@
+"""A served model whose answers mark whoever learns from them."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from wmplug.errors import InputError, ServingError, ServingWarning
+from wmplug.schemes.served import Served
+from wmplug.serving.answers import Scores
+from wmplug.serving.log import Log
+from wmplug.statistics.arrays import Array, IntArray
+from wmplug.suspects.targets import as_suspect
+from wmplug.tasks.classes import count_of
+from wmplug.watermark.carriers import Inputs, read_carriers
+from wmplug.watermark.decided import Decided
+from wmplug.watermark.sizes import sized
+from wmplug.watermark.watermark import Watermark
+
+GAP, MARGIN = 0.1, 2.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a serving changes on some inputs, by the model's own probabilities.
+
+    Attributes:
+        queries: number of inputs.
+        gap: below which the key decides.
+        decided: number of inputs that it decides.
+        changed: of these, how many get another class than the model's.
+        points: expected loss of accuracy in points, if the model's probabilities are right: the sum of the differences
+            where the class changes, over all inputs.
+    """
+
+    queries: int
+    gap: float
+    decided: int
+    changed: int
+    points: float
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return (
+            f"gap {self.gap:.3g}: the key decides {self.decided} of {self.queries} queries "
+            f"({self.decided / max(1, self.queries):.2%}) and changes {self.changed} answers; expected cost "
+            f"{self.points:.2f} points of accuracy"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """A model's answers, decided by the key where the model is unsure.
+
+    Args:
+        mark: a watermark of the scheme `served`.
+        model: the served model, as `verify` takes a suspect; it must return scores. None if you pass its outputs to
+            `served` yourself.
+        log: where decisions are kept. Without a log no claim can ask them.
+        gap: difference of the two best probabilities, below which the key decides.
+        margin: least difference between the logits of the two classes in the scores that are served; a copyist who
+            trains on scores learns the decision from it.
+        without_log: what happens if the log cannot be written: answers go out "unmarked", with a warning, or serving
+            stops with the error ("stop").
+        version: name or digest of the model; the log notes it.
+        batch_size: inputs in a forward pass.
+
+    Raises:
+        InputError: the mark is of another scheme, or an argument is out of range.
+    """
+
+    mark: Watermark
+    model: Any = field(default=None, repr=False)
+    log: Log | None = field(default=None, repr=False)
+    gap: float = GAP
+    margin: float = MARGIN
+    without_log: Literal["unmarked", "stop"] = "unmarked"
+    version: str = ""
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mark, Watermark) or not isinstance(self.mark.scheme, Served):
+            what = getattr(getattr(self.mark, "scheme", None), "name", type(self.mark).__name__)
+            raise InputError(f"mark is {what!r}: give a watermark of scheme 'served', create(scheme=\"served\", ...)")
+        for name, most in (("gap", 1), ("margin", 50)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise InputError(f"{name}={value!r}: give a number from 0 to {most}")
+        if self.without_log not in ("unmarked", "stop"):
+            raise InputError(f"without_log={self.without_log!r}: choose 'unmarked' or 'stop'")
+        if self.model is not None:
+            object.__setattr__(self, "model", as_suspect(self.model, self.mark, batch_size=self.batch_size))
+
+    def answer(self, inputs: Any, customer: str = "") -> Array:
+        """The model's scores for inputs in the form of the carriers, as they are served.
+
+        Args:
+            inputs: n of them.
+            customer: who asks, by a name that stays the same; a clone can be traced to it.
+
+        Returns:
+            What the model returned, (n, classes) probabilities or logits, changed where the key decides.
+
+        Raises:
+            InputError: the serving has no model, or inputs differ from the carriers in kind, shape or dtype.
+            SuspectError: the model does not return scores of its classes.
+            ServingError: the log cannot be written, under without_log="stop".
+        """
+        return self.served(inputs, self._asked(inputs), customer)
+
+    def served(self, inputs: Any, outputs: Any, customer: str = "") -> Array:
+        """A model's outputs for these inputs, as they are served.
+
+        Raises:
+            InputError, SuspectError, ServingError: as in `answer`.
+        """
+        scores = self._read(outputs, len(inputs))
+        rows, pairs = scores.unsure(self.gap)
+        if not len(rows):
+            return scores.given
+        decided = Decided(self._inputs([inputs[row] for row in rows.tolist()]), pairs, (customer,) * len(rows))
+        try:
+            if self.log is not None:
+                self.log.add(decided, self.version)
+        except ServingError as error:
+            if self.without_log == "stop":
+                raise
+            warnings.warn(f"{len(rows)} answers went out UNMARKED: {error}", ServingWarning, stacklevel=2)
+            return scores.given
+        return scores.told(rows, pairs, self._coins(decided) > 0, self.margin)
+
+    def cost(self, inputs: Any, *, share: float | None = None) -> Cost:
+        """What this serving would change on inputs such as your users send; nothing is logged.
+
+        Args:
+            inputs: n of them, some thousand.
+            share: of queries that the key may decide; `Cost.gap` is then the gap to serve with, at most this one's.
+
+        Raises:
+            InputError: share is out of range, or as in `answer`.
+            SuspectError: as in `answer`.
+        """
+        if share is not None and not 0 < share <= 1:
+            raise InputError(f"share={share!r}: give a share of the queries above 0 and up to 1")
+        scores = self._read(self._asked(inputs), len(inputs))
+        apart = scores.apart
+        gap = self.gap if share is None else min(self.gap, float(np.nanquantile(apart, share)))
+        rows, pairs = scores.unsure(gap)
+        if not len(rows):
+            return Cost(len(inputs), gap, 0, 0, 0.0)
+        decided = Decided(self._inputs([inputs[row] for row in rows.tolist()]), pairs)
+        told = scores.told(rows, pairs, self._coins(decided) > 0, self.margin)
+        changed = self._read(told, len(inputs)).best != scores.best
+        return Cost(len(inputs), gap, len(rows), int(changed.sum()), 100 * float(apart[changed].sum()) / len(inputs))
+
+    def _asked(self, inputs: Any) -> Any:
+        if self.model is None:
+            raise InputError("this serving has no model: give Serving(mark, model), or pass outputs to served()")
+        return self.model.answer(list(inputs))
+
+    def _read(self, outputs: Any, count: int) -> Scores:
+        return Scores.of(outputs, count, count_of(self.mark.task, "a serving"))
+
+    def _coins(self, decided: Decided) -> IntArray:
+        triggers, scheme = self.mark.triggers, self.mark.scheme
+        assert isinstance(scheme, Served)
+        return scheme.signs_of(triggers.plan, triggers.signs, self.mark.subkeys, decided)
+
+    def _inputs(self, inputs: list[Any]) -> Inputs:
+        """Inputs in the form, shape and dtype of the carriers.
+
+        Raises:
+            InputError: they are others.
+        """
+        given, form = read_carriers(sized(inputs, self.mark.public), "queries")
+        own = self.mark.triggers.plan.inputs
+        if isinstance(given, list) or isinstance(own, list):
+            if isinstance(given, list) and isinstance(own, list):
+                return given
+            raise InputError(f"queries are {form}, the carriers {self.mark.triggers.form}: give the same kind")
+        cast = given.astype(own.dtype)
+        if given.shape[1:] != own.shape[1:] or not np.array_equal(cast, given):
+            raise InputError(
+                f"queries are {given.shape[1:]} {given.dtype}, the carriers {own.shape[1:]} {own.dtype}: pass them as "
+                "they were before they were scaled or normalised for the model, and let preprocess= do that"
+            )
+        return cast

@@ -1,0 +1,174 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from wmplug import InputError, create, verify
+from wmplug.schemes import Brief, cells
+from wmplug.schemes.served import Served, pattern_of, sign_of
+from wmplug.tasks import Classes
+from wmplug.testing import SchemeContract
+from wmplug.testing.schemes import fixed_owner
+from wmplug.watermark.decided import Decided
+
+CLASSES = 10
+
+
+def pool_of(labels, seed=0):
+    """References that are unsure between the label and the next class."""
+    scores = np.full((len(labels), CLASSES), 0.02, np.float32)
+    lead = np.random.default_rng(seed).uniform(0.4, 0.6, len(labels)).astype(np.float32)
+    rows = np.arange(len(labels))
+    scores[rows, labels] = 0.84 * lead
+    scores[rows, (labels + 1) % CLASSES] = 0.84 * (1 - lead)
+    return np.stack([scores, scores])
+
+
+class TestServed(SchemeContract):
+    @pytest.fixture
+    def brief(self, digits):
+        return Brief(digits[0][:300], "array", Classes(CLASSES), digits[1][:300].astype(np.int64), 30)
+
+    @pytest.fixture
+    def scheme(self, brief):
+        return Served(cells=20, pool=pool_of(brief.labels))
+
+
+@pytest.fixture(scope="module")
+def parts(digits):
+    images, labels = digits[0], digits[1].astype(np.int64)
+    return (images[:300], labels[:300]), (images[300:900], labels[300:900])
+
+
+@pytest.fixture(scope="module")
+def mark(parts):
+    (carriers, labels), _ = parts
+    return create(
+        fixed_owner("served"),
+        scheme=Served(cells=30, pool=pool_of(labels)),
+        carriers=carriers,
+        labels=labels,
+        classes=10,
+    )
+
+
+@pytest.fixture(scope="module")
+def queries(parts):
+    _, (inputs, labels) = parts
+    return Decided(inputs, np.sort(np.stack([labels, (labels + 1) % CLASSES], axis=1), axis=1))
+
+
+def asking(mark, parts, queries):
+    (carriers, labels), (_, others) = parts
+    return mark.with_queries(queries, carriers=carriers, labels=labels, pool=pool_of(others, 1))
+
+
+def told(mark, queries):
+    """What the served model answers to each query."""
+    signs = mark.scheme.signs_of(mark.triggers.plan, mark.triggers.signs, mark.subkeys, queries)
+    return np.where(signs > 0, queries.pairs[:, 1], queries.pairs[:, 0])
+
+
+def suspect(queries, answers):
+    known = {one.tobytes(): int(answer) for one, answer in zip(queries.inputs, answers, strict=True)}
+    return lambda inputs: np.array([known[one.tobytes()] for one in inputs])
+
+
+def test_whoever_learnt_the_answers_is_proven(mark, parts, queries):
+    found = verify(asking(mark, parts, queries), suspect(queries, told(mark, queries)), exhaustive=True)
+    assert found.proven
+    assert found.queries == len(queries)
+
+
+def test_whoever_did_not_is_not(mark, parts, queries):
+    full = asking(mark, parts, queries)
+    lots = np.random.default_rng(0).random(len(queries)) < 0.5
+    innocent = {
+        "the label": parts[1][1],
+        "by lot": np.where(lots, *queries.pairs.T),
+        "the lower": queries.pairs[:, 0],
+        "the higher": queries.pairs[:, 1],
+    }
+    for name, answers in innocent.items():
+        found = verify(full, suspect(queries, answers), exhaustive=True)
+        assert found.log10_p > -4, name
+        assert not found.proven
+
+
+def test_another_key_claims_nothing(mark, parts, queries):
+    (carriers, labels), _ = parts
+    rival = create(
+        fixed_owner("rival"),
+        scheme=Served(cells=30, pool=pool_of(labels)),
+        carriers=carriers,
+        labels=labels,
+        classes=10,
+    )
+    assert verify(asking(rival, parts, queries), suspect(queries, told(mark, queries)), exhaustive=True).log10_p > -3
+
+
+def test_a_coin_belongs_to_a_cell_and_a_pair(mark, queries):
+    plan = mark.triggers.plan
+    number, cell = sign_of(plan, queries), cells.of(queries.inputs, plan.material)
+    seen = {}
+    for one, place, pair in zip(number.tolist(), cell.tolist(), queries.pairs.tolist(), strict=True):
+        assert seen.setdefault((place, *pair), one) == one
+    assert len(set(seen.values())) == len(seen)
+    assert number.max() < pattern_of(plan).signs == 30 * 45
+
+
+def test_pairs_beyond_the_signs_share_them():
+    labels = np.arange(200) % 100
+    rows = np.random.default_rng(0).normal(size=(200, 4))
+    scores = np.full((2, 200, 100), 0.01, np.float32)
+    mark = create(fixed_owner("wide"), scheme=Served(cells=100, pool=scores), carriers=rows, labels=labels, classes=100)
+    pairs = np.sort(np.random.default_rng(1).permuted(np.tile(np.arange(100), (200, 1)), axis=1)[:, :2], axis=1)
+    number = sign_of(mark.triggers.plan, Decided(rows, pairs))
+    assert pattern_of(mark.triggers.plan).signs == 2**14
+    assert 0 <= number.min() <= number.max() < 2**14
+
+
+def test_a_customer_has_own_coins_in_some_cells(mark, queries):
+    cell = cells.of(queries.inputs, mark.triggers.plan.material)
+    common = told(mark, queries)
+    by = {who: told(mark, dataclasses.replace(queries, customers=(who,) * len(queries))) for who in ("acme", "umbra")}
+    shared = cell >= round(0.25 * 30)
+    assert 0 < shared.sum() < len(shared)
+    for who, answers in by.items():
+        assert np.array_equal(answers[shared], common[shared]), who
+        assert 0.2 < (answers[~shared] == common[~shared]).mean() < 0.8
+    assert not np.array_equal(by["acme"], by["umbra"])
+
+
+def test_common_claims_ask_common_coins_alone(mark, parts, queries):
+    owned = dataclasses.replace(queries, customers=("acme",) * len(queries))
+    full = asking(mark, parts, owned)
+    cell = cells.of(queries.inputs, mark.triggers.plan.material)
+    assert len(full.triggers) == (cell >= round(0.25 * 30)).sum() < len(queries)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [[1, 0]],
+        [[0, 10]],
+        [[-1, 3]],
+        [[0.0, 1.0]],
+        [[0, 1], [0, 2]],
+    ],
+)
+def test_pairs_that_are_none_are_refused(mark, parts, wrong):
+    with pytest.raises(InputError, match="the lower first, of 0 to 9"):
+        asking(mark, parts, Decided(parts[0][0][:1], np.array(wrong)))
+
+
+def test_queries_without_decisions_are_refused(mark, parts):
+    (carriers, labels), (inputs, _) = parts
+    with pytest.raises(InputError, match=r"log\.decided\(\)"):
+        mark.with_queries(inputs, carriers=carriers, labels=labels)
+
+
+@pytest.mark.parametrize("given", [{"cells": 0}, {"personal": 1}, {"personal": "half"}, {"questions": 0}])
+def test_parameters_out_of_range_are_refused(given):
+    with pytest.raises(InputError, match=next(iter(given))):
+        Served(**given)

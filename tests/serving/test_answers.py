@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import expit, log_softmax, logit, softmax
+
+from wmplug import SuspectError
+from wmplug.serving.answers import Scores
+
+LOGITS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(3, 5)), elements=st.floats(-8, 8))
+
+
+def served(given, classes, gap=0.3, margin=2.0, high=True):
+    scores = Scores.of(given, len(given), classes)
+    rows, pairs = scores.unsure(gap)
+    return rows, pairs, scores.told(rows, pairs, np.full(len(rows), high), margin)
+
+
+@given(LOGITS, st.booleans(), st.sampled_from([0.0, 2.0]))
+def test_the_decided_class_leads_and_the_rest_stays(logits, high, margin):
+    p = softmax(logits, axis=1)
+    rows, pairs, told = served(p, p.shape[1], margin=margin, high=high)
+    won, lost = pairs[:, int(high)], pairs[:, 1 - int(high)]
+    assert np.allclose(told.sum(axis=1), p.sum(axis=1))
+    assert (told[rows, won] >= told[rows].max(axis=1) - 1e-12).all()
+    assert (np.log(told[rows, won] / told[rows, lost]) >= margin - 1e-9).all()
+    same = np.ones(p.shape, bool)
+    same[rows, won] = same[rows, lost] = False
+    assert np.array_equal(told[same], p[same])
+
+
+@given(LOGITS, st.booleans())
+def test_logits_say_the_same_as_probabilities(logits, high):
+    logits = logits + 3.0  # so that they do not look like probabilities
+    p = softmax(logits, axis=1)
+    rows, _, told = served(logits, logits.shape[1], high=high)
+    again = served(p, p.shape[1], high=high)
+    assert np.array_equal(rows, again[0])
+    assert np.allclose(softmax(told, axis=1), again[2])
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1)])
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("high", [False, True])
+def test_one_score_for_two_classes(shape, logits, high):
+    p = np.array([0.02, 0.45, 0.5, 0.58, 0.97])
+    rows, pairs, told = served((logit(p) if logits else p).reshape(shape), 2, high=high)
+    assert rows.tolist() == [1, 2, 3]
+    assert pairs.tolist() == [[0, 1]] * 3
+    assert told.shape == shape
+    share = expit(told.ravel()) if logits else told.ravel()
+    assert np.allclose(share[[0, 4]], p[[0, 4]])
+    assert np.allclose(share[1:4], expit(2.0 if high else -2.0))
+
+
+def test_dtype_and_input_stay():
+    given = np.full((2, 4), 0.25, np.float32)
+    before = given.copy()
+    *_, told = served(given, 4)
+    assert told.dtype == np.float32
+    assert np.array_equal(given, before)
+    assert not np.array_equal(told, given)
+
+
+def test_a_lead_that_is_larger_stays():
+    p = np.array([[0.6, 0.4, 0.0]])
+    *_, told = served(p, 3, margin=0.0, high=False)
+    assert np.allclose(told, p)
+
+
+def test_nan_is_never_decided():
+    rows, _, told = served(np.array([[0.5, 0.5, np.nan], [0.5, 0.5, 0.0]]), 3)
+    assert rows.tolist() == [1]
+    assert np.isnan(told[0, 2])
+
+
+def test_log_probabilities_are_logits():
+    p = np.array([[0.5, 0.4, 0.1]])
+    rows, pairs, told = served(log_softmax(np.log(p), axis=1), 3)
+    assert (rows.tolist(), pairs.tolist()) == ([0], [[0, 1]])
+    assert np.allclose(np.exp(told).sum(), 1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [np.array([1, 2]), np.zeros((2, 3), int), np.zeros((2, 4)), np.zeros((3, 3)), ["cat", "dog"], np.zeros(2)],
+)
+def test_what_shows_no_doubt_is_refused(given):
+    with pytest.raises(SuspectError, match=r"floats \(2, 3\)"):
+        Scores.of(given, 2, 3)

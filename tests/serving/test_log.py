@@ -1,0 +1,221 @@
+import dataclasses
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from served_digits import marked
+
+from wmplug import InputError
+from wmplug.errors import ServingError
+from wmplug.serving import Log
+from wmplug.watermark.decided import Decided
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def log(mark, tmp_path):
+    made = Log(tmp_path / "log.db", mark)
+    yield made
+    made.close()
+
+
+def asked(story, rows, who=""):
+    rows = np.asarray(rows)
+    low = rows % 9
+    return Decided(story.asked[rows], np.stack([low, low + 1], axis=1), (who,) * len(rows))
+
+
+def same(one, other):
+    return np.array_equal(one.inputs, other.inputs) and np.array_equal(one.pairs, other.pairs)
+
+
+def test_it_gives_back_what_was_decided(story, log):
+    log.add(asked(story, range(5)))
+    log.add(asked(story, range(5, 9), "acme"))
+    found = log.decided()
+    assert same(found, asked(story, range(9)))
+    assert found.customers == ("",) * 5 + ("acme",) * 4
+    assert found.inputs.dtype == story.asked.dtype
+
+
+def test_what_is_asked_again_counts_once(story, log):
+    for rows in ([1, 2, 1], [2, 3], [1]):
+        log.add(asked(story, rows))
+    assert same(log.decided(), asked(story, [1, 2, 3]))
+    assert log.commit()[1] == 3
+
+
+def test_a_commitment_takes_what_there_is(story, log):
+    log.add(asked(story, range(4)))
+    first, count = log.commit()
+    assert (first, count) == (log.decided().digest, 4)
+    log.add(asked(story, range(4, 6)))
+    assert log.decided().digest == first
+    second, count = log.commit()
+    assert (second, count) == (log.decided().digest, 6) != (first, 4)
+
+
+def test_nothing_is_committed_where_nothing_was_decided(log):
+    with pytest.raises(ServingError, match="no decision"):
+        log.commit()
+    with pytest.raises(InputError, match="serve first"):
+        log.decided()
+
+
+def test_digests_alone_need_the_inputs(story, mark, tmp_path):
+    log = Log(tmp_path / "log.db", mark, keep="digests")
+    log.add(asked(story, range(5)))
+    assert story.asked[0].tobytes() not in (tmp_path / "log.db").read_bytes() + (tmp_path / "log.db-wal").read_bytes()
+    assert same(log.decided(story.asked), asked(story, range(5)))
+    with pytest.raises(InputError, match=r"2 of 5 queries are kept as digests.*give inputs="):
+        log.decided(story.asked[2:])
+
+
+def test_texts_come_back(tmp_path, mark):
+    words = dataclasses.replace(
+        mark,
+        triggers=dataclasses.replace(mark.triggers, plan=dataclasses.replace(mark.triggers.plan, inputs=["a"] * 300)),
+    )
+    log = Log(tmp_path / "log.db", words)
+    log.add(Decided(["grüße", "x\ny"], np.array([[0, 1], [2, 3]])))
+    assert log.decided().inputs == ["grüße", "x\ny"]
+
+
+def test_who_asked_can_be_forgotten(story, log):
+    log.add(asked(story, range(5), "acme"))
+    log.add(asked(story, range(5, 9), "umbra"))
+    root, _ = log.commit()
+    assert log.customers() == {"acme": 5, "umbra": 4}
+    assert log.forget(customer="acme") == 5
+    assert log.decided().customers == ("umbra",) * 4
+    assert log.decided().digest != root
+    assert log.commit()[0] == log.decided().digest
+
+
+def test_what_is_old_can_be_forgotten(story, log):
+    log.add(asked(story, range(5)))
+    time.sleep(0.02)
+    now = datetime.now(timezone.utc)
+    time.sleep(0.02)
+    log.add(asked(story, range(5, 9)))
+    assert log.forget(before=now - timedelta(days=1)) == 0
+    assert log.forget(before=now) == 5
+    assert same(log.decided(), asked(story, range(5, 9)))
+
+
+@pytest.mark.parametrize("given", [{}, {"before": datetime(2026, 1, 1)}])
+def test_forgetting_needs_to_know_what(given, log):
+    with pytest.raises(InputError, match="before="):
+        log.forget(**given)
+
+
+def test_a_log_belongs_to_one_watermark(story, log, tmp_path):
+    with pytest.raises(InputError, match="belongs to watermark"):
+        Log(tmp_path / "log.db", marked(story, "rival"))
+
+
+def test_a_newer_log_is_left_alone(log, mark, tmp_path):
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("UPDATE wmplug_log SET value = '2' WHERE name = 'schema'")
+    db.close()
+    with pytest.raises(ServingError, match="schema 2, this wmplug knows 1"):
+        Log(tmp_path / "log.db", mark)
+
+
+@pytest.mark.parametrize("place", ["/nowhere/log.db", "postgresql+psycopg://nobody:s3cret@127.0.0.1:1/x", "no://x"])
+def test_a_place_that_is_none_is_told_without_its_password(place, mark):
+    with pytest.raises(ServingError, match="the log cannot be opened") as caught:
+        Log(place, mark)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_changed_input_is_found(story, log, tmp_path):
+    log.add(asked(story, range(3)))
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("UPDATE wmplug_decisions SET input = zeroblob(64) WHERE number = 2")
+    db.close()
+    with pytest.raises(ServingError, match="differs from its digest"):
+        log.decided()
+
+
+def test_an_error_shows_no_query(story, log, tmp_path):
+    with sqlite3.connect(tmp_path / "log.db") as db:
+        db.execute("DROP TABLE wmplug_decisions")
+    db.close()
+    with pytest.raises(ServingError) as caught:
+        log.add(asked(story, [0], "acme"))
+    chain, told = caught.value, ""
+    while chain is not None:
+        told, chain = told + str(chain) + repr(chain), chain.__cause__ or chain.__context__
+    assert "acme" not in told
+    assert repr(story.asked[0].tobytes())[2:30] not in told
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["add", "commit", "forget"]), max_size=8), st.data())
+def test_any_history_keeps_what_was_committed(story, mark, tmp_path_factory, steps, data):
+    log, held, taken = Log(tmp_path_factory.mktemp("log") / "log.db", mark), [], []
+    for step in steps:
+        if step == "add":
+            rows, who = data.draw(st.lists(st.integers(0, 8), min_size=1, max_size=4)), data.draw(st.sampled_from("ab"))
+            log.add(asked(story, rows, who))
+            held += [(row, who) for row in rows]
+        elif step == "forget":
+            log.forget(customer="a")
+            held, taken = ([pair for pair in pairs if pair[1] != "a"] for pairs in (held, taken))
+        elif held:
+            taken = list(dict.fromkeys(held))
+            assert log.commit()[1] == len(taken)
+    if wanted := taken or list(dict.fromkeys(held)):
+        found = log.decided()
+        assert found.customers == tuple(who for _, who in wanted)
+        assert np.array_equal(found.inputs, story.asked[[row for row, _ in wanted]])
+    log.close()
+
+
+def test_what_was_acknowledged_outlives_200_kills(mark, tmp_path):
+    """Four services at a time write to one log, and are killed in the middle of their work."""
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    parent = subprocess.Popen(
+        [sys.executable, HERE / "writer.py", tmp_path / "log.db", mark.id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+    )
+    acknowledged, kills = set(), 0
+
+    def next_pid():
+        while not (line := parent.stdout.readline()).startswith("pid "):
+            acknowledged.add(line.strip())
+        return int(line.split()[1])
+
+    for turn in range(50):
+        pids = []
+        for i in range(4):
+            parent.stdin.write(f"{turn}.{i}\n")
+            parent.stdin.flush()
+            pids.append(next_pid())
+        while not any(one.startswith(f"{turn}.") for one in acknowledged):
+            acknowledged.add(parent.stdout.readline().strip())
+        time.sleep(0.001 * turn)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+    rest, _ = parent.communicate()
+    acknowledged |= set(rest.split())
+    log = Log(tmp_path / "log.db", mark)
+    held = set(log.decided().customers)
+    assert len(acknowledged) > kills == 200
+    assert acknowledged <= held
+    assert len(held - acknowledged) <= kills  # on disk, and killed before it could say so
