@@ -1,0 +1,126 @@
+"""ASGI middleware: an HTTP service of a model answers marked, and the service itself stays as it is.
+
+It reads two protocols of inference, in JSON. V1, that of TensorFlow Serving and KServe: `instances` in, `predictions`
+out. V2, the Open Inference Protocol of KServe, Triton and MLServer: `inputs` in, `outputs` out, each a tensor with a
+name, a shape and data. Any other request or answer passes unchanged.
+"""
+
+import asyncio
+import hashlib
+import json
+import warnings
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from wmplug.errors import ServingError, ServingWarning, WmplugError
+from wmplug.serving.service import Serving
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class Middleware:
+    """Marks the answers of a service; put it inside of what compresses them.
+
+    Args:
+        app: the service, an ASGI application.
+        serving: the serving, without a model.
+        customer: name of the request header by which you know a customer, such as "x-api-key"; the log holds a digest
+            of its value. By default nobody has coins of their own.
+        read: turns one instance, or one row of the first input tensor, into an input in the form of the carriers; by
+            default it has this form.
+    """
+
+    def __init__(
+        self, app: App, serving: Serving, *, customer: str = "", read: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._app, self._serving, self._customer, self._read = app, serving, customer.lower().encode(), read
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        request = await _whole(receive)
+        held: list[Message] = []
+
+        async def again() -> Message:
+            return request.pop() if request else await receive()
+
+        async def hold(message: Message) -> None:
+            if message["type"] == "http.response.start" and _is_answer(message):
+                held.append(message)
+            elif held and message["type"] == "http.response.body":
+                held.append(message)
+                if not message.get("more_body"):
+                    await self._send(scope, body, held, send)
+            else:
+                await send(message)
+
+        body = request[0].get("body", b"")
+        await self._app(scope, again, hold)
+
+    async def _send(self, scope: Message, body: bytes, held: list[Message], send: Send) -> None:
+        start, answer = held[0], b"".join(message.get("body", b"") for message in held[1:])
+        # The log waits for the disk, and other requests must not.
+        answer = await asyncio.to_thread(self._marked, body, answer, _name(scope, self._customer))
+        kept = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        await send({**start, "headers": [*kept, (b"content-length", str(len(answer)).encode())]})
+        await send({"type": "http.response.body", "body": answer})
+
+    def _marked(self, request: bytes, answer: bytes, customer: str) -> bytes:
+        try:
+            asked, told = json.loads(request), json.loads(answer)
+            if "instances" in asked and "predictions" in told:
+                told["predictions"] = self._scores(asked["instances"], told["predictions"], customer).tolist()
+            elif "inputs" in asked and "outputs" in told:
+                first, scores = asked["inputs"][0], told["outputs"][0]
+                marked = self._scores(_tensor(first), _tensor(scores), customer)
+                scores["data"] = marked.ravel().tolist()
+            else:
+                return answer
+        except ServingError:  # the owner chose to stop
+            raise
+        # A service must not fail because of its mark.
+        except (WmplugError, ValueError, TypeError, KeyError, IndexError) as error:
+            warnings.warn(f"an answer went out UNMARKED: {type(error).__name__}: {error}", ServingWarning, stacklevel=2)
+            return answer
+        return json.dumps(told).encode()
+
+    def _scores(self, inputs: Any, scores: Any, customer: str) -> Any:
+        rows = list(inputs) if self._read is None else [self._read(one) for one in inputs]
+        given = rows if rows and isinstance(rows[0], str) else np.asarray(rows)
+        return self._serving.served(given, np.asarray(scores, np.float64), customer)
+
+
+async def _whole(receive: Receive) -> list[Message]:
+    """The request's body in one message; or what came instead, such as a client that left."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return [message]
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+
+
+def _is_answer(start: Message) -> bool:
+    headers = {name.lower(): value for name, value in start.get("headers", ())}
+    plain = headers.get(b"content-encoding", b"identity") == b"identity"
+    return start["status"] == 200 and plain and headers.get(b"content-type", b"").startswith(b"application/json")
+
+
+def _name(scope: Message, header: bytes) -> str:
+    value = next((value for name, value in scope["headers"] if header and name.lower() == header), b"")
+    return hashlib.sha256(value).hexdigest()[:16] if value else ""
+
+
+def _tensor(part: MutableMapping[str, Any]) -> Any:
+    """The rows of a tensor of the Open Inference Protocol."""
+    if part.get("datatype") == "BYTES":
+        return part["data"]
+    return np.asarray(part["data"]).reshape(part["shape"])

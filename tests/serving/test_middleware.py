@@ -1,0 +1,183 @@
+import contextlib
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from served_digits import marked
+from starlette.applications import Starlette
+from starlette.middleware import Middleware as Around
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from wmplug.errors import ServingWarning
+from wmplug.serving import Log, Middleware, Serving
+
+GAP = 0.3
+KEY = {"X-API-Key": "customer's secret"}
+
+
+@contextlib.contextmanager
+def running(app):
+    """A real server on a free port."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
+def service(story, *around):
+    async def v1(request):
+        asked = await request.json()
+        return JSONResponse({"predictions": story.scores(np.array(asked["instances"])).tolist(), "model": "digits"})
+
+    async def v2(request):
+        (tensor,) = (await request.json())["inputs"]
+        scores = story.scores(np.array(tensor["data"]).reshape(tensor["shape"]))
+        output = {"name": "p", "shape": list(scores.shape), "datatype": "FP64", "data": scores.ravel().tolist()}
+        return JSONResponse({"model_name": "digits", "outputs": [output]})
+
+    async def labels(request):
+        asked = await request.json()
+        return JSONResponse({"predictions": story.scores(np.array(asked["instances"])).argmax(axis=1).tolist()})
+
+    async def other(request):
+        return PlainTextResponse("hello " + (await request.body()).decode())
+
+    async def failing(request):
+        return JSONResponse({"predictions": [[0.5, 0.5]]}, status_code=503)
+
+    async def streaming(request):
+        async def lines():
+            for number in range(3):
+                yield f"line {number}\n"
+
+        return StreamingResponse(lines(), media_type="text/plain")
+
+    routes = [Route(f"/{f.__name__}", f, methods=["POST"]) for f in (v1, v2, labels, other, failing, streaming)]
+    return Starlette(routes=routes, middleware=list(around))
+
+
+@pytest.fixture(scope="module")
+def personal(story):
+    return marked(story, "http", personal=0.5)
+
+
+@pytest.fixture(scope="module")
+def log(personal, tmp_path_factory):
+    return Log(tmp_path_factory.mktemp("log") / "log.db", personal)
+
+
+@pytest.fixture(scope="module")
+def client(story, personal, log):
+    serving = Serving(personal, log=log, gap=GAP)
+    with running(service(story, Around(Middleware, serving=serving, customer="X-API-Key"))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def asked(story):
+    return story.asked[:200]
+
+
+@pytest.fixture(scope="module")
+def told(story, personal, asked):
+    """What the serving says to nobody in particular."""
+    return Serving(personal, story.scores, gap=GAP).answer(asked)
+
+
+def v2(asked):
+    return {"inputs": [{"name": "x", "shape": list(asked.shape), "datatype": "UINT8", "data": asked.ravel().tolist()}]}
+
+
+def test_predictions_are_marked_and_the_rest_stays(client, story, asked, told):
+    answer = client.post("/v1", json={"instances": asked.tolist()}).json()
+    assert answer["model"] == "digits"
+    assert np.allclose(answer["predictions"], told)
+    assert not np.allclose(answer["predictions"], story.scores(asked))
+
+
+def test_tensors_are_marked(client, asked, told):
+    (output,) = client.post("/v2", json=v2(asked)).json()["outputs"]
+    assert output["name"] == "p"
+    assert np.allclose(np.reshape(output["data"], output["shape"]), told)
+
+
+def test_a_customer_is_known_by_a_header_and_the_log_holds_no_key(client, asked, told, log):
+    answer = client.post("/v1", json={"instances": asked.tolist()}, headers=KEY).json()
+    names = [name for name in log.customers() if name]
+    assert len(names) == 1
+    assert "secret" not in names[0]
+    assert not np.allclose(answer["predictions"], told)
+
+
+def test_customers_are_told_apart(client, story, personal, asked, log):
+    serving = Serving(personal, story.scores, gap=GAP)
+    client.post("/v1", json={"instances": asked.tolist()}, headers=KEY)
+    (name,) = [name for name in log.customers() if name]
+    answer = client.post("/v1", json={"instances": asked.tolist()}, headers=KEY).json()
+    assert np.allclose(answer["predictions"], serving.answer(asked, name))
+
+
+def test_what_is_no_answer_passes_unchanged(client):
+    assert client.post("/other", content=b"world" * 20_000).text == "hello " + "world" * 20_000
+    assert client.post("/streaming").text == "line 0\nline 1\nline 2\n"
+    assert client.post("/failing", json={"instances": []}).json() == {"predictions": [[0.5, 0.5]]}
+    assert client.get("/v1").status_code == 405
+
+
+def test_a_mark_that_fails_leaves_the_answer_as_it_was(client, story, asked):
+    with pytest.warns(ServingWarning, match="an answer went out UNMARKED: SuspectError"):
+        answer = client.post("/labels", json={"instances": asked.tolist()})
+    assert answer.json()["predictions"] == story.scores(asked).argmax(axis=1).tolist()
+    with pytest.warns(ServingWarning, match="carriers"):
+        wide = client.post("/v1", json={"instances": (asked / 255).tolist()})
+    assert wide.status_code == 200
+
+
+def test_an_owner_who_chose_to_stop_is_obeyed(story, personal, asked, tmp_path):
+    log = Log(tmp_path / "log.db", personal)
+    log.close()
+    (tmp_path / "log.db").unlink()
+    (tmp_path / "log.db").mkdir()
+    serving = Serving(personal, log=log, gap=GAP, without_log="stop")
+    with running(service(story, Around(Middleware, serving=serving))) as client:
+        assert client.post("/v1", json={"instances": asked.tolist()}).status_code == 500
+
+
+def test_instances_may_be_read_into_the_form_of_the_carriers(story, personal, asked, told):
+    serving = Serving(personal, gap=GAP)
+    read = Around(Middleware, serving=serving, read=lambda one: np.rint(np.array(one) * 255).astype(np.uint8))
+
+    async def scaled(request):
+        instances = np.array((await request.json())["instances"])
+        return JSONResponse({"predictions": story.scores(np.rint(instances * 255)).tolist()})
+
+    with running(Starlette(routes=[Route("/scaled", scaled, methods=["POST"])], middleware=[read])) as client:
+        answer = client.post("/scaled", json={"instances": (asked / 255).tolist()}).json()
+    assert np.allclose(answer["predictions"], told)
+
+
+def test_many_ask_at_once(client, asked, told):
+    found = [None] * 8
+
+    def ask(place):
+        found[place] = client.post("/v1", json={"instances": asked.tolist()}).json()["predictions"]
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.allclose(one, told) for one in found)
