@@ -111,7 +111,8 @@ async def _whole(receive: Receive) -> list[Message]:
 def _is_answer(start: Message) -> bool:
     headers = {name.lower(): value for name, value in start.get("headers", ())}
     plain = headers.get(b"content-encoding", b"identity") == b"identity"
-    return start["status"] == 200 and plain and headers.get(b"content-type", b"").startswith(b"application/json")
+    is_json = headers.get(b"content-type", b"").startswith(b"application/json")
+    return bool(start["status"] == 200 and plain and is_json)
 
 
 def _name(scope: Message, header: bytes) -> str:
