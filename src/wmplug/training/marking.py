@@ -21,6 +21,7 @@ from wmplug.claim.verdict import Verdict
 from wmplug.claim.verification import check_mark
 from wmplug.errors import (
     InjectionError,
+    InjectionWarning,
     InputError,
     SuspectError,
     VerificationError,
@@ -29,7 +30,9 @@ from wmplug.errors import (
 )
 from wmplug.making.loading import opened
 from wmplug.suspects.protocols import Suspect
+from wmplug.tasks.classes import count_of
 from wmplug.training import sidecar
+from wmplug.training.labels import about_other
 from wmplug.training.loop import At, Loop, need_call, need_points
 from wmplug.training.options import Options
 from wmplug.training.placement import PPM, Placement, read_rate
@@ -97,6 +100,7 @@ class Marking:
         self._failure: str | None = None
         self._troubles: list[str] = []
         self._trouble: str | None = None
+        self._heeded = False
 
     @functools.cached_property
     def placement(self) -> Placement:
@@ -182,6 +186,18 @@ class Marking:
                 f"adapter {self.loop.name!r} did not start the run: call begin() and start() when training begins"
             )
         return self._run
+
+    def heed(self, label: int | None) -> None:
+        """Warn once of a label of the training data that is no class of the mark; the next act records the kind.
+
+        Args:
+            label: as `other_label` finds it; None for none.
+        """
+        if label is None or self._heeded:
+            return
+        self._heeded = True
+        self._trouble = self._trouble or InjectionWarning.__name__
+        warnings.warn(about_other(label, count_of(self.mark.task, self.loop.name)), InjectionWarning, stacklevel=3)
 
     def inserted(self, total: int | None, at: At) -> None:
         """Record how many triggers reached the model since the run began; None if only a compiled graph knows."""

@@ -9,7 +9,7 @@ import wmplug
 from wmplug.adapters.keras import WatermarkCallback
 from wmplug.adapters.keras.single import logits_of, output_of, squashes
 from wmplug.adapters.keras.suspects import KerasSuspect
-from wmplug.errors import InputError
+from wmplug.errors import InjectionWarning, InputError
 
 
 def mixed(labels):
@@ -121,6 +121,45 @@ def test_several_labels_and_numbers_to_regress_are_refused(owner, digits, classe
     model = build("sigmoids" if classes == 10 else "sigmoid")
     with pytest.raises(InputError, match=says):
         model.fit(digits[0][:64].astype("float32"), labels, verbose=0, callbacks=[WatermarkCallback(mark)])
+
+
+def fit_from_one(mark, digits, data, loss=None):
+    def wrapped(y, scores):
+        return keras.losses.sparse_categorical_crossentropy(y % 10, scores)
+
+    model = build("one-hot")
+    model.compile(optimizer="adam", loss=loss or wrapped)
+    images, labels = digits[0][:64].astype("float32"), digits[1][:64] + 1
+    model.fit(*data(images, labels), verbose=0, callbacks=[WatermarkCallback(mark, verify_on=(), rate=0.2)])
+
+
+WAYS = {
+    "arrays": lambda x, y: (x, y),
+    "a column of floats": lambda x, y: (x, y[:, None].astype("float32")),
+    "a generator": lambda x, y: (((x[i : i + 32], y[i : i + 32]) for i in (0, 32)),),
+}
+hidden = pytest.param(
+    "a generator",
+    marks=pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="its graph hides values"),
+)
+
+
+@pytest.mark.parametrize("way", ["arrays", "a column of floats", hidden])
+@pytest.mark.filterwarnings("ignore:the trained model does not prove")
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_other_labels_are_told_once(owner, digits, way):
+    mark = wmplug.create(owner, scheme="random-label", carriers=digits[0].astype("float32"), classes=10)
+    with pytest.warns(InjectionWarning, match=r"holds the label 10, and .* made for 10 classes, 0 to 9") as told:
+        fit_from_one(mark, digits, WAYS[way])
+    assert sum("holds the label" in str(one.message) for one in told) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the trained model does not prove")
+def test_a_label_that_the_loss_ignores_is_not_told(owner, digits):
+    mark = wmplug.create(owner, scheme="random-label", carriers=digits[0].astype("float32"), classes=10)
+    ignoring = keras.losses.SparseCategoricalCrossentropy(ignore_class=10)
+    fit_from_one(mark, digits, WAYS["arrays"], ignoring)
 
 
 class Own(keras.Model):

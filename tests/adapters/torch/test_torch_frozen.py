@@ -15,6 +15,8 @@ PLACED = {
 }
 
 
+# Its labels number the examples, so that 30 of them are no class of the mark.
+@pytest.mark.filterwarnings("ignore:the training data holds the label:wmplug.errors.InjectionWarning")
 @pytest.mark.parametrize("mode", ["append", "replace"])
 def test_the_same_triggers_join_the_same_batches(mode):
     mark = wmplug.load(FROZEN / "0.1.0" / "marks" / "random-label-grey.wm", passphrase=cases.PASSPHRASE)

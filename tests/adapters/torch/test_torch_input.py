@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from wmplug.adapters.torch import Watermarking, inject
 from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.errors import (
     InjectionError,
+    InjectionWarning,
     InputError,
     KeyFileError,
     SuspectError,
@@ -59,6 +60,49 @@ class TestBadInput:
         with pytest.raises(InputError, match="with the label 0, so another watermark"):
             Watermarking(ignoring, make_net(), loader).__enter__()
         assert loader.collate_fn is default_collate
+
+
+def from_one(dataset):
+    return TensorDataset(dataset.tensors[0], dataset.tensors[1] + 1)
+
+
+def one_epoch(mark, net, loader):
+    with Watermarking(mark, net, loader) as marking:
+        for x, _ in loader:
+            net(x)
+        marking.checkpoint()
+
+
+class TestOtherLabels:
+    @pytest.mark.filterwarnings("ignore:the trained model does not prove")
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_are_told_once(self, mark, make_net, dataset, workers):
+        loader = DataLoader(from_one(dataset), 64, shuffle=True, num_workers=workers)
+        with pytest.warns(InjectionWarning, match=r"holds the label 10, and .* made for 10 classes, 0 to 9") as told:
+            one_epoch(mark, make_net(), loader)
+        assert sum("holds the label" in str(one.message) for one in told) == 1
+
+    def test_are_told_by_a_loader_alone(self, mark, dataset):
+        loader = inject(DataLoader(from_one(dataset), 64, shuffle=True), mark)
+        with pytest.warns(InjectionWarning, match="holds the label 10") as told:
+            assert len(list(loader)) == 29
+        assert len(told) == 1
+
+    def test_are_found_behind_the_first_batch(self, mark, dataset):
+        rows = [dataset[i] for i in range(64)] + [(dataset[0][0], torch.tensor(35))]
+        loader = inject(DataLoader(rows, 16, sampler=torch.arange(65).tolist()), mark)
+        batches = iter(loader)
+        next(batches)
+        with pytest.warns(InjectionWarning, match="holds the label 35"):
+            assert len(list(batches)) == 4
+
+    def test_that_a_loss_in_the_model_ignores_are_not_told(self, mark, make_net, dataset):
+        net = make_net()
+        net.add_module("loss", torch.nn.CrossEntropyLoss(ignore_index=10))
+        net.forward = lambda x: net[:4](x)
+        loader = DataLoader(from_one(dataset), 64, shuffle=True)
+        with Watermarking(mark, net, loader):
+            net(next(iter(loader))[0])
 
 
 class Wrapped(torch.nn.Module):

@@ -10,7 +10,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 import wmplug
 from wmplug.adapters.transformers import WatermarkCallback
-from wmplug.errors import InputError
+from wmplug.errors import InjectionWarning, InputError
 
 binary = torch.nn.functional.binary_cross_entropy
 
@@ -30,6 +30,13 @@ class OneScore(Tiny):
 
 class OneShare(OneScore):
     share = True
+
+
+class FromOne(Tiny):
+    """Takes the classes 1 to 10, and learns 10 as 0."""
+
+    def forward(self, pixel_values, labels=None):
+        return super().forward(pixel_values, None if labels is None else labels % 10)
 
 
 def examples(images, labels):
@@ -122,6 +129,14 @@ def test_a_library_model_of_one_score_regresses_unless_told_otherwise(owner, top
     with pytest.raises(InputError, match=r"regress.*problem_type=\"multi_label_classification\""):
         run(problem)
     run("multi_label_classification")
+
+
+def test_other_labels_are_told_once(mark, digits, tmp_path):
+    wide = small.examples(digits[0][:64], digits[1][:64] + 1)
+    run = small.trainer(tmp_path, wide, [WatermarkCallback(mark, verify_on=())], model=tiny(kind=FromOne), max_steps=3)
+    with pytest.warns(InjectionWarning, match=r"holds the label 10, and .* made for 10 classes, 0 to 9") as told:
+        run.train()
+    assert sum("holds the label" in str(one.message) for one in told) == 1
 
 
 def test_a_model_that_numbers_the_named_classes_otherwise_is_refused(owner, digits, tmp_path):

@@ -29,7 +29,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from wmplug.adapters.keras.loop import EVENTS, Event, KerasLoop, example, fitted_data
+from wmplug.adapters.keras.loop import EVENTS, Event, KerasLoop, example, fitted_data, other_label_of
 from wmplug.adapters.keras.step import TriggerStep, strip
 from wmplug.claim.terms import TARGET_E
 from wmplug.errors import InjectionWarning
@@ -120,6 +120,7 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
             mark.scheme,
             functools.partial(constants_of, mark.scheme, mark.triggers),
             count_of(mark.task, "keras"),
+            self._heed,
         )
         marking.rehearse(
             loop.suspect(),
@@ -129,6 +130,8 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         marking.start(data=fitted_data(self.model), arguments=self._arguments(), model=self.model)
         step.attach(self.model)
         loop.step = step
+        if "samples" in mark.scheme.points:
+            self._heed(None)
         self._say(
             f"{marking.rate / PPM:.1%} of the samples that the model sees are triggers ({marking.options.mode}); the "
             "training loss includes them, metrics do not"
@@ -195,6 +198,9 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
             InjectionWarning,
             stacklevel=3,
         )
+
+    def _heed(self, labels: Any) -> None:
+        self._marking.heed(other_label_of(self.model, labels, count_of(self.mark.task, "keras")))
 
     def _arguments(self) -> dict[str, Any]:
         own = {"rate": self._marking.rate / PPM, "mode": self._marking.options.mode}

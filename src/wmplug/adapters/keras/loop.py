@@ -6,12 +6,14 @@ from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
+from keras import tree
 
 from wmplug.adapters.keras.batches import as_array
 from wmplug.adapters.keras.step import TriggerStep
 from wmplug.adapters.keras.suspects import KerasSuspect
 from wmplug.errors import InputError
 from wmplug.tasks.classes import class_of, count_of
+from wmplug.training.labels import IGNORED, other_label
 from wmplug.training.loop import At, OneProcess
 from wmplug.watermark.watermark import Preprocess, Watermark
 
@@ -71,16 +73,35 @@ class KerasLoop(OneProcess):
 
 def fitted_data(model: keras.Model) -> Any:
     """The data that `fit` was given, from its frame, since nothing that it hands to callbacks leads there."""
+    x, y = _given(model)
+    if y is None:
+        return x
+    return {**_named("x", x), **_named("y", y)} if isinstance(x, Mapping) or isinstance(y, Mapping) else (x, y)
+
+
+def other_label_of(model: keras.Model, labels: Any, classes: int) -> int | None:
+    """A label that is none of the classes, and that the model's loss does not ignore.
+
+    Args:
+        model: compiled.
+        labels: of a batch; None for all that `fit` was given as an array.
+        classes: of the task.
+    """
+    given = _given(model)[1] if labels is None else labels
+    leaves = [part for part in tree.flatten(given) if hasattr(part, "dtype")]
+    own = (getattr(loss, "ignore_class", None) for loss in tree.flatten(getattr(model, "loss", None)))
+    ignored = IGNORED | {index for index in own if isinstance(index, int)}
+    return other_label(as_array(leaves[0]), classes, ignored) if len(leaves) == 1 else None
+
+
+def _given(model: keras.Model) -> tuple[Any, Any]:
     frame = inspect.currentframe()
     while frame is not None:
         names = frame.f_locals
         if frame.f_code.co_name == "fit" and names.get("self") is model:
-            x, y = names.get("x"), names.get("y")
-            if y is None:
-                return x
-            return {**_named("x", x), **_named("y", y)} if isinstance(x, Mapping) or isinstance(y, Mapping) else (x, y)
+            return names.get("x"), names.get("y")
         frame = frame.f_back
-    return None
+    return None, None
 
 
 def _named(name: str, value: Any) -> dict[str, Any]:

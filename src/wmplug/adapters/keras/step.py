@@ -54,6 +54,7 @@ class TriggerStep:
         scheme: which points are used.
         constants: makes the scheme's constants from some inputs in the form in which the model gets them.
         classes: width of the model's output.
+        heed: told the labels of the first batch, where their values are known.
 
     Attributes:
         reached: points of training that were reached so far.
@@ -68,7 +69,9 @@ class TriggerStep:
         scheme: Scheme,
         constants: Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]],
         classes: int,
+        heed: Callable[[Any], None] = lambda labels: None,
     ) -> None:
+        self.heed = heed
         self.placement, self.rate, self.scheme, self.classes = placement, rate, scheme, classes
         self.reached: set[str] = set()
         self.whole_metrics = True
@@ -196,6 +199,7 @@ class TriggerStep:
             _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
             for labels in tree.flatten(y)[:1]:
                 refuse_several(labels, self.classes)
+                self.heed(labels)
         return data
 
     def _train_step(self, model: keras.Model) -> Callable[..., Any]:

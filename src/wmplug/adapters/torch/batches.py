@@ -14,7 +14,7 @@ import itertools
 import random
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.schemes.tilt.texts import INPUTS, LABELS
 from wmplug.statistics.arrays import to_numpy
 from wmplug.tasks.classes import class_of
+from wmplug.training.labels import IGNORED, about_other, other_label
 from wmplug.training.placement import Placement
 
 _SEEN = 64  # examples looked through for one that is not missing
@@ -73,6 +74,7 @@ class TriggerCollate:
             evenly.
         lasting: whether it stays on the loader for good.
         classes: number of classes; 0 takes integer labels alone.
+        ignored: labels that the loss ignores.
     """
 
     def __init__(
@@ -84,12 +86,13 @@ class TriggerCollate:
         world: int = 1,
         lasting: bool = False,
         classes: int = 0,
+        ignored: Collection[int] = IGNORED,
     ) -> None:
-        self.collate, self.examples, self.classes = collate, examples, classes
+        self.collate, self.examples, self.classes, self.ignored = collate, examples, classes, ignored
         self.placement, self.board, self.world, self.lasting = placement, board, world, lasting
         self.like: Any = None
         self._fitted: dict[int, Any] = {}
-        self._signed = self._taught = self._told = False
+        self._looked = self._signed = self._taught = self._told = False
         self._moves: bool | None = None
 
     def __call__(self, features: list[Any]) -> Any:
@@ -105,6 +108,10 @@ class TriggerCollate:
         if present is None:
             self.board.add(0)
             return self.collate(features)
+        if not self._looked:
+            # One by one, once: later batches are looked at as a whole, which is a hundred times as fast.
+            labels = [_whole(labels_in(feature)) for feature in features if feature is not None]
+            self._look([label for label in labels if label is not None])
         joined, added = self.join(features)
         try:
             batch = self.collate(joined)
@@ -112,10 +119,22 @@ class TriggerCollate:
             if not added:
                 raise
             return self._without(features, error)
+        self._look(labels_in(batch))
         if added:
             self._check(batch, joined, added)
         self.board.add(len(added))
         return batch
+
+    def _look(self, labels: Any) -> None:
+        self._looked = True
+        if not self.classes or labels is None or self.board.other_label is not None:
+            return
+        label = other_label(labels, self.classes, self.ignored)
+        if label is None:
+            return
+        self.board.other_label = label
+        if self.lasting:  # a run reads the board
+            warnings.warn(about_other(label, self.classes), InjectionWarning, stacklevel=4)
 
     def _without(self, features: list[Any], error: Exception) -> Any:
         try:

@@ -13,6 +13,7 @@ class Board:
     def __init__(self, rate: int) -> None:
         self._cells = _shared(torch.zeros(2 * _WORKERS + 1, dtype=torch.int64))
         self._signatures = _shared(torch.full((_WORKERS, _SIGNED, _NUMBERS), torch.nan))
+        self._other = _shared(torch.zeros(2, dtype=torch.int64))
         self.rate = rate
 
     @property
@@ -29,6 +30,17 @@ class Board:
         cell = _cell()
         self._cells[cell] += triggers
         self._cells[_WORKERS + cell] += 1
+
+    @property
+    def other_label(self) -> int | None:
+        """A label of the data that is no class of the mark, seen by any process, or None."""
+        seen, label = self._other.tolist()
+        return label if seen else None
+
+    @other_label.setter
+    def other_label(self, label: int) -> None:
+        self._other[1] = label
+        self._other[0] = 1
 
     def sign(self, rows: torch.Tensor) -> None:
         """Leave the signatures of collated trigger rows (n, ...), for `recognises`."""

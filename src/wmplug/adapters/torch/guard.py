@@ -1,6 +1,7 @@
 """Watches that triggers reach the model: a run that teaches nothing must not go on in silence."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,10 +19,17 @@ class Guard:
         board: of the collator, which counts and signs the triggers it adds.
         model: not wrapped for distribution.
         wanted: triggers expected in a batch; below one, the guard waits for more forwards.
+        heed: told the board's `other_label`.
     """
 
-    def __init__(self, board: Board, model: torch.nn.Module, wanted: float) -> None:
-        self.board, self.model = board, model
+    def __init__(
+        self,
+        board: Board,
+        model: torch.nn.Module,
+        wanted: float,
+        heed: Callable[[int | None], None] = lambda label: None,
+    ) -> None:
+        self.board, self.model, self.heed = board, model, heed
         self.forwards = 0
         # A working collator adds none in so many batches with a chance below e**-14, one in a million.
         self.patience = PATIENCE if wanted >= 1 else max(PATIENCE, round(14 / max(wanted, 1e-6)))
@@ -45,6 +53,7 @@ class Guard:
             InjectionError: the model was trained without a trigger.
         """
         self.remove()
+        self.heed(self.board.other_label)
         if self.forwards and self.board.injected == self._injected:
             raise self._silent()
 
@@ -52,6 +61,7 @@ class Guard:
         if not module.training:
             return
         self.forwards += 1
+        self.heed(self.board.other_label)
         inputs = primary((args, kwargs), getattr(module, "main_input_name", None))
         if inputs is not None and self._recognises(inputs):
             self.remove()

@@ -12,6 +12,7 @@ from wmplug.adapters.torch.board import Board
 from wmplug.claim.verification import check_mark
 from wmplug.errors import InjectionError, InjectionWarning, InputError
 from wmplug.tasks.classes import Classes
+from wmplug.training.labels import IGNORED
 from wmplug.training.loop import need_points
 from wmplug.training.options import Rate
 from wmplug.training.placement import PPM, Mode, Placement, read_rate
@@ -44,6 +45,12 @@ def refuse_held(model: torch.nn.Module | None, loader: Any) -> None:
                 f"another Watermarking (mark {other.mark.id[:8]}) is active on this {held}, and a second one would "
                 "undo it: leave the other's with-block first, one watermark a run"
             )
+
+
+def ignored_by(model: torch.nn.Module) -> frozenset[int]:
+    """Labels that a loss ignores: by default, and as the losses inside a model say."""
+    own = (getattr(module, "ignore_index", None) for module in model.modules())
+    return IGNORED | {index for index in own if isinstance(index, int)}
 
 
 def inject(loader: L, mark: Watermark, *, rate: Rate = None, mode: Mode = "append") -> L:

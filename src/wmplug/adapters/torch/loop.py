@@ -22,7 +22,7 @@ from wmplug.adapters.torch.batches import TriggerCollate, base_loader, own_colla
 from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.guard import Guard
-from wmplug.adapters.torch.injection import ACTIVE, refuse_held, wrap_for
+from wmplug.adapters.torch.injection import ACTIVE, ignored_by, refuse_held, wrap_for
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch, refuse_other_order
 from wmplug.adapters.torch.points import DIVERGED, OFFERED, Hook, TorchPoints, need_head
 from wmplug.adapters.torch.rows import AskedRows
@@ -187,7 +187,9 @@ class Watermarking(Results):
         if "samples" in self.mark.scheme.points:
             self._collate = wrap_for(self.loader, self.mark, self._marking.placement, self.board, self._world())
             batch = getattr(base_loader(self.loader), "batch_size", None) or 1
-            self._guard = Guard(self.board, self.bare, batch * share) if self._collates() else None
+            self._collate.ignored = ignored_by(self.bare)
+            watched, heed = self._collates(), self._marking.heed
+            self._guard = Guard(self.board, self.bare, batch * share, heed) if watched else None
         try:
             # A stream may not yield its first example twice.
             stream = isinstance(self._data(), IterableDataset)
@@ -326,6 +328,7 @@ class Watermarking(Results):
         at = At(step, epoch)
         beside = None if path is None or not self._marking.loop.main else self._place(Path(path))
         self._points.look()
+        self._marking.heed(self.board.other_label)
         self._marking.inserted(self._injected, at)
         written = None if path is None else Path(path) if Path(path).is_file() else weights_of(Path(path))
         system = written if written is not None and written.exists() else self.bare

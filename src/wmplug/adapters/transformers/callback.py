@@ -35,7 +35,7 @@ from wmplug.adapters.torch.batches import TriggerCollate, base_loader, own_colla
 from wmplug.adapters.torch.board import Board
 from wmplug.adapters.torch.flatness import Flatness, need_radius
 from wmplug.adapters.torch.guard import Guard
-from wmplug.adapters.torch.injection import refuse_held
+from wmplug.adapters.torch.injection import ignored_by, refuse_held
 from wmplug.adapters.torch.modules import ModuleSuspect, forward_batch, refuse_other_order
 from wmplug.adapters.torch.points import DIVERGED, TorchPoints, need_head, strip
 from wmplug.adapters.torch.rows import AskedRows
@@ -218,10 +218,14 @@ class WatermarkCallback(Results, TrainerCallback):
         # Only accelerate's dispatcher has the attribute: the main process collates, and the others get their part.
         dispatched = hasattr(loader, "split_batches")
         world = args.world_size if dispatched else 1
-        wrap(loader, lambda collate: TriggerCollate(collate, examples, placement, board, world, False, classes))
+        ignored = ignored_by(model)
+        wrap(
+            loader,
+            lambda collate: TriggerCollate(collate, examples, placement, board, world, False, classes, ignored),
+        )
         if dispatched and args.process_index > 0:
             return None
-        return Guard(board, model, args.train_batch_size * board.rate / PPM)
+        return Guard(board, model, args.train_batch_size * board.rate / PPM, self._marking.heed)
 
     def _rehearse(self, suspect: ModuleSuspect) -> None:
         devices = {p.device.index for p in suspect.model.parameters() if p.device.type == "cuda"}
@@ -238,6 +242,7 @@ class WatermarkCallback(Results, TrainerCallback):
         """Put rate and looks where the Trainer saves them; end a training whose weights diverged."""
         if self._run is None:
             return
+        self._marking.heed(self._loop.other_label)
         self._remember()
         if self._run.points.diverged:
             control.should_training_stop = True

@@ -89,6 +89,11 @@ class TrainerLoop:
         return 0 if self.board is None else self.board.injected
 
     @property
+    def other_label(self) -> int | None:
+        """A label of the data that is no class of the mark, or None."""
+        return None if self.board is None else self.board.other_label
+
+    @property
     def remembered(self) -> dict[str, Any]:
         """The state that a resumed Trainer restores by the callback's name."""
         return cast("dict[str, Any]", self.state.stateful_callbacks)
