@@ -1,13 +1,16 @@
 """Carriers in what people keep them in: the column that is meant is taken, and what is unclear is refused."""
 
+import functools
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
+import pandas
 import pytest
 
 import wmplug
 from wmplug.errors import InputError
-from wmplug.watermark.columns import columns
+from wmplug.watermark.columns import class_names, columns
 
 TEXTS = ["a b", "c d", "e f"]
 
@@ -112,3 +115,88 @@ def test_create_takes_pairs(owner, digits):
     mark = wmplug.create(owner, scheme="random-label", carriers=pairs, classes=10)
     apart = wmplug.create(owner, scheme="random-label", carriers=digits[0][:100], labels=digits[1][:100], classes=10)
     assert mark.id == apart.id
+
+
+class Numbered:
+    """As torchvision offers it: pairs, and the names of their classes."""
+
+    classes = ("x", "y")
+    class_to_idx: ClassVar = {"y": 0, "x": 1}
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return (float(i), i % 2)
+
+
+class Subset:
+    """As torch offers it."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return self.dataset[i + 1]
+
+
+LEVELS = pandas.Categorical(["mid", "low", "mid"], categories=["low", "mid", "high"])
+
+
+@pytest.mark.parametrize(
+    ("carriers", "labels", "names"),
+    [
+        (Dataset({"text": text, "kind": classes}, text=TEXTS, kind=[0, 1, 1]), None, ("x", "y")),
+        (Dataset({"text": text, "label": number}, text=TEXTS, label=[0, 1, 1]), None, ()),
+        (Dataset({"text": text}, text=TEXTS), None, ()),
+        (Dataset({"text": text, "kind": classes}, text=TEXTS, kind=[0, 1, 1]), [0, 0, 1], ()),
+        (TEXTS, SimpleNamespace(features=classes), ("x", "y")),
+        (pandas.DataFrame({"text": TEXTS, "label": LEVELS}), None, ("low", "mid", "high")),
+        (pandas.DataFrame({"text": TEXTS, "label": [0, 1, 0]}), None, ()),
+        (pandas.DataFrame({"text": TEXTS, "label": pandas.Categorical([3, 1, 3])}), None, ()),
+        (TEXTS, pandas.Series(LEVELS), ("low", "mid", "high")),
+        (TEXTS, LEVELS, ("low", "mid", "high")),
+        (Numbered(), None, ("y", "x")),
+        (Subset(Numbered()), None, ("y", "x")),
+        ([(1.0, 0), (2.0, 1)], None, ()),
+        (TEXTS, ["x", "y", "x"], ()),
+    ],
+)
+def test_names_of_classes_are_read_where_the_data_states_them(carriers, labels, names):
+    assert class_names(carriers, labels) == names
+
+
+def test_create_takes_the_classes_that_the_data_states(owner, digits):
+    images, numbers = digits[0][:100], digits[1][:100]
+    names = [f"digit {9 - i}" for i in range(10)]  # not in alphabetical order
+    stated = pandas.Categorical.from_codes(numbers, categories=names)
+    make = functools.partial(wmplug.create, owner, scheme="random-label", carriers=images, triggers=40)
+    mark = make(labels=stated)
+    assert mark.task.names == tuple(names)
+    assert {make(labels=stated, classes=way).id for way in (10, names)} == {mark.id}
+    assert make(labels=numbers, classes=names).id == mark.id
+    for other in (9, names[::-1]):
+        with pytest.raises(
+            InputError, match=r"the data names 10 classes \(digit 9, .*, and classes=.*leave classes= out"
+        ):
+            make(labels=stated, classes=other)
+
+
+def test_a_number_of_classes_leaves_numbers_without_names(owner):
+    make = functools.partial(wmplug.create, owner, scheme="random-label", triggers=40)
+    assert (
+        make(carriers=Pictures(), classes=2).id
+        == make(carriers=[*map(Pictures().__getitem__, range(40))], classes=2).id
+    )
+    assert make(carriers=Pictures()).task.names == ("y", "x")
+
+
+class Pictures(Numbered):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return (np.full((4, 4), i, np.uint8), i % 2) if i < 40 else [][i]

@@ -23,7 +23,7 @@ from wmplug.tasks.base import Task
 from wmplug.tasks.classes import Classes, are_names
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import digest, read_carriers
-from wmplug.watermark.columns import columns
+from wmplug.watermark.columns import class_names, columns
 from wmplug.watermark.plan import GENERATOR, Plan, TriggerSet, draw_symbols
 from wmplug.watermark.scheme import Prepares, Scheme
 from wmplug.watermark.sizes import Size
@@ -64,7 +64,8 @@ def create(
         labels: (n,) natural answers of the carriers, where the scheme needs them; integers, names of classes, or (n,
             classes) one-hot rows.
         classes: number of classes, at least 2, or their names in the order of the model's; short for
-            task=Classes(...). By default the names in labels=, in alphabetical order.
+            task=Classes(...). By default the names that the data states (a ClassLabel, categories, `classes` of a torch
+            data set), which classes= must not contradict; else those in labels=, in alphabetical order.
         task: the answer space, in place of classes=.
         triggers: number of queries to make.
         image_size: brings PIL pictures of mixed sizes and modes to one: pixels, (height, width), or an image processor
@@ -82,8 +83,9 @@ def create(
     if not hasattr(owner, "pledges"):
         raise InputError(f"owner={owner!r} is a {type(owner).__name__}: open the owner first, Owner.open(folder)")
     check_preprocess(preprocess)
+    names = class_names(carriers, labels)
     carriers, labels = columns(carriers, labels)
-    task = _task(classes, task, labels)
+    task = _task(classes, task, labels, names)
     one_size = None if image_size is None else Size.of(image_size, carriers)
     triggers = read_whole(triggers, "triggers", 1, 10**6, "at least one is needed, 100 is usual")
     chosen = _scheme(wanted(scheme, against), parameters)
@@ -175,7 +177,9 @@ def check_preprocess(preprocess: Any) -> None:
         )
 
 
-def _task(classes: Any, task: Task | None, labels: Any) -> Task:
+def _task(classes: Any, task: Task | None, labels: Any, names: tuple[str, ...]) -> Task:
+    if task is None and names:
+        return _as_stated(classes, labels, names)
     if task is None and are_names(labels) and not are_names(classes):
         return Classes.named(labels, classes)
     if (classes is None) == (task is None):
@@ -185,6 +189,19 @@ def _task(classes: Any, task: Task | None, labels: Any) -> Task:
     if isinstance(task, type) or not hasattr(task, "belongs"):
         raise InputError(f"task={task!r} is a {type(task).__name__}: give an instance of a Task, such as Classes(10)")
     return cast(Task, task)
+
+
+def _as_stated(classes: Any, labels: Any, names: tuple[str, ...]) -> Classes:
+    """The task whose classes the labels' own container names."""
+    if classes is None or (are_names(classes) and tuple(classes) == names):
+        return Classes(len(names), names)
+    if isinstance(classes, (int, np.integer)) and classes == len(names):
+        return Classes(len(names), names if are_names(labels) else ())
+    raise InputError(
+        f"the data names {len(names)} classes ({', '.join(names[:8])}{', ...' * (len(names) > 8)}), and "
+        f"classes={classes!r}: leave classes= out, or give the inputs and the numbers of their classes as plain lists, "
+        "carriers=[...], labels=[...]"
+    )
 
 
 def _check_options(plan: Plan, task: Task, scheme: str) -> None:

@@ -1,6 +1,6 @@
 """Carriers and labels in what people keep them in: a data frame, a Hugging Face data set, a torch data set of pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,56 @@ def columns(carriers: Any, labels: Any = None) -> tuple[Any, Any]:
     return carriers, labels
 
 
+def class_names(carriers: Any, labels: Any = None) -> tuple[str, ...]:
+    """The names of the classes that the labels' own container states, in the order of their numbers; else empty.
+
+    Args:
+        carriers: as for `columns`. A `datasets.Dataset` states them by its ClassLabel, a frame by its categories, a
+            torch data set of pairs by `classes` and `class_to_idx`, also behind a `Subset`.
+        labels: as for `columns`; if given, only these are asked.
+    """
+    if labels is not None:
+        return _stated(labels)
+    if hasattr(carriers, "iloc") and hasattr(carriers, "columns"):
+        named = _labels_of_frame(carriers)
+        return _stated(carriers[named[0]]) if len(named) == 1 else ()
+    if hasattr(carriers, "column_names") and hasattr(carriers, "features"):
+        named = _labels_of_dataset(carriers)
+        return _texts(getattr(carriers.features[named[0]], "names", None)) if len(named) == 1 else ()
+    return _of_pairs(carriers) if _holds_pairs(carriers) else ()
+
+
+def _stated(labels: Any) -> tuple[str, ...]:
+    """What a column of labels states of itself: a ClassLabel of `datasets`, or the categories of pandas."""
+    categories = getattr(getattr(labels, "dtype", None), "categories", None)
+    names = getattr(getattr(labels, "features", None), "names", None)
+    return _texts(names if categories is None else categories)
+
+
+def _of_pairs(data: Any) -> tuple[str, ...]:
+    while not hasattr(data, "classes") and hasattr(data, "dataset"):
+        data = data.dataset
+    names, numbers = _texts(getattr(data, "classes", None)), getattr(data, "class_to_idx", None)
+    if isinstance(numbers, Mapping) and sorted(map(str, numbers)) == sorted(names):
+        names = tuple(sorted(names, key=lambda name: numbers[name]))
+    return names
+
+
+def _texts(names: Any) -> tuple[str, ...]:
+    listed = list(names) if hasattr(names, "__iter__") and not isinstance(names, (str, bytes)) else []
+    return tuple(map(str, listed)) if len(listed) > 1 and all(isinstance(name, str) for name in listed) else ()
+
+
+def _labels_of_frame(frame: Any) -> list[Any]:
+    return [name for name in frame.columns if str(name).lower() in LABELS]
+
+
+def _labels_of_dataset(data: Any) -> list[Any]:
+    return [name for name in data.column_names if hasattr(data.features[name], "names") or name.lower() in LABELS]
+
+
 def _of_frame(frame: Any, labels: Any) -> tuple[Any, Any]:
-    names = list(frame.columns)
-    named = [name for name in names if str(name).lower() in LABELS]
+    names, named = list(frame.columns), _labels_of_frame(frame)
     texts = [name for name in names if name not in named and len(frame) and isinstance(frame[name].iloc[0], str)]
     others = [name for name in names if name not in named]
     numbers = all(getattr(frame[name].dtype, "kind", "O") in "iuf" for name in others)
@@ -49,7 +96,7 @@ def _of_frame(frame: Any, labels: Any) -> tuple[Any, Any]:
 
 def _of_dataset(data: Any, labels: Any) -> tuple[Any, Any]:
     features, names = data.features, list(data.column_names)
-    named = [name for name in names if hasattr(features[name], "names") or name.lower() in LABELS]
+    named = _labels_of_dataset(data)
     inputs = [name for name in names if name not in named]
     found = _labels(named, labels, lambda name: list(data[name]), "Dataset", names)
     if len(inputs) != 1:
