@@ -180,6 +180,10 @@ def test_a_suspect_has_a_name_for_people(terminal, suspects, mark):
     (entry,) = recorded(mark, "suspect.verified")
     assert told["suspect"] == entry.body["suspect"] == entry.body["verdict"]["suspect"] == "app of Copy Ltd"
     assert entry.body["reference"] == "suspects:copy"
+    said = terminal("verify", suspects, "suspects:copy", "--as", "app of Copy Ltd").stdout.splitlines()
+    assert said[0].startswith("proven: ")
+    assert said[1] == "suspect app of Copy Ltd (suspects:copy)"
+    assert len(terminal("verify", suspects, "suspects:copy").stdout.splitlines()) == 1
 
 
 def test_a_trial_need_not_be_recorded(terminal, suspects, mark):

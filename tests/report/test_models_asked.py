@@ -62,6 +62,8 @@ def test_the_strongest_suspect_comes_first_and_functions_are_no_suspects(story, 
     page = " ".join(Text(dossier.render(document)).text.split())
     assert page.index("“app of Copy Ltd”") < page.index("“https://api.example/v1”")
     assert "Functions that were tried" in page
+    assert "app of Copy Ltd asked as trying:answer proven" in page
+    assert page.count("asked as") == 1  # where nobody gave a name, the reference is the name
     assert "Suspect “trying:answer”" not in page
 
 

@@ -88,7 +88,7 @@ def verify(
     others = None if queries is None or carriers is None else (queries, carriers, labels)
     try:
         options |= {"exhaustive": exhaustive, "fresh": fresh, "spend": spend, "no_record": no_record}
-        verdict = _ask(file, suspect, name, preprocess, others, **options)
+        verdict, asked = _ask(file, suspect, name, preprocess, others, **options)
     # Exit code 0 means that the claim is proven: the user's code must not be able to set it.
     except (SystemExit, typer.Exit) as error:
         raise InputError(
@@ -101,6 +101,8 @@ def verify(
         out.print(str(verdict), style="bold green" if verdict.proven else "bold yellow")
         if not verdict.proven:
             out.print("This never means 'not ours': these answers do not prove the claim, and no more.")
+        if name is not None:
+            out.print(f"suspect {name} ({asked})")
     raise typer.Exit(0 if verdict.proven else 1)
 
 
@@ -115,7 +117,7 @@ def _ask(
     spend: bool,
     no_record: bool,
     **options: Any,
-) -> wmplug.Verdict:
+) -> tuple[wmplug.Verdict, str]:
     # Check everything that can be mistyped before the prompt for the passphrase.
     total = wmplug.read_public(file).get("triggers")
     function = None if preprocess is None else from_module(preprocess, "--preprocess")
@@ -133,10 +135,13 @@ def _ask(
             progress=lambda done, most: shown.update(shown.task_ids[0], completed=done, total=most),
             **options,
         )
+    # A function is described by its name alone; a folder also by what was done to load it.
+    asked = verdict.suspect if suspect in verdict.suspect else suspect
     verdict = verdict if name is None else replace(verdict, suspect=name)
     if record is not None and not no_record:
-        _record(record, mark, suspect, name, verdict, verification.asked(mark, verdict, rows), spend)
-    return verdict
+        about = {"suspect": suspect} if name is None else {"suspect": name, "reference": asked}
+        _record(record, mark, suspect, about, verdict, verification.asked(mark, verdict, rows), spend)
+    return verdict, asked
 
 
 def _asking(mark: wmplug.Watermark, queries: Path, carriers: Path, labels: Path | None) -> wmplug.Watermark:
@@ -158,13 +163,12 @@ def _record(
     record: Register,
     mark: wmplug.Watermark,
     suspect: str,
-    name: str | None,
+    about: dict[str, str],
     verdict: wmplug.Verdict,
     rows: list[int],
     spend: bool,
 ) -> None:
     system = assets.system(suspect) if os.path.exists(suspect) else None
-    about = {"suspect": name or suspect, **({"reference": suspect} if name else {})}
     body = {"watermark": mark.id, **about, "rows": rows, "verdict": json.loads(verdict.to_json())}
     try:
         entry = record.append("suspect.verified", {**body, "system": system})

@@ -67,6 +67,7 @@ def asked(facts: Facts, given: Sequence[tuple[str, str, Verdict]], marks: Sequen
         own = entry.body.get("verdict")
         role = next((role for role, _, _, value in plain if value == own), entry.body.get("role"))
         about = {"role": role if role in ROLES else _role(entry.body), "model": str(entry.body.get("suspect"))}
+        about |= {"reference": str(entry.body["reference"])} if "reference" in entry.body else {}
         row = {**about, "standing": "recorded", **_result(read_verdict(own), marks, words.OWNERS)}
         same = json.dumps([{**row, "verdict": None}, entry.body.get("system"), entry.body.get("watermark")])
         first = kept.setdefault(same, {**row, "entry": entry.seq, "entries": [], **facts.within(entry.seq)})
