@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from steps import take_a_step
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader, default_collate
@@ -87,6 +88,47 @@ def first(net, batch):
     return net(batch["input"] if "input" in batch else batch["x"]) if isinstance(batch, dict) else net(batch[0])
 
 
+def padded(rows):
+    """Brought to whole multiples of 8 on both sides, as static shapes need it."""
+    x, y = by_brightness(rows)
+    more = -len(y) % 8 + 8
+    x = torch.cat([x.new_zeros(8, *x.shape[1:]), x, x.new_zeros(more, *x.shape[1:])])
+    return x, torch.cat([y.new_full((8,), -100), y, y.new_full((more,), -100)])
+
+
+def erased(rows):
+    x, y = by_brightness(rows)
+    x = x.clone()
+    for row in x:
+        row[..., int(torch.randint(0, 8, ())), :] = 0
+    return x, y
+
+
+def noisy(rows):
+    x, y = default_collate(rows)
+    return {"x": x + 0.3 * torch.randn_like(x), "labels": y}
+
+
+def by_batch(rows):
+    x, y = default_collate(rows)
+    return x - 0.5 * x.mean(0), y
+
+
+class Noisy:
+    """With random numbers of its own, and in every second batch."""
+
+    __name__ = "noisy_by_itself"
+
+    def __init__(self):
+        self.rng, self.calls = np.random.default_rng(0), 0
+
+    def __call__(self, rows):
+        self.calls += 1
+        x, y = default_collate(rows)
+        noise = torch.tensor(self.rng.normal(0, 0.3, x.shape), dtype=x.dtype)
+        return x + noise * (self.calls % 2), y
+
+
 COLLATORS = [
     default_collate,
     by_brightness,
@@ -100,6 +142,11 @@ COLLATORS = [
     looked_up,
     ranked,
     as_dataclass,
+    padded,
+    erased,
+    noisy,
+    by_batch,
+    Noisy(),
 ]
 
 
@@ -139,6 +186,36 @@ def test_an_example_that_the_collator_drops_cannot_be_asked(make_net, dataset):
         AskedRows(bright, first)(net, [dataset[i] for i in range(30)])
     with pytest.raises(SuspectError, match="drops this example"):
         AskedRows(nothing, first)(net, [dataset[0]])
+
+
+def test_a_collator_that_changes_inputs_and_cannot_be_left_out_is_refused(mark, make_net, dataset):
+    def scaling(rows):
+        x, y = noisy([(x.double(), y) for x, y in rows]).values()
+        return x, y
+
+    def pictures(rows):
+        return noisy([(torch.tensor(np.asarray(x), dtype=torch.float32), y) for x, y in rows])
+
+    examples = [dataset[i] for i in range(9)]
+    with pytest.raises(SuspectError, match=r"at random.*makes torch\.float64 \(1, 1, 8, 8\) of torch\.float32"):
+        AskedRows(scaling, first)(make_net().double(), examples)
+    with pytest.raises(SuspectError, match=r"at random.*Image.*change inputs in the dataset"):
+        AskedRows(pictures, first)(make_net(), [(Image.fromarray(x.numpy()[0]), y) for x, y in examples])
+    loader = DataLoader(dataset, 64, shuffle=True, collate_fn=lambda rows: Batch(*noisy(rows).values()))
+    with pytest.raises(InputError, match=r"before the first step.*at random.*let the collator only join them"):
+        Watermarking(mark, make_net(), loader, forward=lambda net, batch: net(batch.x)).__enter__()
+
+
+def test_texts_of_any_length_are_asked_without_a_collator_that_hides_words():
+    def hiding(rows):
+        x = torch.nn.utils.rnn.pad_sequence([torch.tensor(row["input_ids"]) for row in rows], batch_first=True)
+        return {"input_ids": x * (torch.rand(x.shape) > 0.3), "labels": torch.tensor([row["labels"] for row in rows])}
+
+    rows = [{"input_ids": list(range(1, 5 + i)), "labels": i} for i in range(5)]
+    asked = AskedRows(hiding, lambda net, batch: batch["input_ids"].sum(1, keepdim=True).float())
+    sums = [sum(row["input_ids"]) for row in rows]
+    assert asked(torch.nn.Identity(), rows).ravel().tolist() == sums
+    assert asked.plain
 
 
 @pytest.mark.parametrize(
@@ -182,6 +259,10 @@ def test_tags_that_contradict_each_other_show_nothing():
     assert places_in((x, y - y.min()), 3) is None  # as positions in a batch would look
     assert places_in((x, y.float()), 3) is None
     assert places_in(None, 3) is None
+    padded = torch.cat([y, torch.tensor([-100, -100])])
+    assert places_in((x, padded), 3).tolist() == [0, 1, 2, -1, -1]
+    assert places_in((x, padded + 1), 3) is None
+    assert places_in((x, padded[3:]), 3) is None
 
 
 class Recurrent(torch.nn.Module):

@@ -168,6 +168,7 @@ class Watermarking(Results):
         self.stopped = False
         self._head, self._forward, self._parameters, self._flat = head, forward or forward_batch, parameters, flat
         self._like: Any = None
+        self._rows: AskedRows | None = None
         self._collate: TriggerCollate | None = None
         self._guard: Guard | None = None
         self._flatness: Flatness | None = None
@@ -292,6 +293,8 @@ class Watermarking(Results):
         """The model (or another one) as a suspect that is asked the way the loop trains: same schema, same collate."""
         collate, like = own_collate(self.loader), self._example()
         classes = count_of(self.mark.task, self._marking.loop.name)
+        if self._rows is None or self._rows.collate is not collate:
+            self._rows = AskedRows(collate, self._forward)
 
         def prepare(value: Any, answer: int) -> Any:
             example = (value, answer) if self.mark.preprocess is None else self.mark.preprocess(value, answer)
@@ -301,7 +304,7 @@ class Watermarking(Results):
             self.bare if model is None else model,
             preprocess=prepare,
             batch_size=self._marking.options.batch_size,
-            forward=AskedRows(collate, self._forward),
+            forward=self._rows,
         )
 
     def checkpoint(

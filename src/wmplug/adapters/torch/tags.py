@@ -10,6 +10,8 @@ import torch
 from wmplug.schemes.tilt.texts import LABELS
 from wmplug.statistics.arrays import IntArray
 
+PADDING = -1
+_MASKED = -100
 _FIRST_TAG = 1_000_003  # no class, length or position of a batch is likely to be as large
 
 
@@ -66,14 +68,17 @@ def places_in(batch: Any, count: int) -> IntArray | None:
         count: number of these.
 
     Returns:
-        (rows,) positions of examples, each any number of times; None if the batch does not show them beyond doubt.
+        (rows,) positions of examples, each any number of times, and PADDING for rows that the collator added and
+        masked (-100); None if the batch does not show them beyond doubt.
     """
     found: IntArray | None = None
     for leaf in _leaves(batch):
         array = _whole_numbers(leaf)
-        if array is None or not len(array) or array.min() < _FIRST_TAG or array.max() >= _FIRST_TAG + count:
+        if array is None or not len(array) or array.max() < _FIRST_TAG or array.max() >= _FIRST_TAG + count:
             continue
-        places = array - _FIRST_TAG
+        places = np.where(array == _MASKED, PADDING, array - _FIRST_TAG)
+        if places.min() < PADDING:
+            continue
         if found is not None and not np.array_equal(found, places):
             return None
         found = places
