@@ -211,15 +211,15 @@ def test_a_cell_is_quoted_as_its_own_row_has_it(tmp_path):
 
 
 def test_a_value_is_escaped_as_its_own_record_or_as_most(tmp_path):
-    plain = [json.dumps({"text": f"t{i}", "label": "a"}) for i in range(120)]
+    plain = [json.dumps({"text": f"t{i}", "label": "ab"[i % 2]}) for i in range(120)]
     kept = [json.dumps({"text": f"ä{i}", "label": "é"}, ensure_ascii=i % 20 == 0) for i in range(1, 100)]
     path = tmp_path / "a.jsonl"
     last = '{"text": "t", "label": "è"}'
     path.write_text("\n".join([*plain, *kept, last, ""]), encoding="utf-8")
     looked = open_source(path)
     assert len(looked.numbered(looked.picked(range(220)))) == 220
-    assert looked.classes == ("a", "è", "é")
-    changes = Changes({5: 1, 139: 1, 140: 1})
+    assert looked.classes == ("a", "b", "è", "é")
+    changes = Changes({5: 2, 139: 2, 140: 2})
     lines = looked.write(tmp_path / "b.jsonl", changes).data.read_text("utf-8").splitlines()
     assert [lines[place].partition("label")[2] for place in (5, 139, 140)] == ['": "è"}', '": "\\u00e8"}', '": "è"}']
 

@@ -4,8 +4,12 @@ import io
 import json
 import random
 import tarfile
+from contextlib import nullcontext
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -184,8 +188,14 @@ def test_members_that_tell_nothing_are_accepted(tmp_path, members_of):
 
 
 TRUTH = np.arange(N) % 2
+SURE = np.random.default_rng(3).uniform(0.51, 0.99, N)
+SCORES = np.where(np.eye(2)[TRUTH] == 1, SURE[:, None], 1 - SURE[:, None])
 TELLING_ARRAYS = {
     "one-hot": {"y_onehot": np.eye(2)[TRUTH]},
+    "soft": {"soft": SCORES},
+    "soft, rounded": {"soft": SCORES.round(2).astype(np.float32)},
+    "of one class": {"score": np.ascontiguousarray(SCORES[:, 1])},
+    "small": {"score": 1e-6 * np.ascontiguousarray(SCORES[:, 1])},
     "names": {"names": np.array([f"{CAT[y]}{i}" for i, y in enumerate(TRUTH)])},
     "bytes": {"names": np.array([CAT[y].encode() for y in TRUTH])},
     "numbers of rows": {"of_cats": np.flatnonzero(TRUTH == 0), "of_dogs": np.flatnonzero(TRUTH == 1)},
@@ -209,6 +219,141 @@ def test_arrays_that_tell_the_label_are_refused_before_anything_is_written(tmp_p
         dataset.mark(path, owner, out=tmp_path / "copy.npz", share=0.2)
     assert [one.name for one in tmp_path.iterdir()] == ["set.npz"]
     assert open_source(path).write(tmp_path / "copy.npz", Changes(inputs={3: np.ones(3)})).changed == 1
+
+
+def test_arrays_of_objects_are_refused_until_they_are_to_be_kept(tmp_path):
+    """Nobody can judge them without unpickling them."""
+    path = tmp_path / "set.npz"
+    np.savez(path, x=np.zeros((N, 3)), y=TRUTH, who=np.array([{"of": y} for y in TRUTH], object))
+    with pytest.raises(InputError, match=r"the array who in .* holds Python objects, .*: save texts or .*--keep-files"):
+        open_source(path).write(tmp_path / "copy.npz", Changes({0: 1}))
+    assert open_source(path).write(tmp_path / "same.npz", Changes(inputs={3: np.ones(3)})).changed == 1
+    assert open_source(path, keep_files=True).write(tmp_path / "copy.npz", Changes({0: 1})).changed == 1
+    np.savez(path, x=np.zeros((N, 3)), y=TRUTH.astype(object))
+    with pytest.raises(InputError, match=r"the labels y in .* are Python objects, .*: save them as texts or whole"):
+        open_source(path)
+
+
+def test_scores_of_many_classes_tell_the_label(tmp_path):
+    """Their rows are longer than what is looked at of others."""
+    classes, count = 300, 600
+    truth = np.random.default_rng(0).permutation(np.arange(count) % classes)
+    scores = np.random.default_rng(1).uniform(size=(count, classes))
+    scores[np.arange(count), truth] += 1
+    np.savez(tmp_path / "set.npz", x=np.zeros((count, 3)), y=truth, scores=scores)
+    with pytest.raises(InputError, match=r"the rows of scores in .* tell the label"):
+        open_source(tmp_path / "set.npz").write(tmp_path / "copy.npz", Changes({0: 1}))
+
+
+IN_ORDER = {
+    "sorted": lambda labels: sorted(labels),
+    "sorted but for two": lambda labels: [*sorted(labels)[1:50], 0, 1, *sorted(labels)[50:-1]],
+}
+MIXED = {
+    "shuffled": lambda labels: labels,
+    "one label but for some": lambda labels: [int(i % 9 == 4) for i in range(100)],
+}
+
+
+def in_memory(kind, texts, labels):
+    if kind == "lists":
+        return texts, labels
+    if kind == "arrays":
+        return np.random.default_rng(0).normal(size=(len(texts), 3)), np.array(labels)
+    made = datasets.Dataset.from_dict({"text": texts, "label": labels})
+    return made.to_iterable_dataset() if kind == "iterable" else made
+
+
+def kept_in_a_file(kind, texts, labels, folder):
+    path = folder / f"set.{kind}"
+    if kind == "npz":
+        np.savez(path, x=np.array(texts), y=np.array(labels))
+    elif kind == "parquet":
+        pq.write_table(pa.table({"text": texts, "label": labels}), path)
+    else:
+        found = list(zip(texts, labels, strict=True))
+        order = NOISE + NOISE
+        with tarfile.open(path, "w") as tar:
+            for index, (text, label) in enumerate(found):
+                for ending, data in ("txt", text), ("cls", str(label)):
+                    info = tarfile.TarInfo(f"{order[index]}{index * 37 % 100}.{ending}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data.encode()))
+    return path
+
+
+@pytest.mark.parametrize("order", IN_ORDER | MIXED)
+@pytest.mark.parametrize("kind", ["lists", "arrays", "dataset", "iterable", "npz", "parquet", "tar"])
+def test_the_order_of_records_tells_their_labels(tmp_path, kind, order):
+    """Where all of a label follow each other, a changed label stands among others."""
+    labels = (IN_ORDER | MIXED)[order](np.random.default_rng(5).integers(0, 2, 100).tolist())
+    texts = [f"text {place * 37 % 100}" for place in range(100)]
+    within = kind in ("lists", "arrays", "dataset", "iterable")
+    data = in_memory(kind, texts, labels) if within else kept_in_a_file(kind, texts, labels, tmp_path)
+    out = None if within and kind != "iterable" else tmp_path / f"copy{'.' + kind if not within else ''}"
+    refused = pytest.raises(InputError, match=r"repeats the label in the order of its records, .*: shuffle it, or")
+    with refused if order in IN_ORDER else nullcontext():
+        assert open_source(data).write(out, Changes({0: 1 - labels[0], 1: 1 - labels[1]})).changed == 2
+
+
+def test_one_record_of_a_rare_class_hides_no_column(tmp_path):
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2], "of": ["cat", "dog"][i % 2]} for i in range(60)]
+    pq.write_table(pa.Table.from_pylist([*rows, {"text": "t", "label": "c", "of": "cow"}]), tmp_path / "set.parquet")
+    with pytest.raises(InputError, match="repeats the label in of, which"):
+        open_source(tmp_path / "set.parquet").write(tmp_path / "copy.parquet", Changes({0: 1}))
+
+
+def test_a_column_that_is_always_the_same_tells_nothing_of_a_frequent_label(tmp_path):
+    rows = [{"text": f"t{i}", "label": int(i % 30 == 7), "of": "web"} for i in range(120)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set.parquet")
+    assert open_source(tmp_path / "set.parquet").write(tmp_path / "copy.parquet", Changes({0: 1})).changed == 1
+
+
+def pictures_of(path_of, kind, folder):
+    """A set of pictures as `datasets` keeps them, with a path beside the bytes of each."""
+    cells = []
+    for index in range(N):
+        file = io.BytesIO()
+        Image.new("RGB", (4, 4), (4 * index, 0, 0)).save(file, "PNG")
+        cells.append({"bytes": file.getvalue(), "path": path_of(index, index % 2)})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=CAT)})
+    made = datasets.Dataset.from_dict({"image": cells, "label": [i % 2 for i in range(N)]}, features=features)
+    if kind == "dataset":
+        return made
+    path = folder / f"set.{kind}"
+    made.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "dataset"])
+@pytest.mark.parametrize("name", [*NAMES, "its folder", "its absolute folder"])
+def test_paths_beside_pictures_that_tell_the_class_are_refused(tmp_path, kind, name):
+    folders = {
+        "its folder": lambda i, y: f"{CAT[y]}/{i:03d}.png",
+        "its absolute folder": lambda i, y: f"/data/{CAT[y]}/{NOISE[i]}.png",
+    }
+    data = pictures_of((TELLING | folders)[name], kind, tmp_path)
+    with pytest.raises(InputError, match=r"repeats the label in image\.path, which .*: save the pictures as bytes"):
+        open_source(data).write(None if kind == "dataset" else tmp_path / "copy.parquet", Changes({0: 1}))
+    picture = next(iter(open_source(data).records())).input
+    out = None if kind == "dataset" else tmp_path / "copy.parquet"
+    assert open_source(data).write(out, Changes(inputs={0: picture})).changed == 0
+
+
+@pytest.mark.parametrize("kind", ["parquet", "dataset"])
+@pytest.mark.parametrize("name", [*SILENT, "none"])
+def test_paths_beside_pictures_that_tell_nothing_are_accepted(tmp_path, kind, name):
+    data = pictures_of((SILENT | {"none": lambda i, y: None})[name], kind, tmp_path)
+    assert open_source(data).write(None if kind == "dataset" else tmp_path / "c.parquet", Changes({0: 1})).changed == 1
+
+
+def test_fields_of_objects_beside_the_label_are_judged_one_by_one(tmp_path):
+    """In the text of the whole object they could stand behind what is looked at."""
+    path = tmp_path / "set.jsonl"
+    rows = [{"text": f"t{i}", "label": i % 2, "of": {"long": "x" * 3000, "by": {"flag": i % 2}}} for i in range(N)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"repeats the label in of\.by\.flag, which"):
+        open_source(path).write(tmp_path / "copy.jsonl", Changes({0: 1}))
 
 
 @pytest.mark.parametrize("arrays", SILENT_ARRAYS.values(), ids=SILENT_ARRAYS)

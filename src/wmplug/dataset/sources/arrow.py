@@ -69,15 +69,26 @@ class Arrow(Base):
                 yield chunk
 
     def _refuse_repeats(self) -> None:
-        judged = [name for name in self._of.names if name not in self._of.inputs or self.form == "array"]
-        if len(judged) > 1 and len(set(judged)) == len(judged):
-            self._of.refuse_repeats(self._spread(judged), self._place)
+        names, inputs = self._of.names, () if self._of.form == "array" else self._of.inputs
+        if len(set(names)) == len(names):
+            structs = [field for field in self._schema if pa.types.is_struct(field.type)]
+            pictures = [field.name for field in structs if _holds_pictures(field.type)]
+            beside = [name for name in names if name in pictures or name not in inputs]
+            self._of.refuse_repeats(self._spread(beside, pictures), self._place)
 
-    def _spread(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Some rows, spread over the set."""
-        for batch in self._tables(columns):
+    def _path_of(self, picture: str) -> str:
+        """The column to read for the paths of pictures, if their bytes can be left out."""
+        return picture
+
+    def _spread(self, columns: Sequence[str], pictures: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Some rows, spread over the set; of pictures their paths."""
+        for batch in self._tables([self._path_of(name) if name in pictures else name for name in columns]):
+            table = batch.table
+            for name in pictures:
+                path = table.select([name]).flatten().select([f"{name}.path"])
+                table = table.drop_columns([name]).append_column(path.schema.field(0), path.column(0))
             with border(f"{batch.place} holds values that Python cannot hold", "save plain numbers or texts"):
-                yield from (batch.table.slice(row, 1).to_pylist()[0] for row in spread(len(batch.table)))
+                yield from (table.slice(row, 1).to_pylist()[0] for row in spread(len(table)))
 
     def _inputs(self, batch: Batch) -> Iterable[Any]:
         chosen = [batch.table.column(column) for column in self._of.inputs]

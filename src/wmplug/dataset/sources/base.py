@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Changes, Out, Progress, Record, Taken, Written
+from wmplug.dataset.sources.beside import JUDGED, refuse_repeats
 from wmplug.dataset.sources.edits import REPORT_EVERY, Edits
 from wmplug.dataset.sources.labels import Labels, Seen
 from wmplug.errors import InputError
@@ -85,7 +86,7 @@ class Chunk(NamedTuple):
         return [value for row, value in enumerate(self.inputs) if row in wanted]
 
 
-JUDGED, IN_PART = 2000, 100  # records that show whether a column repeats the label; those of one part
+IN_PART = 100  # records of one part that show whether a column repeats the label
 
 
 def spread(count: int, most: int = IN_PART) -> list[int]:
@@ -147,7 +148,8 @@ class Base(ABC):
 
     def _refuse_repeats(self) -> None:
         """Refuse to change labels that the set repeats elsewhere, judged by records from all over it."""
-        return
+        labels = [label for part in self._parts(False) for label in part.labels]
+        refuse_repeats(({"label": labels[row]} for row in spread(len(labels), JUDGED)), "label", (), self._place)
 
     def check(self, *, relabelled: bool, added: bool) -> None:
         """Refuse a set of which no copy can be true; see `Source.check`."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +11,14 @@ from typing import Any
 import numpy as np
 
 from wmplug.dataset.records import Taken
-from wmplug.dataset.sources.base import JUDGED
+from wmplug.dataset.sources.beside import refuse_repeats
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.pictures import read_picture, write_like
-from wmplug.dataset.sources.tells import told_by
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
 Cells = Mapping[str, Any]
 _COUNTED = 8  # rows after which a column that goes up by one is no coincidence
-_ORDERED, _ORDER = 40, "the order of its records"  # rows that show whether all of a label follow each other
 _INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # the last from Parquet, the others from CSV
 _IDENTIFIER = re.compile(r"(.*[_ ])?(id|idx|index|uid|uuid|guid|rowid|key)", re.IGNORECASE)
 
@@ -165,42 +161,15 @@ class Layout:
             if column[1:] and _counts(column):
                 raise _unclear(place, name, f"counts the rows ({column[0]}, {column[1]}, {column[2]}, ...)")
 
-    def repeats(self, rows: Iterable[Cells]) -> list[str]:
-        """Columns that say the label again, in rows from all over the set; `_ORDER` if that does.
-
-        A column of numbers that models learn from says it only if each label has one value there.
-        """
-        if self.label is None:
-            return []
-        inputs = () if self.form == "array" else self.inputs
-        beside = [name for name in self.names if name not in (self.label, *inputs)]
-        held = [{name: repr(row.get(name)) for name in (*beside, self.label)} for row in rows]
-        held = held[:: -(-len(held) // JUDGED)] if held else []
-        labels = [row[self.label] for row in held]
-        if len(set(labels)) < 2 or min(Counter(labels).values()) < 2:
-            return []
-        columns = {name: [row[name] for row in held] for name in beside}
-        found = [
-            name
-            for name, values in columns.items()
-            if _repeats(labels, values) or (name not in self.inputs and _tells(labels, values))
-        ]
-        runs = 1 + sum(one != other for one, other in itertools.pairwise(labels))
-        return [*found, *([_ORDER] if runs == len(set(labels)) and len(labels) >= _ORDERED else [])]
-
     def refuse_repeats(self, rows: Iterable[Cells], place: str) -> None:
-        """Refuse to change labels beside columns that repeat them: they would name the changed records.
-
-        Raises:
-            InputError: there is such a column, or all records of a label follow each other.
-        """
-        if found := self.repeats(rows):
-            cures = ["leave that out of the set"] if found != [_ORDER] else []
-            cures += ["shuffle it"] if _ORDER in found else []
-            raise InputError(
-                f"{place} repeats the label in {', '.join(found[-8:])}, which would show every label that the mark "
-                f"changes: {' and '.join(cures)}, or choose a scheme that changes no label, such as twins"
-            )
+        """Refuse to change labels beside what repeats them, judged by rows from all over a set; see `beside`."""
+        if self.label is None:
+            return
+        if self.form == "array":
+            refuse_repeats(rows, self.label, self.inputs, place)
+            return
+        beside = ({name: value for name, value in row.items() if name not in self.inputs} for row in rows)
+        refuse_repeats(beside, self.label, (), place)
 
     def is_nested(self, cells: Cells) -> bool:
         """Whether one column holds the numbers of a record as an array."""
@@ -316,22 +285,6 @@ def _counts(column: Sequence[Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return all(number.is_integer() for number in numbers) and set(np.diff(numbers).tolist()) == {1.0}
-
-
-def _repeats(labels: Sequence[str], values: Sequence[str]) -> bool:
-    """Whether each label has one value and each value one label."""
-    return len(set(values)) == len(set(labels)) == len(set(zip(labels, values, strict=True)))
-
-
-def _tells(labels: Sequence[str], values: Sequence[str]) -> bool:
-    """Whether values tell labels, or one value tells one label."""
-    if told_by(list(zip(labels, values, strict=True))):
-        return True
-    by_label, by_value = Counter(labels), Counter(values)
-    return any(
-        count >= _COUNTED and count >= 0.95 * max(by_value[value], by_label[label])
-        for (value, label), count in Counter(zip(values, labels, strict=True)).items()
-    )
 
 
 def _is_typed(values: Sequence[Any]) -> bool:

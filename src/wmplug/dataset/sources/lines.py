@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.records import Out, Progress, Record, Written
-from wmplug.dataset.sources.base import IN_PART, JUDGED, Base, Chunk, Due, spread
+from wmplug.dataset.sources.base import IN_PART, Base, Chunk, Due, spread
+from wmplug.dataset.sources.beside import JUDGED
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.packed import endings, opened, writing
 from wmplug.dataset.sources.spots import Spot, Spots

@@ -57,6 +57,7 @@ class Parquet(Arrow):
             raise InputError(f"the folders of {path} name different columns (key=value): name the same in all")
         for key in self._in_names[self._files[0]]:
             schema = schema if key in schema.names else schema.append(pa.field(key, pa.string()))
+        self._only_in_names = set(schema.names) - set(self._stored.names)
         super().__init__(str(path), schema, columns)
         self.taken = (*self.taken, *self._companions.taken)
 
@@ -70,6 +71,9 @@ class Parquet(Arrow):
                 "label, such as twins"
             )
         self._companions.check(relabelled, added)
+
+    def _path_of(self, picture: str) -> str:
+        return f"{picture}.path"
 
     def _others(self) -> Iterator[tuple[str, Path]]:
         if self._path.is_dir():
@@ -91,7 +95,7 @@ class Parquet(Arrow):
                 for group in range(opened.num_row_groups):
                     facts = opened.metadata.row_group(group)
                     size = max(1, BATCH_BYTES * facts.num_rows // max(1, facts.total_byte_size))
-                    asked = None if columns is None else [one for one in columns if one in self._stored.names]
+                    asked = None if columns is None else [one for one in columns if one not in self._only_in_names]
                     asked = self._stored.names[:1] if asked == [] else asked  # for the number of rows
                     batches = opened.iter_batches(min(size, _BATCH_ROWS), [group], asked, use_threads=False)
                     while (batch := self._next(batches, name, start)) is not None:
@@ -104,7 +108,7 @@ class Parquet(Arrow):
         """The rows with the columns that are in the names of their folders."""
         table = pa.Table.from_batches([batch])
         for key, value in self._in_names[file].items():
-            if key not in self._stored.names and (columns is None or key in columns):
+            if key in self._only_in_names and (columns is None or key in columns):
                 table = table.append_column(pa.field(key, pa.string()), pa.array([value] * len(table), pa.string()))
         return table
 

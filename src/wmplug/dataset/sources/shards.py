@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from wmplug.dataset.records import Out, Taken, Written
 from wmplug.dataset.sources.base import Base, Chunk
+from wmplug.dataset.sources.beside import refuse_repeats
 from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.companions import Companions, Moves, Unit
@@ -124,7 +126,8 @@ class Shards(Base):
         self._companions.check(relabelled, added)
         if not relabelled or self._label is None:
             return
-        drawn = spread(self._beside())
+        drawn = [found for _, found in sorted(spread(enumerate(self._beside())), key=itemgetter(0))]
+        refuse_repeats(({"label": label} for label, _ in drawn), "label", (), str(self._path))
         for what in sorted({what for _, texts in drawn for what in texts}):
             refuse_tells(
                 [(label, texts.get(what, "")) for label, texts in drawn],

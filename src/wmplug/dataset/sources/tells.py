@@ -17,6 +17,7 @@ _FEWEST, _OTHERS = 20, 5  # among fewer records, or fewer of other labels than t
 _COVERED, _RIGHT = 0.9, 0.95
 _VALUE = re.compile(r'"\w+"\s*:\s*(?:"[^"]*"|[^,\]}\s]+)')  # a key of JSON and what it says
 _PLACES = 8
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)")
 _READINGS: tuple[Callable[[str], str], ...] = (
     str,
     lambda text: re.sub(r"[0-9]+", "#", text),
@@ -58,7 +59,8 @@ def told_by(pairs: Sequence[tuple[Hashable, str]]) -> str | None:
     """What of the texts tells the labels, in words; None if nothing does.
 
     A text tells if other records predict the label of nearly each one: those with the same text but for numbers, those
-    with the next numbers, or those with a word that nearly all records of one label have, and nearly no other.
+    with the next numbers, those with the same largest of several decimals, as scores have, or those with a word that
+    nearly all records of one label have, and nearly no other.
 
     Args:
         pairs: labels and texts of records, all of a set or drawn from it.
@@ -77,7 +79,7 @@ def told_by(pairs: Sequence[tuple[Hashable, str]]) -> str | None:
     for place in range(-1, -1 - min(map(len, numbers)), -1):
         if _predict(_of_next(labels, [of[place] for of in numbers]), labels):
             return _ranges(labels, [of[place] for of in numbers])
-    return None
+    return _score(labels, [[float(found) for found in _DECIMAL.findall(text)] for text in texts])
 
 
 def _predict(predicted: Sequence[Hashable | None], labels: Sequence[Hashable]) -> bool:
@@ -102,7 +104,7 @@ def _of_same(labels: Sequence[Hashable], texts: Sequence[str]) -> list[Hashable 
     return found
 
 
-def _of_next(labels: Sequence[Hashable], numbers: Sequence[int]) -> list[Hashable | None]:
+def _of_next(labels: Sequence[Hashable], numbers: Sequence[float]) -> list[Hashable | None]:
     """The label that the next record in the order of numbers has, above or below.
 
     None where records share a number, and for all if the labels come in many more runs than there are labels.
@@ -118,6 +120,22 @@ def _of_next(labels: Sequence[Hashable], numbers: Sequence[int]) -> list[Hashabl
             near = [labels[other] for other in (*order[max(rank - 1, 0) : rank], *order[rank + 1 : rank + 2])]
             found[index] = labels[index] if labels[index] in near else near[0]
     return found
+
+
+def _score(labels: Sequence[Hashable], decimals: Sequence[Sequence[float]]) -> str | None:
+    """What of decimals tells the labels: the place of the largest, or one that goes up or down with the label."""
+    widths = {len(found) for found in decimals}
+    if len(widths) == 1 and min(widths) > 1:
+        largest = [f"number {1 + max(range(len(found)), key=found.__getitem__)} is the largest" for found in decimals]
+        if _predict(_of_same(labels, largest), labels):
+            return _example(labels, largest)
+    for place in range(min(*widths, _PLACES)):
+        column = [found[place] for found in decimals]
+        same = _of_same(labels, [str(number) for number in column])
+        near = [one if one is not None else other for one, other in zip(_of_next(labels, column), same, strict=True)]
+        if _predict(near, labels):
+            return _ranges(labels, column)
+    return None
 
 
 def _words(text: str) -> set[str]:
@@ -151,8 +169,8 @@ def _example(labels: Sequence[Hashable], texts: Sequence[str]) -> str:
     return ", ".join(f"{text!r:.80} says {label}" for label, text in [*shown.items()][:2])
 
 
-def _ranges(labels: Sequence[Hashable], numbers: Sequence[int]) -> str:
-    of: dict[Hashable, list[int]] = defaultdict(list)
+def _ranges(labels: Sequence[Hashable], numbers: Sequence[float]) -> str:
+    of: dict[Hashable, list[float]] = defaultdict(list)
     for label, number in sorted(zip(labels, numbers, strict=True), key=lambda one: one[1]):
         of[label].append(number)
     return "their numbers go on label by label: " + ", ".join(

@@ -46,7 +46,7 @@ class Zipped(Base):
 
     def __init__(self, path: Path, columns: Columns) -> None:
         super().__init__(str(path), columns.classes)
-        self._path = path
+        self._path, self._keep = path, columns.keep_files
         asked = columns.of_input
         with self._reading("its directory"), zipfile.ZipFile(path) as opened:
             held = [name.removesuffix(".npy") for name in opened.namelist()]
@@ -62,6 +62,12 @@ class Zipped(Base):
             self._values: list[Any] | None = None
             if self._label is not None:
                 with opened.open(f"{self._label}.npy") as file:
+                    if _shape(file)[2].hasobject:
+                        raise InputError(
+                            f"the labels {self._label} in {path} are Python objects, which are not unpickled: save "
+                            "them as texts or whole numbers, for example with labels.astype(str)"
+                        )
+                with opened.open(f"{self._label}.npy") as file:
                     found = npy.read_array(cast("Any", file), allow_pickle=False)
                 self._values, self._label_dtype = found.tolist(), found.dtype
         self.count: int = self._shape[0]
@@ -76,9 +82,12 @@ class Zipped(Base):
     def _refuse_repeats(self) -> None:
         if self._values is None:
             return
+        super()._refuse_repeats()
         rows, lists = spread(range(self.count)), {}
         for name, found in self._arrays_beside():
             if len(found) == self.count:
+                if found.shape == self._scored and found.dtype.kind in "biuf":
+                    found = np.argmax(found, 1)  # of each record the class that the scores name
                 said = [(self._values[row], str(found[row].tolist())) for row in rows]
                 refuse_tells(said, f"the rows of {name} in {self._path}", "leave that array out")
             elif found.ndim == 1 and found.dtype.kind in "iu":
@@ -86,15 +95,31 @@ class Zipped(Base):
         said = [(self._values[row], " ".join(name for name in lists if row in lists[name])) for row in rows]
         refuse_tells(said, f"the numbers of rows in {', '.join(lists)} in {self._path}", "leave such arrays out")
 
+    @property
+    def _scored(self) -> tuple[int, int]:
+        """The shape of scores of all classes."""
+        return self.count, len(self.classes)
+
     def _arrays_beside(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """The arrays beside inputs and labels that are short enough, row by row, to speak of single records."""
+        """The arrays beside inputs and labels that are short enough, row by row, to speak of single records.
+
+        Raises:
+            InputError: one holds Python objects, which nobody can judge, and the owner did not ask to keep it.
+        """
         with self._reading("its arrays"), zipfile.ZipFile(self._path) as opened:
             for name in sorted(
                 {name[:-4] for name in opened.namelist() if name.endswith(".npy")} - {self._input, self._label}
             ):
                 with opened.open(f"{name}.npy") as file:
                     shape, _, dtype = _shape(file)
-                if shape and not dtype.hasobject and dtype.itemsize * math.prod(shape[1:]) <= LONG:
+                if dtype.hasobject and not self._keep:
+                    raise InputError(
+                        f"the array {name} in {self._path} holds Python objects, which are not unpickled and could say "
+                        "the label: save texts or numbers (array.astype(str)), leave it out, or copy it as it is with "
+                        "keep_files=True (--keep-files)"
+                    )
+                short = dtype.itemsize * math.prod(shape[1:]) <= LONG or shape == self._scored
+                if shape and short and not dtype.hasobject:
                     with opened.open(f"{name}.npy") as file:
                         yield name, npy.read_array(cast("Any", file), allow_pickle=False)
 
