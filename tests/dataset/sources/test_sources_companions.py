@@ -258,6 +258,18 @@ def test_an_index_of_shards_follows_their_sums_and_sizes(shards):
         assert md5(file) != md5(shards / file.name)
 
 
+@pytest.mark.parametrize("counting", ["__len__", "index.json"])
+def test_a_count_of_records_stays_and_is_refused_where_records_are_added(shards, pictures, counting):
+    first = shards / "000.tar"
+    listed = json.dumps({"shards": [{"url": first.name, "md5": md5(first), "nsamples": 8}]})
+    beside(shards, counting, {"__len__": "24\n", "index.json": listed}[counting])
+    with pytest.raises(InputError, match=rf"{counting} \(it .*would make that false"):
+        open_source(shards).write(shards.parent / "copy", Changes(added=[Added(3, pictures[0][0], 0)]))
+    copy = open_source(shards).write(shards.parent / "copy", Changes({0: 1})).data
+    said = (copy / counting).read_text()
+    assert said == "24\n" if counting == "__len__" else json.loads(said)["shards"][0]["nsamples"] == 8
+
+
 @pytest.mark.parametrize("name", ["000.idx", "000.json", ".000.tar.crc"])
 def test_places_in_a_shard_are_refused(shards, name):
     beside(shards, name, b"\0\1\2" if name.endswith("crc") else "v1.2 1\ncls 512 1 000000.cls\n")

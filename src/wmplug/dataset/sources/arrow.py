@@ -76,6 +76,9 @@ class Arrow(Base):
             beside = [name for name in names if name in pictures or name not in inputs]
             self._of.refuse_repeats(self._spread(beside, pictures), self._place)
 
+    def _refuse_to_add(self) -> None:
+        self._of.refuse_to_add(self._place)
+
     def _path_of(self, picture: str) -> str:
         """The column to read for the paths of pictures, if their bytes can be left out."""
         return picture
@@ -126,7 +129,6 @@ class Arrow(Base):
         order = np.arange(size)  # order of the rows, new ones behind those of the batch
         order[[one.like for one in new if one.before is None]] = places[stands]
         if not stands.all():
-            self._of.refuse_to_add(self._place)
             order = np.insert(order, [one.before for one in new if one.before is not None], places[~stands])
         rows = np.array([one.like for one in new])
         with border(f"some rows of {batch.place} cannot be taken out", "save it with plain types"):

@@ -156,6 +156,12 @@ class Base(ABC):
         if relabelled and not self._judged:
             self._refuse_repeats()
             self._judged = True
+        if added:
+            self._refuse_to_add()
+
+    def _refuse_to_add(self) -> None:
+        """Refuse to add records of which more has to be known than input and label."""
+        return
 
     def _note(self, part: Chunk, places: Sequence[int], rows: Sequence[int]) -> None:
         """Note where picked records lie: their indices in the set, and their rows in the part."""

@@ -30,6 +30,7 @@ _VIEWS = ("thumbs.db", ".ds_store")  # what file managers of Windows and macOS l
 _TOKEN = re.compile(r"[^\s,;|\"'()\[\]{}<>=]+")
 _CELL = re.compile(r"[^,;|\t\"]+")
 _DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
+_COUNTS = re.compile(r"samples|records|examples|rows|lengths?\b|counts?\b", re.IGNORECASE)  # nsamples, shard_lengths
 _PROBED, _SHOWN = 64, 8
 Facts: TypeAlias = "Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]"  # old and new sums by the unit's name
 
@@ -69,7 +70,8 @@ class Judged:
     Attributes:
         name: its path in the set.
         file: the file.
-        role: "about the set", "list", "sums", "with" (one unit), "refers" (and cannot follow), "left out", "unknown".
+        role: "about the set", "count" (of records), "list", "sums", "with" (one unit), "refers" (and cannot follow),
+            "left out", "unknown".
         why: what was found in it.
         mentions: for a list, the unit that each line names; for sums, those that are named anywhere.
     """
@@ -79,6 +81,12 @@ class Judged:
     role: str
     why: str
     mentions: Mapping[str, Unit] = field(default_factory=dict, repr=False)
+
+    @property
+    def counts(self) -> bool:
+        """Whether added records would be missing in it."""
+        said = _read(self.file) or "" if self.role == "sums" else ""
+        return self.role in ("list", "count") or bool(_COUNTS.search(said))
 
     @property
     def of_one_class(self) -> bool:
@@ -139,7 +147,7 @@ class Companions:
         found = self.judged
         moved = relabelled and self._single
         refers = [one for one in found if one.role == "refers" and (moved or added or not one.mentions)]
-        refers += [one for one in found if (added and one.role == "list") or (moved and one.of_one_class)]
+        refers += [one for one in found if (added and one.counts) or (moved and one.of_one_class)]
         if refers:
             raise InputError(
                 f"{_listed(self._root, refers)}: a copy would make that false, which shows where the mark is. Take it "
@@ -200,6 +208,8 @@ class Companions:
         text = _read(file)
         if file.stat().st_size == 0:
             return Judged(name, file, "about the set", "it is empty")
+        if Path(name).name == "__len__" and (text or "").strip().isdecimal():
+            return Judged(name, file, "count", "it counts the records")
         beside = next((by_stem[stem] for stem in _stems(name) if stem in by_stem), None)
         if text is None:
             why = "has bytes that are no text" if beside is None else f"belongs to {beside.name} and is no text"

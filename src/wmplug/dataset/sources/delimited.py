@@ -164,8 +164,9 @@ class Delimited(Lines):
                 old[column] = self._cell(cell, column, quoted)
         return (self._delimiter.join(old) + line[len(body) :]).encode()
 
-    def _added(self, edit: Edit) -> bytes:
-        self._of.refuse_to_add(str(self._path))
+    def _added(self, like: bytes, cells: Any, edit: Edit) -> bytes:
+        if self.form == "text":
+            return super()._added(like, cells, edit)
         cells = [""] * self._width
         if self._labelled is not None:
             cells[self._labelled] = edit.label

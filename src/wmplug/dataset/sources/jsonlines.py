@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from io import BufferedReader
 from pathlib import Path
@@ -18,11 +18,13 @@ from wmplug.dataset.sources.base import Whole
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
 from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded, is_utf8
+from wmplug.dataset.sources.packed import opened
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
 _SAMPLED, _IN_BLOCK = 100, 5
 _SPACES = re.compile(r"[ \t\r\n]*")
+_NUMBER = re.compile(r"[^\s,\[\]]+")
 
 
 class Style(NamedTuple):
@@ -80,7 +82,7 @@ class JsonLines(Lines):
         self.form: Form = self._of.form
         self.taken = self._of.taken
         first = itertools.islice(self._parsed(), _SAMPLED)  # in which no needed key may lack
-        self._written = [(raw.decode().strip(), cells) for raw, cells in first]
+        self._written = [pair for raw, cells in first for pair in written(raw.decode(), cells)]
         self._of.check_numbers([[cells[key] for key in self._of.inputs] for cells in self._said], str(path))
 
     @property
@@ -171,27 +173,59 @@ class JsonLines(Lines):
 
     def _changed(self, raw: bytes, cells: Any, edit: Edit) -> bytes:
         new = self._of.edited(cells, edit, str(self._path))
-        text, places = raw.decode(), values_in(raw.decode())
-        for key in sorted((key for key in new if new[key] != cells[key]), key=places.__getitem__, reverse=True):
-            start, end = places[key]
-            text = text[:start] + self._style_like(raw, cells).dump(new[key]) + text[end:]
-        return text.encode()
+        style = self._style_like(raw, cells)
+        return replaced(raw.decode(), cells, {key: new[key] for key in new if new[key] != cells[key]}, style).encode()
 
-    def _added(self, edit: Edit) -> bytes:
-        self._of.refuse_to_add(str(self._path))
-        return self._style.dump(self._of.edited(self._first, edit, "the added record")).encode()
+    def _refuse_to_add(self) -> None:
+        super()._refuse_to_add()
+        with opened(self._path, text=True) as file:
+            self._head(file)
+            for block in self._blocks(file):
+                if self._has_only_needed(block):
+                    continue
+                for line, raw in block.rows():
+                    if more := [key for key in self._cells(line, raw) if key not in self._needed]:
+                        raise InputError(
+                            f"the scheme adds records to {self._path}, and {self._file}{line} has "
+                            f"{', '.join(more[:8])} too, whose values are unknown for them: choose a scheme that "
+                            "adds none, or a set without these keys"
+                        )
+
+    def _has_only_needed(self, block: Block) -> bool:
+        """Whether msgspec finds no other key in a block; False where it cannot read it."""
+        if self._only is None or not _is_plain(block):
+            return False
+        try:
+            return len(self._only.decode_lines(block.data)) == len(block.lines)
+        except (ValueError, RecursionError):
+            return False
+
+    @cached_property
+    def _only(self) -> Any:
+        """A decoder of msgspec for objects without other keys; None if it is not installed."""
+        try:
+            import msgspec
+        except ImportError:
+            return None
+        fields = [(f"key{place}", Any) for place in range(len(self._needed))]
+        rename = {f"key{place}": key for place, key in enumerate(self._needed)}
+        return msgspec.json.Decoder(
+            msgspec.defstruct("Only", fields, rename=rename, gc=False, forbid_unknown_fields=True)
+        )
 
     def _style_like(self, raw: bytes, cells: Any) -> Style:
         """The notation of one record, where that shows it; else that of most."""
-        text = raw.decode().strip()
-        if self._style.dump(cells) == text:
-            return self._style
-        found = style_of([(text, cells)])
-        return found if found.dump(cells) == text else self._style
+        pairs = written(raw.decode(), cells)
+        for style in (self._style, style_of(pairs)):
+            if all(style.dump(value) == text for text, value in pairs):
+                return style
+        return self._style
 
     @cached_property
     def _style(self) -> Style:
-        found = [(raw.decode().strip(), self._cells(line, raw)) for line, raw in self._scattered(_IN_BLOCK)]
+        found = [
+            pair for line, raw in self._scattered(_IN_BLOCK) for pair in written(raw.decode(), self._cells(line, raw))
+        ]
         return style_of([*self._written, *found])
 
 
@@ -225,8 +259,47 @@ def _next(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def style_of(written: Iterable[tuple[str, Any]]) -> Style:
-    """The style of most objects, from their texts and values."""
-    pairs = list(written)
-    styles = itertools.starmap(Style, itertools.product((True, False), repeat=3))
-    return max(styles, key=lambda style: sum(style.dump(value) == text for text, value in pairs))
+def written(text: str, cells: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The values of an object, each with its text."""
+    return [(text[start:end], cells[key]) for key, (start, end) in values_in(text).items()]
+
+
+def style_of(pairs: Iterable[tuple[str, Any]]) -> Style:
+    """The style of most values, from their texts."""
+    known = list(pairs)
+    styles = itertools.starmap(Style, itertools.product((True, False), (True, False), (False, True)))
+    return max(styles, key=lambda style: sum(style.dump(value) == text for text, value in known))
+
+
+def replaced(text: str, cells: Mapping[str, Any], new: Mapping[str, Any], style: Style) -> str:
+    """An object with other values under some keys; all else, such as spaces and the order of keys, stays.
+
+    Args:
+        text: the object as it is written.
+        cells: its values.
+        new: the other values by their keys.
+        style: the notation of those.
+    """
+    places = values_in(text)
+    for key in sorted(new, key=places.__getitem__, reverse=True):
+        start, end = places[key]
+        old = text[start:end]
+        said = style.dump(new[key])
+        if style.dump(cells[key]) != old and isinstance(new[key], list):
+            said = _numbers_like(old, cells[key], new[key], style)
+        text = text[:start] + said + text[end:]
+    return text
+
+
+def _numbers_like(text: str, before: Any, after: Any, style: Style) -> str:
+    """An array of numbers, spaced as another one is."""
+    old, new = (_NUMBER.findall(style.dump(value)) for value in (before, after))
+    if len(_NUMBER.findall(text)) != len(old) or len(old) != len(new):
+        return style.dump(after)
+    changes = iter(zip(old, new, strict=True))
+
+    def other(found: re.Match[str]) -> str:
+        was, becomes = next(changes)
+        return found[0] if was == becomes else becomes
+
+    return _NUMBER.sub(other, text)

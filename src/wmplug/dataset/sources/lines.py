@@ -19,6 +19,7 @@ import numpy.typing as npt
 from wmplug.dataset.records import Out, Progress, Record, Written
 from wmplug.dataset.sources.base import IN_PART, Base, Chunk, Due, spread
 from wmplug.dataset.sources.beside import JUDGED
+from wmplug.dataset.sources.columns import Layout
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.packed import endings, opened, writing
 from wmplug.dataset.sources.spots import Spot, Spots
@@ -67,6 +68,7 @@ class Lines(Base):
         classes: names in the order of their numbers.
     """
 
+    _of: Layout
     _unending = "is longer than 64 MB"
     _head_lines = 0
 
@@ -108,9 +110,12 @@ class Lines(Base):
     def _changed(self, raw: bytes, cells: Any, edit: Edit) -> bytes:
         """A record with another input or label."""
 
-    @abstractmethod
-    def _added(self, edit: Edit) -> bytes:
-        """A new record, without the end of its line."""
+    def _added(self, like: bytes, cells: Any, edit: Edit) -> bytes:
+        """A new record, written as the one beside it is."""
+        return self._changed(like, cells, edit)
+
+    def _refuse_to_add(self) -> None:
+        self._of.refuse_to_add(self._place)
 
     def _blocks(self, file: BinaryIO) -> Iterator[Block]:
         """The blocks of the file behind its head."""
@@ -246,7 +251,8 @@ class Lines(Base):
                         growing.at = int(block.lines[0])  # nothing more precise: it could reveal a chosen record
                     if count == 0 and len(block.lines):
                         copied.write(view[: (done := int(block.starts[0]))])
-                        self._add(copied, edits.after(-1), _end_of(block.data[: block.ends[0]]))
+                        first = block.data[block.starts[0] : block.ends[0]]
+                        self._add(copied, edits.after(-1), first, int(block.lines[0]))
                     for index in edits.within(count, count + len(block.lines)):
                         place = index - count
                         start, end = int(block.starts[place]), int(block.ends[place])
@@ -272,20 +278,21 @@ class Lines(Base):
 
     def _write_edited(self, copied: BinaryIO, raw: bytes, line: int, index: int, edits: Edits) -> None:
         """Write a record with its edit, and the records added behind it."""
-        end = _end_of(raw)
+        new = raw
         if edit := edits.at(index):
             new = self._changed(raw, self._cells(line, raw), edit)
             edits.count_changed(new != raw)
-            raw = new
-        copied.write(raw)
+        copied.write(new)
         behind = edits.after(index)
         if behind and not raw.endswith(b"\n"):
-            copied.write(end)
-        self._add(copied, behind, end)
+            copied.write(_end_of(raw))
+        self._add(copied, behind, raw, line)
 
-    def _add(self, copied: BinaryIO, edits: Iterable[Edit], end: bytes) -> None:
+    def _add(self, copied: BinaryIO, edits: Iterable[Edit], like: bytes, line: int) -> None:
+        """Write added records as the one beside them is written."""
         for edit in edits:
-            copied.write(self._added(edit) + end)
+            new = self._added(like, self._cells(line, like), edit)
+            copied.write(new.rstrip(b"\r\n") + _end_of(like))
 
 
 def _pipe(file: BufferedReader, size: int, copied: BinaryIO | None = None) -> None:

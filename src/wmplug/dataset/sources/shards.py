@@ -22,7 +22,7 @@ from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
-from wmplug.dataset.sources.jsonlines import style_of
+from wmplug.dataset.sources.jsonlines import replaced, style_of, written
 from wmplug.dataset.sources.lines import decoded
 from wmplug.dataset.sources.packed import endings, unpacked, writing
 from wmplug.dataset.sources.pairs import fitting
@@ -263,11 +263,11 @@ class Shards(Base):
             ending = "json" if self._in_json else self._label
             before = decoded(_data(shard, sample.members[ending]), name)
             said = before.strip()
-            value = str(edit.label)
+            made = before.replace(said, str(edit.label), 1)
             if self._in_json:
                 noted = _noted(before.encode(), name)
-                value = style_of([(said, noted)]).dump({**noted, self._label: edit.label})
-            new[ending] = before.replace(said, value, 1).encode()
+                made = replaced(before, noted, {self._label: edit.label}, style_of(written(before, noted)))
+            new[ending] = made.encode()
         return new
 
     def _encoded(self, before: bytes, value: Any, name: str) -> bytes:
