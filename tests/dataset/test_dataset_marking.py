@@ -92,6 +92,23 @@ def test_copies_lie_in_a_folder_under_their_names(file, owner, tmp_path):
         _ = made.mark
 
 
+@pytest.mark.parametrize("written", [(-1, 1), (False, True), (1001, 2050)])
+def test_labels_of_two_classes_stay_as_they_are_written_and_are_answered_so(table, owner, tmp_path, written):
+    """A model of scikit-learn answers with the labels that it was trained on."""
+    rows, labels = table
+    labels = np.array(written)[(labels % 2).astype(int)]
+    made = dataset.mark((rows, labels), owner, scheme="canaries", share=0.2)
+    kept = wmplug.load(made.mark.save(tmp_path / "mark.wm"), passphrase=PASSPHRASE)
+    assert made.data[1].dtype == labels.dtype
+    assert {type(one) for one in made.data[1].tolist()} == {type(one) for one in written}
+    assert set(made.data[1].tolist()) == set(written)
+    assert made.manifest["classes"] == [str(one) for one in written]
+    known = {row.tobytes(): label for row, label in zip(made.data[0], made.data[1], strict=True)}
+    answer = lambda asked: np.array([known[row.tobytes()] for row in asked])  # noqa: E731
+    assert dataset.verify(kept, answer).state == "proven"
+    assert ("class_names" in kept.public) == (False not in written)
+
+
 def test_too_few_draws_for_a_proof_are_said(table, owner):
     with pytest.warns(AmbiguityWarning, match=r"5 draws show .* at best log10 p = -1\.5"):
         dataset.mark(table, owner, share=0.01)

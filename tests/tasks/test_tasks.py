@@ -285,6 +285,33 @@ def test_classes_with_names_are_answered_by_name(spoken):
     assert [one.answer for one in NAMED.read(spoken, 3, "it")] == [1, 2, 0]
 
 
+@pytest.mark.parametrize(
+    ("names", "spoken", "expected"),
+    [
+        (("-1", "1"), [-1, 1, 1, 0], [0, 1, 1, 0]),
+        (("-1", "1"), np.array([1, 1]), [1, 1]),
+        (("1001", "2050", "77"), [77, 1001, 2], [2, 0, 2]),
+        (("-1", "0", "1"), [0, 1, -1], [0, 1, -1]),  # 0 is the class 0 or the name of class 1
+        (("2", "0", "1"), [0, 1, 2], [0, 1, 2]),
+        (("ant", "1"), [0, 1], [0, 1]),
+    ],
+)
+def test_whole_numbers_that_name_classes_are_read_as_these(names, spoken, expected):
+    """Unless such a number is that of another class."""
+    assert [one.answer for one in Classes(len(names), names).read(spoken, len(spoken), "it")] == expected
+
+
+def test_true_and_false_are_two_classes():
+    for spoken in ([True, False], np.array([True, False])):
+        assert [one.answer for one in Classes(2).read(spoken, 2, "it")] == [1, 0]
+        assert Classes(2).labels(spoken, 2).tolist() == [1, 0]
+        assert [class_of(label, 2) for label in spoken] == [1, 0]
+        with pytest.raises(SuspectError, match="dtype bool"):
+            Classes(3).read(spoken, 2, "it")
+        with pytest.raises(InputError, match="dtype bool"):
+            Classes(3).labels(spoken, 2)
+
+
 def test_a_whole_ranking_of_names_gives_scores():
     scores = [[0.2, 0.7, 0.1], [0.5, 0.2, 0.3]]
     spoken = [[{"label": name, "score": s} for name, s in zip(NAMED.names, row, strict=True)][::-1] for row in scores]

@@ -134,7 +134,7 @@ def mark(
     written: dict[str, Written] = {}
     manifests: dict[str, dict[str, Any]] = {}
     for name, place in places.items():
-        marks[name] = _create(owner, choice, name, len(source.classes))
+        marks[name] = _create(owner, choice, name, _kept(source.classes))
         if place is not None and name:
             place.parent.mkdir(parents=True, exist_ok=True)
         changes = choice.scheme.changes(marks[name].triggers, choice.records, choice.count)
@@ -175,7 +175,16 @@ def _choose(source: Source, owner: Owner, kind: DatasetScheme, share: float, pro
     return _Choice(chosen, whole(source, [sampled[row] for row in rows], progress), count, wanted)
 
 
-def _create(owner: Owner, choice: _Choice, name: str, classes: int) -> Watermark:
+def _kept(classes: Sequence[str]) -> int | list[str]:
+    """What the mark keeps of the classes: their number, and such names as -1 and 1, which models answer as they are."""
+    try:
+        numbers = [int(name) for name in classes]
+    except ValueError:
+        return len(classes)
+    return len(classes) if numbers == list(range(len(classes))) else list(classes)
+
+
+def _create(owner: Owner, choice: _Choice, name: str, classes: int | list[str]) -> Watermark:
     return create(
         owner,
         scheme=replace(choice.scheme, copy=name),

@@ -1,5 +1,6 @@
 """Classes: an answer is one of k. Reads the labels and scores of a suspect."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from wmplug.statistics.arrays import FloatArray, IntArray, off_device, read_whol
 from wmplug.tasks.base import Call, Said, Task
 
 _LEAST = 1e-4  # probability below which a suspect's certainty is noise
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _SUM = 1e-2  # by which the shares of a soft label may miss 1
 
 
@@ -82,13 +84,13 @@ class Classes(Task):
         """One class for each input, with the log probabilities of all if the suspect returns scores; None for NaN.
 
         Args:
-            outputs: (n,) integer labels, (n, k) the k < classes likeliest labels, best first, or (n, classes) scores,
-                of which the largest counts. Scores count as probabilities if none is below 0 and they sum to 1, else
-                as logits. Of two classes, one score an input, (n,) floats or (n, 1), is that of class 1: its
-                probability if all lie from 0 to 1, else its logit against class 0. If the classes have names, also
-                n names, or what a pipeline returns: {label, score}, or a list of these, for each input. A table whose
-                columns are these names, such as a DataFrame of scores, is read by its names. None among others is no
-                answer.
+            outputs: (n,) integer labels, or True and False; (n, k) the k < classes likeliest labels, best first; or
+                (n, classes) scores, of which the largest counts. Scores count as probabilities if none is below 0 and
+                they sum to 1, else as logits. Of two classes, one score an input, (n,) floats or (n, 1), is that of
+                class 1: its probability if all lie from 0 to 1, else its logit against class 0. If the classes have
+                names, also n names, or what a pipeline returns: {label, score}, or a list of these, for each input. A
+                table whose columns are these names, such as a DataFrame of scores, is read by its names. Integers are
+                read as names, such as -1 and 1, where these mean no other class. None among others is no answer.
             n: number of inputs asked.
             who: description of the suspect, for the error.
 
@@ -110,7 +112,7 @@ class Classes(Task):
                 "one row of scores for each"
             )
         if array.ndim == 1:
-            return [Said(int(label)) for label in array]
+            return [Said(self._written.get(int(label), int(label))) for label in array]
         bad: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=1))
         best, scores = array.argmax(axis=1), _log_probabilities(array, bad)
         return [None if b else Said(int(label), row) for b, label, row in zip(bad, best, scores, strict=True)]
@@ -123,6 +125,14 @@ class Classes(Task):
         array = to_numpy(outputs)
         by_name = array.ndim == 2 and array.dtype.kind in "iuf" and array.shape[1] == self.count
         return array[:, [places[name] for name in self.names]] if by_name else outputs
+
+    @property
+    def _written(self) -> Mapping[int, int]:
+        """The classes by the whole numbers that name them, such as -1 and 1, if none of these numbers another class."""
+        if not all(map(_WHOLE.fullmatch, self.names)):
+            return {}
+        found = {int(name): number for number, name in enumerate(self.names)}
+        return found if all(found.get(number, number) == number for number in range(self.count)) else {}
 
     def _numbered(self, outputs: Any, who: str) -> Any:
         """Names as numbers, -1 for one that is none of the task's; numbers as they are."""
@@ -254,6 +264,7 @@ def class_of(label: Any, classes: int) -> int | None:
         array = to_numpy(label)
     except (ValueError, TypeError):  # rows of different lengths, or no dense tensor
         return None
+    array = array.astype(np.int64) if array.dtype.kind == "b" and array.size == 1 and classes == 2 else array
     if array.dtype.kind not in "iuf" or array.size not in (1, classes):
         return None
     if array.size == 1:
@@ -298,7 +309,7 @@ def _log_probabilities(array: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> F
 
 
 def _read(outputs: Any, classes: int, description: str) -> npt.NDArray[Any]:
-    array = to_numpy(outputs)
+    array = _plain(to_numpy(outputs), classes)
     if array.ndim == 1 and array.dtype.kind in "iu":
         return array
     if array.ndim != 2 or array.dtype.kind not in "iuf":
@@ -337,6 +348,11 @@ def _are_one_hot(array: npt.NDArray[Any]) -> bool:
     return bool(((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all())
 
 
+def _plain(array: npt.NDArray[Any], classes: int) -> npt.NDArray[Any]:
+    """True and False as the classes 1 and 0; other labels unchanged."""
+    return array.astype(np.int64) if array.ndim == 1 and array.dtype.kind == "b" and classes == 2 else array
+
+
 def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
     """Class labels, (n,) integers or (n, classes) one-hot, as (n,) int64, or None.
 
@@ -348,7 +364,7 @@ def read_labels(labels: Any, count: int, classes: int) -> IntArray | None:
     if isinstance(labels, (list, tuple)):
         labels = [off_device(label, "labels") for label in labels]
     try:
-        array = np.asarray(off_device(labels, "labels"))
+        array = _plain(np.asarray(off_device(labels, "labels")), classes)
     except (ValueError, TypeError) as error:
         raise InputError(f"labels cannot be read ({error}): give one integer class for each carrier") from error
     if array.shape[1:] == (classes,) and array.dtype.kind in "iuf" and _are_one_hot(array):

@@ -44,7 +44,16 @@ FORMATS = ["a.parquet", "a.csv", "a.jsonl", "a.npz"]
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize(
     ("labels", "odd"),
-    [([0, 1, -1, 1], "-1"), ([1, 2, 3, -100], "-100"), (["a", "b", "N/A", "a"], "N/A"), (["a", "none", "b"], "none")],
+    [
+        ([0, 1, -1, 1], "-1"),
+        ([1, 2, 3, -100], "-100"),
+        ([0, 1, 2, 255], "255"),
+        ([1, 2, 99, 3, 1], "99"),
+        ([999, *range(10)], "999"),
+        ([0, 99, 0], "99"),
+        (["a", "b", "N/A", "a"], "N/A"),
+        (["a", "none", "b"], "none"),
+    ],
 )
 def test_a_label_that_may_mean_none_is_refused_until_all_classes_are_named(tmp_path, name, labels, odd):
     path = _text_set(tmp_path, name, labels)
@@ -56,7 +65,10 @@ def test_a_label_that_may_mean_none_is_refused_until_all_classes_are_named(tmp_p
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("labels", [[-1, 1, 1], [-2, -1, 0, 1, 2], ["none", "none"], [0, 1, 2]])
+@pytest.mark.parametrize(
+    "labels",
+    [[-1, 1, 1], [-2, -1, 0, 1, 2], ["none", "none"], [0, 1, 2], [0, 1, 5], [3, 700], [*range(60), 99], [2, 255]],
+)
 def test_labels_that_are_clear_are_classes(tmp_path, name, labels):
     assert _labels(_text_set(tmp_path, name, labels)) == [*map(str, labels)]
 

@@ -11,6 +11,7 @@ from wmplug.errors import InputError
 
 CLASSES_AT_MOST = 100_000
 _FEW, _SPARSE = 1000, 10
+_USUAL = frozenset((99, 999, 9999, 99999, 127, 255, 32767, 65535, 2**31 - 1))  # written where a number is missing
 _DIGITS = 20  # a longer number is not a class
 _NONE = frozenset(
     ("na", "n/a", "nan", "null", "none", "?", "-", "unlabeled", "unlabelled", "unsup", "no label", "no_label")
@@ -166,7 +167,8 @@ def check_label(value: Any, name: str) -> None:
 def _refuse_none(values: Mapping[Any, str], numbers: bool) -> None:
     """Refuse a label that many sets write for records that nobody labelled: it may be a class of its own, or not.
 
-    That is the only negative number, but for the two classes -1 and 1, and words such as "n/a".
+    That is the only negative number, but for the two classes -1 and 1; a number far above all others, such as 255 after
+    0, 1 and 2; and words such as "n/a".
 
     Args:
         values: the location of one record of each label.
@@ -178,7 +180,7 @@ def _refuse_none(values: Mapping[Any, str], numbers: bool) -> None:
     kind = type(next(iter(values)))
     numeric = kind is not bool and (numbers or kind is not str) and all(map(_whole, values))
     if numeric:
-        odd = [value for value in values if int(value) < 0]
+        odd = [value for value in values if int(value) < 0] or _far(values)
         if len(odd) != 1 or sorted(map(int, values)) == [-1, 1]:
             return
     else:
@@ -190,6 +192,16 @@ def _refuse_none(values: Mapping[Any, str], numbers: bool) -> None:
             f"{values[odd[0]]} has the label {odd[0]!r} (the labels are {shown}), which can be a class or mean that "
             "nobody labelled it: leave such records out, or name all classes with classes= (--classes)"
         )
+
+
+def _far(values: Iterable[Any]) -> list[Any]:
+    """The one number far above all others, if these leave none out."""
+    *others, last = sorted(values, key=int)
+    counted = [int(value) - int(others[0]) for value in others] if others else []
+    if not others or int(others[0]) > 1 or counted != list(range(len(others))):
+        return []
+    usual = int(last) in _USUAL and int(last) > 2 * len(others)
+    return [last] if usual or int(last) >= _SPARSE * len(others) else []
 
 
 def labels_of(values: Iterable[Any], classes: Sequence[str] | None = None, *, numbers: bool = True) -> Labels:
