@@ -81,6 +81,13 @@ def test_an_added_record_of_a_csv_is_quoted_as_the_one_beside_it(tmp_path):
     assert (lines[1], lines[10]) == ("new,a", '"new","b"')
 
 
+def test_numbers_of_an_added_record_have_the_notation_of_those_beside_them(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,label\n" + "".join(f"{i * 4 % 9},{i * 7 % 9}.50,{i % 2}\n" for i in range(9)))
+    written = open_source(path).write(tmp_path / "b.csv", Changes(added=[Added(4, [7.0, 2.5], 0)]))
+    assert written.data.read_text().splitlines()[6] == "7,2.50,0"
+
+
 @pytest.mark.parametrize("style", [{"indent": 2}, {"separators": (" , ", " : ")}, {"indent": "\t", "sort_keys": True}])
 def test_an_object_in_a_shard_keeps_its_lines(tmp_path, style):
     noted = [{"name": f"n{i * 7 % 9}", "label": i % 2, "more": {"a": [1, 2]}} for i in range(9)]

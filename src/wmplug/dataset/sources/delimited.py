@@ -164,15 +164,6 @@ class Delimited(Lines):
                 old[column] = self._cell(cell, column, quoted)
         return (self._delimiter.join(old) + line[len(body) :]).encode()
 
-    def _added(self, like: bytes, cells: Any, edit: Edit) -> bytes:
-        if self.form == "text":
-            return super()._added(like, cells, edit)
-        cells = [""] * self._width
-        if self._labelled is not None:
-            cells[self._labelled] = edit.label
-        self._put(cells, edit.input)
-        return self._delimiter.join(self._cell(cell, column) for column, cell in enumerate(cells)).encode()
-
     def _put(self, cells: list[str], value: Any) -> None:
         if self.form == "text":
             if not isinstance(value, str):
