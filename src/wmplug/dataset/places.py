@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wmplug.dataset import manifest
-from wmplug.dataset.sources.packed import whole_ending
+from wmplug.dataset.sources.packed import refuse_other_format, whole_ending
 from wmplug.errors import InputError
 from wmplug.statistics.arrays import read_whole
 from wmplug.watermark.watermark import Watermark
@@ -40,12 +40,14 @@ def place_of(out: str | Path | None, data: Any, name: str) -> Path | None:
     """The place of a copy; licensees' copies lie in one folder, under the licensees' names.
 
     Raises:
-        InputError: the place is taken. This is checked first, not after hours of work.
+        InputError: the place is taken, or its name says another format. This is checked first, not after hours of work.
     """
     if out is None:
         return None
     is_file = isinstance(data, (str, Path)) and Path(data).is_file()
     place = Path(out) / (name + (whole_ending(Path(data)) if is_file else "")) if name else Path(out)
+    if not place.is_dir() and (isinstance(data, (str, Path)) or type(data).__module__.partition(".")[0] == "datasets"):
+        refuse_other_format(place, Path(data) if isinstance(data, (str, Path)) else None)
     taken = place.exists() and not (place.is_dir() and not any(place.iterdir()))
     if not name and not place.parent.is_dir():
         raise InputError(f"{place.parent} is not a folder: make it, then write {place.name} into it")

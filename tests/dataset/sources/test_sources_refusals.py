@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import datasets
 import pytest
 
+from wmplug import dataset
 from wmplug.dataset.records import Added, Changes
 from wmplug.dataset.sources import open_source
 from wmplug.errors import InputError
@@ -154,3 +156,43 @@ def test_a_label_that_is_no_label_is_refused_with_its_line(tmp_path, label):
     (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "t{i}", "label": {label}}}\n' for i in range(9)))
     with pytest.raises(InputError, match=r"a\.jsonl, line 1 has the label .*: give a text or a whole number"):
         open_source(tmp_path / "a.jsonl").write(tmp_path / "b.jsonl", Changes({1: 0}))
+
+
+OTHER_NAMES = {
+    "texts.csv": ["a.jsonl", "a.parquet", "a.tsv", "a.tar", "a.jsonl.gz"],
+    "texts.tsv": ["a.csv"],
+    "texts.jsonl": ["a.csv", "a.csv.zst"],
+    "texts.npz": ["a.csv", "a.npz.gz"],
+    "pictures": ["a.tar", "a.parquet", "a.tgz"],
+    "shards": ["a.tar", "a.parquet"],
+}
+SAME_NAMES = {
+    "texts.csv": ["a.csv", "a.CSV", "a.csv.gz", "a", "a.v2"],
+    "texts.tsv": ["a.tab"],
+    "texts.jsonl": ["a.ndjson", "a.jsonl.xz"],
+    "pictures": ["a", "a.v2"],
+}
+
+
+@pytest.mark.parametrize(("name", "out"), [(name, out) for name, outs in OTHER_NAMES.items() for out in outs])
+def test_a_name_that_says_another_format_is_refused_first(tmp_path, kept, name, out, owner):
+    with pytest.raises(InputError, match=rf"{out} says .*, and the copy has the format of the set, .*: call it a"):
+        open_source(kept[name].data, **kept[name].options).write(tmp_path / out, Changes())
+    with pytest.raises(InputError, match=rf"{out} says"):
+        dataset.mark(kept[name].data, owner, out=tmp_path / out)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "out"), [(name, out) for name, outs in SAME_NAMES.items() for out in outs])
+def test_a_name_of_the_same_format_or_of_none_is_taken(tmp_path, kept, name, out):
+    assert open_source(kept[name].data, **kept[name].options).write(tmp_path / out, Changes()).data == tmp_path / out
+
+
+def test_a_dataset_is_written_as_a_folder(tmp_path, owner):
+    made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
+    with pytest.raises(InputError, match=r"a.parquet says Parquet, and the copy has the format of the set, a folder"):
+        dataset.mark(made, owner, out=tmp_path / "a.parquet")
+    (tmp_path / "set.parquet").mkdir()
+    made.to_parquet(tmp_path / "set.parquet" / "0.parquet")
+    written = open_source(tmp_path / "set.parquet").write(tmp_path / "copy.parquet", Changes({0: 1}))
+    assert (written.data / "0.parquet").exists()

@@ -22,6 +22,9 @@ from wmplug.extras import need
 _BUFFER = 1 << 20
 _WHOLE = {".tgz": (".tar", ".gz"), ".tbz2": (".tar", ".bz2"), ".txz": (".tar", ".xz"), ".tzst": (".tar", ".zst")}
 _NAMED, _EXTRA, _SUMMED = 8, 4, 2  # flags of gzip (RFC 1952)
+_ALIKE = {".tab": ".tsv", ".ndjson": ".jsonl"}
+_NAMES = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON Lines", ".parquet": "Parquet", ".npz": "NumPy", ".tar": "tar"}
+_PACKED = (".csv", ".tsv", ".jsonl", ".tar")  # that compression is usual for
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
@@ -45,6 +48,30 @@ def endings(path: Path) -> tuple[str, str]:
 def whole_ending(path: Path) -> str:
     """The ending of a file as it is written, that of its compression included."""
     return Path(path.stem).suffix + path.suffix if path.suffix.lower() in _READERS else path.suffix
+
+
+def refuse_other_format(out: Path, source: Path | None) -> None:
+    """Refuse a name for a copy that says another format than the set has, which the copy keeps.
+
+    Args:
+        out: path of the copy.
+        source: the file or folder of the set; None for one that is kept in memory and written as a folder.
+
+    Raises:
+        InputError: the name ends otherwise.
+    """
+    kind, packing = endings(out)
+    kind, own = _ALIKE.get(kind, kind), ""
+    if source is not None and source.is_file():
+        own = _ALIKE.get(endings(source)[0], endings(source)[0])
+    elif kind == ".parquet" and source is not None and any(source.rglob("*.parquet")):
+        return  # as Spark names folders
+    if (kind in _NAMES and kind != own) or (packing and kind == own and own not in _PACKED):
+        says = f"{_NAMES[kind]}{f' in {packing}' * bool(packing)}"
+        raise InputError(
+            f"{out} says {says}, and the copy has the format of the set, {_NAMES.get(own, 'a folder')}: call it "
+            f"{out.name.partition('.')[0]}{whole_ending(source) if source and own else ''}, or convert the set first"
+        )
 
 
 class _Unpacked(io.RawIOBase):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wmplug.dataset.records import Out
+from wmplug.dataset.sources.packed import refuse_other_format
 from wmplug.errors import InputError
 
 
@@ -44,6 +45,7 @@ def whole_file(out: Out, source: Path | None, name: str) -> Iterator[Growing]:
     target = _free(out, source)
     if target.is_dir():
         target = target / name
+    refuse_other_format(target, source)
     with _refused(target) as growing:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(descriptor)
@@ -63,6 +65,7 @@ def whole_file(out: Out, source: Path | None, name: str) -> Iterator[Growing]:
 def whole_folder(out: Out, source: Path | None) -> Iterator[Growing]:
     """A folder that appears when the block ends without an error; see `whole_file`."""
     target = _free(out, source)
+    refuse_other_format(target, source)
     with _refused(target) as growing:
         growing.path = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
         try:
