@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wmplug.dataset.records import Added, Changes
-from wmplug.dataset.sources import open_source
+from wmplug.dataset.sources import delimited, lines, open_source
 from wmplug.dataset.sources.jsonlines import values_in
 from wmplug.dataset.sources.pictures import read_picture, write_like
 from wmplug.errors import InputError
@@ -233,3 +233,36 @@ def test_a_quote_may_be_the_last_byte(tmp_path):
     assert _read(tmp_path / "set.csv") == [("a", "0"), ("b\nc", "1")]
     written = source.write(tmp_path / "copy.csv", Changes({1: 0}, added=[Added(1, "d", 1)]))
     assert written.data.read_bytes() == data[:-2] + b'0"\n"d","1"\n'
+
+
+INCHES = [
+    ('5" pipe', '5" pipe'),
+    ('3"', '3"'),
+    ('a "quoted" word', 'a "quoted" word'),
+    ('"a ""quoted"" cell, and more"', 'a "quoted" cell, and more'),
+    ('"two\nlines"', "two\nlines"),
+    ('6""', '6""'),
+    ("plain", "plain"),
+]
+
+
+@pytest.mark.parametrize("blocks", [1 << 20, 16])
+@pytest.mark.parametrize("arrow", [True, False])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quote_inside_a_cell_without_quotes_is_a_letter(tmp_path, monkeypatch, blocks, arrow, end):
+    """As for the csv module, pyarrow and pandas."""
+    monkeypatch.setattr(lines, "_BLOCK", blocks)
+    if not arrow:
+        monkeypatch.setattr(delimited, "_reader", lambda: None)
+    rows = [INCHES[i * 3 % 7] for i in range(14)]
+    path = tmp_path / "a.csv"
+    path.write_bytes(f"text,label{end}{''.join(f'{said},{i % 2}{end}' for i, (said, _) in enumerate(rows))}".encode())
+    with path.open(newline="") as file:
+        assert [cells[0] for cells in csv.reader(file)][1:] == [text for _, text in rows]
+    source = open_source(path)
+    assert [record.input for record in source.records()] == [text for _, text in rows]
+    at = next(i for i, (said, _) in enumerate(rows) if said == '5" pipe')
+    changes = Changes({i: (i + 1) % 2 for i in range(14) if i != at}, {at: '7" nail'})
+    written = source.write(tmp_path / "b.csv", changes).data.read_bytes().decode()
+    expected = "".join(f"{said},{(i + 1) % 2}{end}" for i, (said, _) in enumerate(rows))
+    assert written == f"text,label{end}{expected}".replace(f'5" pipe,{(at + 1) % 2}', f'7" nail,{at % 2}', 1)

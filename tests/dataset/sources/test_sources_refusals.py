@@ -17,7 +17,15 @@ BAD = {
     "long.csv": (HEAD + b'a,x\n"b\nc",y,z\n', r"long.csv, line 3 has 3 cells, and the header has 2"),
     "latin.csv": (HEAD + "a,x\nJosé,y\n".encode("latin1"), r"latin.csv, line 3 is not UTF-8 \(byte 0xe9"),
     "open.csv": (HEAD + b'a,x\n"b,y\nc,x\n', r"open.csv, line 3 opens a quote that never closes"),
-    "after.csv": (HEAD + b'a,x\n"b"c,y\n', r"after.csv, line 3 is not a record of a CSV"),
+    "after.csv": (
+        HEAD + b'a,x\n"b"c,y\n',
+        r"after.csv, line 3 is not a record of a CSV: text behind a closing quote: double a",
+    ),
+    "inch.csv": (
+        HEAD + b'5" pipe,x\n"5" pipe",y\nc,x\n',
+        r"inch.csv, line 3 is not a record of a CSV: text behind",
+    ),
+    "begins.csv": (HEAD + b'a,x\n" pipe,y\n5" c,x\n', r"begins.csv, line 3 is not a record of a CSV: text behind a"),
     "return.csv": (HEAD + b"a,x\nb,y\rc,x\n", r"return.csv, line 3 is not a record of a CSV"),
     "unlabelled.csv": (HEAD + b"a,x\nb,\n", r"unlabelled.csv, line 3 has no label"),
     "numbers.csv": (

@@ -56,6 +56,8 @@ class Delimited(Lines):
         self._header = header
         delimiter = re.escape(self._delimiter)
         self._pattern = re.compile(rf'(?:^|{delimiter})("(?:[^"]|"")*"|[^{delimiter}]*)')
+        first = re.escape(self._delimiter.encode())
+        self._in_quotes = re.compile(rb"(?:\A|[\r\n" + first + rb'])(")[^"]*(?:""[^"]*)*(")?')
         rows = [cells for _, cells in itertools.islice(self._parsed(), _SAMPLED)]
         self._of.check_numbers([[cells[column] for column in self._inputs] for cells in rows], str(path))
         self.taken = self._of.taken
@@ -72,7 +74,11 @@ class Delimited(Lines):
         return file.readline()
 
     def _quotes(self, data: bytes) -> Places:
-        return np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
+        found = np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
+        if _are_around(data, found, self._delimiter):
+            return found
+        cells = self._in_quotes.finditer(data)  # a quote inside a cell without quotes, as of inches, is a letter
+        return np.array([place for cell in cells for place in (cell.start(1), cell.start(2)) if place >= 0], np.int64)
 
     def _is_record(self, data: bytes, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
         first, lengths = np.frombuffer(data, np.uint8)[starts], ends - starts
@@ -111,7 +117,9 @@ class Delimited(Lines):
             with _fields_up_to(len(text)):
                 (cells,) = csv.reader([text], delimiter=self._delimiter, strict=True)
         except (csv.Error, ValueError) as error:
-            raise InputError(f"{self._file}{line} is not a record of a CSV: {error}") from error
+            behind = f"{self._delimiter!r} expected after '\"'" in str(error)
+            fault = 'text behind a closing quote: double a quote inside of quotes (""), and one that begins a cell too'
+            raise InputError(f"{self._file}{line} is not a record of a CSV: {fault if behind else error}") from error
         return self._checked(cells, line)
 
     def _checked(self, cells: list[str], line: int) -> list[str]:
@@ -161,7 +169,8 @@ class Delimited(Lines):
         for column, cell in enumerate(new):
             if cell != cells[column]:
                 quoted = old[column][:1] == '"' and (column in self._always_quoted or not self._needs(cells[column]))
-                old[column] = self._cell(cell, column, quoted)
+                bare = not quoted and '"' in old[column][1:] and old[column][:1] != '"' != cell[:1]
+                old[column] = cell if bare and not self._separates(cell) else self._cell(cell, column, quoted)
         return (self._delimiter.join(old) + line[len(body) :]).encode()
 
     def _put(self, cells: list[str], value: Any) -> None:
@@ -181,7 +190,11 @@ class Delimited(Lines):
 
     def _needs(self, cell: str) -> bool:
         """Whether a cell needs its quotes."""
-        return bool(set(cell) & {self._delimiter, '"', "\n", "\r"})
+        return '"' in cell or self._separates(cell)
+
+    def _separates(self, cell: str) -> bool:
+        """Whether a part of a cell would end it."""
+        return bool(set(cell) & {self._delimiter, "\n", "\r"})
 
     def _cell(self, cell: str, column: int, quoted: bool | None = None) -> str:
         """The cell in the file's notation; quoted as given, or by default as the column usually is."""
@@ -247,6 +260,11 @@ def _is_plain(block: Block, delimiter: str) -> bool:
     data, quotes = block.data, block.quotes
     if not is_utf8(data) or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return False
+    return _are_around(data, quotes, delimiter)
+
+
+def _are_around(data: bytes, quotes: Places, delimiter: str) -> bool:
+    """Whether quotes open and close cells by turns, doubled ones aside."""
     if not len(quotes):
         return True
     around = np.frombuffer(data, np.uint8)
