@@ -284,3 +284,60 @@ def test_rows_of_any_type_are_written_again(tmp_path, kind, beside):
     assert (after["text"].to_pylist(), after["label"].to_pylist()) == (texts, labels)
     assert after["o"].to_pylist() == before["o"].to_pylist()
     assert after.schema == before.schema
+
+
+BYTES = [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int8(), pa.string())]
+
+
+@pytest.mark.parametrize("kind", BYTES, ids=str)
+@pytest.mark.parametrize("name", ["text", "words"])
+def test_columns_of_bytes_that_are_texts_are_read_as_such(tmp_path, kind, name):
+    texts, labels = [f"é{i}" for i in range(9)], [["ja", "nö"][i % 2] for i in range(9)]
+    made = pa.table({name: pa.array(texts).cast(kind), "label": pa.array(labels).cast(kind)})
+    pq.write_table(made, tmp_path / "a.parquet", row_group_size=4)
+    source = open_source(tmp_path / "a.parquet", text=None if name == "text" else name)
+    assert [(record.input, source.classes[record.label]) for record in source.records()] == [
+        *zip(texts, labels, strict=True)
+    ]
+    after = pq.read_table(source.write(tmp_path / "b.parquet", Changes({0: 1}, {4: "nü"})).data)
+    assert after.schema == made.schema
+    labels[0], texts[4] = "nö", "nü"
+    assert [*map(as_text, after["label"].to_pylist())] == labels
+    assert [*map(as_text, after[name].to_pylist())] == texts
+
+
+def as_text(cell):
+    return cell.decode() if isinstance(cell, bytes) else cell
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_bytes_that_are_no_texts_are_refused_with_their_row(tmp_path, column):
+    cells = {"text": [f"t{i}".encode() for i in range(150)], "label": [b"ab"[i % 2 : i % 2 + 1] for i in range(150)]}
+    cells[column][120] = b"caf\xe9"
+    pq.write_table(
+        pa.table({name: pa.array(found, pa.binary()) for name, found in cells.items()}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(InputError, match=r"a.parquet, row 120 is not UTF-8 \(byte 0xe9 .*: save the column as texts"):
+        list(open_source(tmp_path / "a.parquet").records())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (("sentence", "target"), r"text='sentence', label='target' (--text sentence --label target)"),
+        (("a sentence", "label"), r"text='a sentence' (--text 'a sentence')"),
+        (("label", "review"), r"text='review' (--text review)"),
+    ],
+)
+def test_columns_of_texts_with_other_names_are_to_be_named(tmp_path, suffix, names, advice):
+    rows = [(f"a longer text {i}", i % 2) for i in range(20)]
+    frame = pd.DataFrame([row if names[0] != "label" else row[::-1] for row in rows], columns=list(names))
+    save(frame, tmp_path / f"a{suffix}")
+    with pytest.raises(InputError) as refused:
+        open_source(tmp_path / f"a{suffix}")
+    assert f"has the columns {names[0]}, {names[1]}, of which" in str(refused.value)
+    assert f"name yours, such as {advice}, or the columns of numbers with columns= (--columns)" in str(refused.value)
+    options = dict(part.split("=") for part in advice.partition(" (")[0].split(", "))
+    named = {option: name.strip("'") for option, name in options.items()}
+    assert len(list(open_source(tmp_path / f"a{suffix}", **named).records())) == 20

@@ -14,7 +14,8 @@ from wmplug.dataset.sources.base import Base, Chunk, Rows, Texts, spread
 from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit, Edits
-from wmplug.dataset.sources.lines import Places, decoded
+from wmplug.dataset.sources.lines import Places, is_utf8
+from wmplug.dataset.sources.packed import AS_TEXTS, decoded
 from wmplug.dataset.sources.whole import Growing
 from wmplug.extras import need
 
@@ -40,13 +41,29 @@ class Arrow(Base):
     """
 
     def __init__(self, place: str, schema: pa.Schema, columns: Columns) -> None:
+        super().__init__(place, columns.classes)
+        self._schema = schema
         pictures = [field.name for field in schema if _holds_pictures(field.type)]
+        pictures = [name for name in pictures if name != columns.text and not self._are_texts(name)]
         self._of = Layout.choose(place, schema.names, columns, pictures, _index_of(schema))
-        self._schema, self.form, self.taken = schema, self._of.form, self._of.taken
-        super().__init__(place, _class_names(schema, self._of.label) if columns.classes is None else columns.classes)
-        if self.form == "array" and len(self._of.inputs) > 1:
-            first = next(self._tables(self._of.inputs)).table.slice(0, _ROWS)
-            self._of.check_numbers(list(zip(*(column.to_pylist() for column in first.columns), strict=True)), place)
+        self.form, self.taken = self._of.form, self._of.taken
+        if columns.classes is None:
+            self._given = _class_names(schema, self._of.label)
+        if self.form == "array":
+            first = [column.to_pylist() for column in self._first(self._of.inputs).columns]
+            self._of.check_numbers(list(zip(*first, strict=True)), place)
+
+    def _first(self, columns: Sequence[str]) -> pa.Table:
+        """The first rows, of some columns."""
+        batch = next(self._tables(columns), None)
+        return (self._schema.empty_table() if batch is None else batch.table).select(columns).slice(0, _ROWS)
+
+    def _are_texts(self, name: str) -> bool:
+        """Whether a column of bytes holds texts in its first rows."""
+        if not _is_binary(self._schema.field(name).type):
+            return False
+        cells = [cell for cell in self._first([name]).column(0).to_pylist() if cell]
+        return bool(cells) and all(map(is_utf8, cells))
 
     @property
     def _has_labels(self) -> bool:
@@ -64,7 +81,7 @@ class Arrow(Base):
                 with border(
                     f"{batch.place} has labels or inputs that Python cannot hold", "save plain numbers or texts"
                 ):
-                    labels = [None] * len(batch.table) if label is None else batch.table.column(label).to_pylist()
+                    labels = [None] * len(batch.table) if label is None else _values(batch, label)
                     chunk = Chunk(batch.name, self._inputs(batch) if inputs else [], labels)
                 yield chunk
 
@@ -98,6 +115,8 @@ class Arrow(Base):
         if not any(column.null_count for column in chosen):
             if self.form == "array" and all(_is_number(column.type) for column in chosen):
                 return Rows([_numbers(column) for column in chosen])
+            if self.form == "text" and _is_binary(chosen[0].type):
+                return _texts(chosen[0], batch)
             if self.form == "text" and (pa.types.is_string(chosen[0].type) or pa.types.is_large_string(chosen[0].type)):
                 return _texts(chosen[0], batch)
         rows = zip(*(column.to_pylist() for column in chosen), strict=True)
@@ -165,6 +184,8 @@ class Arrow(Base):
             fault = f"a changed or added record does not fit the column {column} of {self._place}, which holds "
             with border(f"{fault}{field.type}", "save it with a wider type"):
                 values = [cells[column] for cells in new]
+                if _is_binary(field.type):
+                    values = [value.encode() if isinstance(value, str) else value for value in values]
                 if _is_number(field.type) or pa.types.is_list(field.type):
                     cells = pa.array(values).cast(field.type)  # which refuses to cut off digits
                 else:
@@ -239,11 +260,21 @@ def _texts(column: pa.ChunkedArray, batch: Batch) -> Texts:
         InputError: one is not UTF-8, which Parquet does not check.
     """
     try:
+        column = column.cast(pa.large_string()) if _is_binary(column.type) else column
         column.validate(full=True)
     except pa.ArrowInvalid:
         for row, text in enumerate(column.cast(pa.large_binary()).to_pylist()):
-            decoded(text, batch.name(row))
+            decoded(text, batch.name(row), AS_TEXTS)
     return Texts(column)
+
+
+def _values(batch: Batch, label: str) -> list[Any]:
+    """The labels of a batch; bytes are texts."""
+    column = batch.table.column(label)
+    if not _is_binary(column.type):
+        return list(column.to_pylist())
+    cells = enumerate(column.to_pylist())
+    return [None if cell is None else decoded(cell, batch.name(row), AS_TEXTS) for row, cell in cells]
 
 
 def _numbers(column: pa.ChunkedArray) -> Any:
@@ -257,7 +288,19 @@ def _numbers(column: pa.ChunkedArray) -> Any:
 def _holds_pictures(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return {kind.field(place).name for place in range(kind.num_fields)} == {"bytes", "path"}
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return _is_binary(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(
+        judge(kind)
+        for judge in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+            pa.types.is_fixed_size_binary,
+        )
+    )
 
 
 def _index_of(schema: pa.Schema) -> list[str]:

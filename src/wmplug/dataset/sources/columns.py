@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 from wmplug.dataset.records import Taken
 from wmplug.dataset.sources.beside import refuse_repeats
 from wmplug.dataset.sources.edits import Edit
+from wmplug.dataset.sources.packed import AS_TEXTS, decoded
 from wmplug.dataset.sources.pictures import read_picture, write_like
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
@@ -153,13 +155,33 @@ class Layout:
             place: location of the table.
 
         Raises:
-            InputError: a column counts the rows.
+            InputError: a column holds texts, or counts the rows.
         """
-        if self.form != "array" or self.named[:1] == self.inputs[:1] or len(rows) < _COUNTED or len(self.inputs) < 2:
+        if self.form != "array" or self.named[:1] == self.inputs[:1]:
             return
-        for name, column in zip(self.inputs, zip(*rows, strict=True), strict=True):
+        columns = dict(zip(self.inputs, zip(*rows, strict=True), strict=True)) if rows else {}
+        if texts := [name for name, column in columns.items() if _holds_texts(column)]:
+            raise InputError(self._unnamed(place, columns, texts))
+        if len(rows) < _COUNTED or len(self.inputs) < 2:
+            return
+        for name, column in columns.items():
             if column[1:] and _counts(column):
                 raise _unclear(place, name, f"counts the rows ({column[0]}, {column[1]}, {column[2]}, ...)")
+
+    def _unnamed(self, place: str, columns: Mapping[str, Sequence[Any]], texts: Sequence[str]) -> str:
+        """What to name where columns of texts were taken for numbers."""
+        length = {name: sum(len(str(cell)) for cell in columns[name]) for name in columns}
+        text = max(texts, key=length.__getitem__)
+        others = [name for name in columns if name != text]
+        label = min(others, key=lambda name: len(set(map(repr, columns[name]))), default=None)
+        named = {"text": text} | ({"label": label} if self.label is None and label is not None else {})
+        python = ", ".join(f"{option}={name!r}" for option, name in named.items())
+        command = " ".join(f"--{option} {shlex.quote(name)}" for option, name in named.items())
+        return (
+            f"{place} has the columns {', '.join(self.names[:12])}, of which {', '.join(texts[:8])} "
+            f"{'hold' if len(texts) > 1 else 'holds'} texts and none is called text: name yours, such as {python} "
+            f"({command}), or the columns of numbers with columns= (--columns)"
+        )
 
     def refuse_repeats(self, rows: Iterable[Cells], place: str) -> None:
         """Refuse to change labels beside what repeats them, judged by rows from all over a set; see `beside`."""
@@ -190,6 +212,8 @@ class Layout:
         if self.form == "pil":
             return read_picture(_picture_bytes(values[0], name), name)
         if self.form == "text":
+            if isinstance(values[0], bytes):
+                return decoded(values[0], name, AS_TEXTS)
             if not isinstance(values[0], str):
                 raise InputError(
                     f"{name} has {values[0]!r:.60} as {self.inputs[0]}, where a text is needed: correct it, "
@@ -276,6 +300,22 @@ def _unclear(place: str, name: str, why: str) -> InputError:
         f"the column {name} of {place} {why}, and could be a number that models learn from: name the columns that they "
         "learn from with columns= (--columns)"
     )
+
+
+def _holds_texts(column: Sequence[Any]) -> bool:
+    """Whether most of the cells that are not empty are texts other than numbers."""
+    cells = [cell for cell in column if cell is not None and cell != ""]
+    texts = [cell for cell in cells if isinstance(cell, (str, bytes)) and not is_number(cell)]
+    return 2 * len(texts) > len(cells)
+
+
+def is_number(cell: str | bytes) -> bool:
+    """Whether a cell of text is a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _counts(column: Sequence[Any]) -> bool:

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wmplug.dataset.sources.base import Rows, Texts
-from wmplug.dataset.sources.columns import Columns, Layout
+from wmplug.dataset.sources.columns import Columns, Layout, is_number
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded, is_utf8
-from wmplug.dataset.sources.packed import endings, opened
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, is_utf8
+from wmplug.dataset.sources.packed import decoded, endings, opened
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 
@@ -145,7 +145,7 @@ class Delimited(Lines):
             (name, self._header[column], row[column])
             for name, row in zip(names, cells, strict=True)
             for column in self._inputs
-            if not _is_number(row[column])
+            if not is_number(row[column])
         )
         raise InputError(
             f"{name} has {cell!r} in the column {column}, where a number is needed: fill or drop the record, or name "
@@ -247,7 +247,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
     width, delimiter, cells = max(found, key=lambda one: one[0], default=(0, ",", []))
     if width == 0:
         raise InputError(f"{path} has no header: put a first line into it that names the columns")
-    if len(set(cells)) != width or any(_is_number(cell) and not cell.isdecimal() for cell in cells):
+    if len(set(cells)) != width or any(is_number(cell) and not cell.isdecimal() for cell in cells):
         raise InputError(
             f"the first line of {path} is not a header ({', '.join(cells[:8])}): put a line above it that names each "
             "column once"
@@ -288,17 +288,9 @@ def _fields_up_to(length: int) -> Iterator[None]:
         csv.field_size_limit(usual)
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _number(number: float, before: str) -> str:
     """A number in the notation of the cell it replaces; the cell itself if it holds the same number."""
-    if _is_number(before) and float(before) == number:
+    if is_number(before) and float(before) == number:
         return before
     if float(number).is_integer() and before.strip().removeprefix("-").isdecimal():
         return str(int(number))

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from wmplug.dataset.sources.base import Whole
 from wmplug.dataset.sources.columns import Columns, Layout
 from wmplug.dataset.sources.edits import Edit
-from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, decoded, is_utf8
-from wmplug.dataset.sources.packed import opened
+from wmplug.dataset.sources.lines import BOM, NEWLINE, Block, Lines, Places, is_utf8
+from wmplug.dataset.sources.packed import decoded, opened
 from wmplug.errors import InputError
 from wmplug.watermark.carriers import Form
 

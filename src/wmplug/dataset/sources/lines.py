@@ -319,18 +319,3 @@ def is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def decoded(raw: bytes, name: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        InputError: they are not UTF-8.
-    """
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name} is not UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): convert the "
-            "file, for example with iconv -f latin1 -t utf-8"
-        ) from error

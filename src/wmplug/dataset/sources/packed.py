@@ -22,6 +22,7 @@ from wmplug.extras import need
 _BUFFER = 1 << 20
 _WHOLE = {".tgz": (".tar", ".gz"), ".tbz2": (".tar", ".bz2"), ".txz": (".tar", ".xz"), ".tzst": (".tar", ".zst")}
 _NAMED, _EXTRA, _SUMMED = 8, 4, 2  # flags of gzip (RFC 1952)
+AS_TEXTS = "save the column as texts in UTF-8"
 _ALIKE = {".tab": ".tsv", ".ndjson": ".jsonl"}
 _NAMES = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON Lines", ".parquet": "Parquet", ".npz": "NumPy", ".tar": "tar"}
 _PACKED = (".csv", ".tsv", ".jsonl", ".tar")  # that compression is usual for
@@ -118,6 +119,20 @@ def _raw(path: Path) -> Any:
     with border(f"{path} cannot be read", "check that it is whole and that you may read it"):
         reader = _READERS.get(endings(path)[1])
         return open(path, "rb") if reader is None else reader(path)
+
+
+def decoded(raw: bytes, name: str, advice: str = "convert the file, for example with iconv -f latin1 -t utf-8") -> str:
+    """Bytes as text.
+
+    Raises:
+        InputError: they are not UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name} is not UTF-8 (byte {error.object[error.start]:#04x} at its position {error.start}): {advice}"
+        ) from error
 
 
 def encoding_of(path: Path) -> str | None:

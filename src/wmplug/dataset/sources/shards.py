@@ -23,8 +23,7 @@ from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.companions import Companions, Moves, Unit
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.jsonlines import replaced, style_of, written
-from wmplug.dataset.sources.lines import decoded
-from wmplug.dataset.sources.packed import endings, unpacked, writing
+from wmplug.dataset.sources.packed import decoded, endings, unpacked, writing
 from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.tells import LONG, refuse_tells, spread
