@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wmplug.dataset.records import Source
 from wmplug.dataset.sources.columns import Columns
 from wmplug.dataset.sources.delimited import Delimited
 from wmplug.dataset.sources.folders import Folder
 from wmplug.dataset.sources.jsonlines import JsonLines
+from wmplug.dataset.sources.memory import pair_of
 from wmplug.dataset.sources.packed import endings
 from wmplug.dataset.sources.pairs import Pair
+from wmplug.dataset.sources.pictures import SUFFIXES
 from wmplug.dataset.sources.shards import Shards
 from wmplug.dataset.sources.zipped import Zipped
 from wmplug.errors import InputError
@@ -58,10 +58,7 @@ def open_source(
     if type(data).__module__.partition(".")[0] == "datasets":
         return _hugging_face(data, wanted)
     wanted.refuse(f"a {type(data).__name__} in memory has no columns")
-    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
-    if not isinstance(inputs, (list, np.ndarray)):
-        raise InputError(f"the set is a {type(data).__name__}: give {_KINDS}")
-    return Pair(inputs, labels, classes)
+    return Pair(*pair_of(data, _KINDS), classes)
 
 
 def _of_path(path: Path, wanted: Columns) -> Source:
@@ -79,9 +76,15 @@ def _of_path(path: Path, wanted: Columns) -> Source:
 def _of_folder(path: Path, wanted: Columns) -> Source:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return _hugging_face(path, wanted)
-    suffixes = {endings(file)[0] for _, file in files_of(path)}
+    found = [(name, *endings(file)) for name, file in files_of(path)]
     for suffix in _IN_FOLDERS:
-        if suffix in suffixes:
+        if tables := [name for name, ending, _ in found if ending == suffix]:
+            pictures = [name for name, ending, packing in found if ending in SUFFIXES and not packing]
+            if len({name.partition("/")[0] for name in pictures if "/" in name}) > 1:
+                raise InputError(
+                    f"{path} holds {len(pictures)} pictures in folders, and {len(tables)} {suffix} files such as "
+                    f"{tables[0]}: give {path / tables[0]} if that is the set, or take it out of the folder"
+                )
             return _FILES[suffix](path, wanted)
     wanted.refuse(f"{path} is a folder of pictures and has no columns")
     return Folder(path, wanted.classes, keep_files=wanted.keep_files)

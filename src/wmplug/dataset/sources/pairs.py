@@ -115,9 +115,11 @@ def form_of(value: Any) -> Form | None:
         return "text"
     if hasattr(value, "getpalette") and hasattr(value, "mode"):
         return "pil"
-    if np.asarray(value).dtype.kind in "biuf":
-        return "array"
-    return None
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return None
+    return "array" if array.dtype.kind in "biuf" else None
 
 
 def _same(before: Any, after: Any) -> bool:
