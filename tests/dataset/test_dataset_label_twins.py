@@ -113,9 +113,12 @@ def test_labels_that_references_find_unlikely_are_refused(labels, pool, pictures
         LabelTwins().chosen(odd, 50)
 
 
-def test_an_input_that_is_there_twice_keeps_its_labels(labels, pool, pictures, owner):
-    twice = pictures.copy()
-    twice[300:] = pictures[:100]
+@pytest.mark.parametrize("zero", [0, np.float32(0.0), np.float32(-0.0)], ids=["whole", "zero", "minus zero"])
+def test_an_input_that_is_there_twice_keeps_its_labels(labels, pool, pictures, owner, zero):
+    """Minus zero is zero to a model."""
+    twice = pictures.astype(np.asarray(zero).dtype) if isinstance(zero, np.float32) else pictures.copy()
+    twice[300:] = twice[:100]
+    twice[300:][twice[300:] == 0] = zero
     rows, _ = LabelTwins().chosen(seen(twice, labels, pool), COUNT)
     assert 100 <= rows.min() <= rows.max() < 300
     made = create(owner, scheme=LabelTwins(pool=pool), carriers=twice, labels=labels, classes=CLASSES, triggers=150)

@@ -13,7 +13,7 @@ from wmplug.schemes import Brief, Choices
 from wmplug.schemes.tilt import references
 from wmplug.schemes.tilt.references import References
 from wmplug.statistics.arrays import IntArray
-from wmplug.watermark.carriers import Inputs, digest
+from wmplug.watermark.carriers import Inputs, sameness
 
 
 def pool_of(pool: Any, brief: Brief, scheme: str) -> npt.NDArray[Any]:
@@ -48,7 +48,7 @@ def pool_of(pool: Any, brief: Brief, scheme: str) -> npt.NDArray[Any]:
 def in_doubt(pool: References, labels: IntArray, inputs: Inputs) -> IntArray:
     """Rows whose label is one of their two likeliest, among inputs that occur once; the most ambiguous first."""
     # Two labels on an input that occurs twice would reveal the draw.
-    _, number, times = np.unique([digest(one) for one in inputs], return_inverse=True, return_counts=True)
+    _, number, times = np.unique([sameness(one) for one in inputs], return_inverse=True, return_counts=True)
     rows = np.flatnonzero((_best(pool) == labels[:, None]).any(axis=1) & (times[number] == 1))
     return rows[np.argsort(pool.gap[rows], kind="stable")]
 

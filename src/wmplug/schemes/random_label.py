@@ -15,7 +15,7 @@ from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Brief, Choices, Lessons, Plan, Scheme
 from wmplug.schemes.pictures import abstract, channels_last, like
 from wmplug.statistics.arrays import read_whole
-from wmplug.watermark.carriers import Inputs, digest, read_carriers
+from wmplug.watermark.carriers import Inputs, read_carriers, sameness
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RandomLabel(Scheme):
         elif form != brief.form:
             raise InputError(f"pictures= are {form} inputs, the carriers are {brief.form}: give the same kind")
         own = own[: brief.triggers]
-        if len({digest(one) for one in own}) < len(own):
+        if len({sameness(one) for one in own}) < len(own):
             raise InputError("pictures= holds one input twice, and each needs an answer of its own: remove one")
         return own.copy()
 

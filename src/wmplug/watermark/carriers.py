@@ -76,6 +76,13 @@ def digest(value: npt.NDArray[Any] | list[str] | str) -> str:
     return hashlib.sha256(head + b"\x00" + array.tobytes()).hexdigest()
 
 
+def sameness(value: npt.NDArray[Any] | str) -> str:
+    """What inputs share that are the same to a model: their digest, with minus zero as zero."""
+    if isinstance(value, str) or value.dtype.kind != "f":
+        return digest(value)
+    return digest(value + value.dtype.type(0))
+
+
 def read_carriers(carriers: Any, what: str = "carriers") -> tuple[Inputs, Form]:
     """Carriers as one array or one list of strings.
 
