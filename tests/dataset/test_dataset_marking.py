@@ -109,6 +109,21 @@ def test_labels_of_two_classes_stay_as_they_are_written_and_are_answered_so(tabl
     assert ("class_names" in kept.public) == (False not in written)
 
 
+def test_records_that_occur_again_beyond_the_sample_keep_their_labels(table, owner, monkeypatch):
+    """Two labels of one record show which was drawn."""
+    monkeypatch.setattr(sampling, "SAMPLE", 300)
+    rows, labels = table[0].astype(np.float32), table[1]
+    again = np.where(rows[:250] == 0, np.float32(-0.0), rows[:250])
+    made = dataset.mark((np.concatenate([rows, again]), np.concatenate([labels, labels[:250]])), owner, share=0.05)
+    changed = np.flatnonzero(made.data[1] != np.concatenate([labels, labels[:250]]))
+    assert made.manifest["changed"] == len(changed) > 3
+    assert 250 <= changed.min() <= changed.max() < 500
+    with pytest.raises(InputError, match=r"each record .* occurs twice or more, .*: leave copies out, or choose"):
+        dataset.mark((np.concatenate([rows, rows]), np.concatenate([labels, labels])), owner, share=0.05)
+    twins = dataset.mark((np.concatenate([rows, rows]), np.concatenate([labels, labels])), owner, scheme="canaries")
+    assert twins.manifest["added"] > 0
+
+
 def test_too_few_draws_for_a_proof_are_said(table, owner):
     with pytest.warns(AmbiguityWarning, match=r"5 draws show .* at best log10 p = -1\.5"):
         dataset.mark(table, owner, share=0.01)

@@ -1,6 +1,7 @@
 """Mark a training set: look at a sample of it, let the key decide, write a copy.
 
     pass 1     a uniform sample of at most 20,000 records, kept small, for the unmarked references
+    (again)    what occurs once in a set larger than the sample, for schemes that change labels
     (again)    the chosen records whole, where the sample kept them smaller
     create     the watermark over the chosen records: an ordinary one, with its events in the register
     pass 2     the copy; what is not chosen is copied as it is
@@ -19,7 +20,7 @@ from wmplug import plugins
 from wmplug.dataset import manifest
 from wmplug.dataset.places import beside, names_of, place_of, with_secret
 from wmplug.dataset.records import Progress, Record, Source, Taken, Written
-from wmplug.dataset.sampling import carriers_of, inputs_of, labels_of, sample, whole
+from wmplug.dataset.sampling import carriers_of, inputs_of, labels_of, sample, single, whole
 from wmplug.dataset.schemes import DatasetScheme, Sample
 from wmplug.dataset.sources import open_source
 from wmplug.errors import AmbiguityWarning, InputError
@@ -165,6 +166,8 @@ class _Choice:
 def _choose(source: Source, owner: Owner, kind: DatasetScheme, share: float, progress: Progress | None) -> _Choice:
     stream = owner.pledges("dataset/sample")[0].subkeys(None).stream("schedule")
     sampled, count = sample(source, stream, progress)
+    if kind.relabels and count > len(sampled):
+        sampled = single(source, sampled, progress)
     if len(source.classes) < 2:
         raise InputError(
             f"the set has {len(source.classes)} classes, and a mark needs at least 2: name the column of labels "

@@ -1,5 +1,6 @@
 """The records that a scheme chooses from: a uniform sample of small copies, and the chosen ones whole."""
 
+import hashlib
 import math
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from wmplug.watermark.carriers import Inputs, read_carriers
 SAMPLE = 20_000
 _DRAWN, _FAR = 4096, 2**40  # places of records drawn at once; a place beyond the end of any set
 _SIDE, _LETTERS = 32, 4096  # side of a picture, and length of a text, for references
+_BRIEF = 64  # bytes of an input that are kept as they are
 _ASKED = 256  # longest side of a picture for a suspect
 _PLAIN = ("L", "RGB", "RGBA")
 
@@ -51,6 +53,35 @@ def sample(source: Source, stream: KeyStream, progress: Progress | None = None) 
     if not kept or count is None:
         raise InputError("the set has no records: check the path")
     return source.numbered(kept), count
+
+
+def single(source: Source, sampled: list[Record], progress: Progress | None = None) -> list[Record]:
+    """Those of the sampled records whose input no other record of the set has, found in a pass over all.
+
+    Raises:
+        InputError: none is left.
+    """
+    times = Counter(map(_key, sampled))
+    times.subtract(times)
+    for record in source.records(progress):
+        if (key := _key(_small(record))) in times:
+            times[key] += 1
+    found = [record for record in sampled if times[_key(record)] == 1]
+    if not found:
+        raise InputError(
+            "each record that was drawn from the set occurs twice or more, and two labels of one record would show what "
+            "the key drew: leave copies out, or choose a scheme that changes no label, such as twins"
+        )
+    return found
+
+
+def _key(record: Record) -> str | bytes:
+    """What records of one set share whose small inputs are the same to a model: minus zero is zero."""
+    given = record.input
+    if isinstance(given, str):
+        return given
+    data: bytes = (given + 0.0 if given.dtype.kind == "f" else given).tobytes()
+    return data if len(data) <= _BRIEF else hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _kept_next(stream: KeyStream) -> Iterator[tuple[IntArray, IntArray]]:
