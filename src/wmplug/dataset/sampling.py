@@ -69,8 +69,8 @@ def single(source: Source, sampled: list[Record], progress: Progress | None = No
     found = [record for record in sampled if times[_key(record)] == 1]
     if not found:
         raise InputError(
-            "each record that was drawn from the set occurs twice or more, and two labels of one record would show what "
-            "the key drew: leave copies out, or choose a scheme that changes no label, such as twins"
+            "each record that was drawn from the set occurs twice or more, and two labels of one record would show "
+            "what the key drew: leave copies out, or choose a scheme that changes no label, such as twins"
         )
     return found
 
