@@ -12,7 +12,21 @@ import typer
 from typer.core import TyperGroup
 
 from wmplug import __version__
-from wmplug.cli import adapters, audit, create, dataset, notary, owner, register, report, schemes, show, tsa, verify
+from wmplug.cli import (
+    adapters,
+    audit,
+    create,
+    dataset,
+    notary,
+    owner,
+    register,
+    report,
+    schemes,
+    serving,
+    show,
+    tsa,
+    verify,
+)
 from wmplug.cli.demo.command import demo
 from wmplug.cli.terminal import echo, guard
 from wmplug.errors import WmplugError
@@ -84,6 +98,7 @@ app.add_typer(register.register, name="register")
 app.add_typer(owner.owner, name="owner")
 app.add_typer(notary.notary, name="notary")
 app.command("report")(report.report)
+app.add_typer(serving.serving, name="serving")
 app.add_typer(tsa.tsa, name="tsa")
 app.command("schemes")(schemes.schemes)
 app.command("adapters")(adapters.adapters)

@@ -1,10 +1,13 @@
 """`wmplug verify`: asks one suspect."""
 
+import functools
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -85,16 +88,27 @@ def verify(
     if no_record and spend:
         raise InputError("--no-record writes nothing into the register, and --spend records the queries: give one")
     options: dict[str, Any] = {"target_e": target_e, "max_queries": max_queries, "batch_size": batch_size, "keys": keys}
-    others = None if queries is None or carriers is None else (queries, carriers, labels)
+    asking = None if queries is None or carriers is None else functools.partial(_asking, queries, carriers, labels)
+    options |= {"exhaustive": exhaustive, "fresh": fresh, "spend": spend, "no_record": no_record}
+    with no_early_end():
+        verdict, asked = ask(file, suspect, name, preprocess, asking, **options)
+    tell(verdict, name, asked, as_json)
+
+
+@contextmanager
+def no_early_end() -> Iterator[None]:
+    """Exit code 0 means that the claim is proven: the user's code must not be able to set it."""
     try:
-        options |= {"exhaustive": exhaustive, "fresh": fresh, "spend": spend, "no_record": no_record}
-        verdict, asked = _ask(file, suspect, name, preprocess, others, **options)
-    # Exit code 0 means that the claim is proven: the user's code must not be able to set it.
+        yield
     except (SystemExit, typer.Exit) as error:
         raise InputError(
             f"SUSPECT or --preprocess ended the program ({type(error).__name__}) before there was a verdict: let it do "
             "so under `if __name__ == '__main__':` only"
         ) from error
+
+
+def tell(verdict: wmplug.Verdict, name: str | None, asked: str, as_json: bool) -> NoReturn:
+    """Print a verdict, and end with its exit code."""
     if as_json:
         echo(verdict.to_json())
     else:
@@ -106,26 +120,37 @@ def verify(
     raise typer.Exit(0 if verdict.proven else 1)
 
 
-def _ask(
+def ask(
     file: Path,
     suspect: str,
     name: str | None,
     preprocess: str | None,
-    others: tuple[Path, Path, Path | None] | None,
+    asking: Callable[[wmplug.Watermark], wmplug.Watermark] | None,
     *,
-    fresh: bool,
-    spend: bool,
-    no_record: bool,
+    fresh: bool = False,
+    spend: bool = False,
+    no_record: bool = False,
     **options: Any,
 ) -> tuple[wmplug.Verdict, str]:
+    """The verdict on a suspect, and what was asked, in words; the register records it.
+
+    Args:
+        file: the watermark's file.
+        suspect: names the suspect, for `resolve`.
+        name: the suspect's name for people.
+        preprocess: module:function.
+        asking: makes a watermark that asks other queries.
+        fresh, spend, no_record: as the options.
+        options: of `wmplug.verify`.
+    """
     # Check everything that can be mistyped before the prompt for the passphrase.
     total = wmplug.read_public(file).get("triggers")
     function = None if preprocess is None else from_module(preprocess, "--preprocess")
-    target = resolve(suspect, preprocess=function, batch_size=options["batch_size"])
+    target = resolve(suspect, preprocess=function, batch_size=options.get("batch_size", 64))
     words = passphrase()
     with progress("Asking", total if isinstance(total, int) else None) as shown:
         mark = wmplug.load(file, passphrase=words, preprocess=function)
-        mark = mark if others is None else _asking(mark, *others)
+        mark = mark if asking is None else asking(mark)
         record = _record_of(mark, needed=fresh or spend)
         rows = verification.fresh(mark, disclosure.spent(record, mark.id)) if fresh and record else None
         verdict = wmplug.verify(
@@ -144,7 +169,7 @@ def _ask(
     return verdict, asked
 
 
-def _asking(mark: wmplug.Watermark, queries: Path, carriers: Path, labels: Path | None) -> wmplug.Watermark:
+def _asking(queries: Path, carriers: Path, labels: Path | None, mark: wmplug.Watermark) -> wmplug.Watermark:
     inputs, natural, _ = files.read(carriers, labels)
     return mark.with_queries(files.read(queries)[0], carriers=inputs, labels=natural)
 

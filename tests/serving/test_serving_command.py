@@ -1,0 +1,128 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from served_digits import pool, told_by
+
+from wmplug import Owner, create
+from wmplug.register import Register
+from wmplug.schemes.served import Served
+from wmplug.serving import Log, Serving
+
+PASSPHRASE = "correct horse battery staple"
+MODELS = """
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+def flat(images):
+    return np.asarray(images).reshape(len(images), -1) / 255.0
+
+told = np.load("told.npz")
+copy = KNeighborsClassifier(1).fit(flat(told["inputs"]), told["answers"])
+stranger = KNeighborsClassifier(1).fit(flat(told["inputs"]), told["truth"])
+
+def clone(images):
+    return copy.predict(flat(images))
+
+def other(images):
+    return stranger.predict(flat(images))
+
+def served(images):
+    return np.stack([told["scores"][np.flatnonzero((told["inputs"] == x).all(axis=(1, 2)))[0]] for x in images])
+
+def quits(images):
+    raise SystemExit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits, known_secrets):
+    """A folder in which an owner works: a watermark with its register, a log, models, carriers."""
+    story, place = told_by(digits), tmp_path_factory.mktemp("owner")
+    with known_secrets("Ada"):
+        owner = Owner.create(place / "register", name="Ada", passphrase=PASSPHRASE, scrypt_n=2**10)
+    mark = create(
+        owner,
+        scheme=Served(cells=40, personal=0.5, pool=pool(story, story.carriers)),
+        carriers=story.carriers,
+        labels=story.labels,
+        classes=10,
+    )
+    mark.save(place / "served.wm")
+    serving = Serving(mark, story.scores, Log(place / "log.db", mark), gap=0.3)
+    answers = serving.answer(story.asked, "acme").argmax(axis=1)
+    scores = story.scores(story.asked)
+    np.savez(place / "told.npz", inputs=story.asked, answers=answers, truth=story.truth, scores=scores)
+    np.savez(place / "carriers.npz", carriers=story.carriers, labels=story.labels)
+    np.save(place / "asked.npy", story.asked)
+    (place / "models.py").write_text(MODELS)
+    return place
+
+
+def run(folder, *arguments):
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "WMPLUG_PASSPHRASE": PASSPHRASE, "PYTHONPATH": path, "WMPLUG_CACHE": str(folder / "cache")}
+    code = "import sys; from wmplug.cli import main; sys.argv[0] = 'wmplug'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serving", *arguments], cwd=folder, env=env, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+FROM = ("--log", "log.db", "--carriers", "carriers.npz")
+
+
+def test_a_clone_is_proven_recorded_and_traced(folder):
+    code, said, _ = run(folder, "verify", "served.wm", "models:clone", *FROM, "--exhaustive", "--as", "Copy Ltd")
+    assert code == 0
+    assert said.startswith("proven: ")
+    assert "questions NOT COMMITTED" in said
+    assert "suspect Copy Ltd (models:clone)" in said
+    last = list(Register(folder / "register").entries())[-1]
+    assert (last.type, last.body["suspect"]) == ("suspect.verified", "Copy Ltd")
+    code, said, _ = run(folder, "trace", "served.wm", "models:clone", *FROM)
+    assert code == 0
+    assert said.splitlines()[-1] == "acme of 1 customers; any wrong name: at most 0.001"
+
+
+def test_another_model_is_not(folder):
+    code, said, _ = run(folder, "verify", "served.wm", "models:other", *FROM, "--no-record", "--json")
+    assert (code, json.loads(said)["state"]) == (1, "inconclusive")
+    code, said, _ = run(folder, "trace", "served.wm", "models:other", *FROM, "--json")
+    assert (code, json.loads(said)["accused"]) == (1, [])
+
+
+def test_the_cost_is_told(folder):
+    code, said, _ = run(folder, "cost", "served.wm", "models:served", "asked.npy", "--share", "0.05")
+    assert code == 0
+    assert "the key decides" in said
+
+
+def test_the_log_is_shown_and_committed(folder):
+    code, said, _ = run(folder, "log", "served.wm", "--log", "log.db")
+    assert code == 0
+    assert said.splitlines()[0].split()[1] == "acme"
+    code, said, _ = run(folder, "commit", "served.wm", "--log", "log.db", "--json")
+    assert code == 0
+    assert json.loads(said)["role"] == "queries"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("log", "served.wm", "--log", "nowhere.db"), "--log 'nowhere.db' is not there"),
+        (("verify", "served.wm", "models:quits", *FROM), "answered none"),
+        (("cost", "served.wm", "models:clone", "asked.npy"), "probabilities or logits"),
+        (("verify", "nothing.wm", "models:clone", *FROM), "nothing.wm is not there"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_exit_code_2(folder, arguments, why):
+    code, _, said = run(folder, *arguments)
+    assert code == 2
+    assert why in said
+    assert "Traceback" not in said
