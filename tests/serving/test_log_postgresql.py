@@ -1,0 +1,129 @@
+"""The log in a real PostgreSQL server: many services, and a database that goes away and comes back."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wmplug.errors import ServingWarning
+from wmplug.serving import Decided, Log, Serving
+
+
+class Server:
+    """A server of Debian's postgresql on a free port, with a folder of its own."""
+
+    def __init__(self):
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [shutil.which("pg_ctl")]
+        if found == [None]:
+            pytest.fail("these tests need a database: apt-get install postgresql")
+        self.programs = found[-1] if found[-1].is_dir() else found[-1].parent
+        # The server refuses to run as root.
+        self.user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        self.folder = Path(tempfile.mkdtemp(prefix="wmplug-pg-"))
+        if self.user:
+            shutil.chown(self.folder, "postgres")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._run("initdb", "-D", self.folder / "data", "-U", "wmplug", "--auth=trust", "--no-sync")
+        self.url = f"postgresql+psycopg://wmplug@127.0.0.1:{self.port}/postgres"
+
+    def _run(self, program, *arguments):
+        subprocess.run(
+            [*self.user, self.programs / program, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=self.folder
+        )
+
+    def start(self):
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        log = self.folder / "server.log"
+        self._run("pg_ctl", "-D", self.folder / "data", "-w", "-l", log, "-o", options, "start")
+
+    def stop(self):
+        self._run("pg_ctl", "-D", self.folder / "data", "-w", "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="module")
+def server():
+    made = Server()
+    made.start()
+    yield made
+    with contextlib.suppress(subprocess.CalledProcessError):
+        made.stop()
+    shutil.rmtree(made.folder)
+
+
+@pytest.fixture
+def log(server, mark):
+    made = Log(server.url, mark)
+    yield made
+    with made._engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE wmplug_decisions, wmplug_log")
+    made.close()
+
+
+def asked(story, rows, who=""):
+    rows = np.asarray(rows)
+    return Decided(story.asked[rows], np.stack([rows % 9, rows % 9 + 1], axis=1), (who,) * len(rows))
+
+
+def test_it_gives_back_what_was_decided_and_committed(story, log):
+    log.add(asked(story, range(4)))
+    log.add(asked(story, range(4, 9), "acme"))
+    root, count = log.commit()
+    log.add(asked(story, [10]))
+    found = log.decided()
+    assert (found.digest, len(found)) == (root, count) == (root, 9)
+    assert np.array_equal(found.inputs, story.asked[:9])
+    assert log.customers() == {"": 5, "acme": 5}
+    assert log.forget(customer="acme") == 5
+
+
+def test_a_database_that_was_away_is_found_again(story, mark, server, log):
+    serving = Serving(mark, story.scores, log, gap=0.15)
+    before = serving.answer(story.asked[:400])
+    held = len(log.decided())
+    server.stop()
+    try:
+        with pytest.warns(ServingWarning, match="UNMARKED"):
+            assert np.array_equal(serving.answer(story.asked[:400]), story.scores(story.asked[:400]))
+    finally:
+        server.start()
+    assert len(log.decided()) == held
+    assert np.array_equal(serving.answer(story.asked[:400]), before)
+    serving.answer(story.asked[400:])
+    assert len(log.decided()) > held
+
+
+def test_commitments_while_many_write_take_each_decision_once(story, mark, server, log):
+    taken, stop = [], threading.Event()
+
+    def write(name):
+        own = Log(server.url, mark)
+        for row in range(60):
+            own.add(asked(story, [row], name))
+        own.close()
+
+    def commit():
+        while not stop.is_set():
+            with contextlib.suppress(Exception):  # nothing is there yet
+                taken.append(log.commit()[1])
+
+    writers = [threading.Thread(target=write, args=(f"writer {i}",)) for i in range(4)]
+    committer = threading.Thread(target=commit)
+    for thread in (*writers, committer):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    committer.join()
+    root, count = log.commit()
+    assert count == 4 * 60
+    assert taken == sorted(taken)
+    assert log.decided().digest == root
