@@ -117,7 +117,12 @@ def _is_answer(start: Message) -> bool:
 
 def _name(scope: Message, header: bytes) -> str:
     value = next((value for name, value in scope["headers"] if header and name.lower() == header), b"")
-    return hashlib.sha256(value).hexdigest()[:16] if value else ""
+    return customer_name(value.decode("latin-1")) if value else ""
+
+
+def customer_name(key: str) -> str:
+    """The name in the log of the customer who sends this value in the header: 16 hex digits of its SHA-256."""
+    return hashlib.sha256(key.encode("latin-1")).hexdigest()[:16]
 
 
 def _tensor(part: MutableMapping[str, Any]) -> Any:
