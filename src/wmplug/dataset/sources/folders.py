@@ -10,8 +10,9 @@ from pathlib import Path
 
 from wmplug.dataset.records import Out, Taken, Written
 from wmplug.dataset.sources.base import Base, Chunk
-from wmplug.dataset.sources.companions import Companions, Moves, Unit
+from wmplug.dataset.sources.companions import Companions, Moves
 from wmplug.dataset.sources.edits import Edit, Edits
+from wmplug.dataset.sources.listings import Unit
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
 from wmplug.dataset.sources.tells import refuse_tells
 from wmplug.dataset.sources.whole import whole_folder

@@ -11,8 +11,9 @@ from wmplug.dataset.records import Out, Written
 from wmplug.dataset.sources.arrow import BATCH_BYTES, Arrow, Batch
 from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
-from wmplug.dataset.sources.companions import Companions, Moves, Unit
+from wmplug.dataset.sources.companions import Companions, Moves
 from wmplug.dataset.sources.edits import Edits
+from wmplug.dataset.sources.listings import Unit
 from wmplug.dataset.sources.whole import whole_file, whole_folder
 from wmplug.errors import InputError
 from wmplug.extras import need

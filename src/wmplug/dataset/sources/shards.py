@@ -20,9 +20,10 @@ from wmplug.dataset.sources.base import Base, Chunk
 from wmplug.dataset.sources.beside import refuse_repeats
 from wmplug.dataset.sources.borders import border
 from wmplug.dataset.sources.columns import Columns
-from wmplug.dataset.sources.companions import Companions, Moves, Unit
+from wmplug.dataset.sources.companions import Companions, Moves
 from wmplug.dataset.sources.edits import Edit, Edits
 from wmplug.dataset.sources.jsonlines import replaced, style_of, written
+from wmplug.dataset.sources.listings import Unit
 from wmplug.dataset.sources.packed import decoded, endings, unpacked, writing
 from wmplug.dataset.sources.pairs import fitting
 from wmplug.dataset.sources.pictures import SUFFIXES, read_picture, write_like
