@@ -369,3 +369,32 @@ def test_labels_may_be_names():
 def test_names_fit_their_classes(names):
     with pytest.raises(InputError, match="names for 3 classes"):
         Classes(3, names)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ["0", "1", "2"],
+        ["LABEL_0", "LABEL_1"],
+        ["ANT", "BEE"],
+        [{"label": 1, "score": 0.9}] * 2,
+        [[{"label": "LABEL_1", "score": 0.9}, {"label": "LABEL_0", "score": 0.1}]] * 2,
+        np.array(["dog", "dog"]),
+    ],
+)
+def test_names_that_are_all_foreign_are_an_error_and_no_clearance(answers):
+    """Case: a copy whose pipeline said LABEL_3 for `cat` was cleared, with 40 answers outside the candidates."""
+    task = Classes(3, ("ant", "bee", "cat"))
+    with pytest.raises(SuspectError, match=r"none of its \d answers names a class of the watermark \(ant, bee, cat\)"):
+        task.read(answers, len(answers), "it")
+    said = task.read([answers[0], "bee"] if isinstance(answers[0], str) else [answers[0], {"label": "bee"}], 2, "it")
+    assert [one.answer for one in said] == [-1, 1]
+    assert [one.answer for one in task.read(answers[:1], 1, "it")] == [-1]
+
+
+def test_names_may_be_ranked_best_first():
+    task = Classes(3, ("ant", "bee", "cat"))
+    for ranked in ([["cat", "ant"], ["bee", "cat"]], np.array([["cat", "ant"], ["bee", "cat"]])):
+        assert [one.answer for one in task.read(ranked, 2, "it")] == [2, 1]
+    said = task.read([["cat", "ant", "bee"], ["bee", "cat", "ant"]], 2, "it")
+    assert [one.scores.argsort().tolist() for one in said] == [[1, 0, 2], [0, 2, 1]]

@@ -88,14 +88,16 @@ class Classes(Task):
                 (n, classes) scores, of which the largest counts. Scores count as probabilities if none is below 0 and
                 they sum to 1, else as logits. Of two classes, one score an input, (n,) floats or (n, 1), is that of
                 class 1: its probability if all lie from 0 to 1, else its logit against class 0. If the classes have
-                names, also n names, or what a pipeline returns: {label, score}, or a list of these, for each input. A
-                table whose columns are these names, such as a DataFrame of scores, is read by its names. Integers are
-                read as names, such as -1 and 1, where these mean no other class. None among others is no answer.
+                names, also n names, or what a pipeline returns: {label, score}, or a list of these or of names, for
+                each input. A table whose columns are these names, such as a DataFrame of scores, is read by its names.
+                Integers are read as names, such as -1 and 1, where these mean no other class. None among others is no
+                answer.
             n: number of inputs asked.
             who: description of the suspect, for the error.
 
         Raises:
-            SuspectError: the shape or the number of classes differs, or the outputs are not numbers.
+            SuspectError: the shape or the number of classes differs, the outputs are not numbers, or all of several are
+                names of other classes.
         """
         outputs = self.ordered(outputs, getattr(outputs, "columns", ()))
         if getattr(getattr(outputs, "dtype", None), "kind", "") in {"U", "O"}:
@@ -145,12 +147,19 @@ class Classes(Task):
                 "classes=[NAME, ...], or wrap the suspect in a function that returns numbers"
             )
         try:
-            return _ranked([_scored(one) for one in outputs], self.names)
+            answers = [_scored(one) for one in outputs]
+            numbers = _ranked(answers, self.names)
         except (KeyError, TypeError, ValueError) as error:
             raise SuspectError(
                 f"{who} answered {first!r}, among others that differ or cannot be read ({type(error).__name__}: "
                 f"{error}): return a name, {{label, score}} or a list of these for each input"
             ) from error
+        if len(answers) > 1 and all(answers) and not any(set(answer) & set(self.names) for answer in answers):
+            raise SuspectError(
+                f"{who} answered {first!r}, and none of its {len(answers)} answers names a class of the watermark "
+                f"({', '.join(self.names[:8])}): wrap it in a function that returns these names, or their numbers"
+            )
+        return numbers
 
     def misfit(self, said: Said, who: str) -> SuspectError | None:
         """The error for a class outside the task; None for a negative class, which counts as no answer."""
@@ -203,7 +212,8 @@ def _holds_texts(array: Any) -> bool:
 
 
 def _is_ranking(answer: Sequence[Any]) -> bool:
-    return len(answer) > 0 and all(isinstance(one, Mapping) and "label" in one for one in answer)
+    shown = all(isinstance(one, Mapping) and "label" in one for one in answer)
+    return len(answer) > 0 and (shown or all(isinstance(one, str) for one in answer))
 
 
 def _scored(answer: Any) -> dict[str, float]:
@@ -213,6 +223,8 @@ def _scored(answer: Any) -> dict[str, float]:
     if isinstance(answer, Mapping) and "label" not in answer:
         return {str(name): float(score) for name, score in answer.items()}
     ranking = [answer] if isinstance(answer, Mapping) else answer
+    if ranking and isinstance(ranking[0], str):
+        return {name: 0.5**place for place, name in reversed([*enumerate(ranking)])}
     return {str(one["label"]): float(one.get("score", 1.0)) for one in ranking}
 
 
