@@ -3,12 +3,14 @@
 import copy
 import gc
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
 import wmplug
 from wmplug.adapters.torch import Watermarking
+from wmplug.adapters.torch.flatness import Flatness
 from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.errors import InputError
 
@@ -98,3 +100,16 @@ def test_a_mark_without_triggers_has_nothing_to_hold(owner, tilt, digits, make_n
     mark = wmplug.create(owner, scheme=tilt, carriers=digits[0], labels=digits[1], classes=10)
     with pytest.raises(InputError, match="no triggers to protect"):
         Watermarking(mark, make_net(), loader, flat=0.02)
+
+
+@pytest.mark.parametrize("end", [torch.nn.Softmax(-1), torch.nn.LogSoftmax(-1), torch.nn.Sigmoid()])
+def test_a_model_that_answers_probabilities_is_moved_as_one_of_logits(mark, make_net, loader, end):
+    """Case: the loss took a softmax for logits, so that flat= hardly did anything."""
+    net = make_net()
+    with Watermarking(mark, net, loader, on_failure="stop") as marking:
+        plain = Flatness(mark, marking.suspect(), 0.1, 0.1)
+        ended = Flatness(mark, marking.suspect(torch.nn.Sequential(net, end)), 0.1, 0.1)
+        net.train()(next(iter(loader))[0])
+    weights, rows = list(net.parameters()), np.arange(16)
+    for one, two in zip(plain._gradients(weights, rows), ended._gradients(weights, rows), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)

@@ -15,7 +15,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from wmplug.adapters.torch.modules import ModuleSuspect, evaluating
-from wmplug.adapters.torch.single import is_share, is_single, logits_of
+from wmplug.adapters.torch.single import raw
 from wmplug.errors import InputError
 from wmplug.tasks.classes import count_of
 from wmplug.watermark.watermark import Watermark
@@ -106,8 +106,7 @@ class Flatness:
     def _gradients(self, weights: list[torch.nn.Parameter], rows: Any) -> tuple[torch.Tensor, ...]:
         # Copies, since a collator may change what it is given.
         logits = self._forward(self.model, [copy.deepcopy(self._examples[row]) for row in rows.tolist()])
-        if is_single(logits, self._classes):
-            logits = logits_of(logits, is_share(logits))
+        logits = raw(logits, self._classes)
         loss = torch.nn.functional.cross_entropy(logits.float(), self._answers[rows].to(logits.device))
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         return tuple(torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True))

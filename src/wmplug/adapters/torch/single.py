@@ -34,6 +34,23 @@ def logits_of(output: torch.Tensor, share: bool) -> torch.Tensor:
     return torch.stack([torch.zeros_like(score), score], dim=1)
 
 
+def raw(output: torch.Tensor, classes: int) -> torch.Tensor:
+    """(B, classes) logits of a model's answer: logits, their softmax or sigmoid, or one score an input.
+
+    Args:
+        output: with its graph of gradients.
+        classes: of the task.
+    """
+    share = is_share(output)
+    if is_single(output, classes):
+        return logits_of(output, share)
+    output = output.float()
+    if share:
+        return torch.logit(output, eps=1e-6)
+    shares = bool((output >= 0).all()) and bool(((output.sum(-1) - 1).abs() < 1e-2).all())
+    return output.clamp_min(1e-30).log() if shares else output
+
+
 def score_of(logits: torch.Tensor, share: bool, like: torch.Tensor) -> torch.Tensor:
     """What `logits_of` was given, of these (B, 2) logits."""
     score = logits[:, 1] - logits[:, 0]
