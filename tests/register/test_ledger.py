@@ -289,6 +289,18 @@ def test_a_writer_waits_for_the_lock(ledger):
     assert steps(ledger.path) == [1, 2]
 
 
+def test_a_lock_that_is_never_given_back_is_told(ledger, monkeypatch):
+    append(ledger, 1)
+    monkeypatch.setattr("wmplug.register.ledger._PATIENCE", 0.1)
+    held = os.open(ledger.path, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(RegisterError, match=r"held the lock of .*log.jsonl for 0.1 seconds.*not recorded.*end that"):
+        append(ledger, 2)
+    os.close(held)
+    append(ledger, 3)
+    assert steps(ledger.path) == [1, 3]
+
+
 def test_no_descriptor_is_left_open(ledger, monkeypatch):
     append(ledger, 1)
     before = len(os.listdir("/proc/self/fd"))

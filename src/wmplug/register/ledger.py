@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -29,6 +30,7 @@ except ImportError:  # pragma: no cover
 
 LOG, QUARANTINE = "log.jsonl", "quarantine"
 _LINE = 1 << 24  # bytes of an entry
+_PATIENCE, _PAUSE = 60.0, 0.002  # seconds to wait for the lock, and between two tries
 _ENDS = {"key.rotated": "former", "key.revoked": "keyid"}  # the field that names a key that no longer signs
 
 
@@ -147,12 +149,26 @@ class Ledger:
         log = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             check_regular(log, self.path)
-            fcntl.flock(log, fcntl.LOCK_EX)
+            self._wait(log)
             if new:
                 sync_folder(self.path.parent)
             yield log
         finally:
             os.close(log)  # releases the lock
+
+    def _wait(self, log: int) -> None:
+        """Lock the log; a writer that was stopped while it held the lock must not stop a training for good."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise RegisterError(
+                        f"another process has held the lock of {self.path} for {_PATIENCE:g} seconds: the event is not "
+                        f"recorded; end that process (`fuser {self.path}` names it), or let it finish"
+                    ) from None
+                time.sleep(_PAUSE)
 
     def _catch_up(self, log: int) -> None:
         """Read the entries that others have appended, and set aside the bytes of a torn write."""
