@@ -37,23 +37,6 @@ SCHEMES = ("combined", "random-label")
 COLUMNS = ("unseen", "labels", "scores")
 
 
-def clone_network() -> nn.Sequential:
-    """Another architecture than the owner's: strided 5 x 5 convolutions and batch normalisation."""
-    return nn.Sequential(
-        nn.Conv2d(1, 24, 5, stride=2, padding=2),
-        nn.BatchNorm2d(24),
-        nn.ReLU(),
-        nn.Conv2d(24, 48, 3, padding=1),
-        nn.BatchNorm2d(48),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(2352, 96),
-        nn.ReLU(),
-        nn.Linear(96, 10),
-    )
-
-
 def answers(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """(n, 10) probabilities."""
     with torch.no_grad():
@@ -65,7 +48,8 @@ def cloned(model: nn.Module, data: fashion.Fashion, seed: int, *, soft: bool) ->
     torch.manual_seed(seed + 300)
     images, _ = fashion.tensors(data.thief)
     given = answers(model, images)
-    return fashion.fit(clone_network(), fashion.batches(images, given if soft else given.argmax(1), seed + 300), 8)
+    batches = fashion.batches(images, given if soft else given.argmax(1), seed + 300)
+    return fashion.fit(fashion.clone_network(), batches, 8)
 
 
 def suspects_of(model: nn.Module, data: fashion.Fashion, seed: int) -> dict[str, nn.Module]:

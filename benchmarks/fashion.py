@@ -66,6 +66,23 @@ def network() -> nn.Sequential:
     )
 
 
+def clone_network() -> nn.Sequential:
+    """Another architecture than the owner's: strided 5 x 5 convolutions and batch normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(1, 24, 5, stride=2, padding=2),
+        nn.BatchNorm2d(24),
+        nn.ReLU(),
+        nn.Conv2d(24, 48, 3, padding=1),
+        nn.BatchNorm2d(48),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2352, 96),
+        nn.ReLU(),
+        nn.Linear(96, 10),
+    )
+
+
 def prepare(image: np.ndarray, answer: int) -> tuple[torch.Tensor, int]:
     """An example of the dataset."""
     return torch.as_tensor(image, dtype=torch.float32)[None] / 255, answer

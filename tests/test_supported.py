@@ -46,8 +46,8 @@ def spoken(text, answer):
 @pytest.mark.parametrize("scheme", [name for name, row in SCHEMES.items() if row["put into"] != "a training set"])
 def test_a_scheme_takes_what_the_page_says(scheme, kind, owner):
     shares = RNG.dirichlet(np.ones(4), (2, 400))  # references that cost nothing
-    cheap = {"pool": shares} if scheme in ("tilt", "combined", "served") else {}
-    cheap |= {"delta": 1.0, "blends": 20} if scheme in ("tilt", "combined") else {}
+    cheap = {"pool": shares, "delta": 1.0, "blends": 20} if scheme in ("tilt", "combined") else {}
+    cheap |= {"pool": shares[0]} if scheme == "served" else {}
     for carriers in KINDS[kind]:
         given = {"carriers": carriers, "labels": np.arange(400) % 4, "classes": 4, **cheap}
         given |= {"preprocess": spoken} if kind == "texts" and "delta" in cheap else {}

@@ -21,7 +21,7 @@ def pool_of(labels, seed=0):
     rows = np.arange(len(labels))
     scores[rows, labels] = 0.84 * lead
     scores[rows, (labels + 1) % CLASSES] = 0.84 * (1 - lead)
-    return np.stack([scores, scores])
+    return scores
 
 
 class TestServed(SchemeContract):
@@ -120,7 +120,7 @@ def test_a_coin_belongs_to_a_cell_and_a_pair(mark, queries):
 def test_pairs_beyond_the_signs_share_them():
     labels = np.arange(200) % 100
     rows = np.random.default_rng(0).normal(size=(200, 4))
-    scores = np.full((2, 200, 100), 0.01, np.float32)
+    scores = np.full((200, 100), 0.01, np.float32)
     mark = create(fixed_owner("wide"), scheme=Served(cells=100, pool=scores), carriers=rows, labels=labels, classes=100)
     pairs = np.sort(np.random.default_rng(1).permuted(np.tile(np.arange(100), (200, 1)), axis=1)[:, :2], axis=1)
     number = sign_of(mark.triggers.plan, Decided(rows, pairs))

@@ -36,8 +36,7 @@ def told_by(digits):
 
 
 def pool(story, inputs):
-    said = story.references(inputs)
-    return np.stack([said, said]).astype(np.float32)
+    return story.references(inputs).astype(np.float32)
 
 
 def marked(story, name="served", **changes):

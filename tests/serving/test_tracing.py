@@ -38,7 +38,8 @@ def traced(story, personal, told, monkeypatch):
 def _references(story, queries):
     from wmplug.schemes.tilt.references import References
 
-    return References(*pool(story, queries.inputs))
+    said = pool(story, queries.inputs)
+    return References(said, said)
 
 
 def clone(story, rows, answers):

@@ -277,7 +277,6 @@ def test_labels():
         ([0.0, 1.0], r"dtype float64.*labels.astype\(int\)"),
         ([[0], [0, 1]], "labels cannot be read"),
         (["cat", "dog"], "one integer class"),
-        ([True, False], "dtype bool"),
         ([0], "1 labels for 2"),
         ([0, 2], "from 0 to 2, classes=2 allows 0 to 1"),
         ([-1, 0], "from -1 to 0"),

@@ -30,10 +30,19 @@ def pool_of(pool: Any, brief: Brief, scheme: str) -> npt.NDArray[Any]:
     labels, classes = brief.need_labels(scheme), brief.need_classes(scheme)
     if pool is None:
         return references.trained(brief.carriers, labels, classes).scores
-    shape = (len(brief.carriers), classes)
+    return given_pool(pool, len(brief.carriers), classes, "carriers")
+
+
+def given_pool(pool: Any, count: int, classes: int, what: str) -> npt.NDArray[Any]:
+    """(count, classes) probabilities that the user gave for so many inputs.
+
+    Raises:
+        InputError: they have another shape, or are no probabilities.
+    """
+    shape = (count, classes)
     if np.shape(pool) != shape:
         raise InputError(
-            f"pool= has shape {np.shape(pool)}: give the probabilities {shape} of the carriers from unmarked "
+            f"pool= has shape {np.shape(pool)}: give the probabilities {shape} of the {what} from unmarked "
             "references, or leave pool= out to have references trained"
         )
     given = np.asarray(pool)

@@ -3,10 +3,10 @@
 Whoever trains a model on these answers learns the key's decisions by heart. Training is not touched: `wmplug.serving`
 answers with this watermark, and keeps a log of what it decided. The coin belongs to a cell, a coarse region of inputs,
 and to a pair of classes. So all replicas of a service agree without a common state, and who asks near copies of an
-input is told the same each time. A suspect is asked the decided queries. Its preference within each pair, less that of
-unmarked references, is compared with the coins (exact tail over fair signs). In some cells every customer has coins of
-their own, by which a clone shows whose queries made it. DAWN (Szyller et al., ACM MM 2021) answers some queries wrongly
-instead; here both answers are plausible.
+input is told the same each time. A suspect is asked the decided queries. What it prefers within each pair counts for
+one side of the coin, the more the less unmarked references would (exact tail over fair signs). In some cells every
+customer has coins of their own, by which a clone shows whose queries made it. DAWN (Szyller et al., ACM MM 2021)
+answers some queries wrongly instead; here both answers are plausible.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream, Subkeys
-from wmplug.schemes import Brief, Lessons, Pattern, Plan, Point, Scheme, cells
+from wmplug.schemes import Brief, Lessons, Pattern, Plan, Point, Scheme, ambiguity, cells
 from wmplug.schemes.tilt import references
 from wmplug.schemes.tilt.references import References
 from wmplug.statistics.arrays import FloatArray, IntArray, read_whole
@@ -27,6 +27,7 @@ from wmplug.watermark.decided import Decided
 from wmplug.watermark.plan import TriggerSet
 
 _SIGNS = 2**14  # at most; beyond it a sign belongs to several cells and pairs
+_UNSURE = 0.1  # the least that references count as unsure: they are few
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class Served(Scheme):
         personal: share of the cells in which every customer has coins of their own; they trace a clone to a customer,
             and bear on no other claim.
         questions: how many of the decided queries to ask, those that the references find most ambiguous.
-        pool: (2, n, classes) mean probabilities and votes of unmarked references for the carriers; None trains some
-            (extra `clones`).
+        pool: (n, classes) probabilities of the carriers from unmarked references; None trains some (extra `clones`).
     """
 
     name: ClassVar[str] = "served"
@@ -62,17 +62,11 @@ class Served(Scheme):
         Raises:
             InputError: labels are missing, or the pool does not fit the carriers.
         """
-        labels, classes = brief.need_labels(self.name), brief.need_classes(self.name)
-        if self.pool is None:
-            found = references.trained(brief.carriers, labels, classes)
-            return replace(self, pool=np.stack([found.scores, found.votes]))
-        pool = np.asarray(self.pool)
-        references.of_array(pool, len(brief.carriers), classes)
-        return replace(self, pool=pool)
+        return replace(self, pool=ambiguity.pool_of(self.pool, brief, self.name))
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """A sign for each cell and pair. Until there is a log, the most ambiguous carriers are asked."""
-        pool, material = References(*self.pool), cells.around(brief.carriers, self.cells, stream)
+        pool, material = References(self.pool, self.pool), cells.around(brief.carriers, self.cells, stream)
         chosen = np.argsort(pool.gap, kind="stable")[: self.questions]
         pairs = np.sort(np.argsort(pool.scores[chosen], axis=1, kind="stable")[:, -2:], axis=1)
         inputs, classes = take(brief.carriers, chosen), brief.need_classes(self.name)
@@ -122,7 +116,8 @@ class Served(Scheme):
             )
         queries.check(classes)
         if pool is not None:
-            return references.of_array(np.asarray(pool), len(queries), classes)
+            given = ambiguity.given_pool(pool, len(queries), classes, "decided queries")
+            return References(given, given)
         found = references.trained(brief.carriers, brief.need_labels(self.name), classes, queries.inputs)
         return found.of(slice(len(brief.carriers), None))
 
@@ -155,17 +150,20 @@ class Served(Scheme):
         return np.asarray(np.where(triggers.signs[material["sign"]] > 0, high, low), np.int64)
 
     def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
-        """For every cell and pair: the suspect's preference for the higher class, less that of the references.
+        """For every cell and pair: half the log likelihood ratio of the answers, if the coin says high and if low.
 
-        If the suspect returns scores, the difference of the two probabilities counts too, relative to their sum.
+        In the ratio a suspect follows the coin in half of the cases, and in the others answers as the references do.
+        If it returns scores, each side counts by its share too.
         """
-        known = {name: plan.material[name][: len(answers)] for name in ("sign", "pair", "votes", "scores")}
+        known = {name: plan.material[name][: len(answers)] for name in ("sign", "pair", "scores")}
         low, high = known["pair"].T
-        beyond = (answers == high).astype(np.float64) - (answers == low) - known["votes"]
+        usual = np.clip(known["scores"], _UNSURE, 1 - _UNSURE)
+        higher, lower = (np.log1p(1 / share) / 2 for share in (usual, 1 - usual))
+        heard = np.where(answers == high, higher, 0.0) - np.where(answers == low, lower, 0.0)
         if scores is not None:
-            beyond = beyond / 2 + _preference(np.exp(scores), known["pair"]) - known["scores"]
-        beyond[answers < 0] = 0.0
-        return np.bincount(known["sign"], beyond, pattern_of(plan).signs).astype(np.float64)
+            share = _share(np.exp(scores), known["pair"])
+            heard += np.where(answers < 0, 0.0, share * higher - (1 - share) * lower)
+        return np.bincount(known["sign"], heard, pattern_of(plan).signs).astype(np.float64)
 
 
 def signs_for(subkeys: Subkeys, customer: str, count: int) -> IntArray:
@@ -187,12 +185,11 @@ def pattern_of(plan: Plan) -> Pattern:
 def _known(
     queries: Decided, heard: References, material: Mapping[str, npt.NDArray[Any]], signs: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """What weighing needs of each question: its sign, its two classes, and the references' preference."""
+    """What weighing needs of each question: its sign, its two classes, and the references' share for the higher."""
     return {
         "sign": _sign(queries, material, signs),
         "pair": queries.pairs,
-        "votes": _preference(heard.votes, queries.pairs),
-        "scores": _preference(heard.scores, queries.pairs),
+        "scores": _share(heard.scores, queries.pairs),
     }
 
 
@@ -203,7 +200,7 @@ def _sign(queries: Decided, material: Mapping[str, npt.NDArray[Any]], signs: int
     return np.asarray((number * len(material["centres"]) + cells.of(queries.inputs, material)) % signs, np.int64)
 
 
-def _preference(scores: npt.NDArray[Any], pairs: IntArray) -> FloatArray:
-    """(n,) difference of the scores of two classes relative to their sum, from -1 for the lower to 1 for the higher."""
+def _share(scores: npt.NDArray[Any], pairs: IntArray) -> FloatArray:
+    """(n,) probability of the higher of two classes relative to both."""
     low, high = (np.take_along_axis(scores, pairs[:, [place]], axis=1)[:, 0].astype(np.float64) for place in (0, 1))
-    return np.asarray((high - low) / np.maximum(high + low, 1e-12), np.float64)
+    return np.asarray(high / np.maximum(high + low, 1e-12), np.float64)

@@ -27,7 +27,7 @@ GAP = 0.02  # models that learnt nothing are unsure of everything
 
 def marked(owner, carriers, classes):
     count = classes if isinstance(classes, int) else len(classes)
-    pool = np.full((2, len(carriers), count), 1 / count, np.float32)
+    pool = np.full((len(carriers), count), 1 / count, np.float32)
     labels = np.arange(len(carriers)) % count
     return wmplug.create(owner, scheme=Served(cells=20, pool=pool), carriers=carriers, labels=labels, classes=classes)
 
