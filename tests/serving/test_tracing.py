@@ -6,8 +6,11 @@ from served_digits import flat, marked, pool
 from sklearn.neighbors import KNeighborsClassifier
 
 from wmplug import InputError
-from wmplug.schemes.served import Served
-from wmplug.serving import Log, Serving, trace
+from wmplug.serving import Decided, Log, Serving, by_customer, trace
+from wmplug.serving.answers import Scores
+from wmplug.statistics.combination import holm
+from wmplug.statistics.signs import weighted_ps, weights_of
+from wmplug.tasks import Said
 
 NAMES = ("acme", "umbra", "initech")
 
@@ -28,18 +31,13 @@ def told(story, personal, tmp_path_factory):
 
 
 @pytest.fixture
-def traced(story, personal, told, monkeypatch):
+def traced(story, personal, told):
+    return lambda suspect, mark=personal: trace(mark, told[2], suspect, **given(story, told[2]))
+
+
+def given(story, decided):
     # References take their time; others of the same kind do.
-    monkeypatch.setattr(Served, "heard", lambda self, brief, queries, _: _references(story, queries))
-    given = {"carriers": story.carriers, "labels": story.labels}
-    return lambda suspect, mark=personal: trace(mark, told[2], suspect, **given)
-
-
-def _references(story, queries):
-    from wmplug.schemes.tilt.references import References
-
-    said = pool(story, queries.inputs)
-    return References(said, said)
+    return {"carriers": story.carriers, "labels": story.labels, "pool": pool(story, decided.inputs)}
 
 
 def clone(story, rows, answers):
@@ -74,3 +72,45 @@ def test_who_shared_no_coin_cannot_be_traced(story, personal, told, traced):
     nobody = dataclasses.replace(told[2], customers=("",) * len(told[2]))
     with pytest.raises(InputError, match="serve with customer="):
         trace(personal, nobody, lambda x: x, carriers=story.carriers, labels=story.labels)
+
+
+def test_the_right_one_is_named_under_thirty_keys(story):
+    """Three customers take turns; at least 29 of 30 must be named, and nobody else may be."""
+    parts, named = np.array_split(np.arange(len(story.asked)), 3), []
+    for key in range(30):
+        mark, guilty = marked(story, f"key {key}", personal=0.9), key % 3
+        held = []
+        for who, rows in zip(NAMES, parts, strict=True):
+            scores = story.scores(story.asked[rows])
+            unsure, pairs = Scores.of(scores, len(rows), 10).unsure(0.3)
+            held.append((story.asked[rows][unsure], pairs, (who,) * len(unsure)))
+            if who == NAMES[guilty]:
+                answers = Serving(mark, gap=0.3).served(story.asked[rows], scores, who).argmax(axis=1)
+                suspect = clone(story, rows, answers)
+        inputs, pairs, customers = zip(*held, strict=True)
+        decided = Decided(np.concatenate(inputs), np.concatenate(pairs), sum(customers, ()))
+        accused = [name for _, name in trace(mark, decided, suspect, **given(story, decided)).accused(1e-3)]
+        assert set(accused) <= {NAMES[guilty]}
+        named.append(bool(accused))
+    assert sum(named) >= 29
+
+
+def test_innocent_customers_are_named_no_oftener_than_alpha(story, personal, told):
+    """1,000 times the coins of all customers are drawn anew, for a model that learnt the truth."""
+    marks = by_customer(personal, told[2], **given(story, told[2]))
+    suspect = clone(story, np.arange(len(story.asked)), story.truth)
+    drawn, ps = np.random.default_rng(0), []
+    for mark in marks.values():
+        plan = mark.triggers.plan
+        said = [Said(int(label)) for label in suspect(plan.inputs[plan.pattern.rows])]
+        weights = weights_of(mark.scheme.weigh(plan, *mark.task.arrays(said)))
+        ps.append(weighted_ps(weights, 2 * drawn.integers(0, 2, (1000, plan.pattern.signs)) - 1))
+    for alpha, most in ((0.001, 5), (0.05, 80)):  # each would be exceeded once in a thousand runs or less
+        assert sum(holm(np.log10(row).tolist(), alpha).any() for row in np.transpose(ps)) <= most
+    assert max(np.mean(p <= 0.5) for p in ps) <= 0.56
+
+
+def test_references_of_your_own_are_named(story, told, traced):
+    parts, answers, _ = told
+    found = traced(clone(story, parts["acme"], answers["acme"]))
+    assert "references NOT COMMITTED" in str(found.verdicts["the suspect"]["acme"])

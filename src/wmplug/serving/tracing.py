@@ -15,13 +15,17 @@ from wmplug.claim import scanning
 from wmplug.claim.scanning import Scan
 from wmplug.errors import InputError
 from wmplug.schemes.served import Served, pattern_of, signs_for
+from wmplug.watermark.carriers import digest
+from wmplug.watermark.choices import Choice
 from wmplug.watermark.decided import Decided
 from wmplug.watermark.watermark import Watermark
 
 SUSPECT = "the suspect"
 
 
-def by_customer(mark: Watermark, decided: Decided, *, carriers: Any, labels: Any) -> dict[str, Watermark]:
+def by_customer(
+    mark: Watermark, decided: Decided, *, carriers: Any, labels: Any, pool: Any = None
+) -> dict[str, Watermark]:
     """The watermark of each customer: the same, with the coins of this customer, asking what they decided.
 
     Args:
@@ -29,6 +33,8 @@ def by_customer(mark: Watermark, decided: Decided, *, carriers: Any, labels: Any
         decided: what the log holds, `log.decided()`.
         carriers: the carriers that the watermark was made from; references are trained on them.
         labels: their labels.
+        pool: (n, classes) probabilities of the decided queries from unmarked references of your own, which verdicts
+            name as not committed; by default some are trained.
 
     Raises:
         InputError: the mark is of another scheme, carriers differ, or no customer has a coin of their own in the log.
@@ -36,7 +42,7 @@ def by_customer(mark: Watermark, decided: Decided, *, carriers: Any, labels: Any
     scheme, triggers = mark.scheme, mark.triggers
     if not isinstance(scheme, Served):
         raise InputError(f"scheme {scheme.name!r} has no customers: give a watermark of scheme 'served'")
-    heard = scheme.heard(mark.brief(carriers, labels), decided, None)
+    heard = scheme.heard(mark.brief(carriers, labels), decided, pool)
     personal = np.flatnonzero(scheme.is_personal(triggers.plan, decided))
     personal = personal[np.argsort(heard.gap[personal], kind="stable")]
     if not len(personal):
@@ -44,6 +50,9 @@ def by_customer(mark: Watermark, decided: Decided, *, carriers: Any, labels: Any
             f"none of {len(decided)} decided queries fell to a coin of a customer's own: serve with customer=, wait "
             "for more queries, or make the watermark with a larger personal="
         )
+    chosen = [*mark.choices, mark.asked(decided.digest)]
+    if pool is not None:
+        chosen.append(Choice(what="references", bound=None, sha256=digest(np.asarray(pool))))
     names = np.array([decided.customers[row] for row in personal.tolist()], dtype=object)
     count, found = pattern_of(triggers.plan).signs, {}
     for who in sorted(set(names.tolist())):
@@ -53,27 +62,35 @@ def by_customer(mark: Watermark, decided: Decided, *, carriers: Any, labels: Any
             mark,
             triggers=dataclasses.replace(triggers, plan=plan, symbols=symbols),
             public={**mark.public, "queries": decided.digest},
-            choices=(*mark.choices, mark.asked(decided.digest)),
+            choices=tuple(chosen),
         )
     return found
 
 
-def trace(mark: Watermark, decided: Decided, suspect: Any, *, carriers: Any, labels: Any, batch_size: int = 64) -> Scan:
+def trace(
+    mark: Watermark,
+    decided: Decided,
+    suspect: Any,
+    *,
+    carriers: Any,
+    labels: Any,
+    pool: Any = None,
+    batch_size: int = 64,
+) -> Scan:
     """Ask a suspect about every customer's coins; `accused(alpha)` of the result names customers.
 
     Args:
         mark: a watermark of the scheme `served`.
         decided: what the log holds, `log.decided()`.
         suspect: as for `verify`.
-        carriers: the carriers that the watermark was made from.
-        labels: their labels.
+        carriers, labels, pool: as in `by_customer`.
         batch_size: inputs in a forward pass.
 
     Raises:
         InputError: as in `by_customer`.
         SuspectError: the suspect cannot be asked.
     """
-    marks = by_customer(mark, decided, carriers=carriers, labels=labels)
+    marks = by_customer(mark, decided, carriers=carriers, labels=labels, pool=pool)
     result = scanning.scan(marks, {SUSPECT: suspect}, batch_size=batch_size)
     for error in result.failed.values():
         raise error
