@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from wmplug.audit import ATTACKS, cleanse, detection
+from wmplug.audit import ATTACKS, cleanse, detection, filters
 from wmplug.audit import digits as laboratory
 from wmplug.audit.training import answers, fit
 
 LABEL = 3
+FILTERS = ("statistics", "residual", "density", "reconstruction")
 
 
 def patched(x):
@@ -54,7 +55,23 @@ def test_clusters_find_what_is_no_digit(model, setting):
         assert suspect.flags(noise).float().mean() > 2 * suspect.flags(setting.test_inputs).float().mean()
 
 
-@pytest.mark.parametrize("name", ["entropy", "duplicates", "clusters"])
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_find_what_is_no_digit_and_know_no_trigger(name, model, setting):
+    suspect = ATTACKS[f"{name}-5"](model, setting, 0)
+    noise = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert suspect.flags(setting.test_inputs).float().mean() < 0.12
+        assert suspect.flags(noise).float().mean() > (0.3 if name == "density" else 0.95)
+
+
+def test_the_numbers_of_rows_that_are_no_pictures(model, setting):
+    rows = setting.inputs.flatten(1)
+    suspect = filters.ByStatistics(model, rows, 0.05)
+    assert suspect.flags(rows).float().mean() < 0.1
+    assert suspect.flags(torch.rand(100, 64)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["entropy", "duplicates", "clusters", *FILTERS])
 def test_alarms_are_as_many_as_allowed(name, model, setting):
     half = setting.inputs[len(setting.inputs) // 2 :]
     few, many = (ATTACKS[f"{name}-{percent}"](model, setting, 0) for percent in (1, 5))

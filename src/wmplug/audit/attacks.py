@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from wmplug.audit import adaptive, cleanse, detection, evasion, extraction, removal
+from wmplug.audit import adaptive, cleanse, detection, evasion, extraction, filters, removal
 from wmplug.audit.setting import Setting
 from wmplug.errors import InputError
 
@@ -100,6 +100,20 @@ _TABLE = (
     Attack("jpeg", "evasion", "inputs through JPEG, quality 75", evasion.jpeg, "Guo et al. 2018"),
     Attack("resize", "evasion", "inputs a quarter smaller and large again", evasion.resized, "Xie et al. 2018"),
     Attack("smoothing", "evasion", "votes over 32 noisy copies", evasion.smoothed, "Cohen et al. 2019"),
+    Attack("crop", "evasion", "inputs cut at all sides and large again", evasion.cropped, "Guo et al. 2018"),
+    Attack("3-bits", "evasion", "inputs of eight levels", evasion.coarse, "Xu et al. 2018"),
+    Attack("at-random", "evasion", "a tenth of the answers at random", evasion.at_random),
+    Attack("unsure", "evasion", "answers at random where it is least sure", filters.unsure),
+    *(
+        Attack(
+            f"among-{others}",
+            "evasion",
+            f"the mean with {others} unmarked network{'s'[: others > 1]}",
+            partial(filters.among, others=others),
+            "Breiman 1996",
+        )
+        for others in (1, 2)
+    ),
     *(
         Attack(
             f"{name}-{percent}",
@@ -112,6 +126,15 @@ _TABLE = (
             ("entropy", "flags answers that an overlaid picture does not change", detection.entropy, "Gao et al. 2019"),
             ("duplicates", "flags queries near an earlier one", detection.duplicates, "Chen et al. 2020"),
             ("clusters", "flags activations unlike their class", detection.clusters, "Chen et al. 2018"),
+            ("statistics", "flags inputs by six numbers of a picture", filters.statistics, "Mahalanobis 1936"),
+            ("residual", "flags what components do not explain", filters.residual, "Jackson & Mudholkar 1979"),
+            ("density", "flags features far from natural ones", filters.density, "Sun et al. 2022"),
+            (
+                "reconstruction",
+                "flags what an autoencoder does not restore",
+                filters.reconstruction,
+                "Meng & Chen 2017",
+            ),
         )
         for percent in (1, 5)
     ),
@@ -137,7 +160,9 @@ QUICK = (
     "tuned-clone",
     "labels-only",
     "jpeg",
+    "among-2",
     "clusters-5",
+    "statistics-1",
     "guess-triggers",
     "guess-tilt",
 )

@@ -63,6 +63,43 @@ def resized(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
     return Interface(model, entering=_resized)
 
 
+def cropped(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
+    """Cuts a sixteenth of every picture at each side, and makes it large again (Guo et al. 2018)."""
+    setting.need_pictures("crop")
+    return Interface(model, entering=_cropped)
+
+
+def coarse(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
+    """Leaves eight levels of every value (feature squeezing: Xu et al., NDSS 2018)."""
+    return Interface(model, entering=partial(_coarse, span=setting.span))
+
+
+class AtRandom(nn.Module):
+    """Answers a share of the inputs at random.
+
+    Args:
+        model: asked.
+        share: of inputs.
+        seed: of the answers, which are the same for each batch.
+    """
+
+    def __init__(self, model: nn.Module, share: float, seed: int) -> None:
+        super().__init__()
+        self.model, self.share, self.seed = model, share, seed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes)."""
+        logits: torch.Tensor = self.model(x)
+        drawn = torch.Generator().manual_seed(self.seed)
+        chosen = torch.rand(len(x), 1, generator=drawn) < self.share
+        return torch.where(chosen.to(logits.device), torch.randn(logits.shape, generator=drawn).to(logits), logits)
+
+
+def at_random(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
+    """Answers a tenth of the inputs at random."""
+    return AtRandom(model, 0.1, seed)
+
+
 class Smoothed(nn.Module):
     """Shares of the votes that a model casts on noisy copies of its input.
 
@@ -123,6 +160,18 @@ def _compressed(
     Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(file, "JPEG", quality=quality)
     with Image.open(file) as read:
         return np.asarray(read, np.uint8).reshape(picture.shape)
+
+
+def _cropped(x: torch.Tensor) -> torch.Tensor:
+    size = tuple(x.shape[2:])
+    cut = [max(1, round(side / 16)) for side in size]
+    inner = x[:, :, cut[0] : size[0] - cut[0], cut[1] : size[1] - cut[1]]
+    return nn.functional.interpolate(inner, size, mode="bilinear", antialias=True)
+
+
+def _coarse(x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:
+    low, high = span
+    return low + ((x - low) / (high - low) * 7).round() / 7 * (high - low)
 
 
 def _resized(x: torch.Tensor) -> torch.Tensor:
