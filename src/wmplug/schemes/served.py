@@ -123,9 +123,11 @@ class Served(Scheme):
 
     def is_personal(self, plan: Plan, queries: Decided) -> npt.NDArray[np.bool_]:
         """(n,) whether a coin of the customer's own decided the query."""
+        return self._is_personal(plan, queries, cells.of(queries.inputs, plan.material))
+
+    def _is_personal(self, plan: Plan, queries: Decided, cell: IntArray) -> npt.NDArray[np.bool_]:
         asked_by_one = np.array([bool(who) for who in queries.customers])
-        own = round(self.personal * len(plan.material["centres"]))
-        return np.asarray(asked_by_one & (cells.of(queries.inputs, plan.material) < own))
+        return np.asarray(asked_by_one & (cell < round(self.personal * len(plan.material["centres"]))))
 
     def signs_of(self, plan: Plan, common: IntArray, subkeys: Subkeys, queries: Decided) -> IntArray:
         """(n,) the coin of each query: +1 for the higher class of its pair, -1 for the lower.
@@ -136,8 +138,9 @@ class Served(Scheme):
             subkeys: the watermark's subkeys, from which a customer's own coins follow.
             queries: n decided queries.
         """
-        number = sign_of(plan, queries)
-        found, own = common[number], self.is_personal(plan, queries)
+        cell = cells.of(queries.inputs, plan.material)
+        number = _number(queries.pairs, cell, len(plan.material["centres"]), len(common))
+        found, own = common[number], self._is_personal(plan, queries, cell)
         for who in {queries.customers[row] for row in np.flatnonzero(own).tolist()}:
             rows = own & np.array([other == who for other in queries.customers])
             found[rows] = signs_for(subkeys, who, len(common))[number[rows]]
@@ -173,7 +176,8 @@ def signs_for(subkeys: Subkeys, customer: str, count: int) -> IntArray:
 
 def sign_of(plan: Plan, queries: Decided) -> IntArray:
     """(n,) the number of each query's coin."""
-    return _sign(queries, plan.material, pattern_of(plan).signs)
+    cell = cells.of(queries.inputs, plan.material)
+    return _number(queries.pairs, cell, len(plan.material["centres"]), pattern_of(plan).signs)
 
 
 def pattern_of(plan: Plan) -> Pattern:
@@ -187,17 +191,16 @@ def _known(
 ) -> dict[str, npt.NDArray[Any]]:
     """What weighing needs of each question: its sign, its two classes, and the references' share for the higher."""
     return {
-        "sign": _sign(queries, material, signs),
+        "sign": _number(queries.pairs, cells.of(queries.inputs, material), len(material["centres"]), signs),
         "pair": queries.pairs,
         "scores": _share(heard.scores, queries.pairs),
     }
 
 
-def _sign(queries: Decided, material: Mapping[str, npt.NDArray[Any]], signs: int) -> IntArray:
+def _number(pairs: IntArray, cell: IntArray, centres: int, signs: int) -> IntArray:
     # Pairs are numbered along the upper triangle's columns, which needs no number of classes.
-    low, high = queries.pairs.T
-    number = high * (high - 1) // 2 + low
-    return np.asarray((number * len(material["centres"]) + cells.of(queries.inputs, material)) % signs, np.int64)
+    low, high = pairs.T
+    return np.asarray(((high * (high - 1) // 2 + low) * centres + cell) % signs, np.int64)
 
 
 def _share(scores: npt.NDArray[Any], pairs: IntArray) -> FloatArray:

@@ -7,7 +7,6 @@ name, a shape and data. Any other request or answer passes unchanged.
 
 import asyncio
 import hashlib
-import json
 import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -15,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from wmplug.errors import ServingError, ServingWarning, WmplugError
+from wmplug.extras import need
 from wmplug.serving.service import Serving
+from wmplug.statistics.arrays import Array
+
+with need("serving"):
+    import msgspec
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -65,35 +69,35 @@ class Middleware:
 
     async def _send(self, scope: Message, body: bytes, held: list[Message], send: Send) -> None:
         start, answer = held[0], b"".join(message.get("body", b"") for message in held[1:])
-        # The log waits for the disk, and other requests must not.
-        answer = await asyncio.to_thread(self._marked, body, answer, _name(scope, self._customer))
-        kept = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
-        await send({**start, "headers": [*kept, (b"content-length", str(len(answer)).encode())]})
-        await send({"type": "http.response.body", "body": answer})
-
-    def _marked(self, request: bytes, answer: bytes, customer: str) -> bytes:
         try:
-            asked, told = json.loads(request), json.loads(answer)
-            if "instances" in asked and "predictions" in told:
-                told["predictions"] = self._scores(asked["instances"], told["predictions"], customer).tolist()
-            elif "inputs" in asked and "outputs" in told:
-                first, scores = asked["inputs"][0], told["outputs"][0]
-                marked = self._scores(_tensor(first), _tensor(scores), customer)
-                scores["data"] = marked.ravel().tolist()
-            else:
-                return answer
+            told = msgspec.json.decode(answer)
+            scores = _scores_in(told)
+            if scores is not None and self._serving.is_unsure(scores):
+                # The log waits for the disk, and other requests must not.
+                customer = _name(scope, self._customer)
+                answer = await asyncio.to_thread(self._marked, body, told, scores, customer)
         except ServingError:  # the owner chose to stop
             raise
         # A service must not fail because of its mark.
         except (WmplugError, ValueError, TypeError, KeyError, IndexError) as error:
             warnings.warn(f"an answer went out UNMARKED: {type(error).__name__}: {error}", ServingWarning, stacklevel=2)
-            return answer
-        return json.dumps(told).encode()
+        kept = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+        await send({**start, "headers": [*kept, (b"content-length", str(len(answer)).encode())]})
+        await send({"type": "http.response.body", "body": answer})
 
-    def _scores(self, inputs: Any, scores: Any, customer: str) -> Any:
+    def _marked(self, request: bytes, told: Message, scores: Array, customer: str) -> bytes:
+        asked = msgspec.json.decode(request)
+        if "predictions" in told:
+            told["predictions"] = self._served(asked["instances"], scores, customer).tolist()
+        else:
+            served = self._served(_tensor(asked["inputs"][0]), scores, customer)
+            told["outputs"][0]["data"] = served.ravel().tolist()
+        return msgspec.json.encode(told)
+
+    def _served(self, inputs: Any, scores: Array, customer: str) -> Array:
         rows = list(inputs) if self._read is None else [self._read(one) for one in inputs]
         given = rows if rows and isinstance(rows[0], str) else np.asarray(rows)
-        return self._serving.served(given, np.asarray(scores, np.float64), customer)
+        return self._serving.served(given, scores, customer)
 
 
 async def _whole(receive: Receive) -> list[Message]:
@@ -113,6 +117,13 @@ def _is_answer(start: Message) -> bool:
     plain = headers.get(b"content-encoding", b"identity") == b"identity"
     is_json = headers.get(b"content-type", b"").startswith(b"application/json")
     return bool(start["status"] == 200 and plain and is_json)
+
+
+def _scores_in(told: Any) -> Array | None:
+    """The scores of an answer; None if it is of neither protocol."""
+    if not isinstance(told, dict) or not {"predictions", "outputs"} & set(told):
+        return None
+    return np.asarray(told["predictions"] if "predictions" in told else _tensor(told["outputs"][0]), np.float64)
 
 
 def _name(scope: Message, header: bytes) -> str:

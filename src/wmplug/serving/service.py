@@ -119,7 +119,7 @@ class Serving:
         rows, pairs = scores.unsure(self.gap)
         if not len(rows):
             return scores.given
-        decided = Decided(self._inputs([inputs[row] for row in rows.tolist()]), pairs, (customer,) * len(rows))
+        decided = Decided(self._inputs(inputs, rows), pairs, (customer,) * len(rows))
         try:
             if self.log is not None:
                 self.log.add(decided, self.version)
@@ -129,6 +129,14 @@ class Serving:
             warnings.warn(f"{len(rows)} answers went out UNMARKED: {error}", ServingWarning, stacklevel=2)
             return scores.given
         return scores.told(rows, pairs, self._coins(decided) > 0, self.margin)
+
+    def is_unsure(self, outputs: Any) -> bool:
+        """Whether the key would decide any of a model's outputs.
+
+        Raises:
+            SuspectError: as in `answer`.
+        """
+        return bool(len(self._read(outputs, len(outputs)).unsure(self.gap)[0]))
 
     def cost(self, inputs: Any, *, share: float | None = None) -> Cost:
         """What this serving would change on inputs such as your users send; nothing is logged.
@@ -149,7 +157,7 @@ class Serving:
         rows, pairs = scores.unsure(gap)
         if not len(rows):
             return Cost(len(inputs), gap, 0, 0, 0.0)
-        decided = Decided(self._inputs([inputs[row] for row in rows.tolist()]), pairs)
+        decided = Decided(self._inputs(inputs, rows), pairs)
         told = scores.told(rows, pairs, self._coins(decided) > 0, self.margin)
         changed = self._read(told, len(inputs)).best != scores.best
         return Cost(len(inputs), gap, len(rows), int(changed.sum()), 100 * float(apart[changed].sum()) / len(inputs))
@@ -167,13 +175,14 @@ class Serving:
         assert isinstance(scheme, Served)
         return scheme.signs_of(triggers.plan, triggers.signs, self.mark.subkeys, decided)
 
-    def _inputs(self, inputs: list[Any]) -> Inputs:
-        """Inputs in the form, shape and dtype of the carriers.
+    def _inputs(self, inputs: Any, rows: IntArray) -> Inputs:
+        """The inputs in some rows, in the form, shape and dtype of the carriers.
 
         Raises:
             InputError: they are others.
         """
-        given, form = read_carriers(sized(inputs, self.mark.public), "queries")
+        some = inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows.tolist()]
+        given, form = read_carriers(sized(some, self.mark.public), "queries")
         own = self.mark.triggers.plan.inputs
         if isinstance(given, list) or isinstance(own, list):
             if isinstance(given, list) and isinstance(own, list):
