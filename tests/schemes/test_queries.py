@@ -121,6 +121,7 @@ def test_a_log_that_was_committed_and_dated_before_is_bound(digits, neutral, tmp
     verdict = wmplug.verify(mark.with_queries(images[LOGGED], **given), lambda batch: [0] * len(batch), exhaustive=True)
     assert "; questions committed by 20" in str(verdict)
     assert "NOT COMMITTED" not in str(verdict)
+    assert "; log AS KEPT" in str(verdict)  # it was there before the suspect, and after the key
     assert verdict.tries == verdict.keys == 1
 
 

@@ -26,8 +26,8 @@ UNVERIFIED = (
     "write counts. Nobody signed it, and nothing shows that this model was asked."
 )
 UNBOUND = (
-    "It rests on something that nothing binds ({choices}): the owner could choose it after seeing the model's answers, "
-    "and if so, the chance stated here means nothing."
+    "It rests on something that nothing binds ({choices}): the owner could choose it with the key at hand, or after "
+    "seeing the model's answers, and if so, the chance stated here means nothing."
 )
 VOIDED = "A CONTROL MATCHED: THE TEST IS VOID"
 VOIDS = (

@@ -50,7 +50,7 @@ def by_customer(
             f"none of {len(decided)} decided queries fell to a coin of a customer's own: serve with customer=, wait "
             "for more queries, or make the watermark with a larger personal="
         )
-    chosen = [*mark.choices, mark.asked(decided.digest)]
+    chosen = [*mark.choices, *mark.asked(decided.digest)]
     if pool is not None:
         chosen.append(Choice(what="references", bound=None, sha256=digest(np.asarray(pool))))
     names = np.array([decided.customers[row] for row in personal.tolist()], dtype=object)

@@ -20,6 +20,7 @@ Bound = Literal["committed", "drawn", "fixed", "paid"]
 UNBOUND: Mapping[str, str] = {
     "preprocess": "preprocess NOT COMMITTED",
     "questions": "questions NOT COMMITTED",
+    "log": "log AS KEPT",
     "references": "references NOT COMMITTED",
     "features": "features NOT COMMITTED",
     "rows": "rows NOT COMMITTED",

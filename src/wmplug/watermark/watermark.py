@@ -90,7 +90,7 @@ class Watermark:
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
         asked = queries.digest if isinstance(queries, Decided) else digest(read_carriers(queries, "queries=")[0])
         public = {**self.public, "queries": asked, "references": digest(heard)}
-        chosen = [self.asked(asked)]
+        chosen = self.asked(asked)
         if pool is not None:  # references that are trained follow from carriers and queries
             chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
         if "own" in plan.material:  # the key follows from what features= make of the carriers, and of nothing else
@@ -120,11 +120,13 @@ class Watermark:
                 )
         return brief
 
-    def asked(self, queries: str) -> Choice:
-        """The choice of other queries, by their digest: whether the register binds it."""
-        if self.record is None:
-            return Choice(what="questions", bound=None, sha256=queries)
-        return self.record.logged(queries)
+    def asked(self, queries: str) -> list[Choice]:
+        """The choice of other queries, by their digest: whether the register binds it, and whose word the log is."""
+        if self.record is None or (found := self.record.logged(queries)).bound is None:
+            return [Choice(what="questions", bound=None, sha256=queries)]
+        # A commitment binds a log against the suspect. Whoever keeps the log holds the key as well: it could be filled
+        # with queries whose true class the key drew, and any good model gives the true class.
+        return [found, Choice(what="log", bound=None)]
 
     def signing_seed(self) -> bytes:
         """32 secret bytes of the Ed25519 key that signs the record of its runs; empty without a register."""
