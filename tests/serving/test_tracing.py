@@ -5,12 +5,13 @@ import pytest
 from served_digits import flat, marked, pool
 from sklearn.neighbors import KNeighborsClassifier
 
-from wmplug import InputError
+from wmplug import InputError, verify
 from wmplug.serving import Decided, Log, Serving, by_customer, trace
 from wmplug.serving.answers import Scores
 from wmplug.statistics.combination import holm
 from wmplug.statistics.signs import weighted_ps, weights_of
 from wmplug.tasks import Said
+from wmplug.watermark.choices import Choice
 
 NAMES = ("acme", "umbra", "initech")
 
@@ -114,3 +115,31 @@ def test_references_of_your_own_are_named(story, told, traced):
     parts, answers, _ = told
     found = traced(clone(story, parts["acme"], answers["acme"]))
     assert "references NOT COMMITTED" in str(found.verdicts["the suspect"]["acme"])
+
+
+class Keys:
+    """A register that commits to three keys."""
+
+    def past(self, watermark):
+        return 3, frozenset()
+
+    def logged(self, queries):
+        return Choice(what="questions", bound=None, sha256=queries)
+
+
+def test_every_key_is_a_try_for_every_customer(story, personal, told, traced):
+    parts, answers, _ = told
+    found = traced(clone(story, parts["acme"], answers["acme"]), dataclasses.replace(personal, record=Keys()))
+    (verdicts,) = found.verdicts.values()
+    owed = len(NAMES) * 10 ** verdicts["acme"].log10_p  # each verdict pays for the keys, and Holm for the customers
+    assert found.accused(1.1 * owed)
+    assert not found.accused(0.9 * owed)
+
+
+def test_a_customer_of_many_counts_as_many_tries(story, personal, told):
+    parts, answers, decided = told
+    marks = by_customer(personal, decided, **given(story, decided))
+    verdict = verify(marks["umbra"], clone(story, parts["umbra"], answers["umbra"]), exhaustive=True)
+    alone = verify(dataclasses.replace(marks["umbra"], choices=()), clone(story, parts["umbra"], answers["umbra"]))
+    assert verdict.proven
+    assert verdict.tries == len(NAMES) * alone.tries

@@ -65,7 +65,8 @@ class Scan:
 
     def _owed(self, verdict: Verdict) -> float:
         """log10 of the factor from a verdict's own discount to that for the watermarks which are not in this scan."""
-        here = max(len(found) for found in self.verdicts.values())
+        # A watermark may stand here for several customers, with coins of their own for each.
+        here = max(len({one.watermark for one in found.values()}) for found in self.verdicts.values())
         return math.log10(max(1.0, verdict.keys / here)) - math.log10(verdict.keys)
 
     def _pairs(self) -> list[tuple[str, str, Verdict]]:

@@ -13,6 +13,7 @@ from wmplug.cli import verify as told
 from wmplug.cli.terminal import Json, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.suspects.targets import from_module, resolve
+from wmplug.watermark.choices import unbound
 
 # The package needs the extra `serving`, and `wmplug --help` works without it.
 if TYPE_CHECKING:
@@ -136,7 +137,9 @@ def trace(
         for name, one in verdicts:
             line = f"{name}: {one.matches} of {one.in_set} coins, log10 p = {one.log10_p:.1f}"
             out.print(line, style="bold green" if name in named else None)
-        out.print(f"{', '.join(named) or 'nobody'} of {len(verdicts)} customers; any wrong name: at most {alpha:g}")
+        free = "".join(f"; {choice}" for choice in unbound(verdicts[0][1].choices))
+        who = ", ".join(named) or "nobody"
+        out.print(f"{who} of {len(verdicts)} customers; any wrong name: at most {alpha:g}{free}")
     raise typer.Exit(0 if named else 1)
 
 

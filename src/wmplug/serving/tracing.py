@@ -28,6 +28,9 @@ def by_customer(
 ) -> dict[str, Watermark]:
     """The watermark of each customer: the same, with the coins of this customer, asking what they decided.
 
+    Each customer could have been asked about in place of another, so a verdict counts them all as tries. `trace`
+    corrects for them by Holm's method instead, which costs less.
+
     Args:
         mark: a watermark of the scheme `served`.
         decided: what the log holds, `log.decided()`.
@@ -39,6 +42,12 @@ def by_customer(
     Raises:
         InputError: the mark is of another scheme, carriers differ, or no customer has a coin of their own in the log.
     """
+    found = _each(mark, decided, carriers, labels, pool)
+    paid = Choice(what="customer", bound="paid", tries=len(found))
+    return {who: dataclasses.replace(one, choices=(*one.choices, paid)) for who, one in found.items()}
+
+
+def _each(mark: Watermark, decided: Decided, carriers: Any, labels: Any, pool: Any) -> dict[str, Watermark]:
     scheme, triggers = mark.scheme, mark.triggers
     if not isinstance(scheme, Served):
         raise InputError(f"scheme {scheme.name!r} has no customers: give a watermark of scheme 'served'")
@@ -90,7 +99,7 @@ def trace(
         InputError: as in `by_customer`.
         SuspectError: the suspect cannot be asked.
     """
-    marks = by_customer(mark, decided, carriers=carriers, labels=labels, pool=pool)
+    marks = _each(mark, decided, carriers, labels, pool)
     result = scanning.scan(marks, {SUSPECT: suspect}, batch_size=batch_size)
     for error in result.failed.values():
         raise error

@@ -21,6 +21,7 @@ UNBOUND: Mapping[str, str] = {
     "preprocess": "preprocess NOT COMMITTED",
     "questions": "questions NOT COMMITTED",
     "log": "log AS KEPT",
+    "customer": "customer NOT COUNTED",
     "references": "references NOT COMMITTED",
     "features": "features NOT COMMITTED",
     "rows": "rows NOT COMMITTED",
