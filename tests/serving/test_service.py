@@ -133,10 +133,37 @@ def test_queries_in_another_dtype_are_read_if_they_are_the_same(story, mark, tol
     assert np.array_equal(serving.served(story.asked.tolist(), plain), told[0])
 
 
+@pytest.mark.parametrize("change", [lambda x: x + 0.3, lambda x: x - 0.4, lambda x: np.where(x == 255, 300, x)])
+def test_queries_that_were_nudged_out_of_their_form_are_decided_all_the_same(change, story, mark, told):
+    nudged = change(story.asked.astype(np.float64))
+    assert np.array_equal(Serving(mark, gap=GAP).served(nudged, story.scores(story.asked)), told[0])
+
+
+@pytest.mark.parametrize("gap", [GAP, 0])
 @pytest.mark.parametrize("wrong", [lambda x: x / 255, lambda x: x[:, :7], lambda x: ["text"] * len(x)])
-def test_queries_unlike_the_carriers_are_refused(wrong, story, mark):
+def test_queries_unlike_the_carriers_are_refused_whether_the_model_is_sure_or_not(wrong, gap, story, mark):
     with pytest.raises(InputError, match=r"queries are .*carriers"):
-        Serving(mark, gap=GAP).served(wrong(story.asked), story.scores(story.asked))
+        Serving(mark, gap=gap).served(wrong(story.asked), story.scores(story.asked))
+    with pytest.raises(InputError, match=r"queries are .*carriers"):
+        Serving(mark, lambda inputs: 1 / 0, gap=gap).answer(wrong(story.asked))
+
+
+def test_no_query_and_no_name_are_refused(story, mark):
+    with pytest.raises(InputError, match="there are no queries"):
+        Serving(mark, story.scores).answer(story.asked[:0])
+    assert Serving(mark).served(story.asked[:0], np.zeros((0, 10))).shape == (0, 10)
+    with pytest.raises(InputError, match="customer=None is a NoneType"):
+        Serving(mark, story.scores).answer(story.asked, None)
+
+
+def test_a_row_with_a_missing_value_is_answered_and_never_decided(story):
+    table = flat(story.carriers)
+    mark = create(fixed_owner("table"), scheme="served", carriers=table, labels=story.labels, classes=10)
+    asked = flat(story.asked[:100])
+    asked[3, 5], asked[4, 6] = np.nan, np.inf
+    plain = np.tile([0.4, 0.35, *[0.25 / 8] * 8], (100, 1))
+    answers = Serving(mark).served(asked, plain)
+    assert np.flatnonzero((answers == plain).all(axis=1)).tolist() == [3, 4]
 
 
 def test_labels_alone_show_no_doubt(story, mark):

@@ -10,7 +10,7 @@ from wmplug.errors import InputError, ServingError, ServingWarning
 from wmplug.schemes.served import Served
 from wmplug.serving.answers import Scores
 from wmplug.serving.log import Log
-from wmplug.statistics.arrays import Array, IntArray
+from wmplug.statistics.arrays import Array, IntArray, off_device
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import count_of
 from wmplug.watermark.carriers import Inputs, read_carriers
@@ -115,11 +115,12 @@ class Serving:
         Raises:
             InputError, SuspectError, ServingError: as in `answer`.
         """
+        if not isinstance(customer, str):
+            raise InputError(f"customer={customer!r} is a {type(customer).__name__}: give a name, or '' for nobody")
         scores = self._read(outputs, len(inputs))
-        rows, pairs = scores.unsure(self.gap)
-        if not len(rows):
+        rows, decided = self._decided(scores, inputs, self.gap, customer)
+        if decided is None:
             return scores.given
-        decided = Decided(self._inputs(inputs, rows), pairs, (customer,) * len(rows))
         try:
             if self.log is not None:
                 self.log.add(decided, self.version)
@@ -128,7 +129,7 @@ class Serving:
                 raise
             warnings.warn(f"{len(rows)} answers went out UNMARKED: {error}", ServingWarning, stacklevel=2)
             return scores.given
-        return scores.told(rows, pairs, self._coins(decided) > 0, self.margin)
+        return scores.told(rows, decided.pairs, self._coins(decided) > 0, self.margin)
 
     def is_unsure(self, outputs: Any) -> bool:
         """Whether the key would decide any of a model's outputs.
@@ -154,44 +155,77 @@ class Serving:
         scores = self._read(self._asked(inputs), len(inputs))
         apart = scores.apart
         gap = self.gap if share is None else min(self.gap, float(np.nanquantile(apart, share)))
-        rows, pairs = scores.unsure(gap)
-        if not len(rows):
+        rows, decided = self._decided(scores, inputs, gap)
+        if decided is None:
             return Cost(len(inputs), gap, 0, 0, 0.0)
-        decided = Decided(self._inputs(inputs, rows), pairs)
-        told = scores.told(rows, pairs, self._coins(decided) > 0, self.margin)
+        told = scores.told(rows, decided.pairs, self._coins(decided) > 0, self.margin)
         changed = self._read(told, len(inputs)).best != scores.best
         return Cost(len(inputs), gap, len(rows), int(changed.sum()), 100 * float(apart[changed].sum()) / len(inputs))
 
     def _asked(self, inputs: Any) -> Any:
         if self.model is None:
             raise InputError("this serving has no model: give Serving(mark, model), or pass outputs to served()")
+        self._check(inputs)
         return self.model.answer(list(inputs))
 
     def _read(self, outputs: Any, count: int) -> Scores:
         return Scores.of(outputs, count, count_of(self.mark.task, "a serving"))
+
+    def _decided(self, scores: Scores, inputs: Any, gap: float, customer: str = "") -> tuple[IntArray, Decided | None]:
+        """The rows that the key decides, and these queries; None if there are none."""
+        rows, pairs = scores.unsure(gap)
+        known = np.array([not _is_missing(inputs[row]) for row in rows.tolist()], bool)
+        rows, pairs = rows[known], pairs[known]
+        if len(rows):
+            some = inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows.tolist()]
+            return rows, Decided(self._inputs(some), pairs, (customer,) * len(rows))
+        if len(inputs):  # inputs in a wrong form are found at the first query, and not at the first that is unsure
+            self._check(inputs)
+        return rows, None
+
+    def _check(self, inputs: Any) -> None:
+        """Raise InputError if the first input differs from the carriers in form."""
+        if not len(inputs):
+            raise InputError("there are no queries: give one or more inputs in the form of the carriers")
+        if not _is_missing(inputs[0]):
+            self._inputs([inputs[0]])
 
     def _coins(self, decided: Decided) -> IntArray:
         triggers, scheme = self.mark.triggers, self.mark.scheme
         assert isinstance(scheme, Served)
         return scheme.signs_of(triggers.plan, triggers.signs, self.mark.subkeys, decided)
 
-    def _inputs(self, inputs: Any, rows: IntArray) -> Inputs:
-        """The inputs in some rows, in the form, shape and dtype of the carriers.
+    def _inputs(self, inputs: Any) -> Inputs:
+        """Inputs in the form, shape and dtype of the carriers, rounded to it.
 
         Raises:
             InputError: they are others.
         """
-        some = inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows.tolist()]
-        given, form = read_carriers(sized(some, self.mark.public), "queries")
+        given, form = read_carriers(sized(inputs, self.mark.public), "queries")
         own = self.mark.triggers.plan.inputs
         if isinstance(given, list) or isinstance(own, list):
             if isinstance(given, list) and isinstance(own, list):
                 return given
             raise InputError(f"queries are {form}, the carriers {self.mark.triggers.form}: give the same kind")
-        cast = given.astype(own.dtype)
-        if given.shape[1:] != own.shape[1:] or not np.array_equal(cast, given):
+        cast = _rounded(given, own.dtype)
+        # Who asks may add a fraction to a pixel. Inputs that were normalised span little of what the carriers span.
+        near = own.dtype.kind == "f" or np.array_equal(cast, given) or np.ptp(given) >= np.ptp(own) / 4
+        if given.shape[1:] != own.shape[1:] or not near:
             raise InputError(
                 f"queries are {given.shape[1:]} {given.dtype}, the carriers {own.shape[1:]} {own.dtype}: pass them as "
                 "they were before they were scaled or normalised for the model, and let preprocess= do that"
             )
         return cast
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether an input holds NaN or infinity, so that it lies in no cell."""
+    array = np.asarray(off_device(value, "queries"))
+    return array.dtype.kind == "f" and not np.isfinite(array).all()
+
+
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind == "f" or array.dtype == dtype:
+        return array.astype(dtype)
+    most = np.iinfo(dtype)
+    return np.clip(np.rint(array), most.min, most.max).astype(dtype)
