@@ -5,7 +5,7 @@ import pytest
 from served_digits import flat, marked
 from sklearn.linear_model import LogisticRegression
 
-from wmplug import SuspectError
+from wmplug import InputError, SuspectError
 from wmplug.serving import Serving, wrap
 
 GAP = 0.3
@@ -80,3 +80,8 @@ def test_rankings_are_marked_and_cut_afterwards(story, serving, told):
 def test_a_ranking_without_a_class_is_refused(story, serving):
     with pytest.raises(SuspectError, match="does not score every class"):
         wrap(serving, Pipeline(story, left_out=(3,)))(list(story.asked))
+
+
+def test_what_cannot_be_called_is_refused_before_it_serves(mark):
+    with pytest.raises(InputError, match=r"LogisticRegression cannot be called: .*predict_proba"):
+        wrap(Serving(mark), LogisticRegression())

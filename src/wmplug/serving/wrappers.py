@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wmplug.errors import SuspectError
+from wmplug.errors import InputError, SuspectError
 from wmplug.serving.service import Serving
 from wmplug.statistics.arrays import Array, to_numpy
 
@@ -24,7 +24,13 @@ def wrap(serving: Serving, call: Callable[..., Any], *, read: Callable[[Any], An
         call: returns scores (n, classes) for n inputs: an array, a tensor, an object with `logits`, or for each input
             a ranking of all classes, [{label, score}, ...], as a pipeline does.
         read: turns what `call` is given into inputs in the form of the carriers; by default they have this form.
+
+    Raises:
+        InputError: `call` cannot be called.
     """
+    if not callable(call):
+        what = type(call).__name__
+        raise InputError(f"{what} cannot be called: give what returns its scores, such as .predict_proba")
     return Wrapped(serving, call, read)
 
 
