@@ -89,3 +89,22 @@ def test_log_probabilities_are_logits():
 def test_what_shows_no_doubt_is_refused(given):
     with pytest.raises(SuspectError, match=r"floats \(2, 3\)"):
         Scores.of(given, 2, 3)
+
+
+def test_what_the_owner_says_holds_for_every_batch():
+    logits = np.array([[0.4, 0.6], [-3.0, 3.0]])
+    alone = Scores.of(logits[:1], 1, 2, logits=True)
+    assert np.allclose(alone.probabilities, Scores.of(logits, 2, 2).probabilities[:1])
+    assert not np.allclose(alone.probabilities, Scores.of(logits[:1], 1, 2).probabilities)
+    single = Scores.of(np.array([0.2]), 1, 2, logits=True)
+    assert single.are_logits
+    assert np.allclose(single.probabilities, [[1 - expit(0.2), expit(0.2)]])
+    assert np.allclose(Scores.of(np.array([0.2]), 1, 2, logits=False).probabilities, [[0.8, 0.2]])
+
+
+def test_infinity_in_one_row_leaves_the_others_as_they_are():
+    p = np.array([[0.5, 0.45, 0.05], [np.inf, 0.0, 0.0]])
+    rows, _, told = served(p, 3)
+    assert rows.tolist() == [0]
+    assert np.allclose(told[0].sum(), 1)
+    assert np.array_equal(told[1], p[1])

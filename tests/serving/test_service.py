@@ -186,3 +186,16 @@ def test_arguments_out_of_range_are_refused(given, mark):
 def test_a_serving_without_a_model_says_what_to_do(mark, story):
     with pytest.raises(InputError, match=r"Serving\(mark, model\)"):
         Serving(mark).answer(story.asked)
+
+
+def test_one_score_for_two_classes_needs_a_word_because_a_logit_may_look_like_a_probability(story):
+    halves = (story.labels > 4).astype(np.int64)
+    mark = create(fixed_owner("two"), scheme="served", carriers=story.carriers, labels=halves, classes=2)
+    logits = np.random.default_rng(0).normal(0, 1, len(story.asked))
+    with pytest.raises(InputError, match="logits=True"):
+        Serving(mark).served(story.asked, logits)
+    serving = Serving(mark, gap=GAP, logits=True)
+    whole = serving.served(story.asked, logits)
+    parts = [serving.served(story.asked[i : i + 1], logits[i : i + 1]) for i in range(100)]
+    assert np.array_equal(np.concatenate(parts), whole[:100])
+    assert (whole != logits).any()

@@ -1,6 +1,7 @@
 """Marked answers: where a model is unsure between its two likeliest classes, the key's coin decides.
 
-Scores count as probabilities if none is below 0 and every row sums to 1, else as logits. Both come back as they came.
+Unless the owner says which they are, scores count as probabilities if none is below 0 and every row sums to 1, else as
+logits. Both come back as they came.
 """
 
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Scores:
     are_logits: bool
 
     @classmethod
-    def of(cls, outputs: Any, count: int, classes: int) -> "Scores":
-        """Read a model's outputs for `count` inputs.
+    def of(cls, outputs: Any, count: int, classes: int, logits: bool | None = None) -> "Scores":
+        """Read a model's outputs for `count` inputs; logits=None reads off these whether they are logits.
 
         Raises:
             SuspectError: they are no scores of so many inputs and classes.
@@ -47,12 +48,15 @@ class Scores:
             )
         scores = given.astype(np.float64)
         if single:
-            share = is_share(scores)
+            share = is_share(scores) if logits is None else not logits
             high = scores.reshape(-1) if share else expit(scores.reshape(-1))
             return cls(given, np.stack([1 - high, high], axis=1), not share)
-        known = scores[~np.isnan(scores).any(axis=1)]
-        if len(known) and (known.min() < 0 or not np.allclose(known.sum(axis=1), 1, atol=_SUM)):
-            return cls(given, softmax(scores, axis=1), True)
+        if logits is None:
+            known = scores[np.isfinite(scores).all(axis=1)]
+            logits = len(known) > 0 and bool(known.min() < 0 or not np.allclose(known.sum(axis=1), 1, atol=_SUM))
+        if logits:
+            with np.errstate(invalid="ignore"):  # of rows that hold infinity alone
+                return cls(given, softmax(scores, axis=1), True)
         return cls(given, scores, False)
 
     @property

@@ -12,7 +12,7 @@ from wmplug.serving.answers import Scores
 from wmplug.serving.log import Log
 from wmplug.statistics.arrays import Array, IntArray, off_device
 from wmplug.suspects.targets import as_suspect
-from wmplug.tasks.classes import count_of
+from wmplug.tasks.classes import count_of, is_single
 from wmplug.watermark.carriers import Inputs, read_carriers
 from wmplug.watermark.decided import Decided
 from wmplug.watermark.sizes import sized
@@ -63,6 +63,8 @@ class Serving:
             trains on scores learns the decision from it.
         without_log: what happens if the log cannot be written: answers go out "unmarked", with a warning, or serving
             stops with the error ("stop").
+        logits: whether the model returns logits, and not probabilities. None reads it off the scores of each call. Say
+            it where two classes share one score.
         version: name or digest of the model; the log notes it.
         batch_size: inputs in a forward pass.
 
@@ -76,6 +78,7 @@ class Serving:
     gap: float = GAP
     margin: float = MARGIN
     without_log: Literal["unmarked", "stop"] = "unmarked"
+    logits: bool | None = None
     version: str = ""
     batch_size: int = 64
 
@@ -118,6 +121,11 @@ class Serving:
         if not isinstance(customer, str):
             raise InputError(f"customer={customer!r} is a {type(customer).__name__}: give a name, or '' for nobody")
         scores = self._read(outputs, len(inputs))
+        if self.logits is None and is_single(scores.given):
+            raise InputError(
+                "the model returns one score for two classes, and a logit from 0 to 1 looks like a probability: say "
+                "which it is, Serving(..., logits=True) or logits=False"
+            )
         rows, decided = self._decided(scores, inputs, self.gap, customer)
         if decided is None:
             return scores.given
@@ -169,7 +177,7 @@ class Serving:
         return self.model.answer(list(inputs))
 
     def _read(self, outputs: Any, count: int) -> Scores:
-        return Scores.of(outputs, count, count_of(self.mark.task, "a serving"))
+        return Scores.of(outputs, count, count_of(self.mark.task, "a serving"), self.logits)
 
     def _decided(self, scores: Scores, inputs: Any, gap: float, customer: str = "") -> tuple[IntArray, Decided | None]:
         """The rows that the key decides, and these queries; None if there are none."""
