@@ -17,6 +17,7 @@ from served_digits import marked
 from wmplug import InputError
 from wmplug.errors import ServingError
 from wmplug.serving import Log
+from wmplug.serving import log as logs
 from wmplug.watermark.decided import Decided
 
 HERE = Path(__file__).parent
@@ -63,6 +64,22 @@ def test_a_commitment_takes_what_there_is(story, log):
     assert log.decided().digest == first
     second, count = log.commit()
     assert (second, count) == (log.decided().digest, 6) != (first, 4)
+
+
+def test_who_serves_writes_on_while_a_commitment_is_hashed(story, log, mark, tmp_path, monkeypatch):
+    log.add(asked(story, [1, 2]))
+    replica, hashes = Log(tmp_path / "log.db", mark), logs.leaf_of
+
+    def hashed(*row):
+        replica.add(asked(story, [3]))
+        return hashes(*row)
+
+    monkeypatch.setattr(logs, "leaf_of", hashed)
+    root, count = log.commit()
+    replica.close()
+    assert count == 2
+    assert root == log.decided().digest
+    assert sum(log.customers().values()) == 4
 
 
 def test_nothing_is_committed_where_nothing_was_decided(log):
