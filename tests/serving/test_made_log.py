@@ -29,7 +29,7 @@ def made(story, neutral, tmp_path, monkeypatch):
     commit(log, mark)
     anchors.anchor(Register.of(owner))
     # References take their time; others of the same kind do.
-    monkeypatch.setattr(Served, "heard", lambda self, brief, asked, _: References(*pool(story, asked.inputs)))
+    monkeypatch.setattr(Served, "heard", lambda self, brief, asked, _: References(*[pool(story, asked.inputs)] * 2))
     return mark.with_queries(log.decided(), **given)
 
 

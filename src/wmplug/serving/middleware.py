@@ -43,6 +43,7 @@ class Middleware:
         self, app: App, serving: Serving, *, customer: str = "", read: Callable[[Any], Any] | None = None
     ) -> None:
         self._app, self._serving, self._customer, self._read = app, serving, customer.lower().encode(), read
+        self._read_one = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request."""
@@ -72,7 +73,9 @@ class Middleware:
         try:
             told = msgspec.json.decode(answer)
             scores = _scores_in(told)
-            if scores is not None and self._serving.is_unsure(scores):
+            # The first request is read in any case, so that one in a wrong form is told at once.
+            if scores is not None and (not self._read_one or self._serving.is_unsure(scores)):
+                self._read_one = True
                 # The log waits for the disk, and other requests must not.
                 customer = _name(scope, self._customer)
                 answer = await asyncio.to_thread(self._marked, body, told, scores, customer)
