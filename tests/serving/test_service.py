@@ -199,3 +199,13 @@ def test_one_score_for_two_classes_needs_a_word_because_a_logit_may_look_like_a_
     parts = [serving.served(story.asked[i : i + 1], logits[i : i + 1]) for i in range(100)]
     assert np.array_equal(np.concatenate(parts), whole[:100])
     assert (whole != logits).any()
+
+
+def test_no_lead_stands_out_and_each_input_keeps_its_own(story, told):
+    answers, decided = told
+    unsure = np.flatnonzero((answers != story.scores(story.asked)).any(axis=1))
+    low, high = np.sort(np.log(np.take_along_axis(answers[unsure], decided.pairs, axis=1)), axis=1).T
+    assert len(unsure) == len(decided)
+    assert (high - low >= 2 - 1e-9).all()
+    assert (high - low <= 4 + 1e-9).all()
+    assert len(np.unique((high - low).round(6))) > 0.9 * len(unsure)

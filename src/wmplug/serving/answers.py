@@ -75,14 +75,16 @@ class Scores:
         rows = np.flatnonzero(self.apart < gap)  # never where a row is NaN
         return rows, np.sort(np.argpartition(self.probabilities[rows], -2, axis=1)[:, -2:], axis=1)
 
-    def told(self, rows: IntArray, pairs: IntArray, high: npt.NDArray[np.bool_], margin: float) -> npt.NDArray[Any]:
+    def told(
+        self, rows: IntArray, pairs: IntArray, high: npt.NDArray[np.bool_], margin: float | FloatArray
+    ) -> npt.NDArray[Any]:
         """The array as it is served: in these rows the decided class leads the other by `margin` or more.
 
         Args:
             rows: rows to change.
             pairs: (rows, 2) the two classes.
             high: whether the higher is served.
-            margin: least difference of their logits. The sum of their probabilities stays.
+            margin: least difference of their logits, one or (rows,). The sum of their probabilities stays.
         """
         p, each = self.probabilities, np.arange(len(rows))
         won, lost = np.where(high, pairs[:, 1], pairs[:, 0]), np.where(high, pairs[:, 0], pairs[:, 1])

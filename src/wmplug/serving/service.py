@@ -1,5 +1,6 @@
 """A served model whose answers mark whoever learns from them."""
 
+import hmac
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,10 +11,10 @@ from wmplug.errors import InputError, ServingError, ServingWarning
 from wmplug.schemes.served import Served
 from wmplug.serving.answers import Scores
 from wmplug.serving.log import Log
-from wmplug.statistics.arrays import Array, IntArray, off_device
+from wmplug.statistics.arrays import Array, FloatArray, IntArray, off_device
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import count_of, is_single
-from wmplug.watermark.carriers import Inputs, read_carriers
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.decided import Decided
 from wmplug.watermark.sizes import sized
 from wmplug.watermark.watermark import Watermark
@@ -59,8 +60,8 @@ class Serving:
             `served` yourself.
         log: where decisions are kept. Without a log no claim can ask them.
         gap: difference of the two best probabilities, below which the key decides.
-        margin: least difference between the logits of the two classes in the scores that are served; a copyist who
-            trains on scores learns the decision from it.
+        margin: least difference between the logits of the two classes in the scores that are served, and half of the
+            largest; a copyist who trains on scores learns the decision from it.
         without_log: what happens if the log cannot be written: answers go out "unmarked", with a warning, or serving
             stops with the error ("stop").
         logits: whether the model returns logits, and not probabilities. None reads it off the scores of each call. Say
@@ -137,7 +138,7 @@ class Serving:
                 raise
             warnings.warn(f"{len(rows)} answers went out UNMARKED: {error}", ServingWarning, stacklevel=2)
             return scores.given
-        return scores.told(rows, decided.pairs, self._coins(decided) > 0, self.margin)
+        return scores.told(rows, decided.pairs, self._coins(decided) > 0, self._leads(decided))
 
     def is_unsure(self, outputs: Any) -> bool:
         """Whether the key would decide any of a model's outputs.
@@ -166,7 +167,7 @@ class Serving:
         rows, decided = self._decided(scores, inputs, gap)
         if decided is None:
             return Cost(len(inputs), gap, 0, 0, 0.0)
-        told = scores.told(rows, decided.pairs, self._coins(decided) > 0, self.margin)
+        told = scores.told(rows, decided.pairs, self._coins(decided) > 0, self._leads(decided))
         changed = self._read(told, len(inputs)).best != scores.best
         return Cost(len(inputs), gap, len(rows), int(changed.sum()), 100 * float(apart[changed].sum()) / len(inputs))
 
@@ -202,6 +203,12 @@ class Serving:
         triggers, scheme = self.mark.triggers, self.mark.scheme
         assert isinstance(scheme, Served)
         return scheme.signs_of(triggers.plan, triggers.signs, self.mark.subkeys, decided)
+
+    def _leads(self, decided: Decided) -> FloatArray:
+        """(n,) from the margin to twice that, by the key for each input: a lead that recurs shows what was decided."""
+        key = self.mark.subkeys.stream("schedule", "leads").bytes(32)
+        drawn = b"".join(hmac.digest(key, digest(one).encode(), "sha256")[:8] for one in decided.inputs)
+        return np.asarray(self.margin * (1 + np.frombuffer(drawn, "<u8") * 2.0**-64), np.float64)
 
     def _inputs(self, inputs: Any) -> Inputs:
         """Inputs in the form, shape and dtype of the carriers, rounded to it.
