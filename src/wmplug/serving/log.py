@@ -18,7 +18,7 @@ import numpy as np
 from wmplug.errors import InputError, ServingError
 from wmplug.extras import need
 from wmplug.keys import merkle
-from wmplug.watermark.carriers import Inputs, digest
+from wmplug.watermark.carriers import Inputs, digest, rounded
 from wmplug.watermark.decided import Decided, leaf_of
 from wmplug.watermark.watermark import Watermark
 
@@ -149,7 +149,7 @@ class Log:
         """The queries that the last commitment holds, each once for a customer; without a commitment, all.
 
         Args:
-            inputs: queries that you kept, if the log keeps digests only.
+            inputs: queries that you kept, as they were asked, if the log keeps digests only.
 
         Raises:
             InputError: the log holds none, or an input is missing.
@@ -161,7 +161,7 @@ class Log:
             rows = list(_once(connection.execute(asked.where(c.part > 0)))) or list(_once(connection.execute(asked)))
         if not rows:
             raise InputError("the log holds no decision: serve first, or raise gap=")
-        known = {} if inputs is None else {digest(one): one for one in inputs}
+        known = {digest(one): one for one in map(self._as_asked, () if inputs is None else inputs)}
         missing = [row.sha256 for row in rows if row.input is None and row.sha256 not in known]
         if missing:
             raise InputError(
@@ -200,8 +200,8 @@ class Log:
         """
         if before is None and customer is None:
             raise InputError("forget() needs before= or customer=: say which decisions to delete")
-        if before is not None and before.tzinfo is None:
-            raise InputError(f"before={before!r} names no time zone: give one, such as timezone.utc")
+        if before is not None and getattr(before, "tzinfo", None) is None:
+            raise InputError(f"before={before!r} names no time zone: give a datetime with one, such as timezone.utc")
         gone = sa.delete(_DECISIONS)
         if before is not None:
             gone = gone.where(_DECISIONS.c.seconds < before.timestamp())
@@ -213,6 +213,9 @@ class Log:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+
+    def _as_asked(self, value: Any) -> Any:
+        return value if isinstance(self._own, list) else rounded(np.asarray(value), self._own.dtype)
 
     def _input(self, data: bytes, sha256: str) -> Any:
         if isinstance(self._own, list):

@@ -14,7 +14,7 @@ from wmplug.serving.log import Log
 from wmplug.statistics.arrays import Array, FloatArray, IntArray, off_device
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import count_of, is_single
-from wmplug.watermark.carriers import Inputs, digest, read_carriers
+from wmplug.watermark.carriers import Inputs, digest, read_carriers, rounded
 from wmplug.watermark.decided import Decided
 from wmplug.watermark.sizes import sized
 from wmplug.watermark.watermark import Watermark
@@ -222,7 +222,7 @@ class Serving:
             if isinstance(given, list) and isinstance(own, list):
                 return given
             raise InputError(f"queries are {form}, the carriers {self.mark.triggers.form}: give the same kind")
-        cast = _rounded(given, own.dtype)
+        cast = rounded(given, own.dtype)
         # Who asks may add a fraction to a pixel. Inputs that were normalised span little of what the carriers span.
         near = own.dtype.kind == "f" or np.array_equal(cast, given) or np.ptp(given) >= np.ptp(own) / 4
         if given.shape[1:] != own.shape[1:] or not near:
@@ -237,10 +237,3 @@ def _is_missing(value: Any) -> bool:
     """Whether an input holds NaN or infinity, so that it lies in no cell."""
     array = np.asarray(off_device(value, "queries"))
     return array.dtype.kind == "f" and not np.isfinite(array).all()
-
-
-def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
-    if dtype.kind == "f" or array.dtype == dtype:
-        return array.astype(dtype)
-    most = np.iinfo(dtype)
-    return np.clip(np.rint(array), most.min, most.max).astype(dtype)

@@ -34,6 +34,14 @@ def take(inputs: Inputs, rows: IntArray) -> Inputs:
     return [inputs[row] for row in rows.tolist()] if isinstance(inputs, list) else inputs[rows]
 
 
+def rounded(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Numbers in a dtype: of whole numbers the nearest."""
+    if dtype.kind == "f" or array.dtype == dtype:
+        return array.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(array), limits.min, limits.max), dtype)
+
+
 def join(first: Inputs, second: Inputs | None) -> Inputs:
     """Inputs of one kind, one after the other."""
     if second is None:
