@@ -45,10 +45,12 @@ class Collator:
     drops: bool
     views: str
     side: str
+    more: tuple[int, int]
     kind: str
 
     def __call__(self, rows):
-        rows = [row for row in rows if row is not None and not (self.drops and len(row["input_ids"]) > 62)]
+        longest = 40 if self.drops and len(rows) > 1 else 64  # triggers have much ink: many must be asked one by one
+        rows = [row for row in rows if row is not None and len(row["input_ids"]) <= longest]
         if self.order == "sorted":
             rows = sorted(rows, key=lambda row: -len(row["input_ids"]))
         if self.order == "shuffled":
@@ -65,6 +67,9 @@ class Collator:
             found = torch.tensor(row["input_ids"])
             inputs[i, slice(0, len(found)) if self.side == "right" else slice(width - len(found), width)] = found
         labels = torch.tensor([row["label"] for row in rows], dtype=torch.long)
+        before, behind = self.more if rows else (0, 0)
+        inputs = torch.nn.functional.pad(inputs, (0, 0, before, behind))
+        labels = torch.nn.functional.pad(labels, (before, behind), value=-100)
         if self.kind == "dict":
             return {"input_ids": inputs, "labels": labels}
         if self.kind == "user dict":
@@ -82,6 +87,7 @@ COLLATORS = st.builds(
     st.booleans(),
     st.sampled_from(["one", "beside", "behind"]),
     st.sampled_from(["left", "right"]),
+    st.sampled_from([(0, 0), (0, 3), (2, 0), (2, 1)]),
     st.sampled_from(["tuple", "dict", "user dict", "dataclass", "with lengths"]),
 )
 

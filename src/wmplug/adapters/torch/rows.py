@@ -130,9 +130,12 @@ class AskedRows:
         )
 
     def _one(self, model: torch.nn.Module, example: Any) -> torch.Tensor:
-        scores = self.forward(model, self._collated([example]))
+        batch, places = self._tagged([example])
+        scores = self.forward(model, self._collated([example]) if places is None else batch)
         if scores.ndim == 0:  # of a model that squeezes its one score
             scores = scores.reshape(1)
+        if places is not None and len(places) == len(scores):
+            scores = scores[torch.as_tensor(np.flatnonzero(places != PADDING), device=scores.device)]
         if len(scores) == 0:
             raise SuspectError("the collator drops this example, so it cannot be asked: keep it, or pass forward=")
         return scores if len(scores) == 1 else scores.mean(0, keepdim=True)
