@@ -169,10 +169,12 @@ def test_all_failed_points_to_preprocess(mark):
 def test_bare_weights_and_folders_say_what_is_there(mark, tmp_path):
     (tmp_path / "model.pt").write_bytes(b"")
     (tmp_path / "notes.md").write_text("")
+    (tmp_path / "empty").mkdir()
     for path, said in [
-        (tmp_path, "holds model.pt, notes.md but neither config.json.*your own class"),
+        (tmp_path, "holds empty, model.pt, notes.md but neither config.json.*your own class"),
         (tmp_path / "model.pt", "bare weights.*your own class"),
         (tmp_path / "notes.md", "neither a checkpoint folder nor a .keras file"),
+        (tmp_path / "empty", "the folder is empty: check the path"),
         (tmp_path / "none", "the file does not exist"),
     ]:
         with pytest.raises(SuspectError, match=said):

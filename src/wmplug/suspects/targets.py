@@ -118,7 +118,9 @@ def _why_not(path: Path) -> str:
     own = "load them into your own class and pass that model (on the command line: its module:name)"
     if path.is_dir():
         names = sorted(found.name for found in path.iterdir())
-        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "nothing"
+        if not names:
+            return "the folder is empty: check the path"
+        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
         return (
             f"the folder holds {some} but neither config.json nor adapter_config.json, so it is not a transformers "
             f"checkpoint: for bare weights, {own}"
