@@ -107,7 +107,7 @@ def verify(
 
     with told.no_early_end():
         verdict, asked = told.ask(file, suspect, name, preprocess, asking, no_record=no_record, exhaustive=exhaustive)
-    told.tell(verdict, name, asked, as_json)
+    told.tell(verdict, name, suspect, asked, as_json)
 
 
 @serving.command()

@@ -92,7 +92,7 @@ def verify(
     options |= {"exhaustive": exhaustive, "fresh": fresh, "spend": spend, "no_record": no_record}
     with no_early_end():
         verdict, asked = ask(file, suspect, name, preprocess, asking, **options)
-    tell(verdict, name, asked, as_json)
+    tell(verdict, name, suspect, asked, as_json)
 
 
 @contextmanager
@@ -107,16 +107,24 @@ def no_early_end() -> Iterator[None]:
         ) from error
 
 
-def tell(verdict: wmplug.Verdict, name: str | None, asked: str, as_json: bool) -> NoReturn:
-    """Print a verdict, and end with its exit code."""
+def tell(verdict: wmplug.Verdict, name: str | None, given: str, asked: str, as_json: bool) -> NoReturn:
+    """Print a verdict, and end with its exit code.
+
+    Args:
+        verdict: to print.
+        name: the suspect's name for people.
+        given: the suspect as the user named it.
+        asked: what was asked, in words; printed where it says more than the user did.
+        as_json: print one JSON document.
+    """
     if as_json:
         echo(verdict.to_json())
     else:
         out.print(str(verdict), style="bold green" if verdict.proven else "bold yellow")
         if not verdict.proven:
             out.print("This never means 'not ours': these answers do not prove the claim, and no more.")
-        if name is not None:
-            out.print(f"suspect {name} ({asked})")
+        if name is not None or asked != given:
+            out.print(f"suspect {asked}" if name is None else f"suspect {name} ({asked})")
     raise typer.Exit(0 if verdict.proven else 1)
 
 

@@ -1,6 +1,7 @@
 """Checkpoint folders whose weights are not those of a whole model, and PEFT adapters."""
 
 import json
+import logging
 import sys
 
 import numpy as np
@@ -11,12 +12,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, ViTConfig, ViTForImageClassification, set_seed
 from transformers.utils import PushToHubMixin
+from transformers.utils import logging as loader
+from typer.testing import CliRunner
 
 import wmplug
 from wmplug.adapters.torch.modules import ModuleSuspect
 from wmplug.adapters.transformers import WatermarkCallback
 from wmplug.adapters.transformers.folders import read_weights
 from wmplug.adapters.transformers.suspects import preparation, suspect
+from wmplug.cli import app
 from wmplug.errors import SuspectError
 from wmplug.suspects.functions import CallableSuspect
 from wmplug.suspects.targets import as_suspect
@@ -85,6 +89,29 @@ def test_the_names_of_wrappers_are_taken_off_and_said(mark, proven, tmp_path, na
     assert (wrapped.matches, wrapped.queries) == (whole.matches, whole.queries)
     assert said in wrapped.suspect
     assert "without" not in whole.suspect
+
+
+def test_the_command_line_says_what_was_taken_off_and_shows_no_report_of_random_weights(
+    mark, proven, tmp_path, monkeypatch
+):
+    """Case: a proven verdict stood below a report of the loader that all weights are missing, and said no more."""
+    shown = logging.Handler()
+    monkeypatch.setattr(shown, "emit", lambda record: pytest.fail(record.getMessage()))
+    monkeypatch.setattr(loader._get_library_root_logger(), "level", logging.WARNING)
+    monkeypatch.setenv("WMPLUG_PASSPHRASE", "correct horse battery staple")
+    mark.save(tmp_path / "mark.wm")
+    loader.add_handler(shown)
+    try:
+        for name, prefix in ("whole", ""), ("wrapped", "module."):
+            folder = renamed(proven, tmp_path / name, lambda key, prefix=prefix: prefix + key)
+            options = ["--preprocess", f"{__name__}:prep", "--no-record"]
+            result = CliRunner().invoke(app, ["verify", str(tmp_path / "mark.wm"), str(folder), *options])
+            said = result.stdout.replace("\n", " ")
+            assert said.startswith("proven: "), said
+            assert ("without module." in said) == bool(prefix)
+    finally:
+        loader.remove_handler(shown)
+    assert loader.get_verbosity() == logging.WARNING
 
 
 def test_names_of_wrappers_in_a_pickle_of_weights(mark, proven, tmp_path):

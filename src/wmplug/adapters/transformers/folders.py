@@ -3,7 +3,8 @@
 import importlib.util
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
+    logging,
 )
 
 from wmplug.errors import SuspectError
@@ -69,16 +71,28 @@ def read_weights(
     """
     # Weights of another shape are named by the report, and not by the exception.
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, report = models.from_pretrained(folder, **options)
-    taken = ""
-    if wrapped := [name for name in report["unexpected_keys"] if _bare(name) != name]:
-        taken = ", ".join(sorted({part for name in wrapped for part in _wrappers(name)}))
-        with tempfile.TemporaryDirectory() as place:
-            _write_bare(folder, Path(place))
-            given = {"config": model.config, **options}
-            model, report = models.from_pretrained(place, **given)
+    with _quiet():
+        model, report = models.from_pretrained(folder, **options)
+        taken = ""
+        if wrapped := [name for name in report["unexpected_keys"] if _bare(name) != name]:
+            taken = ", ".join(sorted({part for name in wrapped for part in _wrappers(name)}))
+            with tempfile.TemporaryDirectory() as place:
+                _write_bare(folder, Path(place))
+                given = {"config": model.config, **options}
+                model, report = models.from_pretrained(place, **given)
     _refuse(report, folder, type(model).__name__, absent)
     return cast(PreTrainedModel, model), taken
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the loader's report on the terminal: it calls weights random that are loaded next, under bare names."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _refuse(report: Mapping[str, Any], folder: Path, model: str, absent: Collection[str]) -> None:
