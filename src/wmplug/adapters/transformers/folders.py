@@ -88,7 +88,7 @@ def read_weights(
 def _quiet() -> Iterator[None]:
     """Without the loader's report on the terminal: it calls weights random that are loaded next, under bare names."""
     before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
