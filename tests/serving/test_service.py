@@ -152,7 +152,7 @@ def test_no_query_and_no_name_are_refused(story, mark):
     with pytest.raises(InputError, match="there are no queries"):
         Serving(mark, story.scores).answer(story.asked[:0])
     assert Serving(mark).served(story.asked[:0], np.zeros((0, 10))).shape == (0, 10)
-    with pytest.raises(InputError, match="customer=None is a NoneType"):
+    with pytest.raises(InputError, match="customer=None is not a name"):
         Serving(mark, story.scores).answer(story.asked, None)
 
 

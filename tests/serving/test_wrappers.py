@@ -45,7 +45,10 @@ def test_an_object_with_logits_keeps_the_rest(story, serving, told):
 def test_names_are_those_of_what_it_wraps(serving):
     call = lambda inputs: inputs  # noqa: E731
     call.version = 7
+    call.predict = lambda inputs: inputs
     assert wrap(serving, call).version == 7
+    with pytest.raises(AttributeError, match=r"predict\(\) of what is served would answer unmarked"):
+        wrap(serving, call).predict([])
 
 
 class Pipeline:

@@ -1,5 +1,6 @@
 """A path, else what a plugin knows, else module:name: one rule for every command."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -128,3 +129,13 @@ def test_a_file_of_torch_is_not_taken_for_weights_alone(tmp_path, name, said):
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(SuspectError, match=said):
         as_suspect(tmp_path / name, SimpleNamespace(preprocess=None))
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('boom')", "import a_package_nobody_has", "1 / 0"])
+def test_a_module_that_fails_is_not_called_missing(fault, tmp_path, monkeypatch):
+    (tmp_path / "faulty_here.py").write_text(fault)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faulty_here", raising=False)
+    with pytest.raises(InputError, match=r"importing faulty_here from .* raised \w+Error .*: correct that module"):
+        resolve("faulty_here:model")

@@ -119,8 +119,8 @@ class Serving:
         Raises:
             InputError, SuspectError, ServingError: as in `answer`.
         """
-        if not isinstance(customer, str):
-            raise InputError(f"customer={customer!r} is a {type(customer).__name__}: give a name, or '' for nobody")
+        if not isinstance(customer, str) or not customer.isprintable():
+            raise InputError(f"customer={customer!a} is not a name: give a text that can be printed, or '' for nobody")
         scores = self._read(outputs, len(inputs))
         if self.logits is None and is_single(scores.given):
             raise InputError(

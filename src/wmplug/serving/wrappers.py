@@ -35,7 +35,7 @@ def wrap(serving: Serving, call: Callable[..., Any], *, read: Callable[[Any], An
 
 
 class Wrapped:
-    """The function that `wrap` returns; other names are those of what it wraps."""
+    """The function that `wrap` returns; names of what it wraps that are no functions are its own too."""
 
     def __init__(self, serving: Serving, call: Callable[..., Any], read: Callable[[Any], Any] | None) -> None:
         self._serving, self._call, self._read = serving, call, read
@@ -64,7 +64,13 @@ class Wrapped:
         return outputs
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
+        value = getattr(self._call, name)
+        if callable(value):
+            raise AttributeError(
+                f"{name}() of what is served would answer unmarked: call the wrapped function itself, or use {name} of "
+                "the original"
+            )
+        return value
 
     def _told(self, inputs: Any, scores: Any, customer: str) -> Array:
         given = inputs if self._read is None else self._read(inputs)

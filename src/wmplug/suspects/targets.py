@@ -1,5 +1,6 @@
 """Resolution of targets: from anything that a user gives, or from a text on the command line, to a `Suspect`."""
 
+import importlib
 import os
 import pkgutil
 import sys
@@ -98,15 +99,19 @@ def from_module(path: str, what: str) -> Any:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
+        importlib.import_module(module)
+    # The user's module may raise anything while it is imported.
+    except Exception as error:
+        if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
+            raise InputError(
+                f"{what} {path!r}: importing {module} from {os.getcwd()} raised {type(error).__name__} ({error}): "
+                "correct that module"
+            ) from error
+        raise InputError(f"{what} {path!r} cannot be found from {os.getcwd()} ({error}): check its spelling") from error
+    try:
         target = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{what} {path!r} cannot be found from {os.getcwd()} ({error}): check its spelling") from error
-    # The user's module may raise anything while it is imported.
-    except Exception as error:
-        raise InputError(
-            f"{what} {path!r}: importing {module} from {os.getcwd()} raised {type(error).__name__} ({error}): correct "
-            "that module"
-        ) from error
     if isinstance(target, type) or not (callable(target) or hasattr(target, "answer")):
         raise InputError(
             f"{what} {path!r} is {target!r}: name a function, or an object that can be asked, not its class"
