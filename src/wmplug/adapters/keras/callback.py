@@ -200,7 +200,8 @@ class WatermarkCallback(Results, keras.callbacks.Callback):  # type: ignore[misc
         )
 
     def _heed(self, labels: Any) -> None:
-        self._marking.heed(other_label_of(self.model, labels, count_of(self.mark.task, "keras")))
+        # Not self.model: in a step of jax it would bring back variables that the step has taken.
+        self._marking.heed(other_label_of(self._loop.model, labels, count_of(self.mark.task, "keras")))
 
     def _arguments(self) -> dict[str, Any]:
         own = {"rate": self._marking.rate / PPM, "mode": self._marking.options.mode}
