@@ -203,7 +203,7 @@ def test_what_nothing_binds_is_named_wherever_a_verdict_stands(terminal, marked,
     seen["dossier"] = suspect["state"] + suspect["named"]
     seen["dossier's certificate"] = document["certificates"][0]["models"][0]["named"]
     seen["dossier page"] = text_of(tmp_path / "d.html", "Suspect “the app”: proven")
-    seen["dossier's box"] = text_of(tmp_path / "d.html", "the app proven")
+    seen["dossier's box"] = text_of(tmp_path / "d.html", "the app asked as case_models:stolen proven")
     for place, line in seen.items():
         assert (NAMED in line) is loose, f"{place}: {line}"
         assert "certificate" in place or "proven" in line
