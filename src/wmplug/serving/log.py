@@ -112,12 +112,14 @@ class Log:
                 "seconds": now,
                 "customer": who,
                 "model": model,
-                "sha256": digest(one),
+                "sha256": sha256,
                 "low": low,
                 "high": high,
                 "input": _bytes(one) if self._keep == "inputs" else None,
             }
-            for one, (low, high), who in zip(decided.inputs, pairs, decided.customers, strict=True)
+            for one, sha256, (low, high), who in zip(
+                decided.inputs, decided.digests, pairs, decided.customers, strict=True
+            )
         ]
         with _told("be written"), self._engine.begin() as connection:
             connection.execute(sa.insert(_DECISIONS), rows)

@@ -3,6 +3,7 @@
 import hmac
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from wmplug.serving.log import Log
 from wmplug.statistics.arrays import Array, FloatArray, IntArray, off_device
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import count_of, is_single
-from wmplug.watermark.carriers import Inputs, digest, read_carriers, rounded
+from wmplug.watermark.carriers import Inputs, read_carriers, rounded
 from wmplug.watermark.decided import Decided
 from wmplug.watermark.sizes import sized
 from wmplug.watermark.watermark import Watermark
@@ -204,10 +205,14 @@ class Serving:
         assert isinstance(scheme, Served)
         return scheme.signs_of(triggers.plan, triggers.signs, self.mark.subkeys, decided)
 
+    @cached_property
+    def _leads_key(self) -> bytes:
+        return self.mark.subkeys.stream("schedule", "leads").bytes(32)
+
     def _leads(self, decided: Decided) -> FloatArray:
         """(n,) from the margin to twice that, by the key for each input: a lead that recurs shows what was decided."""
-        key = self.mark.subkeys.stream("schedule", "leads").bytes(32)
-        drawn = b"".join(hmac.digest(key, digest(one).encode(), "sha256")[:8] for one in decided.inputs)
+        key = self._leads_key
+        drawn = b"".join(hmac.digest(key, sha256.encode(), "sha256")[:8] for sha256 in decided.digests)
         return np.asarray(self.margin * (1 + np.frombuffer(drawn, "<u8") * 2.0**-64), np.float64)
 
     def _inputs(self, inputs: Any) -> Inputs:

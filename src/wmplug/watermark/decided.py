@@ -34,10 +34,15 @@ class Decided:
         return len(self.inputs)
 
     @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each input, in hex."""
+        return tuple(map(digest, self.inputs))
+
+    @cached_property
     def digest(self) -> str:
         """Merkle root in hex (RFC 9162) over the queries in order, which a register commits to."""
-        rows = zip(self.inputs, np.asarray(self.pairs).tolist(), self.customers, strict=True)
-        return merkle.root([leaf_of(digest(one), low, high, who) for one, (low, high), who in rows]).hex()
+        rows = zip(self.digests, np.asarray(self.pairs).tolist(), self.customers, strict=True)
+        return merkle.root([leaf_of(sha256, low, high, who) for sha256, (low, high), who in rows]).hex()
 
     def only(self, rows: IntArray) -> "Decided":
         """The queries in some rows, in this order."""
