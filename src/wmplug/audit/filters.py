@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from wmplug.audit.detection import Detector
+from wmplug.audit.extraction import Ensemble
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import answers, before, fit, head
 
@@ -113,18 +114,6 @@ class ByReconstruction(Detector):
         return missed.square().sum(1)
 
 
-class Mean(nn.Module):
-    """The mean of the probabilities of a stolen model and of unmarked ones."""
-
-    def __init__(self, model: nn.Module, others: list[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList([model, *others])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, classes) probabilities."""
-        return torch.stack([member(x).softmax(1) for member in self.members]).mean(0)
-
-
 class Unsure(nn.Module):
     """Answers at random where the model's confidence is among the lowest tenth of natural inputs'."""
 
@@ -165,7 +154,7 @@ def among(model: nn.Module, setting: Setting, seed: int, *, others: int) -> nn.M
     """Serves the mean of the model and of networks of the attacker's own, which learnt true labels."""
     makers = setting.architectures
     made = [makers[number % len(makers)]() for number in range(others)]
-    return Mean(model, [fit(one, setting.inputs, setting.labels, setting, setting.epochs) for one in made])
+    return Ensemble([model, *(fit(one, setting.inputs, setting.labels, setting, setting.epochs) for one in made)])
 
 
 def unsure(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
