@@ -47,7 +47,7 @@ def spoken(text, answer):
 def test_a_scheme_takes_what_the_page_says(scheme, kind, owner):
     shares = RNG.dirichlet(np.ones(4), (2, 400))  # references that cost nothing
     cheap = {"pool": shares, "delta": 1.0, "blends": 20} if scheme in ("tilt", "combined") else {}
-    cheap |= {"pool": shares[0]} if scheme == "served" else {}
+    cheap |= {"pool": shares[0]} if scheme in ("served", "combined-served") else {}
     for carriers in KINDS[kind]:
         given = {"carriers": carriers, "labels": np.arange(400) % 4, "classes": 4, **cheap}
         given |= {"preprocess": spoken} if kind == "texts" and "delta" in cheap else {}
@@ -65,6 +65,7 @@ def test_the_points_of_a_scheme_are_those_of_the_page():
         said = {
             "training batches": {"samples"},
             "training batches and logits": {"samples", "logits"},
+            "training batches and answers of a served model": {"samples", "answers"},
             "answers of a served model": {"answers"},
             "a training set": set(),
         }

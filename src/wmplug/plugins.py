@@ -32,6 +32,7 @@ SCHEMES = {
     "tilt": "wmplug.schemes.tilt:Tilt",
     "combined": "wmplug.schemes.combined:Combined",
     "served": "wmplug.schemes.served:Served",
+    "combined-served": "wmplug.schemes.combined_served:CombinedServed",
     "logo": "wmplug.schemes.logo:Logo",
     "phrase": "wmplug.schemes.phrase:Phrase",
     "label-twins": "wmplug.dataset.schemes.label_twins:LabelTwins",

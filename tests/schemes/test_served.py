@@ -5,6 +5,7 @@ import pytest
 
 from wmplug import InputError, create, verify
 from wmplug.schemes import Brief, cells
+from wmplug.schemes.combined_served import CombinedServed
 from wmplug.schemes.served import Served, pattern_of, sign_of
 from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
@@ -32,6 +33,12 @@ class TestServed(SchemeContract):
     @pytest.fixture
     def scheme(self, brief):
         return Served(cells=20, pool=pool_of(brief.labels))
+
+
+class TestCombinedServed(TestServed):
+    @pytest.fixture
+    def scheme(self, brief):
+        return CombinedServed(cells=20, pool=pool_of(brief.labels))
 
 
 @pytest.fixture(scope="module")

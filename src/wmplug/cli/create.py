@@ -33,7 +33,7 @@ def create(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", help="The purpose, in place of a scheme: theft, or theft+cloning."),
+        typer.Option("--against", help="The purpose, in place of a scheme: theft, theft+cloning or theft+answers."),
     ] = None,
     labels: Annotated[
         Path | None,

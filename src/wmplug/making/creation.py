@@ -29,14 +29,14 @@ from wmplug.watermark.scheme import Prepares, Scheme
 from wmplug.watermark.sizes import Size
 from wmplug.watermark.watermark import Preprocess, Watermark
 
-AGAINST = {"theft": "random-label", "theft+cloning": "combined"}
+AGAINST = {"theft": "random-label", "theft+cloning": "combined", "theft+answers": "combined-served"}
 
 
 def create(
     owner: Owner,
     *,
     scheme: str | Scheme | None = None,
-    against: Literal["theft", "theft+cloning"] | None = None,
+    against: Literal["theft", "theft+cloning", "theft+answers"] | None = None,
     carriers: Any,
     labels: Any = None,
     classes: int | Sequence[str] | None = None,
@@ -56,8 +56,9 @@ def create(
         owner: the owner whose key draws inputs and answers.
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
         against: purpose, in place of a scheme: "theft" of weights (a trigger set; without a measurable cost, and at
-            chance against a clone trained on answers) or "theft+cloning" (trigger set and tilt; costs up to a point of
-            accuracy, see docs/benchmarks.md).
+            chance against a clone trained on answers), "theft+cloning" (trigger set and tilt; costs up to a point of
+            accuracy, see docs/benchmarks.md) or "theft+answers" (trigger set, and answers that `wmplug.serving` marks:
+            the strongest against clones, of a model that you serve yourself).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
             tensors count as arrays. A data frame, a `datasets.Dataset` or a torch data set of pairs gives the column of
             inputs, and that of labels, if no other could be meant.

@@ -18,7 +18,7 @@ from wmplug.schemes.random_label import RandomLabel
 from wmplug.schemes.tilt import Tilt
 from wmplug.watermark.carriers import join
 
-_SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
+TRIGGER_SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Combined(Tilt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trigger_set not in _SETS:
-            raise InputError(f"trigger_set={self.trigger_set!r}: choose {' or '.join(map(repr, _SETS))}")
+        if self.trigger_set not in TRIGGER_SETS:
+            raise InputError(f"trigger_set={self.trigger_set!r}: choose {' or '.join(map(repr, TRIGGER_SETS))}")
         if not (isinstance(self.share, (int, float)) and 0 < self.share < 1):
             raise InputError(f"share={self.share!r}: give a share of the injected samples above 0 and below 1")
 
@@ -49,7 +49,7 @@ class Combined(Tilt):
         Raises:
             InputError: the brief does not fit one of the two.
         """
-        first, second = _SETS[self.trigger_set]().plan(brief, stream), super().plan(brief, stream)
+        first, second = TRIGGER_SETS[self.trigger_set]().plan(brief, stream), super().plan(brief, stream)
         rows = len(first.inputs)
         return Plan(
             join(first.inputs, second.inputs),

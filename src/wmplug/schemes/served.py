@@ -89,15 +89,18 @@ class Served(Scheme):
                 "customer"
             )
         order = common[np.argsort(heard.gap[common], kind="stable")]
-        return self.about(plan, queries, heard, order)
+        found = self.about(plan, queries, heard, order)
+        triggers = tuple(test for test in plan.tests if test is plan.choices)
+        return replace(found, lessons=plan.lessons, tests=(*triggers, *found.tests))
 
     def about(self, plan: Plan, queries: Decided, heard: References, rows: IntArray) -> Plan:
-        """The plan that asks the first of these rows of the queries."""
+        """The plan that asks the first of these rows of the queries, and nothing else."""
         rows = rows[: self.questions]
         asked, signs = queries.only(rows), pattern_of(plan).signs
         return replace(
             plan,
             inputs=join(plan.inputs, asked.inputs),
+            lessons=Lessons(),
             tests=(Pattern(len(plan.inputs) + np.arange(len(rows)), signs),),
             material={**plan.material, **_known(asked, heard.of(rows), plan.material, signs)},
         )

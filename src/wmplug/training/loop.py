@@ -79,12 +79,12 @@ def need_points(adapter: str, scheme: Scheme, offered: Iterable[str]) -> None:
     Raises:
         InjectionError: with both names.
     """
-    if "answers" in scheme.points:
+    if scheme.points == {"answers"}:
         raise InjectionError(
             f"scheme {scheme.name!r} does not touch training, the answers of the served model carry it: train without "
             "this watermark, and answer with wmplug.serving.Serving(mark, model)"
         )
-    if missing := sorted(scheme.points - set(offered)):
+    if missing := sorted(scheme.points - {"answers"} - set(offered)):
         raise InjectionError(
             f"scheme {scheme.name!r} touches training at {', '.join(missing)}, adapter {adapter!r} offers only "
             f"{', '.join(sorted(offered))}: choose another scheme or another adapter"
