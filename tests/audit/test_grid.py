@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -58,7 +59,10 @@ def test_verdicts_are_exhaustive_and_those_of_verify(report, mark, model):
 
 def test_labels_only_is_judged_on_labels(report):
     labels, scores = report["labels-only"], report["own model"]
-    assert dict(labels.parts)["triggers"] == dict(scores.parts)["triggers"]
+    found = [[cell.verdict.test for cell in report.cells if cell.name == name] for name in ("labels-only", "own model")]
+    assert not any("scores" in test for test in found[0])
+    assert all("with scores" in test for test in found[1])
+    assert dict(labels.parts)["triggers"] >= dict(scores.parts)["triggers"] - math.log10(2)
     assert dict(labels.parts)["signs"] != dict(scores.parts)["signs"]
 
 

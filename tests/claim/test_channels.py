@@ -1,6 +1,7 @@
 """A channel's numbers where asking may stop at any time, against an owner who stops where it suits."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,7 +243,7 @@ def test_a_stranger_is_let_go_when_the_target_is_out_of_reach(mark):
     assert sizes[0] == 7
     assert 50 < sum(sizes) < 100
     ahead = [(10, 1)] * (100 - sum(sizes))
-    assert betting.fewest_to(channel.results, 6.0, ahead) is None
+    assert betting.fewest_to([channel.results], 6.0, ahead) is None
     # A path that never rose has p = 1.
     assert (channel.finding().log10_p, channel.finding().matches, channel.finding().of) == (0.0, 0, sum(sizes))
 
@@ -258,3 +259,65 @@ def test_all_draws_are_asked_in_strides(mark):
     many = SimpleNamespace(groups=[rows[i : i + 1] for i in range(700)])
     channel = ChoicesChannel(mark, many, 700, True)
     assert answered(channel, mark, lambda row: Said(0)) == [512, 188]
+
+
+# Scores
+
+
+def leaning(mark, share, rng):
+    """A function from a row to an answer: the mean of a model that knows the answers with others that know nothing."""
+    truth = mark.triggers.answers
+
+    def said(row):
+        scores = (1 - share) * rng.dirichlet(np.full(CLASSES, 0.1)) + share * np.eye(CLASSES)[int(truth[row])]
+        return Said(int(scores.argmax()), np.log(np.maximum(scores, 1e-4)))
+
+    return said
+
+
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_scores_tell_of_a_member_that_the_others_outvote(mark, exhaustive):
+    """The member's answers are in the minority, and its scores are there each time."""
+    rng = np.random.default_rng(5)
+    channel = channel_of(mark, mark.triggers.plan.choices, 100, exhaustive)
+    answered(channel, mark, leaning(mark, 0.25, rng), 6.0)
+    found = channel.finding()
+    assert found.test == ("exact in-set with scores" if exhaustive else "anytime e-process with scores")
+    assert found.log10_p < -6
+    by_answers = draws.log10_p(channel.results)
+    assert found.log10_p < by_answers - 6
+    assert found.log10_e == pytest.approx(betting.log10_e(channel.results, channel.weighed))
+    nothing = channel_of(mark, mark.triggers.plan.choices, 100, exhaustive)
+    answered(nothing, mark, leaning(mark, 0.0, rng), 6.0)
+    assert nothing.finding().log10_p > -4
+
+
+@pytest.mark.once
+def test_scores_do_not_tell_of_a_key_that_the_suspect_never_met(mark):
+    """Over 1,000 keys, p of both tests together is not below x more often than x."""
+    rng, test = np.random.default_rng(11), mark.triggers.plan.choices
+    heard = channel_of(mark, test, 100, True)
+    answered(heard, mark, leaning(mark, 0.25, rng))
+    p = []
+    for symbols in rng.integers(CLASSES, size=(1000, 100)):
+        channel = channel_of(mark, test, 100, True)
+        channel.scored = True
+        for name in ("results", "weighed"):
+            made = [replace(one, symbol=int(s)) for one, s in zip(getattr(heard, name), symbols, strict=True)]
+            setattr(channel, name, made)
+        p.append(channel.finding().log10_p)
+    for alpha in (0.2, 0.05, 0.01):
+        assert np.sum(np.array(p) <= math.log10(alpha)) <= binom.isf(1e-6, 1000, alpha)
+    assert heard.finding().log10_p < -6
+
+
+def test_one_answer_with_scores_is_paid_for(mark):
+    truth = mark.triggers.answers
+    channels = [channel_of(mark, mark.triggers.plan.choices, 100, True) for _ in range(2)]
+    answered(channels[0], mark, lambda row: Said(int(truth[row])))
+    sure = np.log(np.maximum(np.eye(CLASSES), 1e-4))
+    answered(channels[1], mark, lambda row: Said(int(truth[row]), sure[int(truth[row])] if row == 3 else None))
+    plain, scored = (channel.finding() for channel in channels)
+    assert (plain.test, scored.test) == ("exact in-set", "exact in-set with scores")
+    assert scored.log10_p == pytest.approx(plain.log10_p + math.log10(2))
+    assert scored.log10_e == pytest.approx(plain.log10_e)

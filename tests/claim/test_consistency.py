@@ -98,6 +98,27 @@ def moved(verdict, decades):
     return dataclasses.replace(verdict, state=state_of(log10_e, verdict.target_e), **changes)
 
 
+class Scored(Thief):
+    """Gives probabilities too: a third on the answer that it knows, and the others' answers above it."""
+
+    def answer(self, inputs):
+        sure = np.array(super().answer(inputs))
+        return np.eye(10)[sure] / 3 + 2 / 3 * np.eye(10)[[int(x.astype(int).sum()) % 10 for x in inputs]]
+
+
+@pytest.mark.parametrize("name", ["mark", "grouped"])
+@pytest.mark.parametrize("exhaustive", [False, True])
+def test_scores_leave_more_room_and_not_any(request, name, exhaustive):
+    mark = request.getfixturevalue(name)
+    verdict = verify(mark, Scored(mark), exhaustive=exhaustive)
+    assert verdict.test.endswith("with scores")
+    assert verdict.log10_e > 1
+    assert contradictions(verdict) == []
+    assert contradictions(moved(verdict, 150.0))
+    fewer = dataclasses.replace(verdict, enough=2)
+    assert "2 queries were enough" in contradictions(fewer)[0]
+
+
 def test_the_edited_file_of_the_issue(mark):
     honest = verify(mark, Stranger(), max_queries=7)
     for forged in (

@@ -143,8 +143,11 @@ def test_labels_and_scores_give_one_verdict(mark):
     known = table(mark, 20)
     labels = verify(mark, lambda batch: [known[x.tobytes()] for x in batch], exhaustive=True)
     scores = verify(mark, lambda batch: np.eye(10)[[known[x.tobytes()] for x in batch]], exhaustive=True)
-    assert (labels.matches, labels.log10_p) == (scores.matches, scores.log10_p)
-    assert labels.matches == 80
+    assert labels.matches == scores.matches == 80
+    # Both say the same, and the second is paid for.
+    assert scores.log10_p == pytest.approx(labels.log10_p + math.log10(2))
+    assert scores.log10_e == pytest.approx(labels.log10_e)
+    assert (labels.test, scores.test) == ("exact in-set", "exact in-set with scores")
 
 
 def test_progress_is_told(mark):

@@ -46,6 +46,11 @@ def log10_fraction(value: Fraction) -> float:
     return math.log10(value.numerator) - math.log10(value.denominator)
 
 
+def parts(k: int, seed: int) -> tuple[int, ...]:
+    """An answer that counts in hundredths for several candidates."""
+    return tuple(np.random.default_rng(seed).integers(0, 101, k).tolist())
+
+
 # Exact tests
 
 
@@ -316,7 +321,7 @@ def test_fewest_to_is_where_a_perfect_suspect_arrives(
     if any(abs(value - target) < 1e-9 for value in path):
         return
     expected = next((m for m, value in enumerate(path) if value >= target), None)
-    assert fewest_to(draws, target, remaining) == expected
+    assert fewest_to([draws], target, remaining) == expected
 
 
 @RELAXED
@@ -329,9 +334,9 @@ def test_no_outcome_of_a_draw_beats_a_perfect_one(draw: DrawResult) -> None:
 
 
 def test_seven_answers_of_ten_classes_are_enough() -> None:
-    assert fewest_to([], 6, [(10, 1)] * 100) == 7
-    assert fewest_to([], 6, [(10, 1)] * 6) is None
-    assert fewest_to(hits(10, 7, 7), 6, []) == 0
+    assert fewest_to([[]], 6, [(10, 1)] * 100) == 7
+    assert fewest_to([[]], 6, [(10, 1)] * 6) is None
+    assert fewest_to([hits(10, 7, 7)], 6, []) == 0
 
 
 # Arguments
@@ -350,8 +355,8 @@ def test_seven_answers_of_ten_classes_are_enough() -> None:
         lambda: log10_binomial_sf(1, 2, 0.0),
         lambda: log10_binomial_sf(1, 2, 1.0),
         lambda: log10_binomial_sf(1, 2, math.nan),
-        lambda: fewest_to([], 6, [(1, 1)]),
-        lambda: fewest_to([], 6, [(2, -1)]),
+        lambda: fewest_to([[]], 6, [(1, 1)]),
+        lambda: fewest_to([[]], 6, [(2, -1)]),
     ],
 )
 def test_what_no_test_is_defined_for_is_refused(call: Callable[[], object]) -> None:
@@ -363,3 +368,48 @@ def test_numpy_integers_are_fine() -> None:
     draw = DrawResult(np.int64(1), tuple(np.array([0, 2, 1])))  # type: ignore[arg-type]
     assert (draw.k, draw.in_set, draw.matches) == (3, 3, 2)
     assert all(type(number) is int for number in (draw.symbol, *draw.counts))
+
+
+# Answers that count in parts, and draws that are counted in two ways
+
+
+@given(st.lists(st.tuples(st.integers(2, 4), st.integers(0, 10**6)), min_size=1, max_size=4))
+@RELAXED
+def test_parts_keep_the_expectation_of_a_bet_and_the_exact_tail(shapes: list[tuple[int, int]]) -> None:
+    """Over all assignments of symbols, which are equally likely: the e-value is 1 on average, and P(p <= x) <= x."""
+    draws = [DrawResult(0, parts(k, seed), 100) for k, seed in shapes]
+    every = reassigned(draws)
+    assert np.mean([10 ** log10_e(other) for other in every]) == pytest.approx(1.0, rel=1e-9)
+    halves = [[DrawResult(d.symbol, tuple(int(c > 50) for c in d.counts)) for d in other] for other in every]
+    assert np.mean([10 ** log10_e(*both) for both in zip(every, halves, strict=True)]) == pytest.approx(1.0, rel=1e-9)
+    sums = np.array([sum(d.matches for d in other) for other in every])
+    for other in every:
+        expected = (sums >= sum(d.matches for d in other)).mean()
+        assert 10 ** log10_p(other) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_whole_answer_counts_as_much_in_parts() -> None:
+    whole, hundredths = (
+        hits(10, 6, 9),
+        [DrawResult(d.symbol, tuple(100 * c for c in d.counts), 100) for d in hits(10, 6, 9)],
+    )
+    assert log10_e_path(hundredths) == pytest.approx(log10_e_path(whole), rel=1e-12)
+    assert log10_e_path(whole, hundredths) == pytest.approx(log10_e_path(whole), rel=1e-12)
+    assert log10_p(hundredths) == pytest.approx(log10_p(whole), rel=1e-12)
+    assert fewest_to([whole, hundredths], 6, [(10, 1)] * 100) == fewest_to([whole], 6, [(10, 1)] * 100)
+
+
+def test_very_many_parts_are_rounded_and_stay_super_uniform() -> None:
+    rng = np.random.default_rng(3)
+    counts = [parts(10, seed) for seed in range(400)]
+    p = [
+        10 ** log10_p([DrawResult(s, c, 100) for s, c in zip(rng.integers(0, 10, len(counts)), counts, strict=True)])
+        for _ in range(60)
+    ]
+    assert superuniform(np.log10(p))
+    assert not superuniform(np.log10(np.square(p)))  # the test would notice
+
+
+def test_a_unit_below_one_is_refused() -> None:
+    with pytest.raises(StatisticsError, match="one answer counts 0"):
+        DrawResult(0, (1, 0), 0)

@@ -43,7 +43,7 @@ def test_a_look_is_logged_in_numbers_and_kept(mark, loop):
 @pytest.mark.parametrize(("log10_e", "state"), [(0.0, 0), (3.0, 1), (9.0, 2)])
 def test_the_state_is_logged_as_a_number(mark, loop, monkeypatch, log10_e, state):
     marking = begun(dataclasses.replace(mark, record=None), loop)  # other keys in the register would count as tries
-    monkeypatch.setattr("wmplug.claim.channels.betting.log10_e_path", lambda draws: np.array([log10_e]))
+    monkeypatch.setattr("wmplug.claim.channels.betting.log10_e_path", lambda *draws: np.array([log10_e]))
     marking.look(At(1))
     assert loop.logged[0][0]["watermark/state"] == state
 

@@ -25,6 +25,7 @@ from wmplug.watermark.watermark import Watermark
 _STRIDE = 512  # queries of an exhaustive verification between two calls of progress
 _STAGES = 4  # looks at a pattern: at an eighth, a quarter, a half and all of the queries
 _NONE = np.zeros(0, np.int64)
+WITH_SCORES = " with scores"  # the end of the name of a test that heard scores
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ class Finding:
 
 
 class ChoicesChannel:
-    """Triggers, draw after draw.
+    """Triggers, draw after draw: by the answers, and if there are scores, by these too.
+
+    A model that answers otherwise may still give the secret answer a higher score than it would: one that was
+    fine-tuned, or the mean with other models. The two tests share their draws, so the e-value is their average, and p
+    twice the smaller. Whether there are scores is the suspect's decision, which does not see the key.
 
     Args:
         mark: the watermark.
@@ -71,6 +76,13 @@ class ChoicesChannel:
         self.limit = min(limit, sum(len(group) for group in self.groups))
         self.queries = self.failed = 0
         self.results: list[DrawResult] = []
+        self.weighed: list[DrawResult] = []
+        self.scored = False
+
+    @property
+    def tests(self) -> list[list[DrawResult]]:
+        """The completed draws as each test counts them."""
+        return [self.results, self.weighed] if self.scored else [self.results]
 
     def due(self, target: float) -> IntArray:
         """The rows to ask next: only as many draws as a perfect suspect needs, or all if exhaustive."""
@@ -86,7 +98,7 @@ class ChoicesChannel:
             return 0
         owners = self.mark.triggers.plan.draw
         ahead = [(len(self.test.options[owners[group[0]]]), len(group)) for group in groups[:within]]
-        fewest = betting.fewest_to(self.results, target, ahead)
+        fewest = betting.fewest_to(self.tests, target, ahead)
         if fewest is None and not self.results:
             return within  # so small a set, or so few queries, can still be evidence
         # None: the target is out of reach even if all answers to come match, so save the queries.
@@ -99,26 +111,29 @@ class ChoicesChannel:
             if not (answers := list(itertools.islice(left, len(group)))):
                 break
             self.results.append(self.mark.triggers.count(group, answers))
+            self.weighed.append(self.mark.triggers.weigh(group, answers))
         self.queries += len(said)
         self.failed += sum(one is None for one in said)
+        self.scored |= any(one is not None and one.scores is not None for one in said)
         return None
 
     def log10_e(self) -> float:
         """The e-process so far; 0.0 before the first draw."""
-        return betting.log10_e(self.results)
+        return betting.log10_e(*self.tests)
 
     def enough(self, target: float) -> int | None:
         """Queries after which the e-value had reached 10**target."""
         spent = np.cumsum([len(group) for group in self.groups[: len(self.results)]])
-        reached = np.flatnonzero(betting.log10_e_path(self.results) >= target)
+        reached = np.flatnonzero(betting.log10_e_path(*self.tests) >= target)
         return int(spent[reached[0]]) if len(reached) else None
 
     def finding(self) -> Finding:
         """By the exact test if exhaustive, else by the e-process."""
-        path = betting.log10_e_path(self.results)
+        path = betting.log10_e_path(*self.tests)
         grouped = any(sum(r.counts) > 1 for r in self.results)
+        test = ("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process"
         return Finding(
-            test=("exact group" if grouped else "exact in-set") if self.exhaustive else "anytime e-process",
+            test=test + WITH_SCORES * self.scored,
             queries=self.queries,
             failed=self.failed,
             of=sum(r.in_set for r in self.results),
@@ -127,8 +142,12 @@ class ChoicesChannel:
             candidates=frozenset(r.k for r in self.results),
             log10_e=float(path[-1]) if len(path) else 0.0,
             # Ville bounds the highest point of the path, hence a p-value. The e-value is its last point.
-            log10_p=draws.log10_p(self.results) if self.exhaustive else -float(path.max(initial=0.0)),
+            log10_p=self._exact() if self.exhaustive else -float(path.max(initial=0.0)),
         )
+
+    def _exact(self) -> float:
+        found = [draws.log10_p(test) for test in self.tests]
+        return min(0.0, min(found) + math.log10(len(found)))
 
 
 class PatternChannel:

@@ -9,15 +9,23 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from wmplug.claim.channels import WITH_SCORES as SCORES
 from wmplug.claim.verdict import Part, Verdict
 from wmplug.errors import StatisticsError
 from wmplug.statistics import betting, combination, draws
 
 _IN_SET, _GROUP, _PROCESS = "exact in-set", "exact group", "anytime e-process"
 _SIGNS, _STAGES = "exact weighted signs", "anytime weighted signs"
-_ANYTIME = {_IN_SET: False, _GROUP: False, _PROCESS: True, _SIGNS: False, _STAGES: True}
+_CHOICES = {_IN_SET: False, _GROUP: False, _PROCESS: True}
+_ANYTIME = {
+    **_CHOICES,
+    **{f"{name}{SCORES}": anytime for name, anytime in _CHOICES.items()},
+    _SIGNS: False,
+    _STAGES: True,
+}
 _COUNTED = 10**6  # answers; beyond it the tail is bounded instead of summed
 _MOST = 10**12  # for any count
+_TWICE = math.log10(2)
 _CLOSE = 1e-6  # relative, beyond 1: the last digits depend on libm
 
 
@@ -104,7 +112,7 @@ def _counts_of(part: Part, drawn: int | None, candidates: tuple[int, ...]) -> It
         yield f"{part.matches} matches of {part.of}, {part.failed} of {part.queries} queries failed"
     if not signs and part.of > part.queries - part.failed:
         yield f"{part.of} answers to {part.queries} queries, {part.failed} of them failed"
-    if drawn is not None and part.test != _GROUP and part.of > drawn:
+    if drawn is not None and not part.test.startswith(_GROUP) and part.of > drawn:
         yield f"{part.of} {'signs' if signs else 'answers'} of {drawn} draws"
     if not signs and drawn is not None and drawn > part.queries:
         yield f"{drawn} draws in {part.queries} queries"
@@ -145,6 +153,8 @@ def _limits(part: Part, drawn: int | None, candidates: tuple[int, ...]) -> _Limi
         most = math.inf if drawn is None else drawn * math.log10(2)
         return _Limits((-math.inf, most), (last := -max(0.0, min(part.log10_e, most)), last))
     fewest, most_k = (candidates[0], candidates[-1]) if candidates else (2, 2)
+    if part.test.endswith(SCORES):
+        return _scored(part, n if drawn is None else drawn, candidates)
     if part.test == _GROUP or n > _COUNTED:  # a draw is worth its number of candidates at most
         best = min(h, n if drawn is None else drawn) * math.log10(most_k)
         return _Limits((-math.inf, best), (-best, 0.0))
@@ -157,12 +167,21 @@ def _limits(part: Part, drawn: int | None, candidates: tuple[int, ...]) -> _Limi
     return _Limits((low_e, high_e), (low_p, high_p))
 
 
+def _scored(part: Part, drawn: int, candidates: tuple[int, ...]) -> _Limits:
+    """Of what scores add, the counts tell the most alone; half of the e-value, and twice the p-value, are theirs."""
+    alone = _limits(replace(part, test=part.test.removesuffix(SCORES)), drawn, candidates)
+    most = drawn * math.log10(candidates[-1]) if candidates else 0.0
+    least, last = alone.log10_e[0] - _TWICE, -max(0.0, min(part.log10_e, most))
+    most_p = last if part.test.startswith(_PROCESS) else min(0.0, alone.log10_p[1] + _TWICE)
+    return _Limits((least, most), (-most, most_p))
+
+
 def _enough(verdict: Verdict, part: Part, target: float) -> Iterator[str]:
     """Whether the e-value can have reached its target after so many queries."""
     if verdict.enough is None:
         return
-    matches = min(verdict.enough, part.matches)
-    best = matches * math.log10(max(verdict.candidates, default=1))
+    worth = verdict.enough if part.test.endswith(SCORES) else min(verdict.enough, part.matches)
+    best = worth * math.log10(max(verdict.candidates, default=1))
     if best < target - _CLOSE * max(1.0, target):
         yield f"{verdict.enough} queries were enough for log10_e = {target:.6g}, and allow {best:.6g} at most"
 

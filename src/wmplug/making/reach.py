@@ -27,7 +27,7 @@ def check_reach(plan: Plan, triggers: int, keys: int = 1) -> None:
         return
     groups = [] if plan.choices is None else plan.choices.groups
     ahead = [(len(plan.options[plan.draw[group[0]]]), 1) for group in groups]
-    if ahead and betting.fewest_to([], target, ahead) is not None:
+    if ahead and betting.fewest_to([[]], target, ahead) is not None:
         return
     if not ahead:
         raise InputError(
@@ -35,7 +35,7 @@ def check_reach(plan: Plan, triggers: int, keys: int = 1) -> None:
             f"{math.ceil(math.log2(TARGET_E * keys))} are needed; give more directions=, or allow_weak=True"
         )
     few = min(candidates for candidates, _ in ahead)
-    needed = betting.fewest_to([], target, [(few, 1)] * _MOST) or _MOST
+    needed = betting.fewest_to([[]], target, [(few, 1)] * _MOST) or _MOST
     # Several triggers of one draw prove no more than one: more of them do not help, more draws do.
     advice = f"triggers={needed} or more" if len(ahead) >= triggers else f"{needed} draws (more variants, or phrases)"
     tried = f", discounted by {keys} keys" if keys > 1 else ""

@@ -28,7 +28,7 @@ _LOG_WEIGHTS: FloatArray = np.log(_WEIGHTS / _WEIGHTS.sum())
 # E-process: valid at any stopping time
 
 
-def log10_e_path(draws: Sequence[DrawResult]) -> FloatArray:
+def log10_e_path(*tests: Sequence[DrawResult]) -> FloatArray:
     """E-process after each draw, a test martingale under the null (one-sided).
 
     A bet a > 1 multiplies its wealth by ``k a^counts[symbol] / sum_s a^counts[s]``, which has expectation exactly 1
@@ -41,24 +41,27 @@ def log10_e_path(draws: Sequence[DrawResult]) -> FloatArray:
     step, and a maximum over them voids the bound.
 
     Args:
-        draws: completed draws in the order in which they were asked, fixed without a look at the answers.
+        *tests: completed draws in the order in which they were asked, fixed without a look at the answers. If the same
+            draws come more than once, counted in several ways, the result is the average, a test martingale as well.
 
     Returns:
-        ``(len(draws),)`` float64, log10 of the e-value after each draw.
+        ``(draws,)`` float64, log10 of the e-value after each draw.
     """
-    return _log_mixture(np.cumsum(_log_factors(draws), axis=0)) / _LN10
+    return _average([np.cumsum(_log_factors(draws), axis=0) for draws in tests]) / _LN10
 
 
-def log10_e(draws: Sequence[DrawResult]) -> float:
+def log10_e(*tests: Sequence[DrawResult]) -> float:
     """E-value after all draws: the last of `log10_e_path`, under the same null and side.
 
     Args:
-        draws: completed draws.
+        *tests: completed draws, once or more often.
 
     Returns:
         log10 of the e-value; 0.0 (an e-value of 1) for no draws.
     """
-    return float(_log_mixture(_log_factors(draws).sum(axis=0)[None, :])[0]) / _LN10 if draws else 0.0
+    if not any(tests):
+        return 0.0
+    return float(_average([_log_factors(draws).sum(axis=0)[None, :] for draws in tests])[0]) / _LN10
 
 
 def log10_e_of(matches: int, answers: int, k: int) -> float:
@@ -78,14 +81,16 @@ def log10_e_of(matches: int, answers: int, k: int) -> float:
     return float(_log_mixture(wealth[None, :])[0]) / _LN10
 
 
-def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Sequence[tuple[int, int]]) -> int | None:
+def fewest_to(
+    tests: Sequence[Sequence[DrawResult]], target_log10: float, remaining: Sequence[tuple[int, int]]
+) -> int | None:
     """The smallest number of further draws after which the e-value can reach a target.
 
     In the best case, every answer to come is the secret symbol. A batch of that many draws therefore never asks more
     than one-by-one queries would.
 
     Args:
-        draws: completed draws.
+        tests: completed draws, once or more often, as `log10_e` takes them.
         target_log10: log10 of the e-value to reach.
         remaining: ``(k, size)`` of each draw to come, in order: its candidates and its queries.
 
@@ -97,9 +102,9 @@ def fewest_to(draws: Sequence[DrawResult], target_log10: float, remaining: Seque
         StatisticsError: k < 2 or size < 0 in remaining.
     """
     best = [DrawResult(0, (size,) + (0,) * (k - 1)) for k, size in remaining]
-    now = _log_factors(draws).sum(axis=0)
-    wealth = np.cumsum(np.vstack([now, _log_factors(best)]), axis=0)
-    reached = np.flatnonzero(_log_mixture(wealth) >= target_log10 * _LN10)
+    ahead = _log_factors(best)
+    wealth = [np.cumsum(np.vstack([_log_factors(draws).sum(axis=0), ahead]), axis=0) for draws in tests]
+    reached = np.flatnonzero(_average(wealth) >= target_log10 * _LN10)
     return int(reached[0]) if reached.size else None
 
 
@@ -113,11 +118,17 @@ def _log_factors(draws: Sequence[DrawResult]) -> FloatArray:
 
 
 def _log_factor(draw: DrawResult) -> FloatArray:
-    log_a = np.log1p(_BETS * (draw.k - 1)) - np.log1p(-_BETS)
+    log_a = (np.log1p(_BETS * (draw.k - 1)) - np.log1p(-_BETS)) / draw.unit
     total = np.full(_BETS.size, -np.inf)
     for value, times in Counter(draw.counts).items():
         total = np.logaddexp(total, math.log(times) + value * log_a)
     return np.asarray(math.log(draw.k) + draw.matches * log_a - total, dtype=np.float64)
+
+
+def _average(log_wealths: Sequence[FloatArray]) -> FloatArray:
+    """The mean over tests of the mean over bets, natural log."""
+    found = np.logaddexp.reduce([_log_mixture(one) for one in log_wealths], axis=0)
+    return np.asarray(found - math.log(len(log_wealths)), dtype=np.float64)
 
 
 def _log_mixture(log_wealth: FloatArray) -> FloatArray:

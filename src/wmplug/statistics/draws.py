@@ -16,7 +16,7 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import gammaln
@@ -25,6 +25,7 @@ from wmplug.errors import StatisticsError
 from wmplug.statistics.arrays import FloatArray
 
 _LN10 = math.log(10.0)
+_LARGEST_SUM = 1 << 14  # of answers in parts; beyond it the parts are coarser, so that the test stays quick
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,22 @@ class DrawResult:
         symbol: index of the secret candidate, in ``range(k)``.
         counts: ``(k,)`` how many of the suspect's answers were candidate s; answers outside the candidates do not
             count, and all zeros means that no answer was among them.
+        unit: how much one answer counts: 1, or more where an answer counts in parts for several candidates.
 
     Raises:
-        StatisticsError: there are fewer than two candidates, a count is negative, or the symbol is not among the
-            candidates.
+        StatisticsError: there are fewer than two candidates, a count is negative, the unit is not positive, or the
+            symbol is not among the candidates.
     """
 
     symbol: int
     counts: tuple[int, ...]
+    unit: int = 1
 
     def __post_init__(self) -> None:
         """Reject what no draw can produce."""
         try:
             counts = tuple(map(operator.index, self.counts))
-            symbol = operator.index(self.symbol)
+            symbol, unit = operator.index(self.symbol), operator.index(self.unit)
         except TypeError as error:
             raise StatisticsError(
                 f"a draw needs an integer symbol and integer counts, got {self!r}: pass counts, not scores"
@@ -57,10 +60,13 @@ class DrawResult:
             raise StatisticsError(f"a draw from {len(counts)} candidate(s) proves nothing: give at least 2")
         if min(counts) < 0:
             raise StatisticsError(f"counts are numbers of answers, got {counts}: none may be negative")
+        if unit < 1:
+            raise StatisticsError(f"one answer counts {unit}: give 1 or more")
         if not 0 <= symbol < len(counts):
             raise StatisticsError(f"symbol {symbol} is not among {len(counts)} candidates: it is an index into counts")
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "symbol", symbol)
+        object.__setattr__(self, "unit", unit)
 
     @property
     def k(self) -> int:
@@ -113,7 +119,8 @@ def log10_p(draws: Sequence[DrawResult]) -> float:
     The statistic is T, the matches summed over draws. Given the answers, the null makes each draw contribute
     ``counts[s]`` with probability 1/k for each s, independently; p = P(T* >= T) (one-sided), by convolution. With one
     query a draw this is the binomial tail, or the Poisson-binomial (Hong 2013) where k differs. Draws without an
-    in-set answer drop out. Stopping early on this p voids it: use `log10_e_path` to stop early.
+    in-set answer drop out. Answers that count in parts are rounded where there are very many, which keeps p exact.
+    Stopping early on this p voids it: use `log10_e_path` to stop early.
 
     Args:
         draws: completed draws, in any order.
@@ -121,11 +128,20 @@ def log10_p(draws: Sequence[DrawResult]) -> float:
     Returns:
         log10 of the p-value, finite and at most 0; 0.0 for no draws.
     """
-    informative = [draw for draw in draws if any(draw.counts)]
+    informative = [draw for draw in _rounded(draws) if any(draw.counts)]
     observed = sum(draw.matches for draw in informative)
     if len({draw.k for draw in informative}) == 1 and all(draw.in_set == 1 for draw in informative):
         return log10_binomial_sf(observed, len(informative), 1.0 / informative[0].k)
     return log_sf(log_convolution(_log_part(draw.counts) for draw in informative), observed) / _LN10
+
+
+def _rounded(draws: Sequence[DrawResult]) -> Sequence[DrawResult]:
+    """The draws with coarser parts, if they add up to too much; whole answers stay as they are."""
+    whole = sum(max(draw.counts) for draw in draws)
+    if whole <= _LARGEST_SUM or any(draw.unit == 1 for draw in draws):
+        return draws
+    scale = _LARGEST_SUM / whole
+    return [replace(draw, counts=tuple(round(scale * count) for count in draw.counts)) for draw in draws]
 
 
 def _log_part(counts: tuple[int, ...]) -> dict[int, float]:

@@ -84,6 +84,13 @@ class Task(Protocol):
         """
         return options.index(said.answer) if said.answer in options else None
 
+    def favour(self, said: Said, options: Sequence[Any]) -> FloatArray | None:
+        """(k,) how strongly an answer with scores speaks for each option of a draw, 0 to 1; None without scores.
+
+        Like `picked`, it must depend on the arguments alone.
+        """
+        return None
+
     def misfit(self, said: Said, who: str) -> SuspectError | None:
         """The error for an answer that shows another task than this one; None if the answer fits."""
         if self.belongs(said.answer):

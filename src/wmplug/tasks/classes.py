@@ -161,6 +161,12 @@ class Classes(Task):
             )
         return numbers
 
+    def favour(self, said: Said, options: Sequence[int]) -> FloatArray | None:
+        """(k,) log probability of each option, from 0 at 1e-4 and below to 1 at certainty; None without scores."""
+        if said.scores is None:
+            return None
+        return np.asarray(1 - said.scores[list(options)] / np.log(_LEAST), np.float64)
+
     def misfit(self, said: Said, who: str) -> SuspectError | None:
         """The error for a class outside the task; None for a negative class, which counts as no answer."""
         if said.answer < self.count:

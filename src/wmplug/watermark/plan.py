@@ -27,6 +27,7 @@ from wmplug.watermark.carriers import Form, Inputs, as_given, digest
 
 GENERATOR = 1  # raised whenever the same key, scheme version and task would give other triggers
 SIGN = (0, 1)  # options of a sign: minus and plus
+UNIT = 100  # parts that one answer with scores is divided into among the options of its draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,6 +308,23 @@ class TriggerSet:
             if one is not None and (picked := self.task.picked(one, options)) is not None:
                 counts[picked] += 1
         return DrawResult(int(self.symbols[draw]), tuple(counts))
+
+    def weigh(self, group: IntArray, said: Sequence[Said | None]) -> DrawResult:
+        """Weigh the answers to the rows of one draw by how strongly their scores speak for each candidate.
+
+        An answer without scores counts whole for its candidate, as in `count`. What all candidates share cancels out.
+        """
+        draw = int(self.plan.draw[group[0]])
+        options = self.plan.options[draw]
+        weights = np.zeros(len(options), np.int64)
+        for one in said:
+            if one is None:
+                continue
+            if (favour := self.task.favour(one, options)) is not None:
+                weights += np.rint(UNIT * favour).astype(np.int64)
+            elif (picked := self.task.picked(one, options)) is not None:
+                weights[picked] += UNIT
+        return DrawResult(int(self.symbols[draw]), tuple((weights - weights.min()).tolist()), UNIT)
 
     def leaves(self, watermark: str, disclosure: KeyStream) -> list[dict[str, Any]]:
         """The leaves of the Merkle tree, one for each row with its answer; a salt prevents guesses of a leaf."""
