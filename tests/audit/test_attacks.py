@@ -12,7 +12,7 @@ from wmplug.audit.attacks import chosen
 from wmplug.audit.training import accuracy, answers, head, layers
 from wmplug.errors import InputError
 
-CLONES = ("soft-clone", "hard-clone", "foreign-clone", "tuned-clone", "ensemble")
+CLONES = tuple(attack.name for attack in ATTACKS.values() if attack.family == "extraction")
 
 
 def weights(model):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from wmplug.audit import adaptive, cleanse, detection, evasion, extraction, filters, removal
+from wmplug.audit import adaptive, cleanse, copyist, detection, evasion, extraction, filters, removal
 from wmplug.audit.setting import Setting
 from wmplug.errors import InputError
 
@@ -94,6 +94,31 @@ _TABLE = (
     ),
     Attack("tuned-clone", "extraction", "a hard clone, then fine-tuned on true labels", extraction.tuned_clone),
     Attack("ensemble", "extraction", "three hard clones, asked together", extraction.ensemble, "Breiman 1996"),
+    *(
+        Attack(name, "extraction", f"a hard clone {does}", by, paper)
+        for name, does, by, paper in (
+            ("drop-unsure", "without the tenth of the answers of least confidence", copyist.drop_unsure, ""),
+            (
+                "drop-disputed",
+                "without answers that own networks dispute",
+                copyist.drop_disputed,
+                "Brodley & Friedl 1999",
+            ),
+            ("majority", "on the majority of nine answers under noise", copyist.majority, "Cao & Gong 2017"),
+            ("agreement", "on answers that another service gives too", copyist.agreement, ""),
+            ("relabel", "that labels the tenth of least confidence itself", copyist.relabelled, "Lee 2013"),
+            (
+                "augment",
+                "on shifted and mirrored pictures, or under noise",
+                copyist.augmented,
+                "Krizhevsky et al. 2012",
+            ),
+            ("mixup", "on mixtures of inputs and labels", copyist.mixup, "Zhang et al. 2018"),
+            ("label-smoothing", "on labels, a tenth of them uniform", copyist.label_smoothing, "Szegedy et al. 2016"),
+            ("early-stop", "that stops when held-out answers no longer gain", copyist.stopped_early, "Prechelt 1998"),
+            ("second-clone", "of a hard clone", copyist.second_clone, "Furlanello et al. 2018"),
+        )
+    ),
     Attack("labels-only", "evasion", "returns labels, no scores", evasion.labels_only, "Tramèr et al. 2016"),
     Attack("rounded", "evasion", "returns probabilities to one decimal", evasion.rounded, "Tramèr et al. 2016"),
     Attack("smoothed-labels", "evasion", "returns probabilities, a fifth of them uniform", evasion.smoothed_labels),
@@ -158,6 +183,8 @@ QUICK = (
     "soft-clone",
     "hard-clone",
     "tuned-clone",
+    "drop-disputed",
+    "second-clone",
     "labels-only",
     "jpeg",
     "among-2",

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from wmplug.audit.setting import Setting
-from wmplug.audit.training import answers, device_of, fit, labels_of
+from wmplug.audit.training import answers, fit, labels_of, untrained
 from wmplug.errors import InputError
 
 _MEMBERS = 3
@@ -63,5 +63,5 @@ def ensemble(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
 
 def _clone(model: nn.Module, setting: Setting, inputs: torch.Tensor, *, hard: bool = True, which: int = 0) -> nn.Module:
     outputs = answers(model, inputs)
-    clone = setting.architectures[which % len(setting.architectures)]().to(device_of(model))
-    return fit(clone, inputs, labels_of(outputs) if hard else outputs.softmax(1), setting, setting.epochs)
+    targets = labels_of(outputs) if hard else outputs.softmax(1)
+    return fit(untrained(model, setting, which), inputs, targets, setting, setting.epochs)

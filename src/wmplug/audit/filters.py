@@ -10,7 +10,7 @@ from torch import nn
 from wmplug.audit.detection import Detector
 from wmplug.audit.extraction import Ensemble
 from wmplug.audit.setting import Setting
-from wmplug.audit.training import answers, before, fit, head
+from wmplug.audit.training import answers, before, fit, head, untrained
 
 _KEPT = 0.95  # share of the variance that components explain
 _NARROW = 16
@@ -152,8 +152,7 @@ def reconstruction(model: nn.Module, setting: Setting, seed: int, *, alarms: flo
 
 def among(model: nn.Module, setting: Setting, seed: int, *, others: int) -> nn.Module:
     """Serves the mean of the model and of networks of the attacker's own, which learnt true labels."""
-    makers = setting.architectures
-    made = [makers[number % len(makers)]() for number in range(others)]
+    made = [untrained(model, setting, number) for number in range(others)]
     return Ensemble([model, *(fit(one, setting.inputs, setting.labels, setting, setting.epochs) for one in made)])
 
 

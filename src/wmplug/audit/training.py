@@ -1,6 +1,7 @@
 """The parts of all attacks: a training loop, answers, accuracy, and a network's layers."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -35,8 +36,13 @@ def fit(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's parameters."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+    """The device of the model's parameters and buffers."""
+    return next((p.device for p in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+
+
+def untrained(model: nn.Module, setting: Setting, which: int = 0) -> nn.Module:
+    """A network of the attacker's own on the model's device; architectures take turns."""
+    return setting.architectures[which % len(setting.architectures)]().to(device_of(model))
 
 
 def answers(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
