@@ -8,14 +8,16 @@ An attack is a function of (model, setting, seed); `ATTACKS` is the table of wmp
 scikit-learn and, for pictures, matplotlib: pip install 'wmplug[audit]'.
 """
 
-from wmplug.audit.attacks import ATTACKS, FULL, QUICK, Attack, chosen
+from wmplug.audit.attacks import ATTACKS, CLONING, FULL, QUICK, Attack, chosen
 from wmplug.audit.grid import run
 from wmplug.audit.results import Cell, Report, Row
+from wmplug.audit.service import ServiceAnswers, ask_service
 from wmplug.audit.setting import Setting
 from wmplug.audit.sweep import Point, Sweep, sweep
 
 __all__ = [
     "ATTACKS",
+    "CLONING",
     "FULL",
     "QUICK",
     "Attack",
@@ -23,8 +25,10 @@ __all__ = [
     "Point",
     "Report",
     "Row",
+    "ServiceAnswers",
     "Setting",
     "Sweep",
+    "ask_service",
     "chosen",
     "run",
     "sweep",

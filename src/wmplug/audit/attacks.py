@@ -38,9 +38,11 @@ class Attack:
     def __call__(self, model: torch.nn.Module, setting: Setting, seed: int) -> torch.nn.Module:
         """The thief's model in the end; `model` itself stays unchanged.
 
+        Attacks of the family `extraction` ask the setting's service, where it has one, in place of the model.
         It runs on one thread, so that results do not depend on the number of threads.
         """
-        copied = copy.deepcopy(model).eval()
+        asked = setting.service if self.family == "extraction" and setting.service is not None else model
+        copied = copy.deepcopy(asked).eval()
         with torch.random.fork_rng(), _one_thread():
             torch.manual_seed(seed)
             return self.function(copied, setting, seed).eval()
@@ -193,6 +195,8 @@ QUICK = (
     "guess-triggers",
     "guess-tilt",
 )
+# For answers that a key decided: who steals the weights keeps nothing of these.
+CLONING = ("fine-tune", *(attack.name for attack in _TABLE if attack.family == "extraction"))
 
 
 def chosen(attacks: Sequence[str | Attack]) -> tuple[Attack, ...]:

@@ -1,5 +1,7 @@
 """The model that `wmplug audit` attacks by default: a small CNN on the digits that come with scikit-learn."""
 
+import dataclasses
+import itertools
 import warnings
 from typing import Any
 
@@ -81,9 +83,28 @@ def setting() -> Setting:
     )
 
 
+def copying() -> Setting:
+    """A copyist who asks a service about the 300 digits at nine places each, shifted by a pixel or none."""
+    alone = setting()
+    moves = itertools.product((-1, 0, 1), repeat=2)
+    queries = torch.cat([alone.inputs.roll(move, (2, 3)) for move in moves])
+    return dataclasses.replace(alone, queries=queries, others=None, make=None)
+
+
+def pictures(x: torch.Tensor) -> np.ndarray[Any, Any]:
+    """(n, 8, 8) uint8: the network's inputs (n, 1, 8, 8) in the form of the carriers, as a service is asked."""
+    return np.asarray((x[:, 0] * 255).round().to(torch.uint8).numpy())
+
+
+def owned() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The owner's 1,200 digits and labels, the carriers of each watermark here."""
+    images, labels = parts()
+    return images[:_OWN], labels[:_OWN]
+
+
 def mark(scheme: str, **parameters: Any) -> Watermark:
     """A watermark of an owner whose key is derived from this file, so that it serves this audit alone."""
-    images, labels = parts()
+    images, labels = owned()
     if scheme in ("tilt", "combined"):
         # Digits leave so little freedom that the tilt must be strong.
         parameters = {"delta": 1.0, "directions": 20, "blends": 3000, **parameters}
@@ -95,8 +116,8 @@ def mark(scheme: str, **parameters: Any) -> Watermark:
         return create(
             made_up_owner("digits"),
             scheme=scheme,
-            carriers=images[:_OWN],
-            labels=labels[:_OWN],
+            carriers=images,
+            labels=labels,
             classes=CLASSES,
             preprocess=example,
             **parameters,
@@ -105,11 +126,11 @@ def mark(scheme: str, **parameters: Any) -> Watermark:
 
 def trained(watermark: Watermark | None, seed: int) -> nn.Module:
     """The owner's network after a plain loop with the mark as one line."""
-    images, labels = parts()
+    images, labels = owned()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = network()
-        data = TensorDataset(_tensor(images[:_OWN]), torch.from_numpy(labels[:_OWN]))
+        data = TensorDataset(_tensor(images), torch.from_numpy(labels))
         loader = DataLoader(data, _BATCH, shuffle=True)
         if watermark is None:
             return _loop(model, loader)

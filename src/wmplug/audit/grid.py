@@ -171,6 +171,11 @@ class _Court:
             raise InputError(f"mark has {classes} classes, setting {setting.classes}: give both for one task")
         if rival is not None and (not isinstance(rival, Watermark) or rival.id == mark.id):
             raise InputError("rival= is the mark itself, or not a mark: give a mark of another owner, or leave it out")
+        if "answers" in mark.scheme.points and setting.service is None:
+            raise InputError(
+                f"a mark of scheme {mark.scheme.name!r} is in what a service answers, not in the model: give "
+                "ask_service(setting, answer) for the setting, and mark.with_queries(log.decided(), ...) for the mark"
+            )
         return cls(mark, other_key(mark) if rival is None else rival, setting)
 
     def judge(self, name: str, family: str, seed: int, suspect: nn.Module | WmplugError) -> Cell:
@@ -222,16 +227,22 @@ def _identity(court: _Court, model: nn.Module, setting: Setting) -> str:
     facts: dict[str, Any] = {"version": __version__, "mark": court.mark.id, "rival": court.rival.id}
     asked = court.mark.triggers.samples(_COMPARED)
     facts["questions"] = [court.mark.public.get("queries"), digest(to_numpy(prepared(asked, court.mark.preprocess)))]
-    facts["model"] = {name: digest(to_numpy(value)) for name, value in model.state_dict().items()}
+    facts["model"] = _weights(model)
     for field in dataclasses.fields(setting):
         value = getattr(setting, field.name)
         if isinstance(value, torch.Tensor):
             value = digest(to_numpy(value))
+        elif isinstance(value, nn.Module):
+            value = json.dumps(_weights(value))
         elif field.name == "architectures":
             with torch.random.fork_rng():
                 value = [str(make()) for make in value]
         facts[field.name] = value if isinstance(value, (int, float, str, list)) else str(value)
     return digest(json.dumps(facts, sort_keys=True))
+
+
+def _weights(model: nn.Module) -> dict[str, str]:
+    return {name: digest(to_numpy(value)) for name, value in model.state_dict().items()}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Setting:
         architectures: functions that make an untrained network from inputs to logits (n, classes); clones are of the
             first, ensembles take turns. Take other architectures than the owner's to make cloning hard.
         queries: (m, ...) inputs of the task that the owner's model labels for the attacker; by default `inputs`.
+        service: what attacks of the family `extraction` ask in place of the model, from inputs to scores;
+            `ask_service` sets it.
         others: (m, ...) inputs outside the task, for an attacker without inputs of the task.
         epochs: for a network from scratch.
         tuning_epochs: for a network that is trained already.
@@ -41,6 +43,7 @@ class Setting:
     architectures: tuple[Callable[[], torch.nn.Module], ...]
     queries: torch.Tensor | None = field(repr=False, default=None)
     others: torch.Tensor | None = field(repr=False, default=None)
+    service: torch.nn.Module | None = field(repr=False, default=None)
     epochs: int = 20
     tuning_epochs: int = 10
     learning_rate: float = 1e-3
@@ -63,6 +66,8 @@ class Setting:
                     f"{name} have shape {_shape(value)}, inputs {_shape(self.inputs)}: give tensors of the same kind, "
                     "with at least one row"
                 )
+        if self.service is not None and not isinstance(self.service, torch.nn.Module):
+            raise InputError(f"service is a {type(self.service).__name__}: give a torch module, as ask_service does")
         if not self.architectures or not all(callable(make) for make in self.architectures):
             raise InputError(
                 f"architectures={self.architectures!r}: give functions that make an untrained network, at least one"

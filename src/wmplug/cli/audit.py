@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -75,8 +76,12 @@ def audit(
         raise InputError("an audit of FILE.wm takes MODEL, its torch model, and --data, what the thief has")
     if file is None and (model or data or twin or preprocess):
         raise InputError("MODEL, --data, --twin and --preprocess belong to a mark of yours: give FILE.wm first")
-    wanted = _attacks(attacks, full)
-    subject = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
+    served = file is None and scheme == "served"
+    wanted = _attacks(attacks, full, served)
+    if served:
+        subject = _served()
+    else:
+        subject = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
     _write(_audited(subject, wanted, seeds, folder, workers), folder, "audit", as_json)
 
 
@@ -89,10 +94,11 @@ class _Subject(NamedTuple):
     controls: "dict[str, nn.Module]"
 
 
-def _attacks(names: list[str] | None, full: bool) -> "Sequence[Attack]":
+def _attacks(names: list[str] | None, full: bool, served: bool) -> "Sequence[Attack]":
     with need("audit"):
-        from wmplug.audit import FULL, QUICK, chosen
-    return chosen(names or (FULL if full else QUICK))
+        from wmplug.audit import CLONING, FULL, QUICK, chosen
+    few = [name for name in CLONING if name != "foreign-clone"] if served else QUICK
+    return chosen(names or (FULL if full else few))
 
 
 def _audited(subject: _Subject, attacks: "Sequence[Attack]", seeds: int, folder: Path, workers: int) -> "Report":
@@ -132,6 +138,26 @@ def _digits(scheme: str) -> _Subject:
         mark = digits.mark(scheme)
         model, twin = digits.trained(mark, 0), digits.trained(None, 0)
     return _Subject(mark, model, digits.setting(), {"unmarked twin": twin})
+
+
+def _served() -> _Subject:
+    """The digits behind a service, which is asked here; the attackers get what it answered."""
+    with need("audit"):
+        from wmplug.audit import ATTACKS, ask_service, digits
+    with need("serving"):
+        from wmplug.serving import Log, Serving
+    with progress("Training a model and asking it as a service"), TemporaryDirectory() as folder:
+        mark, model, setting = digits.mark("served"), digits.trained(None, 0), digits.copying()
+        log = Log(Path(folder) / "decisions.db", mark)
+        Serving(mark, model, log).answer(digits.pictures(setting.asked))
+        # A replica without a log answers alike: what `majority` asks is not in the log of what all others asked.
+        replica = Serving(mark, model)
+        asked = ask_service(setting, lambda x: replica.answer(digits.pictures(x)))
+        carriers, labels = digits.owned()
+        mark = mark.with_queries(log.decided(), carriers=carriers, labels=labels)
+        log.close()
+        unmarked = ATTACKS["hard-clone"](model, setting, 0)
+    return _Subject(mark, model, asked, {"unmarked clone": unmarked})
 
 
 def _own(file: Path, model: str, data: str, preprocess: str | None, twin: str | None) -> _Subject:
