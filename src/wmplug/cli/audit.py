@@ -47,7 +47,7 @@ def audit(
     attacks: Annotated[
         list[str] | None, typer.Option("--attack", metavar="NAME", help="Run this attack; repeat the option for more.")
     ] = None,
-    scheme: Annotated[str, typer.Option("--scheme", help="Scheme for digits.")] = "combined",
+    scheme: Annotated[str, typer.Option("--scheme", help="Scheme for digits; `served` audits answers.")] = "combined",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for each attack.")] = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Number of processes.")] = 1,
     folder: Annotated[Path, typer.Option("--out", help="Folder for audit.json, audit.png and finished cells.")] = Path(
