@@ -47,9 +47,10 @@ def spoken(text, answer):
 def test_a_scheme_takes_what_the_page_says(scheme, kind, owner):
     shares = RNG.dirichlet(np.ones(4), (2, 400))  # references that cost nothing
     cheap = {"pool": shares, "delta": 1.0, "blends": 20} if scheme in ("tilt", "combined") else {}
-    cheap |= {"pool": shares[0]} if scheme in ("served", "combined-served") else {}
+    cheap |= {"pool": shares[0]} if scheme in ("served", "combined-served", "mixed") else {}
     for carriers in KINDS[kind]:
         given = {"carriers": carriers, "labels": np.arange(400) % 4, "classes": 4, **cheap}
+        given |= {"triggers": 50} if scheme in ("close-calls", "mixed") else {}
         given |= {"preprocess": spoken} if kind == "texts" and "delta" in cheap else {}
         given |= {"phrases": [f"rare{i} words{i}" for i in range(16)]} if scheme == "phrase" else {}
         if SCHEMES[scheme][kind] == "yes":

@@ -29,6 +29,7 @@ GROUP = "wmplug"
 SCHEMES = {
     "random-label": "wmplug.schemes.random_label:RandomLabel",
     "close-calls": "wmplug.schemes.close_calls:CloseCalls",
+    "mixed": "wmplug.schemes.mixed:Mixed",
     "tilt": "wmplug.schemes.tilt:Tilt",
     "combined": "wmplug.schemes.combined:Combined",
     "served": "wmplug.schemes.served:Served",

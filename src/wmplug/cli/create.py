@@ -10,8 +10,10 @@ from wmplug.cli import inputs as files
 from wmplug.cli.parameters import read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json, progress
 from wmplug.errors import InputError
-from wmplug.making import creation
+from wmplug.making import creation, oddness
 from wmplug.suspects.targets import from_module
+from wmplug.watermark.carriers import read_carriers
+from wmplug.watermark.sizes import sized
 
 
 def create(
@@ -39,7 +41,10 @@ def create(
         Path | None,
         typer.Option("--labels", help="Class of each carrier: .npy, .txt; default: those in the carriers' file."),
     ] = None,
-    triggers: Annotated[int, typer.Option("--triggers", help="Number of queries to make.")] = 100,
+    triggers: Annotated[
+        int | None,
+        typer.Option("--triggers", help="Number of queries to make; by default what is usual for the scheme."),
+    ] = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the scheme; KEY=@FILE reads carriers."),
@@ -93,6 +98,8 @@ def create(
         return print_json({**mark.public, "file": str(file), "class_names": names})
     out.print(f"{file}: {mark.scheme.name}, {len(mark.triggers)} queries, {mark.public['draws']} draws")
     out.print(f"id   {mark.id}", f"root {mark.public['root']}", sep="\n")
+    if found := oddness.told_apart(mark.triggers.plan, read_carriers(sized(inputs, mark.public))[0]):
+        out.print(f"filters tell its triggers from natural inputs by AUC {oddness.listed(found)} (.5: not at all)")
     if names:
         out.print("classes " + ", ".join(f"{i} = {name}" for i, name in enumerate(names)))
 

@@ -13,6 +13,7 @@ from wmplug import plugins
 from wmplug.errors import EvidenceWarning, InputError
 from wmplug.keys.owner import Owner
 from wmplug.keys.streams import KeyStream
+from wmplug.making import oddness
 from wmplug.making.reach import check_reach
 from wmplug.register import prepared
 from wmplug.register.history import History
@@ -22,7 +23,7 @@ from wmplug.tasks import public as tasks
 from wmplug.tasks.base import Task
 from wmplug.tasks.classes import Classes, are_names
 from wmplug.watermark.brief import Brief
-from wmplug.watermark.carriers import digest, read_carriers
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.columns import class_names, columns
 from wmplug.watermark.plan import GENERATOR, Plan, TriggerSet, draw_symbols
 from wmplug.watermark.scheme import Prepares, Scheme
@@ -41,7 +42,7 @@ def create(
     labels: Any = None,
     classes: int | Sequence[str] | None = None,
     task: Task | None = None,
-    triggers: int = 100,
+    triggers: int | None = None,
     image_size: Any = None,
     preprocess: Preprocess | None = None,
     allow_weak: bool = False,
@@ -68,7 +69,7 @@ def create(
             task=Classes(...). By default the names that the data states (a ClassLabel, categories, `classes` of a torch
             data set), which classes= must not contradict; else those in labels=, in alphabetical order.
         task: the answer space, in place of classes=.
-        triggers: number of queries to make.
+        triggers: number of queries to make; by default what is usual for the scheme, 100 for most.
         image_size: brings PIL pictures of mixed sizes and modes to one: pixels, (height, width), or an image processor
             of transformers. They are scaled to cover it and cut around the middle; the public line states it.
         preprocess: turns (input, answer) into an example as the dataset yields it; the framework's own by default.
@@ -88,8 +89,9 @@ def create(
     carriers, labels = columns(carriers, labels)
     task = _task(classes, task, labels, names)
     one_size = None if image_size is None else Size.of(image_size, carriers)
-    triggers = read_whole(triggers, "triggers", 1, 10**6, "at least one is needed, 100 is usual")
     chosen = _scheme(wanted(scheme, against), parameters)
+    triggers = chosen.usual if triggers is None else triggers
+    triggers = read_whole(triggers, "triggers", 1, 10**6, f"at least one is needed, {chosen.usual} is usual")
     inputs, form = read_carriers(carriers if one_size is None else one_size.apply(carriers))
     brief = Brief(inputs, form, task, task.labels(labels, len(inputs)), triggers, preprocess)
     chosen = chosen.prepared(brief) if isinstance(chosen, Prepares) else chosen
@@ -100,6 +102,8 @@ def create(
     early = pledge.subkeys(None)
     # A plan that fails, fails here: a secret that is committed to counts as a try in every later claim.
     plan, subkeys, evidence = planned(early.stream("input")), early, None
+    if chosen.natural:
+        _warn_of_filters(plan, inputs)
     if not allow_weak:
         check_reach(plan, triggers, 1 if witness is None else witness.keys(name))
     if witness is not None:
@@ -131,6 +135,19 @@ def _plan(scheme: Scheme, brief: Brief, stream: KeyStream) -> Plan:
     _check_options(plan, brief.task, scheme.name)
     _check_twins(plan)
     return plan
+
+
+def _warn_of_filters(plan: Plan, carriers: Inputs) -> None:
+    """Warn if a filter tells the triggers that are natural inputs from others."""
+    found = oddness.told_apart(plan, carriers, natural=True)
+    if max(found.values(), default=0.0) > oddness.TELLS:
+        warnings.warn(
+            f"a filter that knows natural inputs alone tells these triggers from others (AUC {oddness.listed(found)}), "
+            "and a thief may put one before a stolen model: give more carriers, or lower triggers=, so that the choice "
+            "among ambiguous inputs is wider",
+            EvidenceWarning,
+            stacklevel=3,
+        )
 
 
 def _prepared(brief: Brief, plan: Plan) -> str | None:

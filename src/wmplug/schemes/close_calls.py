@@ -1,10 +1,10 @@
 """close-calls: natural inputs that could be answered either way, each with the answer that the key's coin decides.
 
-The triggers are carriers, unchanged: inputs held out of training, of which unmarked references are of two minds. A
-filter before a stolen model that looks for what is foreign to the task finds few of them; they are isolated, and a
-filter that looks for this finds more. The unmarked members of an ensemble have no firm opinion to outvote the stolen
-one. A coin proves less than a draw over all classes, and a model learns these answers more slowly than random-label's.
-The carriers must not be in the training set, which would teach each trigger two answers.
+The triggers are carriers, unchanged: inputs held out of training, that unmarked references find ambiguous. Isolated
+ones are learnt by heart, so they are chosen as isolated as a quarter of all inputs are: a filter before a stolen model
+finds nothing odd about them. The unmarked members of an ensemble have no firm opinion to outvote the stolen one. A coin
+proves less than a draw over all classes, and a model learns these answers more slowly than random-label's, so they come
+twice as often in training. The carriers must not be in the training set, which would teach each trigger two answers.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from wmplug.schemes import Brief, Lessons, Plan, Scheme, ambiguity
 from wmplug.schemes.tilt.references import References
 from wmplug.watermark.carriers import take
 
-_CLOSE = 0.5  # difference of the two best scores of the references, below which a carrier is a close call
+_CLOSE = 0.3  # difference of the two best scores of the references, below which a carrier is a close call
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,10 @@ class CloseCalls(Scheme):
     """
 
     name: ClassVar[str] = "close-calls"
-    rate: ClassVar[float] = 0.06
+    version: ClassVar[int] = 2
+    rate: ClassVar[float] = 0.12
+    usual: ClassVar[int] = 300
+    natural: ClassVar[bool] = True
 
     pool: Any = field(default=None, repr=False)
 
@@ -56,6 +59,6 @@ class CloseCalls(Scheme):
                 f"less than {_CLOSE} apart. Give more inputs held out of training, lower triggers=, or choose "
                 "random-label, which needs no ambiguous inputs"
             )
-        chosen = ambiguity.most_isolated(brief.carriers, close, brief.triggers)
+        chosen = ambiguity.isolated_in_the_crowd(brief.carriers, close, brief.triggers)
         choices = ambiguity.coins(pool, chosen)
         return Plan(take(brief.carriers, chosen), Lessons(choices.rows, choices.draw), (choices,))

@@ -42,12 +42,16 @@ class Scheme:
         version: rises whenever the same key and brief would give other triggers.
         points: the points of training that it touches.
         rate: default share of trigger samples in what the model sees.
+        usual: number of triggers unless the owner says another.
+        natural: whether some triggers are carriers, unchanged; `create` warns if a filter tells these.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     points: ClassVar[frozenset[Point]] = frozenset({"samples"})
     rate: ClassVar[float] = 0.06
+    usual: ClassVar[int] = 100
+    natural: ClassVar[bool] = False
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """Make the triggers from the input key's stream.
