@@ -68,12 +68,14 @@ def test_digits_are_marked_attacked_and_drawn(audit, tmp_path):
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
 
 
-def test_digits_are_served_asked_and_cloned(audit):
-    words = ("--scheme", "served", "--attack", "soft-clone", "--attack", "fine-tune", "--json")
+@pytest.mark.parametrize(("scheme", "triggers"), [("served", 0), ("combined-served", 100)])
+def test_digits_are_served_asked_and_cloned(audit, scheme, triggers):
+    words = ("--scheme", scheme, "--attack", "soft-clone", "--attack", "fine-tune", "--json")
     found = json.loads(audit(*words).stdout)
-    assert found["scheme"] == "served"
+    assert found["scheme"] == scheme
     assert [row["name"] for row in found["rows"]] == ["own model", "soft-clone", "fine-tune", "unmarked clone"]
-    assert min(cell["verdict"]["queries"] for cell in found["cells"]) > 20  # as many as the log holds
+    assert all(list(row["parts"]) == ["triggers", "signs"] * (triggers > 0) for row in found["rows"])
+    assert min(cell["verdict"]["queries"] for cell in found["cells"]) > 20 + triggers  # as many as the log holds
 
 
 def test_a_model_of_ones_own(audit, tmp_path, owner):

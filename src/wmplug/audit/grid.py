@@ -173,7 +173,7 @@ class _Court:
             raise InputError("rival= is the mark itself, or not a mark: give a mark of another owner, or leave it out")
         if "answers" in mark.scheme.points and setting.service is None:
             raise InputError(
-                f"a mark of scheme {mark.scheme.name!r} is in what a service answers, not in the model: give "
+                f"a mark of scheme {mark.scheme.name!r} is in what a service answers, and no model shows that: give "
                 "ask_service(setting, answer) for the setting, and mark.with_queries(log.decided(), ...) for the mark"
             )
         return cls(mark, other_key(mark) if rival is None else rival, setting)

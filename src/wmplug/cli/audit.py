@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wmplug.audit import Attack, Report, Setting, Sweep
 
 _SWEPT = "delta"
+_SERVED = ("served", "combined-served")
 
 
 def audit(
@@ -76,10 +77,10 @@ def audit(
         raise InputError("an audit of FILE.wm takes MODEL, its torch model, and --data, what the thief has")
     if file is None and (model or data or twin or preprocess):
         raise InputError("MODEL, --data, --twin and --preprocess belong to a mark of yours: give FILE.wm first")
-    served = file is None and scheme == "served"
-    wanted = _attacks(attacks, full, served)
+    served = file is None and scheme in _SERVED
+    wanted = _attacks(attacks, full, scheme if served else "")
     if served:
-        subject = _served()
+        subject = _served(scheme)
     else:
         subject = _own(file, model, data, preprocess, twin) if file and model and data else _digits(scheme)
     _write(_audited(subject, wanted, seeds, folder, workers), folder, "audit", as_json)
@@ -94,11 +95,12 @@ class _Subject(NamedTuple):
     controls: "dict[str, nn.Module]"
 
 
-def _attacks(names: list[str] | None, full: bool, served: bool) -> "Sequence[Attack]":
+def _attacks(names: list[str] | None, full: bool, served: str) -> "Sequence[Attack]":
     with need("audit"):
         from wmplug.audit import CLONING, FULL, QUICK, chosen
-    few = [name for name in CLONING if name != "foreign-clone"] if served else QUICK
-    return chosen(names or (FULL if full else few))
+    cloning = [name for name in CLONING if name != "foreign-clone"]
+    few = {"": QUICK, "served": cloning, "combined-served": tuple(dict.fromkeys((*QUICK, *cloning)))}
+    return chosen(names or (FULL if full else few[served]))
 
 
 def _audited(subject: _Subject, attacks: "Sequence[Attack]", seeds: int, folder: Path, workers: int) -> "Report":
@@ -140,14 +142,15 @@ def _digits(scheme: str) -> _Subject:
     return _Subject(mark, model, digits.setting(), {"unmarked twin": twin})
 
 
-def _served() -> _Subject:
+def _served(scheme: str) -> _Subject:
     """The digits behind a service, which is asked here; the attackers get what it answered."""
     with need("audit"):
         from wmplug.audit import ATTACKS, ask_service, digits
     with need("serving"):
         from wmplug.serving import Log, Serving
     with progress("Training a model and asking it as a service"), TemporaryDirectory() as folder:
-        mark, model, setting = digits.mark("served"), digits.trained(None, 0), digits.copying()
+        mark, setting = digits.mark(scheme), digits.copying()
+        model = digits.trained(mark if "samples" in mark.scheme.points else None, 0)
         log = Log(Path(folder) / "decisions.db", mark)
         Serving(mark, model, log).answer(digits.pictures(setting.asked))
         # A replica without a log answers alike: what `majority` asks is not in the log of what all others asked.
