@@ -243,6 +243,11 @@ def test_the_mean_with_others_is_theirs_in_part(model, known):
     assert not torch.allclose(among, own, atol=1e-2)
 
 
+def test_the_mean_may_be_served_as_labels(model, known):
+    told, mean = (answers(ATTACKS[name](model, known, 0), known.test_inputs) for name in ("among-2-labels", "among-2"))
+    assert torch.equal(told, mean.argmax(1))
+
+
 @pytest.mark.parametrize(("name", "least", "most"), [("at-random", 0.03, 0.2), ("unsure", 0.03, 0.2)])
 def test_a_tenth_is_answered_at_random(name, least, most, model, known):
     plain, told = (answers(one, known.test_inputs).argmax(1) for one in (model, ATTACKS[name](model, known, 0)))

@@ -80,19 +80,19 @@ def test_alarms_are_as_many_as_allowed(name, model, setting):
         assert many.flags(half).float().mean() <= 0.06
 
 
-def test_what_is_flagged_gets_the_second_best_answer(model, setting):
+def test_what_is_flagged_is_answered_at_random_and_shows_nothing_of_the_model(model, twin, setting):
     class All(detection.Detector):
         def suspicion(self, x):
             return torch.arange(len(x), dtype=torch.float32)
 
-    suspect = All(model, setting.inputs, 0.5)
-    x = setting.test_inputs
+    suspect, other = (All(one, setting.inputs, 0.5) for one in (model, twin))
+    x = setting.test_inputs[:256]
     flagged = suspect.flags(x)
-    plain, told = answers(model, x), answers(suspect, x[:256])
+    plain, told = answers(model, x), answers(suspect, x)
     assert 0 < int(flagged.sum()) < len(x)
-    second = plain.topk(2, dim=1).indices[:256, 1]
-    expected = torch.where(flagged[:256], second, plain[:256].argmax(1))
-    assert torch.equal(told.argmax(1), expected)
+    assert torch.equal(told[~flagged], plain[~flagged])
+    assert torch.equal(told[flagged], answers(other, x)[flagged])
+    assert (told.argmax(1) == setting.test_labels[:256])[flagged].float().mean() < 0.25
 
 
 def test_neural_cleanse_finds_the_class_and_unlearns_it(backdoored, setting):

@@ -141,6 +141,13 @@ _TABLE = (
         )
         for others in (1, 2)
     ),
+    Attack(
+        "among-2-labels",
+        "evasion",
+        "returns labels of the mean with 2 unmarked networks",
+        filters.among_labels,
+        "Breiman 1996",
+    ),
     *(
         Attack(
             f"{name}-{percent}",
@@ -190,6 +197,7 @@ QUICK = (
     "labels-only",
     "jpeg",
     "among-2",
+    "among-2-labels",
     "clusters-5",
     "statistics-1",
     "guess-triggers",

@@ -1,4 +1,4 @@
-"""Detection: a thief who serves stolen weights inspects each query, and answers suspicious ones with another class.
+"""Detection: a thief who serves stolen weights inspects each query, and answers suspicious ones at random.
 
 A detector scores how suspicious an input is. Its threshold is the score with the wanted share of false alarms on clean
 inputs: half of the attacker's inputs fit the detector, the other half calibrate it.
@@ -19,7 +19,7 @@ _COMPONENTS = 10
 
 
 class Detector(nn.Module):
-    """A model that answers flagged inputs with its second choice.
+    """A model that answers flagged inputs at random: a second choice would show what the first was in the scores.
 
     Args:
         model: asked.
@@ -46,11 +46,10 @@ class Detector(nn.Module):
         return self.suspicion(x) > self.threshold
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (n, classes), with the best two exchanged for flagged inputs."""
+        """Logits (n, classes), normal ones for flagged inputs, the same for each batch."""
         logits: torch.Tensor = self.model(x)
-        best = logits.topk(2, dim=1)
-        told = logits.scatter(1, best.indices, best.values.flip(1))
-        return torch.where(self.flags(x).to(logits.device)[:, None], told, logits)
+        drawn = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+        return torch.where(self.flags(x).to(logits.device)[:, None], drawn.to(logits), logits)
 
 
 class ByEntropy(Detector):

@@ -8,9 +8,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from wmplug.audit.detection import Detector
+from wmplug.audit.evasion import Interface
 from wmplug.audit.extraction import Ensemble
 from wmplug.audit.setting import Setting
-from wmplug.audit.training import answers, before, fit, head, untrained
+from wmplug.audit.training import answers, before, fit, head, labels_of, untrained
 
 _KEPT = 0.95  # share of the variance that components explain
 _NARROW = 16
@@ -154,6 +155,11 @@ def among(model: nn.Module, setting: Setting, seed: int, *, others: int) -> nn.M
     """Serves the mean of the model and of networks of the attacker's own, which learnt true labels."""
     made = [untrained(model, setting, number) for number in range(others)]
     return Ensemble([model, *(fit(one, setting.inputs, setting.labels, setting, setting.epochs) for one in made)])
+
+
+def among_labels(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
+    """Serves the class that the mean with two networks of the attacker's own finds likeliest."""
+    return Interface(among(model, setting, seed, others=2), leaving=labels_of)
 
 
 def unsure(model: nn.Module, setting: Setting, seed: int) -> nn.Module:
