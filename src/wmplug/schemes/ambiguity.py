@@ -15,8 +15,6 @@ from wmplug.schemes.tilt.references import References
 from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.carriers import Inputs, sameness
 
-_CROWD = 0.25  # share of natural inputs that are more isolated than the chosen
-
 
 def pool_of(pool: Any, brief: Brief, scheme: str) -> npt.NDArray[Any]:
     """(n, classes) probabilities of the carriers: those given, or those of references trained without each.
@@ -67,16 +65,6 @@ def in_doubt(pool: References, labels: IntArray, inputs: Inputs) -> IntArray:
 def most_isolated(inputs: Inputs, rows: IntArray, count: int) -> IntArray:
     """At most `count` of the rows: if there are more, those farthest from their nearest neighbours among all inputs."""
     return rows if len(rows) <= count else rows[np.argsort(-_isolation(inputs, rows), kind="stable")[:count]]
-
-
-def isolated_in_the_crowd(inputs: Inputs, rows: IntArray, count: int) -> IntArray:
-    """`count` of the rows, as isolated as possible where a filter that looks for isolated inputs still finds a crowd.
-
-    A quarter of all inputs are more isolated than the first; those beyond come last, where there are too few others.
-    """
-    isolation = _isolation(inputs, np.arange(len(inputs)))
-    beyond, own = isolation[rows] > np.quantile(isolation, 1 - _CROWD), isolation[rows]
-    return rows[np.lexsort((np.where(beyond, own, -own), beyond))[:count]]
 
 
 def coins(pool: References, rows: IntArray) -> Choices:

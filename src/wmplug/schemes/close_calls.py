@@ -1,10 +1,10 @@
 """close-calls: natural inputs that could be answered either way, each with the answer that the key's coin decides.
 
-The triggers are carriers, unchanged: inputs held out of training, that unmarked references find ambiguous. Isolated
-ones are learnt by heart, so they are chosen as isolated as a quarter of all inputs are: a filter before a stolen model
-finds nothing odd about them. The unmarked members of an ensemble have no firm opinion to outvote the stolen one. A coin
-proves less than a draw over all classes, and a model learns these answers more slowly than random-label's, so they come
-twice as often in training. The carriers must not be in the training set, which would teach each trigger two answers.
+The triggers are carriers, unchanged: inputs held out of training, those that unmarked references find most ambiguous.
+So a filter before a stolen model has nothing odd to find, and the unmarked members of an ensemble have no firm opinion
+to outvote the stolen one. A coin proves less than a draw over all classes, and a model learns these answers more slowly
+than random-label's, so they come twice as often in training. The carriers must not be in the training set, which would
+teach each trigger two answers.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from wmplug.schemes import Brief, Lessons, Plan, Scheme, ambiguity
 from wmplug.schemes.tilt.references import References
 from wmplug.watermark.carriers import take
 
-_CLOSE = 0.3  # difference of the two best scores of the references, below which a carrier is a close call
+_CLOSE = 0.5  # difference of the two best scores of the references, below which a carrier is a close call
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class CloseCalls(Scheme):
     """Keyed answers to ambiguous natural inputs.
 
     Attributes:
+        isolated: take, of all that are close calls, those that resemble no other carrier. They are learnt by heart and
+            survive fine-tuning longer; a filter that looks for isolated inputs finds more of them.
         pool: (n, classes) probabilities of the carriers from unmarked references; None trains some (extra `clones`).
     """
 
@@ -33,6 +35,7 @@ class CloseCalls(Scheme):
     usual: ClassVar[int] = 300
     natural: ClassVar[bool] = True
 
+    isolated: bool = False
     pool: Any = field(default=None, repr=False)
 
     def prepared(self, brief: Brief) -> "CloseCalls":
@@ -59,6 +62,7 @@ class CloseCalls(Scheme):
                 f"less than {_CLOSE} apart. Give more inputs held out of training, lower triggers=, or choose "
                 "random-label, which needs no ambiguous inputs"
             )
-        chosen = ambiguity.isolated_in_the_crowd(brief.carriers, close, brief.triggers)
+        few = brief.triggers
+        chosen = ambiguity.most_isolated(brief.carriers, close, few) if self.isolated else close[:few]
         choices = ambiguity.coins(pool, chosen)
         return Plan(take(brief.carriers, chosen), Lessons(choices.rows, choices.draw), (choices,))
