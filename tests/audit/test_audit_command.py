@@ -75,6 +75,7 @@ def test_digits_are_served_asked_and_cloned(audit, scheme, triggers):
     assert found["scheme"] == scheme
     assert [row["name"] for row in found["rows"]] == ["own model", "soft-clone", "fine-tune", "unmarked clone"]
     assert all(list(row["parts"]) == ["triggers", "signs"] * (triggers > 0) for row in found["rows"])
+    assert found["rows"][-1]["log10_p"] > -2
     assert min(cell["verdict"]["queries"] for cell in found["cells"]) > 20 + triggers  # as many as the log holds
 
 

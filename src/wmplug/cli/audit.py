@@ -149,8 +149,8 @@ def _served(scheme: str) -> _Subject:
     with need("serving"):
         from wmplug.serving import Log, Serving
     with progress("Training a model and asking it as a service"), TemporaryDirectory() as folder:
-        mark, setting = digits.mark(scheme), digits.copying()
-        model = digits.trained(mark if "samples" in mark.scheme.points else None, 0)
+        mark, setting, twin = digits.mark(scheme), digits.copying(), digits.trained(None, 0)
+        model = digits.trained(mark, 0) if "samples" in mark.scheme.points else twin
         log = Log(Path(folder) / "decisions.db", mark)
         Serving(mark, model, log).answer(digits.pictures(setting.asked))
         # A replica without a log answers alike: what `majority` asks is not in the log of what all others asked.
@@ -159,7 +159,7 @@ def _served(scheme: str) -> _Subject:
         carriers, labels = digits.owned()
         mark = mark.with_queries(log.decided(), carriers=carriers, labels=labels)
         log.close()
-        unmarked = ATTACKS["hard-clone"](model, setting, 0)
+        unmarked = ATTACKS["hard-clone"](twin, setting, 0)
     return _Subject(mark, model, asked, {"unmarked clone": unmarked})
 
 
