@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
@@ -12,56 +11,43 @@ from wmplug.audit.evasion import Interface
 from wmplug.audit.extraction import Ensemble
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import answers, before, fit, head, labels_of, untrained
+from wmplug.making import oddness
+from wmplug.statistics.arrays import FloatArray
 
-_KEPT = 0.95  # share of the variance that components explain
 _NARROW = 16
-_DARK = 0.1  # share of the range of values
 
 
 class ByStatistics(Detector):
-    """Few numbers of an input, and their Mahalanobis distance from those of natural inputs.
-
-    Of a picture: mean, deviation, steps down and across, share of dark, and border. Of any other input: mean,
-    deviation, least, largest.
-    """
+    """Few numbers of an input, and their Mahalanobis distance from those of natural inputs."""
 
     def learn(self, clean: torch.Tensor) -> None:
         """Mean and inverse covariance."""
-        self.least, self.span = clean.min(), clean.max() - clean.min()
-        numbers = self._numbers(clean)
-        self.mean, self.inverse = numbers.mean(0), torch.linalg.pinv(torch.cov(numbers.T))
+        self.span = float(clean.min()), float(clean.max())
+        self.odd = oddness.distance(self._numbers(clean))
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
         """The squared distance."""
-        away: torch.Tensor = self._numbers(x) - self.mean
-        distance: torch.Tensor = ((away @ self.inverse) * away).sum(1)
-        return distance.float()
+        return torch.from_numpy(self.odd(self._numbers(x))).float()
 
-    def _numbers(self, x: torch.Tensor) -> torch.Tensor:
-        rows = x.detach().cpu().double()
-        flat = rows.flatten(1)
-        found = [flat.mean(1), flat.std(1)]
-        if rows.ndim < 4:
-            return torch.stack([*found, flat.amin(1), flat.amax(1)], 1)
-        steps = [rows.diff(dim=axis).abs().flatten(1).mean(1) for axis in (2, 3)]
-        dark = (flat < self.least + _DARK * self.span).double().mean(1)
-        sides = [rows[:, :, 0], rows[:, :, -1], rows[:, :, :, 0], rows[:, :, :, -1]]
-        border = torch.cat([side.flatten(1) for side in sides], 1).mean(1)
-        return torch.stack([*found, *steps, dark, border], 1)
+    def _numbers(self, x: torch.Tensor) -> FloatArray:
+        rows = x.detach().cpu()
+        return oddness.numbers((rows.movedim(1, -1) if rows.ndim == 4 else rows.flatten(1)).numpy(), self.span)
 
 
 class ByResidual(Detector):
-    """What the principal components of natural inputs leave unexplained (Jackson & Mudholkar 1979)."""
+    """What the principal components of natural inputs leave unexplained."""
 
     def learn(self, clean: torch.Tensor) -> None:
         """Components that explain nineteen twentieths of the variance."""
-        self.components: Any = PCA(_KEPT, svd_solver="full").fit(clean.flatten(1).numpy())
+        self.odd = oddness.residual(_rows(clean))
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
         """The squared residual."""
-        rows = x.detach().flatten(1).cpu().numpy()
-        rest = rows - self.components.inverse_transform(self.components.transform(rows))
-        return torch.from_numpy((rest**2).sum(1))
+        return torch.from_numpy(self.odd(_rows(x)))
+
+
+def _rows(x: torch.Tensor) -> FloatArray:
+    return x.detach().flatten(1).cpu().double().numpy()
 
 
 class ByDensity(Detector):
