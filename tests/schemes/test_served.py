@@ -6,7 +6,8 @@ import pytest
 from wmplug import InputError, create, verify
 from wmplug.schemes import Brief, cells
 from wmplug.schemes.combined_served import CombinedServed
-from wmplug.schemes.served import Served, pattern_of, sign_of
+from wmplug.schemes.served import Served, pattern_of
+from wmplug.schemes.tilt.references import References
 from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 from wmplug.testing.schemes import fixed_owner
@@ -70,6 +71,12 @@ def asking(mark, parts, queries):
     return mark.with_queries(queries, carriers=carriers, labels=labels, pool=pool_of(others, 1))
 
 
+def signs_of(mark, queries, pool):
+    """The number of each query's sign."""
+    plan = mark.scheme.about(mark.triggers.plan, queries, References(pool, pool), np.arange(len(queries)))
+    return plan.material["sign"]
+
+
 def told(mark, queries):
     """What the served model answers to each query."""
     signs = mark.scheme.signs_of(mark.triggers.plan, mark.triggers.signs, mark.subkeys, queries)
@@ -116,7 +123,7 @@ def test_another_key_claims_nothing(mark, parts, queries):
 
 def test_a_coin_belongs_to_a_cell_and_a_pair(mark, queries):
     plan = mark.triggers.plan
-    number, cell = sign_of(plan, queries), cells.of(queries.inputs, plan.material)
+    number, cell = signs_of(mark, queries, pool_of(queries.pairs[:, 0])), cells.of(queries.inputs, plan.material)
     seen = {}
     for one, place, pair in zip(number.tolist(), cell.tolist(), queries.pairs.tolist(), strict=True):
         assert seen.setdefault((place, *pair), one) == one
@@ -130,7 +137,7 @@ def test_pairs_beyond_the_signs_share_them():
     scores = np.full((200, 100), 0.01, np.float32)
     mark = create(fixed_owner("wide"), scheme=Served(cells=100, pool=scores), carriers=rows, labels=labels, classes=100)
     pairs = np.sort(np.random.default_rng(1).permuted(np.tile(np.arange(100), (200, 1)), axis=1)[:, :2], axis=1)
-    number = sign_of(mark.triggers.plan, Decided(rows, pairs))
+    number = signs_of(mark, Decided(rows, pairs), scores)
     assert pattern_of(mark.triggers.plan).signs == 2**14
     assert 0 <= number.min() <= number.max() < 2**14
 

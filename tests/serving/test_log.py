@@ -49,6 +49,10 @@ def test_it_gives_back_what_was_decided(story, log):
     assert found.inputs.dtype == story.asked.dtype
 
 
+def test_what_was_decided_prints_as_its_numbers(story):
+    assert repr(asked(story, range(5), "acme")) == "Decided(5 queries, 1 customers with a name)"
+
+
 def test_what_is_asked_again_counts_once(story, log):
     for rows in ([1, 2, 1], [2, 3], [1]):
         log.add(asked(story, rows))

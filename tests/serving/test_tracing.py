@@ -111,6 +111,12 @@ def test_innocent_customers_are_named_no_oftener_than_alpha(story, personal, tol
     assert max(np.mean(p <= 0.5) for p in ps) <= 0.56
 
 
+def test_labels_that_are_missing_are_not_called_others(story, personal, told):
+    for ask in (personal.with_queries, lambda decided, **given: trace(personal, decided, len, **given)):
+        with pytest.raises(InputError, match=r"labels= \(--labels\) are missing: pass those"):
+            ask(told[2], carriers=story.carriers, labels=None)
+
+
 def test_references_of_your_own_are_named(story, told, traced):
     parts, answers, _ = told
     found = traced(clone(story, parts["acme"], answers["acme"]))

@@ -177,12 +177,6 @@ def signs_for(subkeys: Subkeys, customer: str, count: int) -> IntArray:
     return 2 * subkeys.stream("label", f"customer/{customer}").below(2, count) - 1
 
 
-def sign_of(plan: Plan, queries: Decided) -> IntArray:
-    """(n,) the number of each query's coin."""
-    cell = cells.of(queries.inputs, plan.material)
-    return _number(queries.pairs, cell, len(plan.material["centres"]), pattern_of(plan).signs)
-
-
 def pattern_of(plan: Plan) -> Pattern:
     """The pattern of a plan of this scheme, which each has."""
     assert plan.pattern is not None

@@ -59,9 +59,8 @@ def _each(mark: Watermark, decided: Decided, carriers: Any, labels: Any, pool: A
             f"none of {len(decided)} decided queries fell to a coin of a customer's own: serve with customer=, wait "
             "for more queries, or make the watermark with a larger personal="
         )
-    chosen = [*mark.choices, *mark.asked(decided.digest)]
-    if pool is not None:
-        chosen.append(Choice(what="references", bound=None, sha256=digest(np.asarray(pool))))
+    own = None if pool is None else digest(np.asarray(pool))
+    chosen = (*mark.choices, *mark.asked(decided.digest, own))
     names = np.array([decided.customers[row] for row in personal.tolist()], dtype=object)
     count, found = pattern_of(triggers.plan).signs, {}
     for who in sorted(set(names.tolist())):
@@ -71,7 +70,7 @@ def _each(mark: Watermark, decided: Decided, carriers: Any, labels: Any, pool: A
             mark,
             triggers=dataclasses.replace(triggers, plan=plan, symbols=symbols),
             public={**mark.public, "queries": decided.digest},
-            choices=tuple(chosen),
+            choices=chosen,
         )
     return found
 

@@ -1,6 +1,6 @@
 """Queries that a key decided between two classes, as the log of a served model holds them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.carriers import Inputs, digest, take
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decided:
     """Decided queries, without the decisions: these follow from the key.
 
@@ -22,9 +22,9 @@ class Decided:
         customers: n names of those who asked, empty for nobody's own; by default all are.
     """
 
-    inputs: Inputs = field(repr=False)
-    pairs: IntArray = field(repr=False)
-    customers: tuple[str, ...] = field(repr=False, default=())
+    inputs: Inputs
+    pairs: IntArray
+    customers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.customers:
@@ -32,6 +32,10 @@ class Decided:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        named = len(set(self.customers) - {""})
+        return f"{type(self).__name__}({len(self)} queries, {named} customers with a name)"
 
     @cached_property
     def digests(self) -> tuple[str, ...]:

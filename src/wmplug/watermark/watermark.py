@@ -90,9 +90,8 @@ class Watermark:
         heard = [digest(plan.material[name]) for name in ("votes", "scores") if name in plan.material]
         asked = queries.digest if isinstance(queries, Decided) else digest(read_carriers(queries, "queries=")[0])
         public = {**self.public, "queries": asked, "references": digest(heard)}
-        chosen = self.asked(asked)
-        if pool is not None:  # references that are trained follow from carriers and queries
-            chosen.append(Choice(what="references", bound=None, sha256=public["references"]))
+        # References that are trained follow from carriers and queries.
+        chosen = self.asked(asked, None if pool is None else public["references"])
         if "own" in plan.material:  # the key follows from what features= make of the carriers, and of nothing else
             chosen.append(Choice(what="features", bound=None, sha256=digest(plan.material["z"])))
         return dataclasses.replace(
@@ -113,20 +112,34 @@ class Watermark:
         natural = self.task.labels(labels, len(inputs))
         brief = Brief(inputs, form, self.task, natural, self.public["triggers"], self.preprocess)
         for what, given in brief.digests().items():
-            if given is None or given != self.public[what]:
+            if given is None:
+                raise InputError(
+                    f"{what}= (--{what}) are missing: pass those the watermark was made with, the reference models are "
+                    "trained on them"
+                )
+            if given != self.public[what]:
                 raise InputError(
                     f"{what}= (--{what}) differ from those the watermark was made with: pass the originals, the "
                     "reference models are trained on them"
                 )
         return brief
 
-    def asked(self, queries: str) -> list[Choice]:
-        """The choice of other queries, by their digest: whether the register binds it, and whose word the log is."""
-        if self.record is None or (found := self.record.logged(queries)).bound is None:
-            return [Choice(what="questions", bound=None, sha256=queries)]
-        # A commitment binds a log against the suspect. Whoever keeps the log holds the key as well: it could be filled
-        # with queries whose true class the key drew, and any good model gives the true class.
-        return [found, Choice(what="log", bound=None)]
+    def asked(self, queries: str, references: str | None = None) -> list[Choice]:
+        """What was chosen with other queries: whether the register binds them, and whose word the log is.
+
+        Args:
+            queries: their digest.
+            references: digest of the answers of references that the owner brought; None if they were trained.
+        """
+        none = Choice(what="questions", bound=None, sha256=queries)
+        chosen = [none if self.record is None else self.record.logged(queries)]
+        if chosen[0].bound is not None:
+            # A commitment binds a log against the suspect. Whoever keeps the log holds the key as well: it could be
+            # filled with queries whose true class the key drew, and any good model gives the true class.
+            chosen.append(Choice(what="log", bound=None))
+        if references is not None:
+            chosen.append(Choice(what="references", bound=None, sha256=references))
+        return chosen
 
     def signing_seed(self) -> bytes:
         """32 secret bytes of the Ed25519 key that signs the record of its runs; empty without a register."""
