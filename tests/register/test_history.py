@@ -68,8 +68,10 @@ def test_a_whole_log_that_an_authority_dated_is_bound_and_says_since_when(dated)
 def test_part_of_a_log_or_another_order_is_another_log(dated):
     commit(dated, QUERIES)
     anchors.anchor(Register.of(dated))
-    assert logged(dated, QUERIES[:49]).bound is None
-    assert logged(dated, QUERIES[::-1].copy()).bound is None
+    for other in (QUERIES[:49], QUERIES[::-1].copy()):
+        choice = logged(dated, other)
+        assert choice.bound is None
+        assert str(choice).endswith("(they are none of the register's logs, 1 in number; the last holds 50 questions)")
 
 
 def test_pictures_are_committed_to_as_they_are_asked(dated):
@@ -93,11 +95,13 @@ def test_a_training_set_is_no_log_of_queries(dated):
     Register.of(dated).append("dataset.committed", assets.dataset(QUERIES))
     anchors.anchor(Register.of(dated))
     assert logged(dated).bound is None
+    assert logged(dated).note == "(the register holds no log of questions)"
 
 
 def test_what_no_authority_dated_is_not_bound(owner):
     commit(owner, QUERIES)
     assert logged(owner).bound is None
+    assert "no timestamp covers that yet" in logged(owner).note
 
 
 def test_what_a_lab_dated_is_not_bound(owner, lab):
@@ -105,6 +109,7 @@ def test_what_a_lab_dated_is_not_bound(owner, lab):
     commit(owner, QUERIES)
     anchors.anchor(Register.of(owner))
     assert logged(owner).bound is None
+    assert "dated by a lab's own authority alone" in logged(owner).note
 
 
 def test_a_log_that_came_after_the_token_is_not_bound(dated):
@@ -122,10 +127,11 @@ def test_the_logs_own_word_for_a_token_binds_nothing(dated):
     for token in (dated.path / "anchors").glob("*.tsr"):
         token.write_bytes(token.read_bytes()[:-40])
     assert logged(dated).bound is None
+    assert "fails `wmplug register check`" in logged(dated).note
 
 
 def test_a_register_that_is_gone_or_damaged_binds_nothing(dated, tmp_path):
-    assert History(tmp_path / "nowhere").logged(digest(QUERIES)).bound is None
+    assert History(tmp_path / "nowhere").logged(digest(QUERIES)).note == "(the register cannot be read)"
     commit(dated, QUERIES)
     anchors.anchor(Register.of(dated))
     log = dated.path / "log.jsonl"

@@ -33,7 +33,7 @@ def entries(mark):
     return [json.loads(line) for line in (mark.register / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_root_of_the_log_is_in_the_register(recorded, asking):
+def test_the_root_of_the_log_is_in_the_register(recorded, story, asking):
     mark, log = recorded
     entry = commit(log, mark)
     decided = log.decided()
@@ -43,6 +43,11 @@ def test_the_root_of_the_log_is_in_the_register(recorded, asking):
     # Without a token that dates it, it binds nothing yet.
     (choice,) = [one for one in asking(mark, decided).choices if one.what == "questions"]
     assert (choice.bound, choice.sha256) == (None, decided.digest)
+    assert "no timestamp covers that yet" in str(choice)
+    log.forget(customer="")
+    Serving(mark, story.scores, log, gap=0.15).answer(story.asked[:500])
+    (choice,) = [one for one in asking(mark, log.decided()).choices if one.what == "questions"]
+    assert f"none of the register's logs, 1 in number; the last holds {len(decided)} questions" in str(choice)
 
 
 def test_a_machine_that_serves_needs_only_the_watermark_file(recorded, story, tmp_path):

@@ -1,6 +1,6 @@
 """The owner's register, as far as a verdict depends on it: the number of tries, and what was committed to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,14 @@ def log_of(queries: Any) -> dict[str, Any]:
     return {**assets.dataset(inputs), "role": QUERIES, "in_order": digest(inputs)}
 
 
+def _none_of(logs: Sequence[Entry]) -> str:
+    """Why questions are not committed, where none of these logs has their digest."""
+    if not logs:
+        return "the register holds no log of questions"
+    last = logs[-1].body.get("count")
+    return f"they are none of the register's logs, {len(logs)} in number; the last holds {last} questions"
+
+
 class History:
     """Reads one register; implements `choices.Record`.
 
@@ -59,25 +67,33 @@ class History:
     def logged(self, queries: str) -> Choice:
         """Whether a whole log has the digest of these queries, and a token that holds covers its entry.
 
-        Each log in the register is one that the owner could have asked instead, so together they count as tries.
+        Each log in the register is one that the owner could have asked instead, so together they count as tries. The
+        note says by when it was committed, or why nothing binds it.
         """
         try:
             logs = [entry for entry in self._of("dataset.committed") if entry.body.get("role") == QUERIES]
             found = next((entry.seq for entry in logs if entry.body.get("in_order") == queries), None)
-            dated = None if found is None else self._dated(found)
+            dated = _none_of(logs) if found is None else self._dated(found)
         except WmplugError:
-            dated = None
-        if dated is None:
-            return Choice(what="questions", bound=None, sha256=queries)
+            dated = "the register cannot be read"
+        if isinstance(dated, str):
+            return Choice(what="questions", bound=None, sha256=queries, note=f"({dated})")
         tries = len({entry.body.get("in_order") for entry in logs})
         time = f"by {dated:%Y-%m-%dT%H:%M:%SZ}"
         return Choice(what="questions", bound="committed", sha256=queries, tries=tries, note=time)
 
-    def _dated(self, seq: int) -> datetime | None:
-        """The time by which an entry was there, by an authority and not by the log's own words."""
+    def _dated(self, seq: int) -> datetime | str:
+        """By when an entry was there, by an authority and not by the log's own words; or why nothing says that."""
         report = checking.check(self.folder)
-        covering = (stamp.gen_time for stamp in report.stamps if stamp.head >= seq and not stamp.lab)
-        return min(covering, default=None) if report.ok else None
+        if not report.ok:
+            return "the register fails `wmplug register check`"
+        covering = [stamp for stamp in report.stamps if stamp.head >= seq]
+        times = [stamp.gen_time for stamp in covering if not stamp.lab]
+        if times:
+            return min(times)
+        if covering:
+            return "dated by a lab's own authority alone, which attests nothing"
+        return "committed, and no timestamp covers that yet: `wmplug register anchor`"
 
     def watch(self, watermark: str, triggers: TriggerSet, preprocess: Callable[[Any, Any], Any]) -> Watched:
         """A watch over a preprocess function, by the root in the watermark's `secret.committed`."""
