@@ -3,7 +3,7 @@
 python benchmarks/serving_speed.py
 
 Digits of scikit-learn, in batches of 64. Times are medians with quartiles over rounds; the two services are asked by
-turns, and the ratio is that of each pair.
+turns, and the ratio is that of each pair. A large log is committed to whole, and after each of five days.
 """
 
 import argparse
@@ -46,10 +46,43 @@ def listening(app) -> str:
     return f"http://127.0.0.1:{port}/predict"
 
 
+def committing(folder: Path, mark: wmplug.Watermark, count: int, day: int) -> None:
+    """What commitments of a large log take: of the whole, and of the decisions of a day more."""
+    log, drawn = Log(folder / "large.db", mark), np.random.default_rng(0)
+    shape = mark.triggers.plan.inputs.shape[1:]
+
+    def add(rows: int) -> None:
+        for first in range(0, rows, 5000):
+            size = min(5000, rows - first)
+            asked = drawn.integers(0, 256, (size, *shape)).astype(np.uint8)
+            log.add(Decided(asked, np.tile([0, 1], (size, 1)), ("acme",) * size))
+
+    def timed(committed: dict[str, int]) -> tuple[str, float]:
+        began = time.perf_counter()
+        root, size = log.commit(committed)
+        committed[root] = size
+        return root, time.perf_counter() - began
+
+    add(count)
+    known: dict[str, int] = {}
+    _, whole = timed(known)
+    grown = []
+    for _ in range(5):
+        add(day)
+        root, took = timed(known)
+        grown.append(took)
+    again, full = timed({})
+    print(f"commit of {count} decisions, all hashed: {whole:.2f} s; after 5 days of {day} more: {full:.2f} s")
+    print(f"commit of a day's {day} more: {spread(grown)} s; the same root: {root == again}")
+    log.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--decisions", type=int, default=200_000, help="in the log that is committed to")
+    given = parser.parse_args()
+    rounds = given.rounds
     data = load_digits()
     images, labels = (data.images * 15.9375).astype(np.uint8), data.target
     flat = lambda x: np.asarray(x).reshape(len(x), -1) / 255  # noqa: E731
@@ -95,6 +128,7 @@ def main() -> None:
                     spent[url] = time.perf_counter() - began
                 ratios.append(spent[marked] / spent[plain])
         print(f"an HTTP request of {size} digits, marked over plain: {spread(ratios)}")
+    committing(folder, mark, given.decisions, 2000)
     print(f"memory of the process at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

@@ -1,11 +1,12 @@
 import hashlib
+import itertools
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from wmplug.keys.merkle import leaf_hash, node_hash, proof, root, verify_proof
+from wmplug.keys.merkle import Frontier, leaf_hash, node_hash, proof, root, verify_proof
 
 # The test vectors of Certificate Transparency (RFC 9162 section 2.1.5 has no bytes; these are from its reference code).
 LEAVES = [
@@ -46,6 +47,17 @@ def test_agrees_with_pymerkle(entries):
     for entry in entries:
         tree.append_entry(entry)
     assert root([leaf_hash(entry) for entry in entries]) == tree.get_state()
+
+
+@given(st.lists(st.binary(max_size=2), max_size=140), st.lists(st.integers(0, 140), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_a_frontier_grows_to_the_root_of_all_leaves(entries, cuts):
+    leaves, found = [leaf_hash(entry) for entry in entries], Frontier()
+    for first, last in itertools.pairwise([0, *sorted(cuts), len(leaves)]):
+        found = found.grown(leaves[first:last])
+        known = leaves[: max(first, min(last, len(leaves)))]
+        assert (found.root, found.size) == (root(known), len(known))
+        assert len(found.peaks) == found.size.bit_count()
 
 
 @given(st.lists(st.binary(max_size=4), min_size=2, max_size=20, unique=True), st.data())

@@ -4,9 +4,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timedelta, timezone
+from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,6 +207,142 @@ def test_any_history_keeps_what_was_committed(story, mark, tmp_path_factory, ste
         assert found.customers == tuple(who for _, who in wanted)
         assert np.array_equal(found.inputs, story.asked[[row for row, _ in wanted]])
     log.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["add", "commit", "forget", "delete"]), max_size=12), st.data())
+def test_a_log_that_goes_on_hashing_has_the_root_of_the_whole(story, mark, tmp_path_factory, steps, data):
+    place = tmp_path_factory.mktemp("log") / "log.db"
+    log, committed = Log(place, mark), {}
+    for step in [*steps, "add", "commit"]:
+        if step == "add":
+            rows, who = data.draw(st.lists(st.integers(0, 8), min_size=1, max_size=5)), data.draw(st.sampled_from("ab"))
+            log.add(asked(story, rows, who))
+        elif step == "forget":
+            log.forget(customer="a")
+        elif step == "delete":  # by other means than wmplug's
+            with sqlite3.connect(place) as db:
+                db.execute("DELETE FROM wmplug_decisions WHERE number = (SELECT max(number) FROM wmplug_decisions)")
+            db.close()
+        elif log.customers():
+            root, count = log.commit(committed)
+            found = log.decided()
+            assert (root, count) == (found.digest, len(found)) == log.commit()
+            if data.draw(st.booleans()):  # else the register was not written
+                committed[root] = count
+    log.close()
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The leaves that are hashed from now on."""
+    found, leaf = [], logs.leaf_of
+    monkeypatch.setattr(logs, "leaf_of", lambda *row: (found.append(row), leaf(*row))[1])
+    return found
+
+
+def test_only_what_came_since_is_hashed(story, log, hashed):
+    log.add(asked(story, range(100)))
+    first = dict([log.commit()])
+    log.add(asked(story, range(95, 103)))
+    del hashed[:]
+    second = dict([log.commit(first)])
+    assert len(hashed) == 3
+    assert log.commit(first | second) == (log.decided().digest, 103)
+    assert len(hashed) == 3
+
+
+@pytest.mark.parametrize("why", ["the register lacks the root", "another size", "deleted", "wrong peaks"])
+def test_all_is_hashed_again_where_the_beginning_is_in_doubt(why, story, log, tmp_path, hashed):
+    log.add(asked(story, range(10), "acme"))
+    log.add(asked(story, range(10)))
+    ((root, count),) = [log.commit()]
+    log.add(asked(story, [20]))
+    if why == "deleted":
+        log.forget(customer="acme")
+    if why == "wrong peaks":
+        with sqlite3.connect(tmp_path / "log.db") as db:
+            db.execute("""UPDATE wmplug_log SET value = replace(value, '"peaks": ["', '"peaks": ["00')""")
+        db.close()
+    del hashed[:]
+    committed = {"the register lacks the root": {}, "another size": {root: count - 1}}.get(why, {root: count})
+    assert log.commit(committed)[0] == log.decided().digest
+    assert len(hashed) == (11 if why == "deleted" else 21)
+
+
+def test_decisions_of_each_model_are_told_apart(story, log):
+    log.add(asked(story, range(3)), "first")
+    log.add(asked(story, range(2, 7)), "second")
+    assert log.models() == {"first": 3, "second": 5}
+    assert same(log.decided(model="second"), asked(story, range(2, 7)))
+    with pytest.raises(InputError, match=r"no decision of model 'third', but of 'first', 'second'"):
+        log.decided(model="third")
+
+
+@pytest.fixture
+def shared():
+    """A folder that everybody may read, and its owner alone may write."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def as_reader(read, *arguments):
+    """What a function finds as a user who may write none of it."""
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        if os.getuid() == 0:
+            pool.submit(os.setuid, 65534).result()
+        return pool.submit(read, *arguments).result()
+
+
+def read_all(place, mark):
+    before = sorted(path.name for path in place.parent.iterdir())
+    log = Log(place, mark, read_only=True)
+    found = log.decided().digest, log.customers()
+    log.close()
+    assert sorted(path.name for path in place.parent.iterdir()) == before
+    return found
+
+
+class Facts(SimpleNamespace):
+    """As much of a watermark as a log needs, since a watermark is not pickled."""
+
+
+@pytest.fixture
+def facts(mark):
+    return Facts(id=mark.id, triggers=Facts(plan=Facts(inputs=mark.triggers.plan.inputs)))
+
+
+@pytest.mark.parametrize("writer", ["ended", "goes on"])
+def test_who_may_only_read_reads(writer, story, mark, facts, shared):
+    log = Log(shared / "a log?.db", mark)
+    log.add(asked(story, range(5), "acme"))
+    wanted = log.decided().digest, log.customers()
+    if writer == "ended":
+        log.close()
+        os.chmod(shared, 0o555)
+        os.chmod(shared / "a log?.db", 0o444)
+    assert as_reader(read_all, shared / "a log?.db", facts) == wanted
+    log.close()
+
+
+def test_a_log_opened_to_be_read_is_not_written(story, log, mark, tmp_path):
+    log.add(asked(story, [1]))
+    reader = Log(tmp_path / "log.db", mark, read_only=True)
+    for write in (lambda: reader.add(asked(story, [2])), reader.commit, lambda: reader.forget(customer="")):
+        with pytest.raises(ServingError, match=r"cannot be written .*readonly"):
+            write()
+    assert len(reader.decided()) == 1
+    reader.close()
+    with pytest.raises(ServingError, match="cannot be opened"):
+        Log(tmp_path / "none.db", mark, read_only=True)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_driver_that_is_missing_is_named_with_what_installs_it(mark, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ServingError, match=r"psycopg.*pip install 'psycopg\[binary\]'.*postgresql\+psycopg://"):
+        Log("postgresql+psycopg://owner@localhost/log", mark)
 
 
 def test_what_was_acknowledged_outlives_200_kills(mark, tmp_path):

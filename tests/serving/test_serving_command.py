@@ -54,7 +54,7 @@ def folder(tmp_path_factory, digits, known_secrets):
         classes=10,
     )
     mark.save(place / "served.wm")
-    serving = Serving(mark, story.scores, Log(place / "log.db", mark), gap=0.3)
+    serving = Serving(mark, story.scores, Log(place / "log.db", mark), gap=0.3, version="v1")
     answers = serving.answer(story.asked, "acme").argmax(axis=1)
     scores = story.scores(story.asked)
     np.savez(place / "told.npz", inputs=story.asked, answers=answers, truth=story.truth, scores=scores)
@@ -113,7 +113,10 @@ def test_the_cost_is_told(folder):
 def test_the_log_is_shown_and_committed(folder):
     code, said, _ = run(folder, "log", "served.wm", "--log", "log.db")
     assert code == 0
-    assert said.splitlines()[0].split()[1] == "acme"
+    (acme, by, total) = said.splitlines()
+    assert acme.split()[1:] == ["acme"]
+    assert by.split()[1:] == ["by", "model", "v1"]
+    assert acme.split()[0] == by.split()[0] == total.split()[0]
     code, said, _ = run(folder, "commit", "served.wm", "--log", "log.db", "--json")
     assert code == 0
     assert json.loads(said)["role"] == "queries"
@@ -124,6 +127,7 @@ def test_the_log_is_shown_and_committed(folder):
     [
         (("log", "served.wm", "--log", "nowhere.db"), "--log 'nowhere.db' is not there"),
         (("verify", "served.wm", "models:quits", *FROM), "answered none"),
+        (("trace", "served.wm", "models:clone", *FROM, "--model", "v2"), "no decision of model 'v2', but of 'v1'"),
         (("cost", "served.wm", "models:clone", "asked.npy"), "probabilities or logits"),
         (("verify", "nothing.wm", "models:clone", *FROM), "nothing.wm is not there"),
     ],

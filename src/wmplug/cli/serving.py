@@ -26,6 +26,9 @@ Labels = Annotated[Path | None, typer.Option("--labels", help="Their labels, as 
 Queries = Annotated[
     Path | None, typer.Option("--inputs", help="The queries that you kept, if the log keeps digests only.")
 ]
+Version = Annotated[
+    str | None, typer.Option("--model", help="Ask what this model decided alone, by its name in the log.")
+]
 Suspect = Annotated[str, typer.Argument(metavar="SUSPECT", help="As for `wmplug verify`.")]
 Preprocess = Annotated[
     str | None, typer.Option("--preprocess", metavar="MODULE:FUNCTION", help="As for `wmplug verify`.")
@@ -63,12 +66,15 @@ def cost(
 
 @serving.command()
 def log(file: File, place: Place, as_json: Json = False) -> None:
-    """How many decisions the log holds, by customer."""
-    found = _log_of(wmplug.load(file, passphrase=passphrase()), place).customers()
+    """How many decisions the log holds, by customer and by model."""
+    held = _log_of(wmplug.load(file, passphrase=passphrase()), place)
+    found, models = held.customers(), held.models()
     if as_json:
-        return print_json(found)
+        return print_json({"customers": found, "models": models})
     for name, count in found.items():
         out.print(f"{count:8d}  {name or '(nobody in particular)'}")
+    for name, count in models.items() if any(models) else ():
+        out.print(f"{count:8d}  by model {name or '(without a name)'}")
     out.print(f"{sum(found.values()):8d}  decisions")
 
 
@@ -79,7 +85,7 @@ def commit(file: File, place: Place, as_json: Json = False) -> None:
 
     mark = wmplug.load(file, passphrase=passphrase())
     with progress("Committing"):
-        entry = write(_log_of(mark, place), mark)
+        entry = write(_log_of(mark, place, read_only=False), mark)
     if as_json:
         return print_json({"entry": entry.seq, **entry.body})
     out.print(f"entry {entry.seq}: {entry.body['count']} decisions", f"root {entry.body['root']}", sep="\n")
@@ -93,6 +99,7 @@ def verify(
     carriers: Carriers,
     labels: Labels = None,
     queries: Queries = None,
+    model: Version = None,
     preprocess: Preprocess = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Ask all, and give the exact p-value.")] = False,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The suspect's name for people.")] = None,
@@ -102,7 +109,7 @@ def verify(
     """Was this model trained on the answers? Exit code 0 if that is proven, 1 if it is not."""
 
     def asking(mark: wmplug.Watermark) -> wmplug.Watermark:
-        decided, given = _asked(mark, place, carriers, labels, queries)
+        decided, given = _asked(mark, place, carriers, labels, queries, model)
         return mark.with_queries(decided, **given)
 
     with told.no_early_end():
@@ -118,6 +125,7 @@ def trace(
     carriers: Carriers,
     labels: Labels = None,
     queries: Queries = None,
+    model: Version = None,
     preprocess: Preprocess = None,
     alpha: Annotated[float, typer.Option("--alpha", help="The chance of any wrong name is at most this.")] = 1e-3,
     as_json: Json = False,
@@ -127,7 +135,7 @@ def trace(
 
     with told.no_early_end(), progress("Asking"):
         target, mark = _target(file, suspect, preprocess)
-        decided, given = _asked(mark, place, carriers, labels, queries)
+        decided, given = _asked(mark, place, carriers, labels, queries, model)
         found = ask(mark, decided, target, **given)
     named = [name for _, name in found.accused(alpha)]
     verdicts = sorted(next(iter(found.verdicts.values())).items(), key=lambda pair: pair[1].log10_p)
@@ -150,18 +158,18 @@ def _target(file: Path, suspect: str, preprocess: str | None) -> tuple[Any, wmpl
     return target, wmplug.load(file, passphrase=passphrase(), preprocess=function)
 
 
-def _log_of(mark: wmplug.Watermark, place: str) -> "Log":
+def _log_of(mark: wmplug.Watermark, place: str, *, read_only: bool = True) -> "Log":
     from wmplug.serving import Log
 
     if "://" not in place and not Path(place).is_file():
         raise InputError(f"--log {place!r} is not there: give the file or URL that Log(...) writes to")
-    return Log(place, mark)
+    return Log(place, mark, read_only=read_only)
 
 
 def _asked(
-    mark: wmplug.Watermark, place: str, carriers: Path, labels: Path | None, queries: Path | None
+    mark: wmplug.Watermark, place: str, carriers: Path, labels: Path | None, queries: Path | None, model: str | None
 ) -> tuple[Any, dict[str, Any]]:
     """What the key decided, and what references are trained on."""
     inputs, natural, _ = files.read(carriers, labels)
-    decided = _log_of(mark, place).decided(None if queries is None else files.read(queries)[0])
+    decided = _log_of(mark, place).decided(None if queries is None else files.read(queries)[0], model=model)
     return decided, {"carriers": inputs, "labels": natural}

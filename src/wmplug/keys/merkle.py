@@ -1,7 +1,9 @@
 """Merkle tree of RFC 9162 (section 2.1.1): one hash that commits to an ordered list of leaves."""
 
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -27,6 +29,38 @@ def root(leaves: Sequence[bytes]) -> bytes:
     # The left subtree takes the largest power of two that leaves something for the right one.
     split = 1 << (len(leaves) - 1).bit_length() - 1
     return node_hash(root(leaves[:split]), root(leaves[split:]))
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What a tree needs to grow: without its leaves it cannot prove one, and yields the same roots.
+
+    Attributes:
+        size: number of leaves so far.
+        peaks: roots (32 bytes) of the full subtrees that they fill, the largest first: one for each 1 in the binary
+            digits of `size`.
+    """
+
+    size: int = 0
+    peaks: tuple[bytes, ...] = ()
+
+    def grown(self, leaves: Iterable[bytes]) -> "Frontier":
+        """The frontier after further leaf hashes."""
+        size, peaks = self.size, list(self.peaks)
+        for node in leaves:
+            full = size
+            while full & 1:  # two subtrees of one height are one of the next
+                node, full = node_hash(peaks.pop(), node), full >> 1
+            peaks.append(node)
+            size += 1
+        return Frontier(size, tuple(peaks))
+
+    @property
+    def root(self) -> bytes:
+        """The tree's root, as `root` has it of all leaves."""
+        if not self.peaks:
+            return root(())
+        return functools.reduce(lambda right, left: node_hash(left, right), reversed(self.peaks))
 
 
 def proof(leaves: Sequence[bytes], index: int) -> list[bytes]:

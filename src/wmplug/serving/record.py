@@ -1,6 +1,6 @@
 """The log's commitment in the owner's register: nobody can pick the questions afterwards."""
 
-from wmplug.errors import RegisterError
+from wmplug.errors import InputError, RegisterError
 from wmplug.register import Entry, Register, Signer
 from wmplug.register.history import QUERIES
 from wmplug.serving.log import Log
@@ -17,12 +17,18 @@ def commit(log: Log, mark: Watermark) -> Entry:
         mark: its watermark, made or loaded with a register.
 
     Raises:
+        InputError: the log belongs to another watermark.
         RegisterError: the watermark has no register, or it cannot be written.
         ServingError: the log cannot be written, or holds no decision.
     """
     if mark.register is None:
         raise RegisterError("the watermark has no register: make it with an owner whose folder is the register")
-    root, count = log.commit()
+    if log.watermark != mark.id:
+        raise InputError(f"the log belongs to watermark {log.watermark}, not to {mark.id}: commit with its own")
+    register = Register(mark.register, Signer(mark.signing_seed()))
+    bodies = [entry.body for entry in register.entries() if entry.type == "dataset.committed"]
+    own = [body for body in bodies if body.get("role") == QUERIES and body.get("watermark") == mark.id]
+    root, count = log.commit({body["in_order"]: body["count"] for body in own})
     body = {
         "kind": "dataset",
         "status": "committed",
@@ -33,4 +39,4 @@ def commit(log: Log, mark: Watermark) -> Entry:
         "count": count,
         "tree": "rfc9162-sha256, leaves in the order of the log",
     }
-    return Register(mark.register, Signer(mark.signing_seed())).append("dataset.committed", body)
+    return register.append("dataset.committed", body)
