@@ -42,7 +42,7 @@ class VerificationError(WmplugError):
 
 
 class ServingError(WmplugError):
-    """The log of a serving cannot be opened, read or written."""
+    """The log of a serving cannot be opened, read or written; or a serving stops, as its owner chose."""
 
 
 class PluginError(WmplugError):

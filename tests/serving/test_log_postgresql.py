@@ -1,12 +1,16 @@
 """The log in a real PostgreSQL server: many services, and a database that goes away and comes back."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +72,14 @@ def log(server, mark):
     made.close()
 
 
+def wait_for(growing):
+    """Until a list has twenty more."""
+    wanted, end = len(growing) + 20, time.monotonic() + 60
+    while len(growing) < wanted:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def asked(story, rows, who=""):
     rows = np.asarray(rows)
     return Decided(story.asked[rows], np.stack([rows % 9, rows % 9 + 1], axis=1), (who,) * len(rows))
@@ -99,6 +111,45 @@ def test_a_database_that_was_away_is_found_again(story, mark, server, log):
     assert np.array_equal(serving.answer(story.asked[:400]), before)
     serving.answer(story.asked[400:])
     assert len(log.decided()) > held
+
+
+def test_what_went_out_marked_is_in_the_log_though_the_database_restarts_under_load(story, mark, server, log):
+    serving, plain = Serving(mark, log=log, gap=0.3), story.scores(story.asked)
+    told = Serving(mark, gap=0.3).served(story.asked, plain)
+    unsure = np.flatnonzero((told != plain).any(axis=1))
+    stop, marked, unmarked = threading.Event(), [], []
+
+    def ask(number):
+        for turn in itertools.count():
+            if stop.is_set():
+                return
+            row, name = unsure[turn % len(unsure)], f"{number}/{turn}"
+            (answer,) = serving.served(story.asked[row : row + 1], plain[row : row + 1], name)
+            is_plain = np.array_equal(answer, plain[row])
+            assert is_plain or np.allclose(answer, told[row])
+            (unmarked if is_plain else marked).append(name)
+
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(3) as threads:
+        warnings.simplefilter("always")
+        asking = [threads.submit(ask, number) for number in range(3)]
+        try:
+            for _ in range(2):
+                wait_for(marked)
+                server.stop()
+                try:
+                    wait_for(unmarked)
+                finally:
+                    server.start()
+            wait_for(marked)
+        finally:
+            stop.set()
+        for one in asking:
+            one.result()
+    held = set(log.customers())
+    assert set(marked) <= held
+    # A transaction whose acknowledgement was lost may be there: at most one for each thread and stop.
+    assert len(held - set(marked)) <= 2 * len(asking)
+    assert sum("UNMARKED: the log cannot be written" in str(one.message) for one in caught) == len(unmarked)
 
 
 def test_commitments_while_many_write_take_each_decision_once(story, mark, server, log):

@@ -146,6 +146,31 @@ def test_a_mark_that_fails_leaves_the_answer_as_it_was(client, story, asked):
     assert wide.status_code == 200
 
 
+@pytest.mark.parametrize("odd", [[[None] * 8] * 8, [[0] * 7] * 8, [[0, 1], 2], None, "text"])
+def test_one_row_that_cannot_be_read_leaves_the_others_marked(odd, story, personal, asked, told, tmp_path):
+    plain = story.scores(asked)
+    place = int(np.flatnonzero((told != plain).any(axis=1))[2])
+    rows = [*asked[:place].tolist(), odd, *asked[place + 1 :].tolist()]
+    expected = told.copy()
+    expected[place] = plain[place]
+
+    async def patient(request):
+        """A model that imputes what it cannot read."""
+        return JSONResponse({"predictions": plain.tolist()})
+
+    app = Starlette(routes=[Route("/patient", patient, methods=["POST"])])
+    log = Log(tmp_path / "log.db", personal)
+    with running(Middleware(app, Serving(personal, log=log, gap=GAP))) as client:
+        with pytest.warns(ServingWarning, match="1 answers went out UNMARKED"):
+            answer = client.post("/patient", json={"instances": rows})
+        assert np.allclose(answer.json()["predictions"], expected)
+        assert len(log.decided()) == (expected != plain).any(axis=1).sum()
+    with running(Middleware(app, Serving(personal, gap=GAP, unreadable="stop"))) as client:
+        assert client.post("/patient", json={"instances": rows}).status_code == 500
+        assert client.post("/patient", json={"instances": [odd] * len(rows)}).status_code == 500
+        assert client.post("/patient", json={"instances": asked.tolist()}).status_code == 200
+
+
 def test_an_owner_who_chose_to_stop_is_obeyed(story, personal, asked, tmp_path):
     log = Log(tmp_path / "log.db", personal)
     log.close()

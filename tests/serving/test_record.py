@@ -1,13 +1,15 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from served_digits import pool
 
 from wmplug import Owner, create, load, verify
-from wmplug.errors import RegisterError, ServingError
+from wmplug.errors import InputError, RegisterError, ServingError
 from wmplug.register import checking
 from wmplug.schemes.served import Served
 from wmplug.serving import Log, Serving, commit
+from wmplug.serving import log as logs
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -68,6 +70,24 @@ def test_a_claim_from_the_log_is_proven_and_names_what_is_not_bound(recorded, st
     verdict = verify(asking(mark, decided), lambda inputs: [told[x.tobytes()] for x in inputs])
     assert verdict.proven
     assert "questions NOT COMMITTED" in str(verdict)
+
+
+def test_a_log_is_committed_with_its_own_watermark(recorded, mark):
+    with pytest.raises(InputError, match=f"the log belongs to watermark {mark.id}"):
+        commit(SimpleNamespace(watermark=mark.id), recorded[0])
+
+
+def test_a_commitment_goes_on_from_the_one_in_the_register(recorded, story, monkeypatch):
+    mark, log = recorded
+    commit(log, mark)
+    Serving(mark, story.scores, log, gap=0.15).answer(story.asked, "acme")
+    hashed, leaf = [], logs.leaf_of
+    monkeypatch.setattr(logs, "leaf_of", lambda *row: (hashed.append(row), leaf(*row))[1])
+    entry = commit(log, mark)
+    assert {row[3] for row in hashed} == {"acme"}
+    assert entry.body["in_order"] == log.decided().digest
+    assert entry.body["count"] == 2 * len(hashed) == len(log.decided())
+    assert checking.check(mark.register).ok
 
 
 def test_an_empty_log_or_no_register_is_refused(recorded, story, mark, tmp_path):

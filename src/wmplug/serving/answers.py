@@ -26,18 +26,21 @@ class Scores:
         given: the array that the model returned: (n, classes), or of two classes (n,) or (n, 1).
         probabilities: (n, classes); NaN in the rows where the model returned NaN.
         are_logits: whether the model returned logits.
+        are_odd: whether nobody said which they are, and they look like neither: all from 0 to 1, in rows that do not
+            sum to 1.
     """
 
     given: npt.NDArray[Any]
     probabilities: FloatArray
     are_logits: bool
+    are_odd: bool = False
 
     @classmethod
     def of(cls, outputs: Any, count: int, classes: int, logits: bool | None = None) -> "Scores":
         """Read a model's outputs for `count` inputs; logits=None reads off these whether they are logits.
 
         Raises:
-            SuspectError: they are no scores of so many inputs and classes.
+            SuspectError: they are no scores of so many inputs and classes, or no probabilities where the owner says so.
         """
         given = to_numpy(outputs)
         single = classes == 2 and is_single(given)
@@ -47,16 +50,24 @@ class Scores:
                 f"in scores alone, so let it return probabilities or logits, floats ({count}, {classes})"
             )
         scores = given.astype(np.float64)
+        known = scores[np.isfinite(scores.reshape(count, 1 if single else classes)).all(axis=1)]
+        within = not known.size or bool(known.min() >= -_SUM and known.max() <= 1 + _SUM)
+        if logits is False and not within:
+            raise SuspectError(
+                f"the served model returned scores from {known.min():.3g} to {known.max():.3g}, and logits=False says "
+                "that they are probabilities: leave it out, or let the model return probabilities"
+            )
         if single:
             share = is_share(scores) if logits is None else not logits
             high = scores.reshape(-1) if share else expit(scores.reshape(-1))
             return cls(given, np.stack([1 - high, high], axis=1), not share)
+        odd = False
         if logits is None:
-            known = scores[np.isfinite(scores).all(axis=1)]
             logits = len(known) > 0 and bool(known.min() < 0 or not np.allclose(known.sum(axis=1), 1, atol=_SUM))
+            odd = logits and within and bool(known.min() >= 0)
         if logits:
             with np.errstate(invalid="ignore"):  # of rows that hold infinity alone
-                return cls(given, softmax(scores, axis=1), True)
+                return cls(given, softmax(scores, axis=1), True, odd)
         return cls(given, scores, False)
 
     @property

@@ -6,6 +6,7 @@ name, a shape and data. Any other request or answer passes unchanged.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from wmplug.errors import ServingError, ServingWarning, WmplugError
+from wmplug.errors import InputError, ServingError, ServingWarning, WmplugError
 from wmplug.extras import need
 from wmplug.serving.service import Serving
 from wmplug.statistics.arrays import Array
@@ -83,6 +84,8 @@ class Middleware:
             raise
         # A service must not fail because of its mark.
         except (WmplugError, ValueError, TypeError, KeyError, IndexError) as error:
+            if isinstance(error, InputError) and self._serving.unreadable == "stop":
+                raise
             warnings.warn(f"an answer went out UNMARKED: {type(error).__name__}: {error}", ServingWarning, stacklevel=2)
         kept = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
         await send({**start, "headers": [*kept, (b"content-length", str(len(answer)).encode())]})
@@ -99,8 +102,7 @@ class Middleware:
 
     def _served(self, inputs: Any, scores: Array, customer: str) -> Array:
         rows = list(inputs) if self._read is None else [self._read(one) for one in inputs]
-        given = rows if rows and isinstance(rows[0], str) else np.asarray(rows)
-        return self._serving.served(given, scores, customer)
+        return self._serving.served(_array(rows), scores, customer)
 
 
 async def _whole(receive: Receive) -> list[Message]:
@@ -137,6 +139,14 @@ def _name(scope: Message, header: bytes) -> str:
 def customer_name(key: str) -> str:
     """The name in the log of the customer who sends this value in the header: 16 hex digits of its SHA-256."""
     return hashlib.sha256(key.encode("latin-1")).hexdigest()[:16]
+
+
+def _array(rows: list[Any]) -> Any:
+    """Rows of numbers in one array; others as they are, since some of them can be read."""
+    with contextlib.suppress(ValueError):  # several shapes
+        if (array := np.asarray(rows)).dtype.kind in "uif":
+            return array
+    return rows
 
 
 def _tensor(part: MutableMapping[str, Any]) -> Any:

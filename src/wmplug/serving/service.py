@@ -1,18 +1,21 @@
 """A served model whose answers mark whoever learns from them."""
 
 import hmac
+import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from wmplug.errors import InputError, ServingError, ServingWarning
+from wmplug.errors import InputError, ServingError, ServingWarning, SuspectError
 from wmplug.schemes.served import Served
 from wmplug.serving.answers import Scores
 from wmplug.serving.log import Log
 from wmplug.statistics.arrays import Array, FloatArray, IntArray, off_device
+from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import count_of, is_single
 from wmplug.watermark.carriers import Inputs, read_carriers, rounded
@@ -21,6 +24,11 @@ from wmplug.watermark.sizes import sized
 from wmplug.watermark.watermark import Watermark
 
 GAP, MARGIN = 0.1, 2.0
+_LONE = re.compile("[\ud800-\udfff]")  # surrogates, which no encoding takes
+_ODD = (
+    "the scores lie from 0 to 1 in rows that do not sum to 1, so they may be logits or probabilities, each class for "
+    "itself: say which, Serving(..., logits=True) or logits=False"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Cost:
         return (
             f"gap {self.gap:.3g}: the key decides {self.decided} of {self.queries} queries "
             f"({self.decided / max(1, self.queries):.2%}) and changes {self.changed} answers; expected cost "
-            f"{self.points:.2f} points of accuracy"
+            f"{self.points:.2f} points of accuracy" + "; no query is that unsure, so raise gap=" * (not self.decided)
         )
 
 
@@ -65,13 +73,17 @@ class Serving:
             largest; a copyist who trains on scores learns the decision from it.
         without_log: what happens if the log cannot be written: answers go out "unmarked", with a warning, or serving
             stops with the error ("stop").
+        unreadable: what happens if the key would decide a query that cannot be read, because it holds NaN or is a text
+            that is not Unicode, or has another form than the carriers and the rest of its batch: its answer alone goes
+            out "unmarked", with a warning, or serving stops with an error ("stop").
         logits: whether the model returns logits, and not probabilities. None reads it off the scores of each call. Say
             it where two classes share one score.
         version: name or digest of the model; the log notes it.
         batch_size: inputs in a forward pass.
 
     Raises:
-        InputError: the mark is of another scheme, or an argument is out of range.
+        InputError: the mark is of another scheme, the log is another watermark's, or an argument is out of range.
+        SuspectError: the model cannot be asked.
     """
 
     mark: Watermark
@@ -80,6 +92,7 @@ class Serving:
     gap: float = GAP
     margin: float = MARGIN
     without_log: Literal["unmarked", "stop"] = "unmarked"
+    unreadable: Literal["unmarked", "stop"] = "unmarked"
     logits: bool | None = None
     version: str = ""
     batch_size: int = 64
@@ -92,10 +105,28 @@ class Serving:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise InputError(f"{name}={value!r}: give a number from 0 to {most}")
-        if self.without_log not in ("unmarked", "stop"):
-            raise InputError(f"without_log={self.without_log!r}: choose 'unmarked' or 'stop'")
+        for name in ("without_log", "unreadable"):
+            if getattr(self, name) not in ("unmarked", "stop"):
+                raise InputError(f"{name}={getattr(self, name)!r}: choose 'unmarked' or 'stop'")
+        if self.log is not None and not isinstance(self.log, Log):
+            raise InputError(f"log={self.log!r} is a {type(self.log).__name__}: give Log(place, mark)")
+        if self.log is not None and self.log.watermark != self.mark.id:
+            raise InputError(
+                f"the log belongs to watermark {self.log.watermark}, not to {self.mark.id}: give each a log, after a "
+                "change of the key too"
+            )
         if self.model is not None:
-            object.__setattr__(self, "model", as_suspect(self.model, self.mark, batch_size=self.batch_size))
+            object.__setattr__(self, "model", self._suspect())
+
+    def _suspect(self) -> Suspect:
+        try:
+            return as_suspect(self.model, self.mark, batch_size=self.batch_size)
+        except SuspectError as error:
+            if not hasattr(self.model, "predict_proba"):
+                raise
+            raise SuspectError(
+                f"{type(self.model).__name__} cannot be called: give what returns its scores, .predict_proba"
+            ) from error
 
     def answer(self, inputs: Any, customer: str = "") -> Array:
         """The model's scores for inputs in the form of the carriers, as they are served.
@@ -108,10 +139,12 @@ class Serving:
             What the model returned, (n, classes) probabilities or logits, changed where the key decides.
 
         Raises:
-            InputError: the serving has no model, or inputs differ from the carriers in kind, shape or dtype.
+            InputError: the serving has no model, or all inputs differ from the carriers in kind, shape or dtype.
             SuspectError: the model does not return scores of its classes.
-            ServingError: the log cannot be written, under without_log="stop".
+            ServingError: the log cannot be written, under without_log="stop"; or an input cannot be read, under
+                unreadable="stop".
         """
+        inputs = _rows(inputs)
         return self.served(inputs, self._asked(inputs), customer)
 
     def served(self, inputs: Any, outputs: Any, customer: str = "") -> Array:
@@ -122,13 +155,22 @@ class Serving:
         """
         if not isinstance(customer, str) or not customer.isprintable():
             raise InputError(f"customer={customer!a} is not a name: give a text that can be printed, or '' for nobody")
+        inputs = _rows(inputs)
         scores = self._read(outputs, len(inputs))
         if self.logits is None and is_single(scores.given):
             raise InputError(
                 "the model returns one score for two classes, and a logit from 0 to 1 looks like a probability: say "
                 "which it is, Serving(..., logits=True) or logits=False"
             )
-        rows, decided = self._decided(scores, inputs, self.gap, customer)
+        if scores.are_odd:
+            warnings.warn(f"{len(inputs)} answers went out UNMARKED: {_ODD}", ServingWarning, stacklevel=2)
+            return scores.given
+        rows, decided, lost = self._decided(scores, inputs, self.gap, customer)
+        if lost:
+            why = f"their queries cannot be read ({lost[0]})"
+            if self.unreadable == "stop":
+                raise ServingError(f"{len(lost)} of {len(inputs)} answers would go out unmarked: {why}")
+            warnings.warn(f"{len(lost)} answers went out UNMARKED: {why}", ServingWarning, stacklevel=2)
         if decided is None:
             return scores.given
         try:
@@ -158,14 +200,21 @@ class Serving:
 
         Raises:
             InputError: share is out of range, or as in `answer`.
-            SuspectError: as in `answer`.
+            SuspectError: as in `answer`, or the scores are all NaN, or neither logits nor probabilities.
         """
         if share is not None and not 0 < share <= 1:
             raise InputError(f"share={share!r}: give a share of the queries above 0 and up to 1")
+        inputs = _rows(inputs)
         scores = self._read(self._asked(inputs), len(inputs))
+        if scores.are_odd:
+            raise SuspectError(_ODD)
         apart = scores.apart
+        if np.isnan(apart).all():
+            raise SuspectError(
+                f"the served model's scores of all {len(inputs)} inputs hold NaN: ask it for inputs that it can read"
+            )
         gap = self.gap if share is None else min(self.gap, float(np.nanquantile(apart, share)))
-        rows, decided = self._decided(scores, inputs, gap)
+        rows, decided, _ = self._decided(scores, inputs, gap)
         if decided is None:
             return Cost(len(inputs), gap, 0, 0, 0.0)
         told = scores.told(rows, decided.pairs, self._coins(decided) > 0, self._leads(decided))
@@ -181,24 +230,47 @@ class Serving:
     def _read(self, outputs: Any, count: int) -> Scores:
         return Scores.of(outputs, count, count_of(self.mark.task, "a serving"), self.logits)
 
-    def _decided(self, scores: Scores, inputs: Any, gap: float, customer: str = "") -> tuple[IntArray, Decided | None]:
-        """The rows that the key decides, and these queries; None if there are none."""
+    def _decided(
+        self, scores: Scores, inputs: Any, gap: float, customer: str = ""
+    ) -> tuple[IntArray, Decided | None, list[str]]:
+        """The rows that the key decides; these queries, None if there are none; and why others cannot be read."""
         rows, pairs = scores.unsure(gap)
-        known = np.array([not _is_missing(inputs[row]) for row in rows.tolist()], bool)
-        rows, pairs = rows[known], pairs[known]
-        if len(rows):
-            some = inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows.tolist()]
-            return rows, Decided(self._inputs(some), pairs, (customer,) * len(rows))
-        if len(inputs):  # inputs in a wrong form are found at the first query, and not at the first that is unsure
+        if not len(rows) and len(
+            inputs
+        ):  # a wrong form is found at the first query, and not at the first that is unsure
             self._check(inputs)
-        return rows, None
+        faults = [_fault(inputs[row]) for row in rows.tolist()]
+        whole = np.flatnonzero([fault is None for fault in faults])
+        some = inputs[rows[whole]] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows[whole].tolist()]
+        try:
+            found: Any = self._inputs(some) if len(whole) else []
+        except InputError:
+            parts = [self._one(one) for one in some]
+            if all(isinstance(part, InputError) for part in parts):
+                raise
+            for place, part in zip(whole.tolist(), parts, strict=True):
+                faults[place] = str(part) if isinstance(part, InputError) else None
+            found = [part[0] for part in parts if not isinstance(part, InputError)]
+            found = found if isinstance(self.mark.triggers.plan.inputs, list) else np.stack(found)
+        known = np.array([fault is None for fault in faults], bool)
+        decided = Decided(found, pairs[known], (customer,) * len(found)) if len(found) else None
+        return rows[known], decided, [fault for fault in faults if fault is not None]
+
+    def _one(self, value: Any) -> Inputs | InputError:
+        """One input, read on its own; or what is wrong with it."""
+        try:
+            return self._inputs([value])
+        except InputError as error:
+            return error
 
     def _check(self, inputs: Any) -> None:
-        """Raise InputError if the first input differs from the carriers in form."""
+        """Raise InputError if there is no input, or if all differ from the carriers in form."""
         if not len(inputs):
             raise InputError("there are no queries: give one or more inputs in the form of the carriers")
-        if not _is_missing(inputs[0]):
-            self._inputs([inputs[0]])
+        read = (self._one(one) for one in inputs if _fault(one) is None)
+        first = next(read, None)
+        if isinstance(first, InputError) and all(isinstance(one, InputError) for one in read):
+            raise first
 
     def _coins(self, decided: Decided) -> IntArray:
         triggers, scheme = self.mark.triggers, self.mark.scheme
@@ -238,7 +310,25 @@ class Serving:
         return cast
 
 
-def _is_missing(value: Any) -> bool:
-    """Whether an input holds NaN or infinity, so that it lies in no cell."""
-    array = np.asarray(off_device(value, "queries"))
-    return array.dtype.kind == "f" and not np.isfinite(array).all()
+def _rows(inputs: Any) -> Any:
+    """Inputs that can be counted and taken by number.
+
+    Raises:
+        InputError: they are one alone, or nothing of the kind.
+    """
+    inputs = inputs.to_numpy() if hasattr(inputs, "to_numpy") else inputs
+    counted = hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__") and getattr(inputs, "ndim", 1) > 0
+    if not counted or isinstance(inputs, (str, bytes, Mapping)):
+        raise InputError(f"queries are a {type(inputs).__name__}: give a list or an array of them, [query] for one")
+    return inputs
+
+
+def _fault(value: Any) -> str | None:
+    """Why an input lies in no cell, though its form may be right; None if it may lie in one."""
+    if isinstance(value, str):
+        return "one is a text that is not Unicode" if _LONE.search(value) else None
+    try:
+        array = np.asarray(off_device(value, "queries"))
+    except ValueError:  # rows of several lengths
+        return None
+    return "one holds NaN or infinity" if array.dtype.kind == "f" and not np.isfinite(array).all() else None
