@@ -1,5 +1,7 @@
 import contextlib
+import json
 import socket
+import struct
 import threading
 import time
 
@@ -10,13 +12,16 @@ import uvicorn
 from served_digits import marked
 from starlette.applications import Starlette
 from starlette.middleware import Middleware as Around
-from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from wmplug import create
 from wmplug.errors import ServingWarning
+from wmplug.schemes.served import Served
 from wmplug.serving import Log, Middleware, Serving, customer_name
+from wmplug.testing.schemes import fixed_owner
 
-GAP = 0.3
+GAP, HEAD = 0.3, "inference-header-content-length"
 KEY = {"X-API-Key": "customer's secret"}
 
 
@@ -112,6 +117,138 @@ def test_tensors_are_marked(client, asked, told):
     (output,) = client.post("/v2", json=v2(asked)).json()["outputs"]
     assert output["name"] == "p"
     assert np.allclose(np.reshape(output["data"], output["shape"]), told)
+
+
+def tensors(scores, *others):
+    """A service that answers these outputs, as binary tensors where the request asks for them."""
+
+    async def v2(request):
+        body, head = await request.body(), request.headers.get(HEAD)
+        asked = json.loads(body[: None if head is None else int(head)])
+        (part,) = asked["inputs"]
+        if head is not None:
+            assert len(body) - int(head) == part["parameters"]["binary_data_size"]
+        outputs, raw = [], b""
+        for name, kind, given in (*others, ("scores", "FP32", scores)):
+            output = {"name": name, "shape": list(given.shape), "datatype": kind}
+            if asked.get("parameters", {}).get("binary_data_output"):
+                data = (
+                    b"".join(struct.pack("<I", len(x)) + x.encode() for x in given)
+                    if kind == "BYTES"
+                    else given.tobytes()
+                )
+                raw, output["parameters"] = raw + data, {"binary_data_size": len(data)}
+            else:
+                output["data"] = given.ravel().tolist()
+            outputs.append(output)
+        document = json.dumps({"model_name": "digits", "outputs": outputs}).encode()
+        if not raw:
+            return Response(document, media_type="application/json")
+        return Response(document + raw, headers={HEAD: str(len(document))}, media_type="application/octet-stream")
+
+    return Starlette(routes=[Route("/v2", v2, methods=["POST"])])
+
+
+def read(answer):
+    """The outputs by their names, and what they say of themselves."""
+    head = answer.headers.get(HEAD)
+    at = len(answer.content) if head is None else int(head)
+    found = {}
+    for part in json.loads(answer.content[:at])["outputs"]:
+        if (size := part.get("parameters", {}).get("binary_data_size")) is None:
+            data = part["data"]
+        else:
+            raw, at = answer.content[at : at + size], at + size
+            kinds = {"FP32": "<f4", "INT64": "<i8"}
+            data = np.frombuffer(raw, kinds[part["datatype"]]) if part["datatype"] in kinds else split(raw)
+        found[part["name"]] = np.reshape(data, part["shape"])
+    assert at == len(answer.content)
+    return found
+
+
+def split(raw):
+    texts = []
+    while raw:
+        (size,) = struct.unpack_from("<I", raw)
+        texts, raw = [*texts, raw[4 : 4 + size].decode()], raw[4 + size :]
+    return texts
+
+
+def binary(asked, out=True):
+    """A request with its tensor after the JSON."""
+    raw = asked.tobytes()
+    part = {"name": "x", "shape": list(asked.shape), "datatype": "UINT8", "parameters": {"binary_data_size": len(raw)}}
+    document = json.dumps({"inputs": [part], "parameters": {"binary_data_output": out}}).encode()
+    return {"content": document + raw, "headers": {HEAD: str(len(document))}}
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_binary_tensors_are_marked_as_json_is(out, story, personal, asked, told):
+    plain = story.scores(asked).astype(np.float32)
+    with running(Middleware(tensors(plain), Serving(personal, gap=GAP))) as client:
+        answer = client.post("/v2", **binary(asked, out))
+        found = read(answer)["scores"]
+        assert (HEAD in answer.headers) == out
+        assert np.allclose(found, told, atol=1e-6)
+        assert not np.allclose(found, plain)
+        mixed = v2(asked) | {"parameters": {"binary_data_output": out}}
+        assert np.allclose(read(client.post("/v2", json=mixed))["scores"], told, atol=1e-6)
+
+
+@pytest.mark.parametrize("out", [False, True])
+@pytest.mark.parametrize("kind", ["INT64", "BYTES"])
+def test_a_label_beside_the_scores_follows_what_is_served(kind, out, story, personal, asked, told):
+    plain = story.scores(asked).astype(np.float32)
+    best = plain.argmax(axis=1)
+    labels = best if kind == "INT64" else np.array([str(one) for one in best])
+    outputs = [
+        ("label", kind, labels),
+        ("embedding", "FP32", plain[:, :3].copy()),
+        ("rows", "INT64", np.arange(len(asked))),
+    ]
+    with running(Middleware(tensors(plain, *outputs), Serving(personal, gap=GAP), labels="label")) as client:
+        found = read(client.post("/v2", **binary(asked, out)))
+    assert np.allclose(found["scores"], told, atol=1e-6)
+    assert found["label"].astype(int).tolist() == told.argmax(axis=1).tolist() != best.tolist()
+    assert np.array_equal(found["rows"], np.arange(len(asked)))
+    assert np.array_equal(found["embedding"], plain[:, :3])
+
+
+def test_a_label_that_would_contradict_the_scores_leaves_all_unmarked(story, personal, asked, tmp_path):
+    plain = story.scores(asked).astype(np.float32)
+    best, log = plain.argmax(axis=1), Log(tmp_path / "log.db", personal)
+    cases = [(best, None, "name it, .*labels='label'"), (best + 1, "label", "differs from the class")]
+    for given, labels, why in cases:
+        app = tensors(plain, ("label", "INT64", given))
+        with running(Middleware(app, Serving(personal, log=log, gap=GAP), labels=labels)) as client:
+            with pytest.warns(ServingWarning, match=f"UNMARKED: .*{why}"):
+                found = read(client.post("/v2", **binary(asked)))
+            assert np.array_equal(found["scores"], plain)
+            assert np.array_equal(found["label"], given)
+    assert not log.customers()
+    app = tensors(plain, ("label", "INT64", best))
+    with running(Middleware(app, Serving(personal, gap=GAP), labels="")) as client:
+        assert not np.allclose(read(client.post("/v2", **binary(asked)))["scores"], plain)
+
+
+@pytest.mark.parametrize("form", ["json", "nested", "binary"])
+def test_texts_come_as_tensors(form, topics):
+    texts, plain = list(topics[0][:40]), np.tile([0.35, 0.3, 0.2, 0.15], (40, 1)).astype(np.float32)
+    scheme = Served(cells=10, pool=np.full((200, 4), 0.25))
+    given = {"carriers": list(topics[0][:200]), "labels": topics[1][:200]}
+    serving = Serving(create(fixed_owner("words"), scheme=scheme, classes=4, **given))
+    part = {"name": "x", "shape": [40, 1], "datatype": "BYTES"}
+    if form == "binary":
+        raw = b"".join(struct.pack("<I", len(x.encode())) + x.encode() for x in texts)
+        part["parameters"] = {"binary_data_size": len(raw)}
+        head = json.dumps({"inputs": [part]}).encode()
+        asked = {"content": head + raw, "headers": {HEAD: str(len(head))}}
+    else:
+        asked = {"json": {"inputs": [{**part, "data": [[x] for x in texts] if form == "nested" else texts}]}}
+    with running(Middleware(tensors(plain), serving)) as client:
+        found = read(client.post("/v2", **asked))["scores"]
+    assert np.allclose(found, serving.served(texts, plain))
+    assert not np.allclose(found, plain)
 
 
 def test_a_customer_is_known_by_a_header_and_the_log_holds_no_key(client, asked, told, log):

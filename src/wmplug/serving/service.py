@@ -191,6 +191,14 @@ class Serving:
         """
         return bool(len(self._read(outputs, len(outputs)).unsure(self.gap)[0]))
 
+    def likeliest(self, outputs: Any) -> IntArray:
+        """(n,) the class that a model's outputs, or those that were served, score highest.
+
+        Raises:
+            SuspectError: as in `answer`.
+        """
+        return self._read(outputs, len(outputs)).best
+
     def cost(self, inputs: Any, *, share: float | None = None) -> Cost:
         """What this serving would change on inputs such as your users send; nothing is logged.
 
