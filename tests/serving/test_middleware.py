@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware as Around
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from wire import HEAD, binary, read, v2
 
 from wmplug import create
 from wmplug.errors import ServingWarning
@@ -21,7 +22,7 @@ from wmplug.schemes.served import Served
 from wmplug.serving import Log, Middleware, Serving, customer_name
 from wmplug.testing.schemes import fixed_owner
 
-GAP, HEAD = 0.3, "inference-header-content-length"
+GAP = 0.3
 KEY = {"X-API-Key": "customer's secret"}
 
 
@@ -102,10 +103,6 @@ def told(story, personal, asked):
     return Serving(personal, story.scores, gap=GAP).answer(asked)
 
 
-def v2(asked):
-    return {"inputs": [{"name": "x", "shape": list(asked.shape), "datatype": "UINT8", "data": asked.ravel().tolist()}]}
-
-
 def test_predictions_are_marked_and_the_rest_stays(client, story, asked, told):
     answer = client.post("/v1", json={"instances": asked.tolist()}).json()
     assert answer["model"] == "digits"
@@ -147,39 +144,6 @@ def tensors(scores, *others):
         return Response(document + raw, headers={HEAD: str(len(document))}, media_type="application/octet-stream")
 
     return Starlette(routes=[Route("/v2", v2, methods=["POST"])])
-
-
-def read(answer):
-    """The outputs by their names, and what they say of themselves."""
-    head = answer.headers.get(HEAD)
-    at = len(answer.content) if head is None else int(head)
-    found = {}
-    for part in json.loads(answer.content[:at])["outputs"]:
-        if (size := part.get("parameters", {}).get("binary_data_size")) is None:
-            data = part["data"]
-        else:
-            raw, at = answer.content[at : at + size], at + size
-            kinds = {"FP32": "<f4", "INT64": "<i8"}
-            data = np.frombuffer(raw, kinds[part["datatype"]]) if part["datatype"] in kinds else split(raw)
-        found[part["name"]] = np.reshape(data, part["shape"])
-    assert at == len(answer.content)
-    return found
-
-
-def split(raw):
-    texts = []
-    while raw:
-        (size,) = struct.unpack_from("<I", raw)
-        texts, raw = [*texts, raw[4 : 4 + size].decode()], raw[4 + size :]
-    return texts
-
-
-def binary(asked, out=True):
-    """A request with its tensor after the JSON."""
-    raw = asked.tobytes()
-    part = {"name": "x", "shape": list(asked.shape), "datatype": "UINT8", "parameters": {"binary_data_size": len(raw)}}
-    document = json.dumps({"inputs": [part], "parameters": {"binary_data_output": out}}).encode()
-    return {"content": document + raw, "headers": {HEAD: str(len(document))}}
 
 
 @pytest.mark.parametrize("out", [False, True])
