@@ -104,6 +104,26 @@ def test_another_model_is_not(folder):
     assert (code, json.loads(said)["accused"]) == (1, [])
 
 
+def test_references_are_kept_for_the_next_command_and_a_verdict_names_them(folder):
+    pool = ("--pool", "pool.npz", "--json")
+    code, first, _ = run(folder, "verify", "served.wm", "models:clone", *FROM, "--no-record", *pool)
+    assert code == 0
+    assert "references" not in [one["what"] for one in json.loads(first)["choices"]]
+    began = (folder / "pool.npz").read_bytes()
+    code, again, _ = run(folder, "verify", "served.wm", "models:clone", *FROM, "--no-record", *pool)
+    assert code == 0
+    assert [(one["what"], one["bound"]) for one in json.loads(again)["choices"]][-1] == ("references", None)
+    assert {**json.loads(again), "choices": 0, "log10_p": 0} == {**json.loads(first), "choices": 0, "log10_p": 0}
+    code, said, _ = run(folder, "trace", "served.wm", "models:clone", *FROM, *pool[:2])
+    assert code == 0
+    assert said.replace("\n", " ").strip().endswith("; references NOT COMMITTED")
+    assert (folder / "pool.npz").read_bytes() == began
+    np.savez(folder / "other.npz", scores=np.ones((3, 10)) / 10, queries=np.array("00"))
+    for name, why in (("other.npz", "is of other queries"), ("models.py", "cannot be read")):
+        code, _, said = run(folder, "trace", "served.wm", "models:clone", *FROM, "--pool", name)
+        assert (code, why in said.replace("\n", " ")) == (2, True)
+
+
 def test_the_cost_is_told(folder):
     code, said, _ = run(folder, "cost", "served.wm", "models:served", "asked.npy", "--share", "0.05")
     assert code == 0

@@ -1,10 +1,13 @@
 """`wmplug serving cost | log | commit | verify | trace`: a served model's answers, their log, and claims from it."""
 
+import io
 import json
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 import wmplug
@@ -12,12 +15,14 @@ from wmplug.cli import inputs as files
 from wmplug.cli import verify as told
 from wmplug.cli.terminal import Json, out, passphrase, print_json, progress
 from wmplug.errors import InputError
+from wmplug.keys.files import write_new
+from wmplug.schemes.served import Served
 from wmplug.suspects.targets import from_module, resolve
 from wmplug.watermark.choices import unbound
 
 # The package needs the extra `serving`, and `wmplug --help` works without it.
 if TYPE_CHECKING:
-    from wmplug.serving import Log
+    from wmplug.serving import Decided, Log
 
 File = Annotated[Path, typer.Argument(metavar="FILE.wm", help="A watermark file of scheme `served`.")]
 Place = Annotated[str, typer.Option("--log", help="The log: a file, or the URL of a database.")]
@@ -28,6 +33,14 @@ Queries = Annotated[
 ]
 Version = Annotated[
     str | None, typer.Option("--model", help="Ask what this model decided alone, by its name in the log.")
+]
+Pool = Annotated[
+    Path | None,
+    typer.Option(
+        "--pool",
+        metavar="FILE.npz",
+        help="Keeps what the references say: written if it is missing, else read. A verdict names what was read.",
+    ),
 ]
 Suspect = Annotated[str, typer.Argument(metavar="SUSPECT", help="As for `wmplug verify`.")]
 Preprocess = Annotated[
@@ -100,6 +113,7 @@ def verify(
     labels: Labels = None,
     queries: Queries = None,
     model: Version = None,
+    pool: Pool = None,
     preprocess: Preprocess = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Ask all, and give the exact p-value.")] = False,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The suspect's name for people.")] = None,
@@ -109,7 +123,7 @@ def verify(
     """Was this model trained on the answers? Exit code 0 if that is proven, 1 if it is not."""
 
     def asking(mark: wmplug.Watermark) -> wmplug.Watermark:
-        decided, given = _asked(mark, place, carriers, labels, queries, model)
+        decided, given = _asked(mark, _log_of(mark, place), carriers, labels, queries, model, pool)
         return mark.with_queries(decided, **given)
 
     with told.no_early_end():
@@ -126,6 +140,7 @@ def trace(
     labels: Labels = None,
     queries: Queries = None,
     model: Version = None,
+    pool: Pool = None,
     preprocess: Preprocess = None,
     alpha: Annotated[float, typer.Option("--alpha", help="The chance of any wrong name is at most this.")] = 1e-3,
     as_json: Json = False,
@@ -135,7 +150,7 @@ def trace(
 
     with told.no_early_end(), progress("Asking"):
         target, mark = _target(file, suspect, preprocess)
-        decided, given = _asked(mark, place, carriers, labels, queries, model)
+        decided, given = _asked(mark, _log_of(mark, place), carriers, labels, queries, model, pool)
         found = ask(mark, decided, target, **given)
     named = [name for _, name in found.accused(alpha)]
     verdicts = sorted(next(iter(found.verdicts.values())).items(), key=lambda pair: pair[1].log10_p)
@@ -167,9 +182,40 @@ def _log_of(mark: wmplug.Watermark, place: str, *, read_only: bool = True) -> "L
 
 
 def _asked(
-    mark: wmplug.Watermark, place: str, carriers: Path, labels: Path | None, queries: Path | None, model: str | None
+    mark: wmplug.Watermark,
+    log: "Log",
+    carriers: Path,
+    labels: Path | None,
+    queries: Path | None,
+    model: str | None,
+    pool: Path | None,
 ) -> tuple[Any, dict[str, Any]]:
-    """What the key decided, and what references are trained on."""
+    """What the key decided, and what references are trained on, or said."""
     inputs, natural, _ = files.read(carriers, labels)
-    decided = _log_of(mark, place).decided(None if queries is None else files.read(queries)[0], model=model)
-    return decided, {"carriers": inputs, "labels": natural}
+    decided = log.decided(None if queries is None else files.read(queries)[0], model=model)
+    given = {"carriers": inputs, "labels": natural}
+    if pool is not None:
+        given["pool"] = _pool(mark, decided, given, pool)
+    return decided, given
+
+
+def _pool(mark: wmplug.Watermark, decided: "Decided", given: dict[str, Any], file: Path) -> Any:
+    """What the references say of the queries, from a file; None if they were trained now and written there."""
+    if not isinstance(mark.scheme, Served):
+        raise InputError(f"--pool keeps references of scheme 'served', this watermark is {mark.scheme.name!r}")
+    if not file.exists():
+        # This process keeps them too, so they are trained once.
+        packed, heard = io.BytesIO(), mark.scheme.heard(mark.brief(**given), decided, None)
+        np.savez(packed, scores=heard.scores, queries=np.array(decided.digest))
+        write_new(file, packed.getvalue(), 0o600)
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            scores, of = kept["scores"], str(kept["queries"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"--pool {file} cannot be read ({error}): remove it, and the references are trained"
+        ) from error
+    if of != decided.digest:
+        raise InputError(f"--pool {file} is of other queries: remove it, and the references are trained")
+    return scores
