@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,25 @@ def test_what_went_out_marked_is_in_the_log_though_the_database_restarts_under_l
     # A transaction whose acknowledgement was lost may be there: at most one for each thread and stop.
     assert len(held - set(marked)) <= 2 * len(asking)
     assert sum("UNMARKED: the log cannot be written" in str(one.message) for one in caught) == len(unmarked)
+
+
+def test_workers_that_are_forked_with_an_open_log_all_write_to_it(story, log):
+    """As under a server that loads the application before it forks."""
+    log.add(asked(story, [0], "parent"))
+
+    def write(worker):
+        for row in range(30):
+            log.add(asked(story, [row], f"worker {worker}"))
+
+    fork = get_context("fork")
+    workers = [fork.Process(target=write, args=(number,)) for number in range(4)]
+    for one in workers:
+        one.start()
+    log.add(asked(story, [1], "parent"))
+    for one in workers:
+        one.join()
+    assert [one.exitcode for one in workers] == [0] * 4
+    assert log.customers() == {"parent": 2} | {f"worker {number}": 30 for number in range(4)}
 
 
 def test_commitments_while_many_write_take_each_decision_once(story, mark, server, log):

@@ -6,9 +6,11 @@ PostgreSQL the tables `wmplug_decisions` and `wmplug_log`. A log belongs to one 
 A commitment takes all decisions that were logged so far, in their order. What came later belongs to the next.
 """
 
+import functools
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -331,7 +333,15 @@ def _engine(place: str, read_only: bool) -> sa.Engine:
     engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if local and not read_only:
         sa.event.listen(engine, "connect", _durable)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=functools.partial(_begin_anew, weakref.ref(engine)))
     return engine
+
+
+def _begin_anew(engine: "weakref.ref[sa.Engine]") -> None:
+    """Leave connections to the parent process, which goes on using them."""
+    if (own := engine()) is not None:
+        own.dispose(close=False)
 
 
 def _durable(connection: Any, _record: Any) -> None:
