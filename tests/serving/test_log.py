@@ -313,17 +313,22 @@ def facts(mark):
     return Facts(id=mark.id, triggers=Facts(plan=Facts(inputs=mark.triggers.plan.inputs)))
 
 
+@pytest.mark.parametrize("may_write", [False, True])
 @pytest.mark.parametrize("writer", ["ended", "goes on"])
-def test_who_may_only_read_reads(writer, story, mark, facts, shared):
+def test_who_may_only_read_reads(writer, may_write, story, mark, facts, shared):
     log = Log(shared / "a log?.db", mark)
     log.add(asked(story, range(5), "acme"))
     wanted = log.decided().digest, log.customers()
     if writer == "ended":
         log.close()
+    if not may_write:
         os.chmod(shared, 0o555)
-        os.chmod(shared / "a log?.db", 0o444)
-    assert as_reader(read_all, shared / "a log?.db", facts) == wanted
+        for path in shared.iterdir():
+            path.chmod(0o444)
+    found = read_all(shared / "a log?.db", facts) if may_write else as_reader(read_all, shared / "a log?.db", facts)
+    assert found == wanted
     log.close()
+    os.chmod(shared, 0o755)
 
 
 def test_a_log_opened_to_be_read_is_not_written(story, log, mark, tmp_path):

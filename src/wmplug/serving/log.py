@@ -326,13 +326,14 @@ def _engine(place: str, read_only: bool) -> sa.Engine:
     if local and read_only:
         file = Path(url.database or "").absolute()
         can_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
-        # SQLite would write files beside the log. If there are none, nobody else has it open, and it needs none.
+        # SQLite reads with the help of files beside the log, which a reader who may write removes at the end. Where
+        # nobody else has the log open there are none, and it is read without.
         alone = not can_write and not Path(f"{file}-wal").exists()
-        query = {"uri": "true", "mode": "ro", "immutable": str(int(alone))}
+        query = {"uri": "true", "mode": "rw" if can_write else "ro", "immutable": str(int(alone))}
         url = url.set(database=f"file:{quote(str(file))}", query=query)
     engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
-    if local and not read_only:
-        sa.event.listen(engine, "connect", _durable)
+    if local:
+        sa.event.listen(engine, "connect", _reading if read_only else _durable)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=functools.partial(_begin_anew, weakref.ref(engine)))
     return engine
@@ -345,8 +346,16 @@ def _begin_anew(engine: "weakref.ref[sa.Engine]") -> None:
 
 
 def _durable(connection: Any, _record: Any) -> None:
+    _set(connection, "journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000")
+
+
+def _reading(connection: Any, _record: Any) -> None:
+    _set(connection, "query_only=ON", "busy_timeout=30000")
+
+
+def _set(connection: Any, *pragmas: str) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
