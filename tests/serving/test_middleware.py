@@ -159,6 +159,33 @@ def test_binary_tensors_are_marked_as_json_is(out, story, personal, asked, told)
         assert np.allclose(read(client.post("/v2", json=mixed))["scores"], told, atol=1e-6)
 
 
+@pytest.mark.parametrize("said", [["a", "b"], "a", {"a": 1}, [], [{"text": "a"}], None])
+def test_outputs_of_another_kind_pass_unchanged(said, personal):
+    async def other(request):
+        return JSONResponse({"outputs": said})
+
+    app = Middleware(Starlette(routes=[Route("/x", other, methods=["POST"])]), Serving(personal, gap=GAP))
+    with running(app) as client:
+        assert client.post("/x", json={"inputs": ["b"]}).json() == {"outputs": said}
+
+
+@pytest.mark.parametrize("change", [{"datatype": "FP12"}, {"shape": [3, 10]}, {"data": None}, {"parameters": [1]}])
+def test_a_tensor_that_does_not_hold_together_passes_with_a_warning(change, story, personal, asked):
+    scores = story.scores(asked)
+    output = {"name": "p", "shape": list(scores.shape), "datatype": "FP64", "data": scores.ravel().tolist(), **change}
+
+    async def odd(request):
+        return JSONResponse({"outputs": [output]})
+
+    app = Middleware(Starlette(routes=[Route("/x", odd, methods=["POST"])]), Serving(personal, gap=GAP))
+    with running(app) as client:
+        if change == {"datatype": "FP12"}:  # its data stand in the JSON, where the kind does not matter
+            assert client.post("/x", json=v2(asked)).json()["outputs"][0]["data"] != output["data"]
+            return
+        with pytest.warns(ServingWarning, match="UNMARKED"):
+            assert client.post("/x", json=v2(asked)).json() == {"outputs": [output]}
+
+
 @pytest.mark.parametrize("out", [False, True])
 @pytest.mark.parametrize("kind", ["INT64", "BYTES"])
 def test_a_label_beside_the_scores_follows_what_is_served(kind, out, story, personal, asked, told):

@@ -93,7 +93,7 @@ class Middleware:
         except ServingError:  # the owner chose to stop
             raise
         # A service must not fail because of its mark.
-        except (WmplugError, ValueError, TypeError, KeyError, IndexError) as error:
+        except (WmplugError, ValueError, TypeError, LookupError, AttributeError) as error:
             if isinstance(error, InputError) and self._serving.unreadable == "stop":
                 raise
             warnings.warn(f"an answer went out UNMARKED: {type(error).__name__}: {error}", ServingWarning, stacklevel=2)

@@ -5,7 +5,6 @@ Triton and MLServer: `inputs` in, `outputs` out, each a tensor with a name, a sh
 the JSON, or follow it as bytes (the binary tensor data extension).
 """
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +41,9 @@ class Body:
     def __init__(self, data: bytes, head: int | None, part: str) -> None:
         self.document: Any = msgspec.json.decode(data[:head])
         found = self.document.get(part) if isinstance(self.document, dict) else None
-        self.tensors: list[dict[str, Any]] = found if isinstance(found, list) else []
+        found = found if isinstance(found, list) else []
+        is_v2 = all(isinstance(one, dict) and "datatype" in one for one in found)
+        self.tensors: list[dict[str, Any]] = found if is_v2 else []
         self._raw: list[bytes | None] = []
         at = len(data) if head is None else head
         for tensor in self.tensors:
@@ -69,7 +70,7 @@ class Body:
             tensor["data"] = values.ravel().tolist()
         elif tensor["datatype"] == "BYTES":
             texts = [text.encode() for text in values.ravel().tolist()]
-            raw = b"".join(struct.pack("<I", len(text)) + text for text in texts)
+            raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
             self._raw[number], tensor["parameters"]["binary_data_size"] = raw, len(raw)
         else:
             self._raw[number] = values.astype(_DTYPES[tensor["datatype"]]).tobytes()
@@ -84,7 +85,7 @@ def _texts(raw: bytes) -> Iterator[str]:
     """Texts, each after its length in four bytes."""
     at = 0
     while at < len(raw):
-        (size,) = struct.unpack_from("<I", raw, at)
+        size = int.from_bytes(raw[at : at + 4], "little")
         # A text that is not UTF-8 reaches the serving as one that cannot be read.
         yield raw[at + 4 : at + 4 + size].decode(errors="surrogateescape")
         at += 4 + size
