@@ -102,6 +102,23 @@ def test_what_the_owner_says_holds_for_every_batch():
     assert np.allclose(Scores.of(np.array([0.2]), 1, 2, logits=False).probabilities, [[0.8, 0.2]])
 
 
+def test_what_may_be_logits_or_not_is_odd_until_the_owner_says():
+    p = np.array([[0.5, 0.4, 0.1], [0.2, 0.2, 0.6]])
+    for odd in (100 * p, p * [[1.0], [1.3]], np.array([[0.9, 0.8, 0.1]])):
+        assert Scores.of(odd, len(odd), 3).are_odd
+        assert not Scores.of(odd, len(odd), 3, logits=True).are_odd
+    for plain in (p, np.log(p), 30 + np.log(p), np.full((2, 3), np.nan), np.zeros((0, 3))):
+        assert not Scores.of(plain, len(plain), 3).are_odd
+    with pytest.raises(SuspectError, match=r"scores from 10 to 60, and logits=False"):
+        Scores.of(100 * p, 2, 3, logits=False)
+
+
+def test_rows_of_infinity_are_never_decided():
+    infinite = [[np.inf, np.inf, 0.0], [np.inf] * 3, [-np.inf] * 3]
+    for last in ([0.4, 0.35, 0.25], [3.1, 3.0, 0.0]):
+        assert served(np.array([*infinite, last]), 3)[0].tolist() == [3]
+
+
 def test_infinity_in_one_row_leaves_the_others_as_they_are():
     p = np.array([[0.5, 0.45, 0.05], [np.inf, 0.0, 0.0]])
     rows, _, told = served(p, 3)

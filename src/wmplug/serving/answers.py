@@ -26,8 +26,8 @@ class Scores:
         given: the array that the model returned: (n, classes), or of two classes (n,) or (n, 1).
         probabilities: (n, classes); NaN in the rows where the model returned NaN.
         are_logits: whether the model returned logits.
-        are_odd: whether nobody said which they are, and they look like neither: all from 0 to 1, in rows that do not
-            sum to 1.
+        are_odd: whether nobody said which they are, and they look like neither: all from 0 to 1 in rows that do not sum
+            to 1, or shares of 100.
     """
 
     given: npt.NDArray[Any]
@@ -64,7 +64,8 @@ class Scores:
         odd = False
         if logits is None:
             logits = len(known) > 0 and bool(known.min() < 0 or not np.allclose(known.sum(axis=1), 1, atol=_SUM))
-            odd = logits and within and bool(known.min() >= 0)
+            percent = logits and np.allclose(known.sum(axis=1), 100, atol=100 * _SUM)
+            odd = logits and bool(known.min() >= 0) and (within or percent)
         if logits:
             with np.errstate(invalid="ignore"):  # of rows that hold infinity alone
                 return cls(given, softmax(scores, axis=1), True, odd)
@@ -79,7 +80,8 @@ class Scores:
     def apart(self) -> FloatArray:
         """(n,) the difference of the two best probabilities; NaN where a row is."""
         best = np.partition(self.probabilities, -2, axis=1)[:, -2:]
-        return np.asarray(best[:, 1] - best[:, 0], np.float64)
+        with np.errstate(invalid="ignore"):  # of a row that is infinite twice
+            return np.asarray(best[:, 1] - best[:, 0], np.float64)
 
     def unsure(self, gap: float) -> tuple[IntArray, IntArray]:
         """Rows whose two likeliest classes lie less than `gap` apart, and these classes (rows, 2), the lower first."""

@@ -26,8 +26,8 @@ from wmplug.watermark.watermark import Watermark
 GAP, MARGIN = 0.1, 2.0
 _LONE = re.compile("[\ud800-\udfff]")  # surrogates, which no encoding takes
 _ODD = (
-    "the scores lie from 0 to 1 in rows that do not sum to 1, so they may be logits or probabilities, each class for "
-    "itself: say which, Serving(..., logits=True) or logits=False"
+    "the scores lie from 0 to 1 in rows that do not sum to 1, or sum to 100, so they may be logits or probabilities of "
+    "another kind: say which, Serving(..., logits=True) or logits=False, and let percentages be divided by 100"
 )
 
 
