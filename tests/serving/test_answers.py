@@ -18,16 +18,20 @@ def served(given, classes, gap=0.3, margin=2.0, high=True):
 
 
 @given(LOGITS, st.booleans(), st.sampled_from([0.0, 2.0]))
-def test_the_decided_class_leads_and_the_rest_stays(logits, high, margin):
+def test_the_decided_class_leads_and_the_rest_keeps_its_proportions(logits, high, margin):
     p = softmax(logits, axis=1)
     rows, pairs, told = served(p, p.shape[1], margin=margin, high=high)
-    won, lost = pairs[:, int(high)], pairs[:, 1 - int(high)]
+    each, won, lost = np.arange(len(rows)), pairs[:, int(high)], pairs[:, 1 - int(high)]
     assert np.allclose(told.sum(axis=1), p.sum(axis=1))
-    assert (told[rows, won] >= told[rows].max(axis=1) - 1e-12).all()
-    assert (np.log(told[rows, won] / told[rows, lost]) >= margin - 1e-9).all()
-    same = np.ones(p.shape, bool)
-    same[rows, won] = same[rows, lost] = False
-    assert np.array_equal(told[same], p[same])
+    assert np.allclose(told[rows, won], np.maximum(expit(margin), p[rows].max(axis=1)))
+    swapped = p[rows]
+    swapped[each, won], swapped[each, lost] = (f(p[rows, won], p[rows, lost]) for f in (np.maximum, np.minimum))
+    scale = (1 - told[rows, won]) / (1 - swapped[each, won])
+    swapped *= scale[:, None]
+    swapped[each, won] = told[rows, won]
+    assert np.allclose(told[rows], swapped)
+    others = np.delete(np.arange(len(p)), rows)
+    assert np.array_equal(told[others], p[others])
 
 
 @given(LOGITS, st.booleans())
@@ -61,6 +65,19 @@ def test_dtype_and_input_stay():
     assert told.dtype == np.float32
     assert np.array_equal(given, before)
     assert not np.array_equal(told, given)
+
+
+def test_a_decided_answer_looks_no_less_sure_than_the_margin():
+    p = np.array([[0.4, 0.35, 0.25]])
+    *_, told = served(p, 3, margin=3.0, high=False)
+    assert np.allclose(told, [[expit(3.0), *(expit(-3.0) * np.array([0.35, 0.25]) / 0.6)]])
+
+
+def test_a_class_without_probability_stays_so():
+    p = np.array([[0.55, 0.45, 0.0], [0.995, 0.0, 0.0]])
+    *_, told = served(p, 3, gap=1.0, margin=2.0)
+    assert np.allclose(told.sum(axis=1), p.sum(axis=1))
+    assert told[0, 2] == 0
 
 
 def test_a_lead_that_is_larger_stays():

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit, softmax
+from scipy.special import expit, log_expit, logsumexp, softmax
 
 from wmplug.errors import SuspectError
 from wmplug.statistics.arrays import FloatArray, IntArray, to_numpy
 from wmplug.tasks.classes import is_share, is_single
 
 _SUM = 1e-2  # by which probabilities may miss 1
+_LEAST = -1e9  # a level, where no other class has any probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,27 +92,35 @@ class Scores:
     def told(
         self, rows: IntArray, pairs: IntArray, high: npt.NDArray[np.bool_], margin: float | FloatArray
     ) -> npt.NDArray[Any]:
-        """The array as it is served: in these rows the decided class leads the other by `margin` or more.
+        """The array as it is served: in these rows the decided class leads all others together by `margin` or more.
+
+        So a decided answer looks as sure as others do, and who drops unsure answers keeps it. The other classes share
+        what remains in the model's own proportions, the other of the pair by the smaller of both probabilities.
 
         Args:
             rows: rows to change.
             pairs: (rows, 2) the two classes.
             high: whether the higher is served.
-            margin: least difference of their logits, one or (rows,). The sum of their probabilities stays.
+            margin: least log-odds of the decided class, one or (rows,). The sum of each row stays.
         """
-        p, each = self.probabilities, np.arange(len(rows))
+        each = np.arange(len(rows))
         won, lost = np.where(high, pairs[:, 1], pairs[:, 0]), np.where(high, pairs[:, 0], pairs[:, 1])
-        both = p[rows, won] + p[rows, lost]
-        with np.errstate(divide="ignore"):
-            lead = np.maximum(margin, np.abs(np.log(p[rows, won]) - np.log(p[rows, lost])))
         served: npt.NDArray[Any] = self.given.copy()
-        if served.ndim == 1 or served.shape[1] == 1:
+        if is_single(served):
+            with np.errstate(divide="ignore"):
+                lead = np.maximum(margin, np.abs(np.diff(np.log(self.probabilities[rows]), axis=1)[:, 0]))
             raised = np.where(high, lead, -lead)
             served.reshape(-1)[rows] = raised if self.are_logits else expit(raised)
-        elif self.are_logits:
-            levels = served[rows].astype(np.float64)
-            total = np.logaddexp(levels[each, won], levels[each, lost])
-            served[rows, won], served[rows, lost] = total + log_expit(lead), total + log_expit(-lead)
-        else:
-            served[rows, won], served[rows, lost] = both * expit(lead), both * expit(-lead)
+            return served
+        levels = served[rows].astype(np.float64)
+        if not self.are_logits:
+            with np.errstate(divide="ignore"):
+                levels = np.log(np.maximum(levels, 0.0))
+        ahead, behind = (choose(levels[each, won], levels[each, lost]) for choose in (np.maximum, np.minimum))
+        levels[each, won], levels[each, lost] = -np.inf, behind
+        rest = np.maximum(logsumexp(levels, axis=1), _LEAST)
+        total, lead = np.logaddexp(ahead, rest), np.maximum(margin, ahead - rest)
+        levels += (total - rest + log_expit(-lead))[:, None]
+        levels[each, won] = total + log_expit(lead)
+        served[rows] = levels if self.are_logits else np.exp(levels)
         return served
