@@ -8,6 +8,7 @@ from wmplug.schemes import Brief, cells
 from wmplug.schemes.combined_served import CombinedServed
 from wmplug.schemes.served import Served, pattern_of
 from wmplug.schemes.tilt.references import References
+from wmplug.statistics.signs import weighted_log10_p, weighted_ps, weights_of
 from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 from wmplug.testing.schemes import fixed_owner
@@ -119,6 +120,90 @@ def test_another_key_claims_nothing(mark, parts, queries):
         classes=10,
     )
     assert verify(asking(rival, parts, queries), suspect(queries, told(mark, queries)), exhaustive=True).log10_p > -3
+
+
+KEYS = 10_000
+
+
+def fresh(count):
+    """The coins of 10,000 keys."""
+    return np.random.default_rng(5).choice([-1, 1], (KEYS, count))
+
+
+def leaning(queries, effect, signs, seed=2):
+    """Log probabilities of a model that leans to some classes, and by `effect` to the coin."""
+    drawn, rows = np.random.default_rng(seed), np.arange(len(queries))
+    low, high = queries.pairs.T
+    lean = drawn.normal(0, 2, CLASSES)
+    odds = lean[high] - lean[low] + drawn.normal(0, 1, len(queries)) + effect * signs
+    scores = np.full((len(queries), CLASSES), -9.0)
+    scores[rows, high], scores[rows, low] = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
+    return scores
+
+
+@pytest.fixture(scope="module")
+def asked(mark, parts, queries):
+    """The plan that asks the queries, and the coin of each of its questions."""
+    triggers = asking(mark, parts, queries).triggers
+    return triggers.plan, triggers.signs, triggers.signs[triggers.plan.material["sign"]]
+
+
+def weighed(mark, plan, scores, with_scores):
+    """Integer weights of what a suspect says to a plan's questions, in their order."""
+    answers = scores.argmax(axis=1)
+    return weights_of(mark.scheme.weigh(plan, answers, scores if with_scores else None))
+
+
+def of_plan(plan, queries):
+    """The queries in the order in which the plan asks them."""
+    return dataclasses.replace(queries, pairs=plan.material["pair"])
+
+
+@pytest.mark.parametrize("with_scores", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_who_leans_to_some_classes_is_unmarked_for_all_keys(mark, queries, asked, with_scores, seed):
+    plan, signs, coins = asked
+    weights = weighed(mark, plan, leaning(of_plan(plan, queries), 0.0, coins, seed), with_scores)
+    p = np.sort(weighted_ps(weights, fresh(len(signs))))
+    reached = np.searchsorted(p, p, side="right") / KEYS
+    assert (reached - p).max() < 0.02  # by Kolmogorov and Smirnov, chance 3e-4
+    assert (p <= 0.01).mean() < 0.0135
+    assert weighted_log10_p(weights, signs) > -3
+
+
+@pytest.mark.parametrize("with_scores", [False, True])
+def test_the_p_value_is_the_share_of_keys_that_match_as_well(mark, queries, asked, with_scores):
+    plan, signs, coins = asked
+    weights = weighed(mark, plan, leaning(of_plan(plan, queries), 0.25, coins), with_scores)
+    drawn = fresh(len(signs))
+    for own in (signs, *drawn[:20]):
+        p = 10 ** weighted_log10_p(weights, own)
+        share = (drawn @ weights >= own @ weights).mean()
+        assert abs(share - p) <= 5 * np.sqrt(p * (1 - p) / KEYS) + 1e-3
+
+
+@pytest.mark.parametrize("with_scores", [False, True])
+def test_a_marked_suspect_is_told_from_what_it_leans_to(mark, queries, asked, with_scores):
+    plan, signs, coins = asked
+    scores = leaning(of_plan(plan, queries), 1.0, coins)
+    low, high = plan.material["pair"].T
+    rows = np.arange(len(low))
+    odds = scores[rows, high] - scores[rows, low]
+    raw = np.bincount(plan.material["sign"], odds if with_scores else np.sign(odds), len(signs))
+    weights = weighed(mark, plan, scores, with_scores)
+    found = weighted_log10_p(weights, signs)
+    assert found < 1.5 * weighted_log10_p(weights_of(raw), signs)
+    assert found < -5
+    assert np.quantile(weighted_ps(weights, fresh(len(signs))), 0.01) > 1e-3  # a wrong key
+
+
+def test_a_few_questions_count_too(mark, asked):
+    plan, *_ = asked
+    low, high = plan.material["pair"][:1].T
+    assert mark.scheme.weigh(plan, high, None).max() > 0
+    assert mark.scheme.weigh(plan, low, None).min() < 0
+    assert not mark.scheme.weigh(plan, np.array([-1]), None).any()
+    assert not mark.scheme.weigh(plan, np.array([-1]), np.full((1, CLASSES), np.nan)).any()
 
 
 def test_a_coin_belongs_to_a_cell_and_a_pair(mark, queries):

@@ -4,9 +4,9 @@ Whoever trains a model on these answers learns the key's decisions by heart. Tra
 answers with this watermark, and keeps a log of what it decided. The coin belongs to a cell, a coarse region of inputs,
 and to a pair of classes. So all replicas of a service agree without a common state, and who asks near copies of an
 input is told the same each time. A suspect is asked the decided queries. What it prefers within each pair counts for
-one side of the coin, the more the less unmarked references would (exact tail over fair signs). In some cells every
-customer has coins of their own, by which a clone shows whose queries made it. DAWN (Szyller et al., ACM MM 2021)
-answers some queries wrongly instead; here both answers are plausible.
+one side of the coin, beyond what its other answers and unmarked references predict without a key (exact tail over fair
+signs). In some cells every customer has coins of their own, by which a clone shows whose queries made it. DAWN (Szyller
+et al., ACM MM 2021) answers some queries wrongly instead; here both answers are plausible.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from wmplug.watermark.decided import Decided
 from wmplug.watermark.plan import TriggerSet
 
 _SIGNS = 2**14  # at most; beyond it a sign belongs to several cells and pairs
-_UNSURE = 0.1  # the least that references count as unsure: they are few
+_RIDGE = 4.0  # as many questions without a preference, for each pair; from 1 to 10 hardly anything changes
 
 
 @dataclass(frozen=True)
@@ -156,20 +156,21 @@ class Served(Scheme):
         return np.asarray(np.where(triggers.signs[material["sign"]] > 0, high, low), np.int64)
 
     def weigh(self, plan: Plan, answers: IntArray, scores: FloatArray | None) -> FloatArray:
-        """For every cell and pair: half the log likelihood ratio of the answers, if the coin says high and if low.
+        """For every cell and pair: by how much a suspect prefers the higher class, beyond what needs no key.
 
-        In the ratio a suspect follows the coin in half of the cases, and in the others answers as the references do.
-        If it returns scores, each side counts by its share too.
+        The preference is its log-odds between both classes, or if it returns no scores +1 or -1. Ridge regression over
+        the questions predicts it from the references' shares and the pair: any model leans to some classes.
         """
         known = {name: plan.material[name][: len(answers)] for name in ("sign", "pair", "scores")}
         low, high = known["pair"].T
-        usual = np.clip(known["scores"], _UNSURE, 1 - _UNSURE)
-        higher, lower = (np.log1p(1 / share) / 2 for share in (usual, 1 - usual))
-        heard = np.where(answers == high, higher, 0.0) - np.where(answers == low, lower, 0.0)
-        if scores is not None:
-            share = _share(np.exp(scores), known["pair"])
-            heard += np.where(answers < 0, 0.0, share * higher - (1 - share) * lower)
-        return np.bincount(known["sign"], heard, pattern_of(plan).signs).astype(np.float64)
+        if scores is None:
+            heard = np.flatnonzero((answers == low) | (answers == high))
+            said = np.where(answers == high, 1.0, -1.0)[heard]
+        else:
+            heard = np.flatnonzero(answers >= 0)
+            said = scores[heard, high[heard]] - scores[heard, low[heard]]
+        beyond = said - _expected(said, known["scores"][heard], known["pair"][heard])
+        return np.bincount(known["sign"][heard], beyond, pattern_of(plan).signs).astype(np.float64)
 
 
 def signs_for(subkeys: Subkeys, customer: str, count: int) -> IntArray:
@@ -204,3 +205,17 @@ def _share(scores: npt.NDArray[Any], pairs: IntArray) -> FloatArray:
     """(n,) probability of the higher of two classes relative to both."""
     low, high = (np.take_along_axis(scores, pairs[:, [place]], axis=1)[:, 0].astype(np.float64) for place in (0, 1))
     return np.asarray(high / np.maximum(high + low, 1e-12), np.float64)
+
+
+def _expected(said: FloatArray, usual: FloatArray, pairs: IntArray) -> FloatArray:
+    """(n,) preferences that the references' shares and the pair predict, by ridge regression, in closed form."""
+    _, pair = np.unique(pairs, axis=0, return_inverse=True)
+    pair = pair.reshape(-1)
+    count = np.bincount(pair)
+
+    def of_pair(values: FloatArray) -> FloatArray:
+        return np.asarray((np.bincount(pair, values) / (count + _RIDGE))[pair], np.float64)
+
+    lead = 2 * usual - 1
+    slope = lead @ (said - of_pair(said)) / (lead @ (lead - of_pair(lead)) + _RIDGE)
+    return np.asarray(slope * lead + of_pair(said - slope * lead), np.float64)
