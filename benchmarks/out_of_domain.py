@@ -4,7 +4,8 @@ python benchmarks/out_of_domain.py --data /usr/share/datasets/fashion-mnist --ic
 
 Queries are outlines of icons (Debian's adwaita-icon-theme) filled with cut-outs of scikit-learn's two photos, and a
 quarter plain cut-outs; a class has at most a sixth of the clone's training set. The clone is asked the API's queries
-(`with_queries`), and the questions chosen when the mark was made (`unseen`).
+(`with_queries`), and the questions chosen when the mark was made (`unseen`). With `--served` the model is served with
+a watermark of scheme `served`, and is not trained with any.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import clones
 import fashion
 import numpy as np
 import robustness
+import serving
 import torch
 import training
 from PIL import Image
@@ -97,6 +99,25 @@ def run(data: fashion.Fashion, asked: np.ndarray, seed: int, delta: float) -> No
         print(f"seed {seed}: {what}, {reached:.2f} %, log10 p {log.log10_p:.1f} ({signs})", flush=True)
 
 
+def run_served(data: fashion.Fashion, asked: np.ndarray, seed: int, gap: float) -> None:
+    """The same with a model that only its answers mark."""
+    owned = serving.Owned.of(data, seed, 200)
+    marking = serving.Serving(owned.mark, log=owned.log, gap=gap)
+    said = marking.served(asked, owned.model(asked)).argmax(axis=1)
+    kept = np.concatenate([np.flatnonzero(said == c)[: len(said) // 6] for c in range(10)])
+    clone = serving.probabilities(serving.fitted(clones.clone_network(), asked[kept], said[kept], seed, 8))
+    asking = owned.asking()
+    for what, answer in (("clone", clone), ("the owner's model, which knows no coin", owned.model)):
+        log10_p = wmplug.verify(
+            asking, lambda x, f=answer: f(x).argmax(axis=1), exhaustive=True, batch_size=1000
+        ).log10_p
+        reached = 100 * float((answer(data.test[0]).argmax(axis=1) == data.test[1]).mean())
+        print(
+            f"seed {seed}: {what}, {reached:.2f} %, log10 p {log10_p:.1f} ({len(owned.log.decided())} decided)",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -105,10 +126,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first seed")
     parser.add_argument("--delta", type=float, default=0.3)
+    parser.add_argument("--served", action="store_true", help="mark the answers, and not the model")
+    parser.add_argument("--gap", type=float, default=0.1, help="of the served answers")
     options = parser.parse_args()
     data, asked = fashion.read(options.data, 20_000), queries(options.icons, options.count)
     for seed in range(options.first, options.first + options.seeds):
-        run(data, asked, seed, options.delta)
+        if options.served:
+            run_served(data, asked, seed, options.gap)
+        else:
+            run(data, asked, seed, options.delta)
 
 
 if __name__ == "__main__":

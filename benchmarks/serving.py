@@ -9,6 +9,7 @@ servers compute fast.
 """
 
 import argparse
+import dataclasses
 import hmac
 import tempfile
 import time
@@ -137,19 +138,43 @@ def beside(model: Answers, data: fashion.Fashion, labels: np.ndarray, seed: int,
         rows.add(f"{name}; wrong answers, points", accuracy, log10_p, len(chosen))
 
 
+@dataclasses.dataclass(frozen=True)
+class Owned:
+    """An owner's model, its watermark, and references: what unmarked models say of images (n, 10)."""
+
+    mark: wmplug.Watermark
+    model: Answers
+    pool: Answers
+    log: Log
+    held: Pair
+
+    @classmethod
+    def of(cls, data: fashion.Fashion, seed: int, cells: int) -> "Owned":
+        held, rest = (tuple(part[cut] for part in data.rest) for cut in (slice(0, HELD), slice(HELD, HELD + 10_000)))
+        references = [probabilities(fitted(fashion.network(), *rest, 700 + 10 * seed + i, 3)) for i in range(3)]
+
+        def pool(images: np.ndarray) -> np.ndarray:
+            return np.mean([one(images) for one in references], axis=0)
+
+        folder = Path(tempfile.mkdtemp())
+        owner = wmplug.Owner.create(folder / "register", name="owner", passphrase="benchmark", scrypt_n=2**10)
+        scheme = Served(cells=cells, personal=0.0, pool=pool(held[0]))
+        given = {"carriers": held[0], "labels": held[1], "classes": 10, "preprocess": fashion.prepare}
+        mark = wmplug.create(owner, scheme=scheme, **given)
+        model = probabilities(fitted(fashion.network(), *data.own, seed, 8))
+        return cls(mark, model, pool, Log(folder / "log.db", mark), held)
+
+    def asking(self) -> wmplug.Watermark:
+        """The watermark that asks what the key decided."""
+        decided = self.log.decided()
+        return self.mark.with_queries(
+            decided, carriers=self.held[0], labels=self.held[1], pool=self.pool(decided.inputs)
+        )
+
+
 def run(data: fashion.Fashion, seed: int, options: argparse.Namespace, rows: Rows) -> None:
-    held, rest = (tuple(part[cut] for part in data.rest) for cut in (slice(0, HELD), slice(HELD, HELD + 10_000)))
-    references = [probabilities(fitted(fashion.network(), *rest, 700 + 10 * seed + i, 3)) for i in range(3)]
-
-    def pool(images: np.ndarray) -> np.ndarray:
-        return np.mean([one(images) for one in references], axis=0)
-
-    folder = Path(tempfile.mkdtemp())
-    owner = wmplug.Owner.create(folder / "register", name="owner", passphrase="benchmark", scrypt_n=2**10)
-    scheme = Served(cells=options.cells, personal=0.0, pool=pool(held[0]))
-    mark = wmplug.create(owner, scheme=scheme, carriers=held[0], labels=held[1], classes=10, preprocess=fashion.prepare)
-    model = probabilities(fitted(fashion.network(), *data.own, seed, 8))
-    log = Log(folder / "log.db", mark)
+    owned = Owned.of(data, seed, options.cells)
+    mark, model, log = owned.mark, owned.model, owned.log
     serving = Serving(mark, log=log, gap=options.gap, margin=options.margin)
     images, truth = data.thief
     plain = model(images)
@@ -158,7 +183,7 @@ def run(data: fashion.Fashion, seed: int, options: argparse.Namespace, rows: Row
     spent = time.perf_counter() - began
     labels = told.argmax(axis=1)
     right = model(data.test[0])
-    asked = mark.with_queries(log.decided(), carriers=held[0], labels=held[1], pool=pool(log.decided().inputs))
+    asked = owned.asking()
     cost = Serving(mark, lambda x: model(np.asarray(x)), gap=options.gap).cost(data.test[0])
     shown = Serving(mark, gap=options.gap, margin=options.margin).served(data.test[0], right)
     measured = 100 * float((right.argmax(1) == data.test[1]).mean() - (shown.argmax(1) == data.test[1]).mean())
