@@ -12,7 +12,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -301,11 +301,12 @@ def _hashed(connection: Any, committed: Mapping[str, int]) -> _Hashed:
     value = connection.scalar(sa.select(_LOG.c.value).where(_LOG.c.name == "hashed"))
     if value is None:
         return _Hashed()
-    kept = json.loads(value)
-    found = _Hashed(kept["part"], kept["rows"], Frontier(kept["size"], tuple(map(bytes.fromhex, kept["peaks"]))))
-    left = connection.scalar(sa.select(sa.func.count()).where(_DECISIONS.c.part <= found.part))
-    if left == found.rows and committed.get(found.tree.root.hex()) == found.tree.size:
-        return found
+    with suppress(ValueError, KeyError, TypeError):  # somebody wrote something else there
+        kept = json.loads(value)
+        found = _Hashed(kept["part"], kept["rows"], Frontier(kept["size"], tuple(map(bytes.fromhex, kept["peaks"]))))
+        left = connection.scalar(sa.select(sa.func.count()).where(_DECISIONS.c.part <= found.part))
+        if left == found.rows and committed.get(found.tree.root.hex()) == found.tree.size:
+            return found
     connection.execute(sa.delete(_LOG).where(_LOG.c.name == "hashed"))
     return _Hashed()
 
