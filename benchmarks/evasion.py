@@ -71,7 +71,7 @@ def filtered(answer: Answers, odd: Answers, limit: float) -> Answers:
     )
 
 
-fast = torch.autocast("cpu", torch.bfloat16)  # which most CPUs of servers compute fast
+fast = torch.autocast("cpu", torch.bfloat16, cache_enabled=False)  # which most CPUs of servers compute fast
 
 
 @fast
