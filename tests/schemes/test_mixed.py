@@ -40,13 +40,13 @@ def pool():
 def marked(name, **changes):
     (images, labels) = digits()[1]
     given = {"carriers": images, "labels": labels, "classes": 10, "triggers": TRIGGERS, **changes}
-    return create(fixed_owner(name), scheme=Mixed(pool=pool()), **given)
+    return create(fixed_owner(name), scheme=Mixed(share=0.2, pool=pool()), **given)
 
 
 class TestMixed(SchemeContract):
     @pytest.fixture
     def scheme(self):
-        return Mixed(pool=pool())
+        return Mixed(share=0.2, pool=pool())
 
     @pytest.fixture
     def brief(self):

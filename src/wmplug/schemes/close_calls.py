@@ -3,8 +3,7 @@
 The triggers are carriers, unchanged: inputs held out of training, those that unmarked references find most ambiguous.
 So a filter before a stolen model has nothing odd to find, and the unmarked members of an ensemble have no firm opinion
 to outvote the stolen one. A coin proves less than a draw over all classes, and a model learns these answers more slowly
-than random-label's, so they come twice as often in training. The carriers must not be in the training set, which would
-teach each trigger two answers.
+than random-label's. The carriers must not be in the training set, which would teach each trigger two answers.
 """
 
 from dataclasses import dataclass, field, replace
@@ -31,8 +30,7 @@ class CloseCalls(Scheme):
 
     name: ClassVar[str] = "close-calls"
     version: ClassVar[int] = 2
-    rate: ClassVar[float] = 0.12
-    usual: ClassVar[int] = 300
+    usual: ClassVar[int] = 200
     natural: ClassVar[bool] = True
 
     isolated: bool = False

@@ -29,7 +29,7 @@ class Mixed(CloseCalls):
 
     name: ClassVar[str] = "mixed"
 
-    share: float = 0.2
+    share: float = 0.3
 
     def __post_init__(self) -> None:
         if not (isinstance(self.share, (int, float)) and 0 < self.share < 1):
