@@ -83,7 +83,7 @@ def run(data: fashion.Fashion, asked: np.ndarray, seed: int, delta: float) -> No
     said = clones.answers(model, images).argmax(1)
     kept = torch.cat([torch.nonzero(said == c)[: len(said) // 6, 0] for c in range(10)])
     torch.manual_seed(seed)
-    clone = fashion.fit(clones.clone_network(), fashion.batches(images[kept], said[kept], seed), 8)
+    clone = fashion.fit(fashion.clone_network(), fashion.batches(images[kept], said[kept], seed), 8)
     rows = [
         ("clone", mark, clone),
         ("own model", mark, model),
@@ -105,7 +105,7 @@ def run_served(data: fashion.Fashion, asked: np.ndarray, seed: int, gap: float) 
     marking = serving.Serving(owned.mark, log=owned.log, gap=gap)
     said = marking.served(asked, owned.model(asked)).argmax(axis=1)
     kept = np.concatenate([np.flatnonzero(said == c)[: len(said) // 6] for c in range(10)])
-    clone = serving.probabilities(serving.fitted(clones.clone_network(), asked[kept], said[kept], seed, 8))
+    clone = serving.probabilities(serving.fitted(fashion.clone_network(), asked[kept], said[kept], seed, 8))
     asking = owned.asking()
     for what, answer in (("clone", clone), ("the owner's model, which knows no coin", owned.model)):
         log10_p = wmplug.verify(
