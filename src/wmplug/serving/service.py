@@ -69,8 +69,8 @@ class Serving:
             `served` yourself.
         log: where decisions are kept. Without a log no claim can ask them.
         gap: difference of the two best probabilities, below which the key decides.
-        margin: least difference between the logits of the two classes in the scores that are served, and half of the
-            largest; a copyist who trains on scores learns the decision from it.
+        margin: least log-odds of the decided class in the scores that are served, and half of the largest; a copyist
+            who trains on scores learns the decision from it.
         without_log: what happens if the log cannot be written: answers go out "unmarked", with a warning, or serving
             stops with the error ("stop").
         unreadable: what happens if the key would decide a query that cannot be read, because it holds NaN or is a text
