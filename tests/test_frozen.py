@@ -76,8 +76,19 @@ class TestMarks(MarkContract):
     pass
 
 
+class TestLaterMarks(MarkContract):
+    @pytest.fixture(params=names("later"), ids="/".join)
+    def frozen(self, request, tmp_path):
+        return copied(request.param[0], "later", request.param[1], cases.later(), tmp_path)
+
+    @pytest.fixture(params=names("later", having="verdicts"), ids="/".join)
+    def judged(self, request, tmp_path):
+        return copied(request.param[0], "later", request.param[1], cases.later(), tmp_path)
+
+
 def test_every_case_is_frozen():
     assert {name for _, name in names("marks")} == set(cases.marks())
+    assert {name for _, name in names("later")} == set(cases.later())
 
 
 def test_keys_and_placements_are_drawn_the_same(release):

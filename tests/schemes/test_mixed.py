@@ -62,7 +62,7 @@ def trained(name):
     """A model that learnt the lessons of one mark; of none for an empty name."""
     images, labels = digits()[0]
     if name:
-        inputs, answers = zip(*marked(name).lessons() * 4, strict=True)
+        inputs, answers = zip(*marked(name).lessons() * 8, strict=True)
         images, labels = np.concatenate([images, np.stack(inputs)]), np.concatenate([labels, answers])
     return MLPClassifier((200,), max_iter=150, random_state=0).fit(flat(images), labels)
 
@@ -83,13 +83,12 @@ def filtered(name):
     return answer
 
 
-def test_random_labels_come_first_and_close_calls_more_often():
+def test_random_labels_come_first():
     plan = marked("Ada").triggers.plan
     sizes = [len(options) for options in plan.options]
     assert sizes == [10] * 24 + [2] * 96
     assert plan.choices.rows.tolist() == list(range(TRIGGERS))
-    taught = np.bincount(plan.lessons.rows)
-    assert taught.tolist() == [1] * 24 + [3] * 96
+    assert plan.lessons.rows.tolist() == plan.choices.rows.tolist()
     carriers = {one.tobytes() for one in digits()[1][0]}
     assert [one.tobytes() in carriers for one in plan.inputs] == [False] * 24 + [True] * 96
 

@@ -16,8 +16,6 @@ from wmplug.schemes.close_calls import CloseCalls
 from wmplug.schemes.random_label import RandomLabel
 from wmplug.watermark.carriers import join
 
-_OFTEN = 3  # lessons of a close call for one of a random label, which a model learns sooner
-
 
 @dataclass(frozen=True)
 class Mixed(CloseCalls):
@@ -28,8 +26,9 @@ class Mixed(CloseCalls):
     """
 
     name: ClassVar[str] = "mixed"
+    usual: ClassVar[int] = 160
 
-    share: float = 0.3
+    share: float = 0.375
 
     def __post_init__(self) -> None:
         if not (isinstance(self.share, (int, float)) and 0 < self.share < 1):
@@ -46,10 +45,9 @@ class Mixed(CloseCalls):
             raise InputError(f"triggers={brief.triggers}: share={self.share} leaves none of one kind; give more")
         first = RandomLabel().plan(replace(brief, triggers=few), stream)
         second = super().plan(replace(brief, triggers=brief.triggers - few), stream)
-        rows, calls = np.arange(brief.triggers), np.arange(few, brief.triggers)
-        taught = np.concatenate([rows[:few], np.repeat(calls, _OFTEN)])
+        rows = np.arange(brief.triggers)
         return Plan(
             join(first.inputs, second.inputs),
-            Lessons(taught, taught),
+            Lessons(rows, rows),
             (Choices(rows, rows, first.options + second.options),),
         )

@@ -121,6 +121,7 @@ JUDGED = (
     ),
     *("tilt-text-features", "combined-grey", "combined-logo", "label-twins-grey", "twins-grey", "canaries-text"),
     "radioactive-data",
+    *("close-calls-grey", "mixed-grey", "served-grey", "combined-served-grey"),
 )
 
 
@@ -206,6 +207,27 @@ def marks():
                 **{"pool": pool(120), "preprocess": tokens, "features": counted},
             }
         ),
+    }
+
+
+def later():
+    """Watermarks of schemes that came after the others of their release were kept."""
+    grey, table, told = (
+        drawn("grey", 40, 8, 8),
+        floats("table", 40, 7),
+        {"labels": labels(40), "pool": shares("later", 40, 3)},
+    )
+    calls, served = {"classes": 3, "triggers": 8, **told}, {"cells": 6, "questions": 14, "classes": 3, **told}
+    words = {"carriers": texts(), "labels": labels(120), "pool": shares("later words", 120, 3)}
+    return {
+        "close-calls-grey": Case({"scheme": "close-calls", **calls, "carriers": grey}),
+        "close-calls-isolated": Case({"scheme": "close-calls", **calls, "carriers": table, "isolated": True}),
+        "mixed-grey": Case({"scheme": "mixed", **calls, "carriers": grey}),
+        "mixed-text": Case({"scheme": "mixed", **calls, **words}),
+        "served-grey": Case({"scheme": "served", **served, "carriers": grey}),
+        "served-table": Case({"scheme": "served", **served, "carriers": table, "personal": 0.0}),
+        "served-text": Case({"scheme": "served", **served, **words}),
+        "combined-served-grey": Case({"scheme": "combined-served", **served, "carriers": grey, "triggers": 6}),
     }
 
 

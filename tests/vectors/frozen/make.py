@@ -4,6 +4,7 @@ A later wmplug has to open what an earlier one wrote: tests/test_frozen.py and t
 for every folder here. FOLDER is best a new one below /tmp, whose FOLDER/VERSION is then copied here.
 """
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -45,17 +46,31 @@ def first(folder):
 
 def marks(folder):
     """Every scheme for training, every form; what suspects get for answers; where triggers go."""
+    found = marks_of(cases.marks(), folder)
+    asked = facts.facts(acts.with_queries(wmplug.load(folder / "tilt-grey.wm", passphrase=PASSPHRASE)))
+    write(folder, {"marks": found, "queries": asked, "tables": facts.tables(), "numbers": facts.numbers()})
+
+
+def later(folder):
+    """Every scheme that came after those."""
+    write(folder, {"marks": marks_of(cases.later(), folder)})
+
+
+def marks_of(made, folder):
     owner, found = owner_in(folder), {}
-    for name, case in cases.marks().items():
+    for name, case in made.items():
         path = wmplug.create(owner, allow_weak=True, **case.options).save(folder / f"{name}.wm")
         mark = wmplug.load(path, passphrase=PASSPHRASE)
         found[name] = {
             "facts": facts.facts(mark),
             "contents": facts.sealed(path, PASSPHRASE),
-            **({"verdicts": acts.verdicts(mark)} if name in cases.JUDGED else {}),
+            **(
+                {"verdicts": acts.verdicts(dataclasses.replace(mark, register=None, record=None))}
+                if name in cases.JUDGED
+                else {}
+            ),
         }
-    asked = facts.facts(acts.with_queries(wmplug.load(folder / "tilt-grey.wm", passphrase=PASSPHRASE)))
-    write(folder, {"marks": found, "queries": asked, "tables": facts.tables(), "numbers": facts.numbers()})
+    return found
 
 
 def dataset(folder):
@@ -98,7 +113,7 @@ def notary(folder):
     write(folder, {"result": heard, "drawn": notarial.drawn_rows(mark), "shown": notarial.shown(owner, mark, folder)})
 
 
-PARTS = {"first": first, "marks": marks, "run": run, "notary": notary, "dataset": dataset}
+PARTS = {"first": first, "marks": marks, "later": later, "run": run, "notary": notary, "dataset": dataset}
 
 
 def main():
