@@ -229,19 +229,21 @@ def tries_many_keys(eve):
 
 def edits_a_verdict(eve):
     """A file of `verify --json` that says whatever she likes, of a company that nobody asked."""
-    verdict = wmplug.verify(eve.mark, megacorp, exhaustive=True)
-    edited = dataclasses.replace(verdict, state="proven", log10_e=98.0, log10_p=-99.0, suspect="MegaCorp")
-    Path("edited.json").write_text(edited.to_json())
+    stronger = {"state": "proven", "log10_e": 98.0, "log10_p": -99.0, "suspect": "MegaCorp"}
+    for name, suspect in (("edited", answers), ("scored", megacorp)):  # of scores a verdict holds no count
+        edited = dataclasses.replace(wmplug.verify(eve.mark, suspect, exhaustive=True), **stronger)
+        Path(f"{name}.json").write_text(edited.to_json())
     code, line = command("report", "--out", "edited.html", "--verdict", "edited.json")
     said = tuple(wmplug.tasks.Said(int(answer)) for answer in eve.mark.triggers.answers[eve.rows])
     judged = wmplug.claim.judge(eve.mark, wmplug.claim.Answers("MegaCorp", eve.mark.task, eve.rows, said))
     Path("invented.json").write_text(dataclasses.replace(judged, choices=()).to_json())
-    command("report", "--out", "invented.html", "--json-out", "invented-facts.json", "--verdict", "invented.json")
-    shown = [
-        one for one in json.loads(Path("invented-facts.json").read_text())["suspects"] if one["model"] == "MegaCorp"
-    ]
-    told = [f"edited: exit code {code}, {line}", f"invented: {shown[0]['meaning']}"]
-    return told, code != 2 or any(one["standing"] != "unverified" for one in shown)
+    shown = []
+    for name in ("invented", "scored"):
+        command("report", "--out", f"{name}.html", "--json-out", f"{name}-facts.json", "--verdict", f"{name}.json")
+        told = json.loads(Path(f"{name}-facts.json").read_text())["suspects"]
+        shown += [one for one in told if one["model"] == "MegaCorp"]
+    told = [f"edited: exit code {code}, {line}", *(f"invented: {one['meaning']}" for one in shown)]
+    return told, code != 2 or len(shown) != 2 or any(one["standing"] != "unverified" for one in shown)
 
 
 def passes_a_control_over(eve):
