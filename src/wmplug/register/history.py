@@ -1,6 +1,6 @@
 """The owner's register, as far as a verdict depends on it: the number of tries, and what was committed to."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ def log_of(queries: Any) -> dict[str, Any]:
     """
     inputs = read_carriers(queries, "queries")[0]
     return {**assets.dataset(inputs), "role": QUERIES, "in_order": digest(inputs)}
+
+
+def logs_of(entries: Iterable[Entry], watermark: str | None = None) -> list[Entry]:
+    """The commitments to logs of queries; with a watermark's id, those to logs of what it decided."""
+    logs = (entry for entry in entries if entry.type == "dataset.committed" and entry.body.get("role") == QUERIES)
+    return [entry for entry in logs if watermark in (None, entry.body.get("watermark"))]
+
+
+def tries_of(logs: Iterable[Entry]) -> int:
+    """As how many tries they count: the owner could have asked each of them instead."""
+    return len({entry.body.get("in_order") for entry in logs})
 
 
 def _none_of(logs: Sequence[Entry]) -> str:
@@ -71,16 +82,15 @@ class History:
         note says by when it was committed, or why nothing binds it.
         """
         try:
-            logs = [entry for entry in self._of("dataset.committed") if entry.body.get("role") == QUERIES]
+            logs = logs_of(Register(self.folder).entries())
             found = next((entry.seq for entry in logs if entry.body.get("in_order") == queries), None)
             dated = _none_of(logs) if found is None else self._dated(found)
         except WmplugError:
             dated = "the register cannot be read"
         if isinstance(dated, str):
             return Choice(what="questions", bound=None, sha256=queries, note=f"({dated})")
-        tries = len({entry.body.get("in_order") for entry in logs})
         time = f"by {dated:%Y-%m-%dT%H:%M:%SZ}"
-        return Choice(what="questions", bound="committed", sha256=queries, tries=tries, note=time)
+        return Choice(what="questions", bound="committed", sha256=queries, tries=tries_of(logs), note=time)
 
     def _dated(self, seq: int) -> datetime | str:
         """By when an entry was there, by an authority and not by the log's own words; or why nothing says that."""

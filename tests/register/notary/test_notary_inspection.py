@@ -139,10 +139,10 @@ def test_rows_that_were_spent_or_shown_are_counted():
     assert "name 2 rows, which are not asked again; 1 more were shown to everybody and count as misses" in text
 
 
-@pytest.mark.parametrize("name", ["case", "package", "watermark", "root"])
+@pytest.mark.parametrize("name", ["case", "package", "watermark", "root", "log"])
 def test_a_package_of_another_claim_is_refused(name):
-    packed = SimpleNamespace(case="c1", sha256="p1", public={"id": "w1", "root": "r1"})
-    fixed = {"case": "c1", "package": "p1", "watermark": "w1", "root": "r1"}
+    packed = SimpleNamespace(case="c1", sha256="p1", public={"id": "w1", "root": "r1"}, log="l1")
+    fixed = {"case": "c1", "package": "p1", "watermark": "w1", "root": "r1", "log": "l1"}
     assert inspection._claim(packed, SimpleNamespace(**fixed)).startswith("the package is the one")
     with pytest.raises(NotaryError, match=f"^the package is for {name} {fixed[name]}, the case was fixed for other:"):
         inspection._claim(packed, SimpleNamespace(**{**fixed, name: "other"}))
@@ -258,10 +258,11 @@ ANCHORS = [entry(seq, "anchor", head=head) for seq, head in ((2, 1), (6, 4), (9,
 SALTED, PROMPT, LATE = stamp(2, 1, 0), stamp(6, 4, 1), stamp(9, 8, 2)
 
 
-def timed(stamps, *left_out, salt=bytes(32), findings=()):
+def timed(stamps, *left_out, salt=bytes(32), findings=(), points=("samples",), log=""):
     entries = [one for one in (SECRET, TRIGGERS, STARTED, *ANCHORS) if one not in left_out]
     entries = sorted(entries, key=lambda one: one.seq)
-    return inspection._time(SimpleNamespace(public={"id": MARK}, salt=salt), record(entries, stamps, findings))
+    package = SimpleNamespace(public={"id": MARK}, salt=salt, scheme=SimpleNamespace(points=set(points)))
+    return inspection._time(package, record(entries, stamps, findings), log)
 
 
 def test_secret_before_salt_and_triggers_before_training():
@@ -309,3 +310,78 @@ def test_a_silent_list_leaves_the_time_open_unless_another_token_speaks():
     assert timed([SALTED, quiet, stamp(7, 5, 1)])
     # A token that the claim does not rest on needs none.
     assert timed([SALTED, PROMPT, stamp(9, 8, 2, unlisted=(silent,))])
+
+
+def test_what_no_training_teaches_needs_none_on_record_and_a_log_in_its_place():
+    served = {"points": ("answers",), "log": "ab" * 32}
+    assert "no training teaches this watermark" in timed([SALTED], STARTED, **served)
+    with pytest.raises(inspection._NotAttestedError, match=r"^no training teaches .* the package holds no log"):
+        timed([SALTED, PROMPT], STARTED, points=("answers",))
+    with pytest.raises(inspection._NotAttestedError, match="is of no authority"):
+        timed([PROMPT], STARTED, **served)
+    with pytest.raises(inspection._InconclusiveError):
+        timed([stamp(2, 1, 0, unlisted=(Unlisted("CN=a", ()),))], STARTED, **served)
+    # A log loosens nothing for what training teaches.
+    for points in (("samples",), ("samples", "answers")):
+        with pytest.raises(inspection._NotAttestedError, match=r"^no training with this watermark is recorded$"):
+            timed([SALTED, PROMPT], STARTED, points=points, log="ab" * 32)
+
+
+LOGGED = {"role": "queries", "root": "r1", "in_order": "r1", "count": 3}
+LOG = entry(5, "dataset.committed", **LOGGED)
+
+
+def logged(entries, stamps, since=None, count=3):
+    package, found = SimpleNamespace(public={"id": MARK}, log="r1", decided=[None] * count), []
+    when = None if since is None else Since(since, "its page")
+    return inspection._log(package, record([SECRET, *entries], stamps), when, found), found
+
+
+def test_a_log_is_committed_to_and_dated_before_the_suspect():
+    text, (facts,) = logged([LOG], [stamp(7, 5, 24), stamp(6, 4, 1), stamp(9, 8, 30)], "2026-01-03")
+    assert text.startswith("entry 5 commits to the package's 3 queries, in their order; it was there by 2026-01-02T00")
+    assert facts == {"root": "r1", "count": 3, "entry": 5, "not_after": "2026-01-02T00:00:00Z", "commitments": 1}
+    another = entry(6, "dataset.committed", "another", **{**LOGGED, "in_order": "r2"})
+    again, trained = entry(7, "dataset.committed", **LOGGED), entry(8, "dataset.committed", root="r3")
+    assert logged([LOG, another, again, trained], [stamp(9, 8, 1)])[1][0]["commitments"] == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        entry(5, "dataset.committed", "another", **LOGGED),
+        entry(5, "dataset.committed", **{**LOGGED, "role": "training"}),
+        entry(5, "dataset.committed", **{**LOGGED, "root": "r2"}),
+        entry(5, "dataset.committed", **{**LOGGED, "count": 4}),
+        entry(5, "parameters.committed", **LOGGED),
+    ],
+)
+def test_queries_that_the_register_does_not_commit_to_are_refused(other):
+    with pytest.raises(NotaryError, match="the package's 3 queries are none of the"):
+        logged([other], [stamp(7, 6, 1)])
+
+
+@pytest.mark.parametrize(
+    ("stamps", "since", "error"),
+    [
+        ([], None, inspection._NotAttestedError),
+        ([stamp(7, 5, 1, good=False), stamp(6, 4, 1)], "2026-02-01", inspection._NotAttestedError),
+        ([stamp(7, 5, 24)], "2026-01-02", NotaryError),
+        ([stamp(7, 5, 24)], "2026-01-03", None),
+        ([stamp(7, 5, 1, unlisted=(Unlisted("CN=a", ()),))], None, inspection._InconclusiveError),
+        ([stamp(7, 5, 1, unlisted=(Unlisted("CN=a", ()),)), stamp(9, 5, 2)], "2026-01-02", None),
+        # The token that a list speaks for came after the suspect.
+        (
+            [stamp(7, 5, 1, unlisted=(Unlisted("CN=a", ()),)), stamp(9, 5, 48)],
+            "2026-01-02",
+            inspection._InconclusiveError,
+        ),
+    ],
+)
+def test_a_log_has_to_be_there_before_the_suspect(stamps, since, error):
+    if error is None:
+        assert logged([LOG], stamps, since)
+        return
+    with pytest.raises(error) as caught:
+        logged([LOG], stamps, since)
+    assert type(caught.value) is error

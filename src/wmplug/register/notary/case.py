@@ -28,7 +28,7 @@ WITH_PATTERN = (
     "exact tail over fair signs, one-sided, times the number of keys; where there are both, twice the smaller p"
 )
 CASE, CHALLENGE, ANSWERS, RESULT = "case.json", "challenge.json", "answers.json", "result.json"  # of its folder
-_LATER = ("suspect_since", "preprocess", "notaries")
+_LATER = ("suspect_since", "preprocess", "notaries", "log")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
@@ -140,6 +140,8 @@ class Case:
         suspect_since: since when the suspect is known; None if nobody stated it.
         preprocess: a function of the notary's own in place of the owner's; None without one.
         notaries: Ed25519 keys (hex) of other notaries whose certificates the notary accepts as spending rows.
+        log: Merkle root (hex) over the queries of a served model's log, which are the pattern's ordinary inputs then;
+            empty without a log.
 
     Raises:
         NotaryError: the case cannot prove anything.
@@ -159,6 +161,7 @@ class Case:
     suspect_since: Since | None = None
     preprocess: Adapter | None = None
     notaries: tuple[str, ...] = ()
+    log: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.case)
@@ -182,7 +185,14 @@ class Case:
             raise NotaryError(f"the case does not say how {', '.join(vague)} was acquired: write it down")
         if self.draws < (0 if self.pattern else 1) or self.decoys < 0 or self.attempts < 0 or self.strength < 1:
             raise NotaryError("draws and strength are counted from 1, decoys and attempts from 0")
-        for what, given in (("SHA-256 of a root certificate", self.authorities), ("notary's key", self.notaries)):
+        if self.log and not self.pattern:
+            raise NotaryError("the case names a log and asks no pattern: its queries are asked as the pattern's inputs")
+        root = (self.log,) if self.log else ()
+        for what, given in (
+            ("SHA-256 of a root certificate", self.authorities),
+            ("notary's key", self.notaries),
+            ("Merkle root of a log", root),
+        ):
             if bad := [one for one in given if not re.fullmatch("[0-9a-f]{64}", one)]:
                 raise NotaryError(f"{', '.join(bad)} is not the {what}: give 64 hex digits")
 

@@ -1,10 +1,12 @@
 """The hearing: suspect, own model and controls get the same questions, and their answers decide the case.
 
 The questions are the draws that the challenge chose and, if the watermark has a pattern, all of its ordinary inputs,
-which reveal no secret. Decoys, natural inputs of the task, are mixed in, in an order that only the notary knows. The
-notary keeps all answers, and computes the verdicts from the kept answers.
+which reveal no secret. The queries of a served model's log take their place, if the case names one. Decoys, natural
+inputs of the task, are mixed in, in an order that only the notary knows. The notary keeps all answers, and computes the
+verdicts from the kept answers.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +23,10 @@ from wmplug.keys.streams import KeyStream
 from wmplug.register import Register
 from wmplug.register.challenge import Challenge
 from wmplug.register.history import History
-from wmplug.register.notary import certificates
+from wmplug.register.notary import certificates, queries
 from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT, Case, Model, digests_of
 from wmplug.register.notary.identity import Notary
-from wmplug.register.notary.inspection import inspect
+from wmplug.register.notary.inspection import Inspection, inspect
 from wmplug.register.notary.opening import open_package
 from wmplug.register.notary.outcome import ModelAnswers, result_of, sign
 from wmplug.register.notary.package import Package
@@ -147,8 +149,12 @@ def check(
     options["notaries"] = {notary.signer().public.hex(), *case.notaries}
     inspection = inspect(opened, case, folder / "register", **options)
     rows, results = [], [ModelAnswers(model, None) for model in case.models]
+    log = inspection.log
     if inspection.triggers is not None:
-        mark = _mark(notary, opened, inspection.triggers, preprocess, folder / "register")
+        if log is not None:
+            report("training references for the log's queries")
+            inspection = dataclasses.replace(inspection, triggers=queries.asking(opened, inspection.triggers))
+        mark = _mark(notary, opened, inspection, preprocess, folder / "register")
         rows = draw_rows(mark, inspection.spent, challenge, case.draws) if case.draws else []
         mark = verification.only(mark, rows, drawn=True) if rows else mark
         terms = Terms(mark, keys=inspection.keys + case.attempts, chosen=_fixed(case))
@@ -160,7 +166,10 @@ def check(
             answers[model.name] = _ask(notary, case, model, suspect, terms.mark, opened, terms.known)
             results.append(_judge(model, suspect, terms, answers[model.name], opened))
         _write_answers(folder, case, answers)
-    result = result_of(notary, case, opened, inspection, rows, results, folder)
+        if log is not None:
+            log = queries.weighed(case, log, results)
+            results = queries.bound(log, results)
+    result = result_of(notary, case, opened, inspection, rows, results, folder, log)
     sign(notary.signer(), folder / RESULT, result)
     return result
 
@@ -225,18 +234,20 @@ def _left(triggers: TriggerSet, spent: Collection[int]) -> list[list[int]]:
 
 
 def _mark(
-    notary: Notary, package: Package, triggers: TriggerSet, preprocess: Preprocess | None, folder: Path
+    notary: Notary, package: Package, inspection: Inspection, preprocess: Preprocess | None, folder: Path
 ) -> Watermark:
-    public = dict(package.public)
+    public, log = dict(package.public), inspection.log
+    assert inspection.triggers is not None
     return Watermark(
         public["id"],
         package.scheme,
-        triggers,
+        inspection.triggers,
         public,
         preprocess,
         package.subkeys,
         notary.seal,
         record=History(folder),
+        choices=() if log is None else (queries.chosen(log),),
     )
 
 
@@ -284,11 +295,13 @@ def _judge(
     task, labels = terms.mark.task, package.brief.labels
     own = {item["index"]: questions.read(task, item) for item in kept if item["kind"] != "decoy"} | dict(terms.known)
     rows = np.array(list(own), np.int64)
-    verdict = verification.judged(terms, Answers(suspect.description, task, rows, tuple(own.values())))
+    answers = Answers(suspect.description, task, rows, tuple(own.values()))
+    verdict = verification.judged(terms, answers)
+    log10_p = None if package.decided is None else queries.own_log10_p(terms.mark, answers)
     decoys = [(item["index"], item["answer"]) for item in kept if item["kind"] == "decoy"]
     natural = None if labels is None else encoded(task, labels)
     right = None if natural is None else sum(answer == natural[i] for i, answer in decoys)
-    return ModelAnswers(model, verdict, len(decoys), right)
+    return ModelAnswers(model, verdict, len(decoys), right, log10_p)
 
 
 def _write_answers(folder: Path, case: Case, answers: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from wmplug.errors import NotaryError
 from wmplug.register import Entry, Register, anchors, checking, disclosure, revocation
 from wmplug.register.checking import Report
+from wmplug.register.history import logs_of, tries_of
 from wmplug.register.notary import certificates
 from wmplug.register.notary.case import Case, Since
 from wmplug.register.notary.package import Package
@@ -54,6 +55,9 @@ class Inspection:
         tokens: timestamps that hold.
         times: when events happened, between two tokens.
         lists: SHA-256 (hex) of the revocation lists that the notary gave.
+        log: the commitment to the log that the case asks: its root, count and entry; not_after, the time by which
+            it was there, as text (UTC) or None; commitments, the number of logs that the register commits to. None
+            without such a commitment.
     """
 
     checks: tuple[Check, ...]
@@ -66,6 +70,7 @@ class Inspection:
     tokens: tuple[dict[str, Any], ...]
     times: tuple[dict[str, Any], ...]
     lists: tuple[str, ...]
+    log: Mapping[str, Any] | None = None
 
 
 class _NotAttestedError(NotaryError):
@@ -115,6 +120,7 @@ def inspect(
     """
     record = _read(folder, case, checking.check(folder, receipts=receipts, crls=crls, now=now))
     triggers: list[TriggerSet] = []
+    logs: list[dict[str, Any]] = []
     spent: frozenset[int] = frozenset()
     shown: frozenset[int] = frozenset()
     if record.report.ok:
@@ -128,8 +134,10 @@ def inspect(
             _run("salt", lambda: _salt(package, record)),
             _run("triggers", lambda: _derive(package, record, triggers)),
             _run("spent", lambda: _spent(spent, shown)),
-            _run("time", lambda: _time(package, record)),
+            _run("time", lambda: _time(package, record, case.log)),
         ]
+        if case.log:
+            checks.append(_run("log", lambda: _log(package, record, case.suspect_since, logs)))
         if case.suspect_since is not None:
             checks.append(_run("suspect", functools.partial(_suspect, package, record, case.suspect_since)))
     good = not any(check.result in ("failed", "inconclusive") for check in checks)
@@ -147,8 +155,9 @@ def inspect(
             "head": record.report.head,
         },
         tuple(_token(*stamp) for stamp in record.stamps),
-        tuple(_times(package.public["id"], record)),
+        tuple(_times(package.public["id"], record, {log["entry"] for log in logs})),
         tuple(one.sha256 for one in revocation.given(crls)),
+        logs[0] if logs else None,
     )
 
 
@@ -195,6 +204,7 @@ def _claim(package: Package, case: Case) -> str:
         ("package", package.sha256, case.package),
         ("watermark", public["id"], case.watermark),
         ("root", public["root"], case.root),
+        ("log", package.log or "none", case.log or "none"),
     ):
         if packed != fixed:
             raise NotaryError(f"the package is for {name} {packed}, the case was fixed for {fixed}: open the right one")
@@ -272,8 +282,46 @@ def _suspect(package: Package, record: _Record, since: Since) -> str:
     return f"the secret was there by {_iso(dated)}, the suspect is known since {since.date} ({since.source})"
 
 
-def _time(package: Package, record: _Record) -> str:
-    """Check the order by clocks that the notary accepts: secret before salt, triggers before training."""
+def _log(package: Package, record: _Record, since: Since | None, logs: list[dict[str, Any]]) -> str:
+    """Check that the register commits to the package's queries, and that this came before the suspect."""
+    committed, decided = logs_of(record.entries, package.public["id"]), package.decided
+    facts = (package.log, 0 if decided is None else len(decided))
+    found = next((e for e in committed if (e.body.get("root"), e.body.get("count")) == facts), None)
+    if decided is None or found is None:
+        raise NotaryError(
+            f"the package's {facts[1]} queries are none of the {len(committed)} logs of this watermark that the "
+            "register commits to: other ones, or in another order"
+        )
+    covering = [stamp for stamp, _, good in record.stamps if good and stamp.head >= found.seq]
+    dated = min((stamp.gen_time for stamp in covering), default=None)
+    tries = tries_of(logs_of(record.entries))
+    logs.append(
+        dict(root=facts[0], count=facts[1], entry=found.seq, not_after=_iso(dated), commitments=tries),
+    )
+    if dated is None:
+        raise _NotAttestedError(
+            f"nobody whom the notary accepts dates entry {found.seq}, which commits to the log, so its queries may "
+            "have been chosen by the suspect's answers"
+        )
+    if since is not None and dated >= since.instant:
+        raise NotaryError(
+            f"the log is attested from {_iso(dated)} on, and the suspect was there on {since.date} already "
+            f"({since.source}): so its queries may have been chosen by the suspect's answers"
+        )
+    before = [stamp for stamp in covering if since is None or stamp.gen_time < since.instant]
+    if silent := min(before, key=lambda stamp: len(stamp.unlisted)).unlisted:
+        raise _InconclusiveError("; ".join(map(str, silent)))
+    return (
+        f"entry {found.seq} commits to the package's {facts[1]} queries, in their order; it was there by "
+        f"{_iso(dated)}; the register commits to {tries} logs, and each counts as a try"
+    )
+
+
+def _time(package: Package, record: _Record, log: str = "") -> str:
+    """Check the order by clocks that the notary accepts: secret before salt, triggers before training.
+
+    No training teaches what served answers carry. What comes after the key is then the log, which `_log` dates.
+    """
     watermark = package.public["id"]
     triggers, started = record.of("triggers.committed", watermark), record.of("training.started", watermark)
     accepted = [stamp for stamp, _, good in record.stamps if good]
@@ -285,16 +333,21 @@ def _time(package: Package, record: _Record) -> str:
     # The report lists only stamps whose token holds. If the first one fails, a later one must not take its place.
     elif first is None or first.seq not in {stamp.seq for stamp in accepted}:
         why.append("the timestamp that the key follows from is of no authority whose root the notary accepts")
-    if not started:
+    taught = package.scheme.points != {"answers"}
+    if not taught and not log:
+        why.append("no training teaches this watermark, and the package holds no log that says what was served")
+    elif taught and not started:
         why.append("no training with this watermark is recorded")
-    elif triggers and not between:
+    elif taught and triggers and not between:
         why.append("no timestamp that the notary accepts lies between the triggers' root and the start of training")
     if why:
         raise _NotAttestedError("; ".join(why))
-    rests = [s for s in accepted if first and s.seq == first.seq] + sorted(between, key=lambda s: len(s.unlisted))[:1]
+    rests = [s for s in accepted if first and s.seq == first.seq]
+    rests += sorted(between, key=lambda s: len(s.unlisted))[:1] if taught else []
     if silent := dict.fromkeys(one for stamp in rests for one in stamp.unlisted):
         raise _InconclusiveError("; ".join(map(str, silent)))
-    return "secret before salt, triggers before training, by clocks that the notary accepts and nobody revoked"
+    order = "triggers before training" if taught else "and no training teaches this watermark (the log is dated below)"
+    return f"secret before salt, {order}, by clocks that the notary accepts and nobody revoked"
 
 
 def _systems(watermark: str, record: _Record) -> Iterator[tuple[str, int]]:
@@ -319,10 +372,11 @@ def _token(stamp: Stamp, body: Mapping[str, Any], accepted: bool) -> dict[str, A
     }
 
 
-def _times(watermark: str, record: _Record) -> Iterator[dict[str, Any]]:
+def _times(watermark: str, record: _Record, logs: Collection[int] = ()) -> Iterator[dict[str, Any]]:
     accepted = [stamp for stamp, _, good in record.stamps if good]
     for entry in record.entries:
-        if entry.type not in _DATED or entry.body.get("watermark", watermark) != watermark:
+        dated = entry.type in _DATED and entry.body.get("watermark", watermark) == watermark
+        if not dated and entry.seq not in logs:
             continue
         before = max((stamp.gen_time for stamp in accepted if stamp.seq < entry.seq), default=None)
         after = min((stamp.gen_time for stamp in accepted if stamp.head >= entry.seq), default=None)

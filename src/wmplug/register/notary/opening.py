@@ -24,7 +24,8 @@ from wmplug.register.notary.package import FOLDERS, MEMBER, PARTS, SCHEMA, SEALE
 from wmplug.tasks import public as tasks
 from wmplug.tasks.base import decoded
 from wmplug.watermark.brief import Brief
-from wmplug.watermark.carriers import digest
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
+from wmplug.watermark.decided import Decided
 
 _FACTS = 4 << 20  # bytes of package.json, and of any text whatever the package's size
 _RATIO = 32  # unpacked bytes for each sealed one: texts and logs pack to a tenth, and parsed they take 25 times as much
@@ -154,7 +155,23 @@ def _unpack(facts: Mapping[str, Any], arrays: Mapping[str, Any], sha256: str, mo
         Brief(carriers, form, task, labels, public["triggers"]),
         facts["references"],
         sha256,
+        _decided(arrays, carriers, public, most) if "log/pairs" in arrays else None,
     )
+
+
+def _decided(arrays: Mapping[str, Any], carriers: Inputs, public: Mapping[str, Any], most: int) -> Decided:
+    """The queries of a log, each in the form of the carriers, between two classes, of somebody with a name or none."""
+    given, customers = arrays["log/inputs"], _texts(arrays["log/customers"], most)
+    inputs = read_carriers(_texts(given, most) if isinstance(carriers, list) else given, "the log's queries")[0]
+    if _kind(inputs) != _kind(carriers) or not all(isinstance(who, str) for who in customers):
+        raise ValueError("a log of queries that are no carriers, or of customers without names")
+    decided = Decided(inputs, arrays["log/pairs"], tuple(customers))
+    decided.check(public["classes"])
+    return decided
+
+
+def _kind(inputs: Inputs) -> Any:
+    return "text" if isinstance(inputs, list) else (inputs.dtype, inputs.shape[1:])
 
 
 def _material(array: Any, published: str, most: int) -> Any:

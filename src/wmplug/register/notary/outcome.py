@@ -36,12 +36,14 @@ class ModelAnswers:
         verdict: the verdict over the chosen draws; None where nothing was asked.
         decoys: number of decoys asked.
         decoys_right: number of decoys answered as labelled; None without labels.
+        log10_p: log10 of the p-value of the answers to a log's queries alone, before any discount; None without a log.
     """
 
     model: Model
     verdict: Verdict | None
     decoys: int = 0
     decoys_right: int | None = None
+    log10_p: float | None = None
 
 
 def decide(case: Case, inspection: Inspection, results: Sequence[ModelAnswers]) -> tuple[Status, list[str]]:
@@ -59,7 +61,8 @@ def decide(case: Case, inspection: Inspection, results: Sequence[ModelAnswers]) 
     proven = [name for name in controls if verdicts[name].state == "proven"]
     if proven:
         reason = f"{', '.join(proven)} was to be independent, and gives the secret answers too"
-        return "does not hold", [f"{reason}: they are not secret, or the control is not independent"]
+        filled = ", or the log was filled to fit" if case.log else ""
+        return "does not hold", [f"{reason}: they are not secret, or the control is not independent{filled}"]
     why = [f"{name}, a control, is not inconclusive" for name in controls if verdicts[name].state != "inconclusive"]
     suspect, own = (verdicts[names_of(case.models, role)[0]] for role in ("suspect", "own"))
     if not own.proven:
@@ -86,6 +89,7 @@ def result_of(
     rows: list[int],
     results: Sequence[ModelAnswers],
     folder: Path,
+    log: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The result of a hearing, without any secret, as `sign` signs it.
 
@@ -97,6 +101,7 @@ def result_of(
         rows: the rows of the triggers that the challenge chose.
         results: the verdict on each model.
         folder: folder of the case; its files are named with their digests.
+        log: the log that the questions came from, and what the controls say about it.
     """
     status, reasons = decide(case, inspection, results)
     files = {
@@ -116,6 +121,7 @@ def result_of(
         "keys": {"in_register": inspection.keys, "deducted_beside": case.attempts},
         "rows_asked": rows,
         **({"ordinary_asked": _ordinary(inspection)} if case.pattern else {}),
+        **({} if log is None else {"log": dict(log)}),
         "rows_spent_before": len(inspection.spent),
         "rows_known": sorted(inspection.shown),
         "suspect_since": None if case.suspect_since is None else asdict(case.suspect_since),

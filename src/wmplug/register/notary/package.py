@@ -1,6 +1,6 @@
 """The package that the owner seals to the notary: one watermark's secret, its task, the register's public parts.
 
-It holds neither the owner's own key nor the key of any other watermark.
+It holds neither the owner's own key nor the key of any other watermark. The log of a served model may come along.
 """
 
 import io
@@ -21,13 +21,16 @@ from wmplug.keys.files import read_bytes, write_new
 from wmplug.keys.owner import Owner, Pledge
 from wmplug.keys.streams import Subkeys
 from wmplug.register import Register
+from wmplug.register.history import logs_of
 from wmplug.register.notary import age
 from wmplug.register.notary.case import check_name
+from wmplug.schemes.served import Served
 from wmplug.tasks import public as tasks
 from wmplug.tasks.base import encoded
 from wmplug.watermark.brief import Brief
 from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.columns import columns
+from wmplug.watermark.decided import Decided
 from wmplug.watermark.plan import GENERATOR, TriggerSet, draw_symbols
 from wmplug.watermark.scheme import Scheme, check_published
 from wmplug.watermark.sizes import sized
@@ -59,6 +62,7 @@ class Package:
         brief: carriers, labels and task.
         references: places of the models, as the owner states them: name -> text.
         sha256: digest of the sealed file, hex.
+        decided: the queries of a served model's log, in its order; None without one.
     """
 
     case: str
@@ -69,6 +73,12 @@ class Package:
     brief: Brief = field(repr=False)
     references: Mapping[str, str]
     sha256: str
+    decided: Decided | None = field(repr=False, default=None)
+
+    @property
+    def log(self) -> str:
+        """The Merkle root over the log's queries, hex; empty without a log."""
+        return "" if self.decided is None else self.decided.digest
 
     @property
     def subkeys(self) -> Subkeys:
@@ -138,6 +148,7 @@ def prepare(
     carriers: Any,
     labels: Any = None,
     references: Mapping[str, str] | None = None,
+    decided: Decided | None = None,
     **material: Any,
 ) -> Path:
     """Seal everything that a notary needs to check a claim; the register records it first (`disclosure`).
@@ -151,6 +162,8 @@ def prepare(
         carriers: as given to `create`.
         labels: as given to `create`.
         references: places of the suspect and the own model, for the notary: name -> text.
+        decided: the queries of a served model's log as its last commitment holds them (`log.decided()`); the notary
+            asks them in place of the carriers.
         **material: the scheme's material that is published as a digest alone (logo=, pictures=, phrases=), as given to
             `create`.
 
@@ -159,7 +172,7 @@ def prepare(
 
     Raises:
         NotaryError: the carriers, labels or material are not those the watermark was made from, or the register does
-            not record it.
+            not record it, or lacks a commitment to the log.
         RegisterError: the register cannot be written.
     """
     file, register = Path(file), Register.of(owner)
@@ -178,7 +191,9 @@ def prepare(
         _brief(public, carriers, labels),
         dict(references or {}),
         "",
+        decided,
     )
+    _check_log(package, register)
     rows = list(range(len(package.derive().answers)))
     age.seal(b"", recipient)  # a mistyped key is refused before anything is recorded
     body = {"watermark": public["id"], "case": case, "to": recipient, "rows": rows, "revealed": None}
@@ -186,6 +201,23 @@ def prepare(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_new(file, age.seal(_pack(package, register.path), recipient), 0o600)
     return file
+
+
+def _check_log(package: Package, register: Register) -> None:
+    """Refuse a log that a notary would refuse."""
+    if package.decided is None:
+        return
+    if not isinstance(package.decided, Decided):
+        raise NotaryError(f"decided= is a {type(package.decided).__name__}: give what a log holds, log.decided()")
+    if not isinstance(package.scheme, Served):
+        raise NotaryError(f"scheme {package.scheme.name!r} is not served, so no log holds its decisions: leave it out")
+    package.decided.check(package.brief.need_classes(package.scheme.name))
+    if package.log not in [entry.body.get("root") for entry in logs_of(register.entries(), package.public["id"])]:
+        raise NotaryError(
+            f"{register.path} has no commitment to these {len(package.decided)} queries of watermark "
+            f"{package.public['id']}: commit to the log (`wmplug serving commit`), anchor the register, and give what "
+            "the log holds then"
+        )
 
 
 def _pledge(owner: Owner, register: Register, watermark: str) -> Pledge:
@@ -237,6 +269,10 @@ def _pack(package: Package, folder: Path) -> bytes:
     for name, value in package.public["parameters"].items():
         if str(value).startswith("sha256:"):
             arrays[f"material/{name}"] = _array(_inputs(getattr(package.scheme, name)))
+    if package.decided is not None:
+        arrays["log/inputs"] = _array(package.decided.inputs)
+        arrays["log/pairs"] = np.asarray(package.decided.pairs, np.int64)
+        arrays["log/customers"] = _array(list(package.decided.customers))
     told = {
         "schema": SCHEMA,
         "case": package.case,

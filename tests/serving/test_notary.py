@@ -1,0 +1,325 @@
+"""A notary hears a claim from the log of a served model: the whole way, and each way in which it does not hold."""
+
+import dataclasses
+import io
+import json
+import re
+import shutil
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from register.notary.hearings import (
+    CLASSES,
+    NOTARYS,
+    PASSPHRASE,
+    Story,
+    both,
+    by_name,
+    case_for,
+    owner_at,
+    rewritten,
+    sealed_for,
+    some_models,
+)
+from served_digits import flat, marked, pool
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+
+import wmplug
+from wmplug.claim.verdict import Verdict
+from wmplug.errors import NotaryError
+from wmplug.keys.owner import Owner
+from wmplug.register import Register, anchors
+from wmplug.register.notary import package as packages
+from wmplug.register.notary import queries
+from wmplug.register.notary.case import CASE, Case, Since
+from wmplug.register.notary.hearing import check, open_case, save_challenge
+from wmplug.register.notary.identity import Notary
+from wmplug.register.notary.opening import open_package
+from wmplug.schemes.served import Served
+from wmplug.schemes.tilt.references import References
+from wmplug.serving import Log, Serving, commit
+from wmplug.watermark.decided import Decided
+
+GAP = 0.4
+CONTROLS = {
+    "forest": RandomForestClassifier(random_state=0),
+    "machine": SVC(C=10),
+    "regression": LogisticRegression(max_iter=500),
+    "neighbours": KNeighborsClassifier(3),
+    "another machine": SVC(kernel="poly", degree=3),
+}
+TOMORROW = (datetime.now(timezone.utc) + timedelta(days=1)).strftime("%Y-%m-%d")
+TODAY = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+
+
+@pytest.fixture(scope="module")
+def notary(tmp_path_factory):
+    return Notary.create(tmp_path_factory.mktemp("notary"), name="Nora Notary", passphrase=NOTARYS, scrypt_n=2**10)
+
+
+@pytest.fixture(scope="module")
+def controls(story):
+    """Independent models of the task that are as good as any clone, and met no key."""
+    fitted = {name: model.fit(flat(story.asked), story.truth) for name, model in CONTROLS.items()}
+    return {name: lambda inputs, model=model: model.predict(flat(inputs)) for name, model in fitted.items()}
+
+
+def kept(folder, neutral, story, fill, scheme=Served):
+    """An owner, and a log that `fill` wrote, which is committed to and dated."""
+    owner = owner_at(folder / "register", neutral)
+    task, given = {"carriers": story.carriers, "labels": story.labels}, pool(story, story.carriers)
+    mark = wmplug.create(owner, scheme=scheme(personal=0.0, pool=given), classes=CLASSES, **task)
+    log = Log(folder / "log.db", mark)
+    told = fill(story, mark, log)
+    commit(log, mark)
+    anchors.anchor(Register.of(owner))
+    return SimpleNamespace(story=Story(owner, mark, task, neutral), log=log, told=told, pool=given)
+
+
+def by_users(story, mark, log):
+    return Serving(mark, story.scores, log, gap=GAP).answer(story.asked).argmax(axis=1)
+
+
+def by_the_key(story, mark, log):
+    """Whoever has the key takes the queries whose true class is what it drew, as in test_made_log.py."""
+    order = np.argsort(-story.references(story.asked), axis=1)
+    other = np.where(order[:, 0] == story.truth, order[:, 1], order[:, 0])
+    every = Decided(story.asked, np.sort(np.stack([story.truth, other], axis=1), axis=1))
+    coins = mark.scheme.signs_of(mark.triggers.plan, mark.triggers.signs, mark.subkeys, every)
+    log.add(every.only(np.flatnonzero((coins > 0) == (story.truth > other))))
+    return story.truth
+
+
+@pytest.fixture(scope="module")
+def served(story, neutral, tmp_path_factory):
+    return kept(tmp_path_factory.mktemp("served"), neutral, story, by_users)
+
+
+@pytest.fixture(scope="module")
+def filled(story, neutral, tmp_path_factory):
+    found = kept(tmp_path_factory.mktemp("filled"), neutral, story, by_the_key)
+    found.decided = found.log.decided()
+    return found
+
+
+@pytest.fixture
+def innocent(story):
+    """A good model that never met the key; it learnt the truth."""
+    model = SVC(C=3).fit(flat(story.asked), story.truth)
+    return lambda inputs: model.predict(flat(inputs))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, story):
+    """References of the same kind in place of those that the notary's machine trains, which take their time."""
+    monkeypatch.setattr(Served, "heard", lambda self, brief, asked, _: References(*[pool(story, asked.inputs)] * 2))
+
+
+@pytest.fixture
+def claim(served, tmp_path):
+    """A copy of the register for each test."""
+    folder = shutil.copytree(served.story.owner.path, tmp_path / "register")
+    copied = dataclasses.replace(served.story, owner=Owner.open(folder, passphrase=PASSPHRASE))
+    return SimpleNamespace(**{**vars(served), "story": copied, "decided": served.log.decided()})
+
+
+def clone_of(told, story):
+    """A model that was trained on nothing but answers of a service."""
+    model = KNeighborsClassifier(1).fit(flat(story.asked), told)
+    return lambda inputs: model.predict(flat(inputs))
+
+
+def service_of(mark, story):
+    serving = Serving(mark, story.scores, gap=GAP)
+    return lambda inputs: serving.answer(np.asarray(inputs))
+
+
+def sealed(claim, notary, folder):
+    return sealed_for(claim.story, notary, folder, pool=claim.pool, decided=claim.decided)
+
+
+def hear(claim, notary, folder, targets, package=None, **changes):
+    package = sealed(claim, notary, folder) if package is None else package
+    log = open_package(notary, package, folder / "opened").log
+    asked = {"draws": 0, "pattern": True, "log": log, "suspect_since": Since(TOMORROW, "the notary"), **changes}
+    case = case_for(claim.story, package, targets, **asked)
+    signs = claim.story.mark.triggers.plan.pattern.signs
+    save_challenge(folder / "case", both(open_case(folder / "case", case, CLASSES, signs)))
+    return check(notary, folder / "case", package, targets)
+
+
+@pytest.fixture
+def targets(claim, story, controls):
+    own = service_of(claim.story.mark, story)
+    return {"suspect": clone_of(claim.told, story), "own": own, **controls}
+
+
+def states(result):
+    return {model["name"]: model["verdict"]["state"] for model in result["models"]}
+
+
+def verdicts(result):
+    return {model["name"]: Verdict.from_json(json.dumps(model["verdict"])) for model in result["models"]}
+
+
+def test_a_clone_is_certified_by_the_questions_of_the_log(claim, notary, targets, tmp_path):
+    result = hear(claim, notary, tmp_path, targets)
+    assert result["status"] == "holds", result["reasons"]
+    assert {one["result"] for one in result["checks"]} == {"passed"}
+    assert f"commits to the package's {len(claim.decided)} queries" in by_name(result)["log"]["text"]
+    assert "no training teaches this watermark" in by_name(result)["time"]["text"]
+    said = verdicts(result)
+    assert said["suspect"].proven
+    assert said["own"].proven
+    assert said["suspect"].queries == result["ordinary_asked"] == len(claim.decided)
+    assert {said[name].state for name in CONTROLS} == {"inconclusive"}
+    assert re.search("; questions committed by 20.*; log fixed .5 controls as good at the task", str(said["suspect"]))
+    told = result["log"]
+    assert (told["root"], told["count"], told["fixed"]) == (claim.decided.digest, len(claim.decided), True)
+    assert [one["name"] for one in told["controls"] if one["able"]] == list(CONTROLS)
+    (dated,) = [time for time in result["times"] if time["entry"] == told["entry"]]
+    assert dated["not_after"] == told["not_after"]
+
+
+def test_models_that_never_met_this_key_are_not_accused(claim, notary, targets, story, innocent, tmp_path):
+    """One learnt from the truth, one is a clone of a service with another key."""
+    other = Serving(marked(story, "other"), story.scores, gap=GAP).answer(story.asked).argmax(axis=1)
+    for number, suspect in enumerate((innocent, clone_of(other, story))):
+        (tmp_path / str(number)).mkdir()
+        result = hear(claim, notary, tmp_path / str(number), {**targets, "suspect": suspect})
+        assert result["status"] == "inconclusive"
+        assert verdicts(result)["suspect"].state == "inconclusive"
+
+
+def test_a_log_that_was_filled_with_the_key_at_hand_is_void(filled, notary, targets, story, innocent, tmp_path):
+    """An innocent suspect is proven by it, and so is each good control."""
+    asked = {**targets, "suspect": innocent, "own": service_of(filled.story.mark, story)}
+    result = hear(filled, notary, tmp_path, asked)
+    said = verdicts(result)
+    assert said["suspect"].proven
+    assert all(said[name].proven for name in CONTROLS)
+    assert result["status"] == "does not hold"
+    assert "or the log was filled to fit" in result["reasons"][0]
+    assert "; log AS KEPT" in str(said["suspect"])
+
+
+def test_controls_that_do_not_know_the_task_do_not_clear_a_filled_log(filled, notary, story, innocent, tmp_path):
+    poor = {f"always {digit}": lambda inputs, digit=digit: [digit] * len(inputs) for digit in range(queries.CONTROLS)}
+    result = hear(filled, notary, tmp_path, {"suspect": innocent, "own": clone_of(story.truth, story), **poor})
+    assert verdicts(result)["suspect"].proven
+    assert result["status"] == "inconclusive"
+    assert result["log"]["why"] == "0 controls are as good at the task as the suspect, 5 are needed"
+    assert "log AS KEPT" in result["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("left", "changes", "why"), [(4, {}, "4 controls are"), (5, {"suspect_since": None}, "no date")]
+)
+def test_without_enough_controls_or_a_date_the_log_stays_as_kept(claim, notary, targets, tmp_path, left, changes, why):
+    few = {name: targets[name] for name in ("suspect", "own", *list(CONTROLS)[:left])}
+    result = hear(claim, notary, tmp_path, few, **changes)
+    assert verdicts(result)["suspect"].proven
+    assert result["status"] == "inconclusive"
+    assert f"log AS KEPT ({why}" in result["reasons"][0]
+
+
+def test_a_log_that_is_not_committed_is_refused(claim, notary, targets, tmp_path, monkeypatch):
+    claim.decided = claim.decided.only(np.arange(len(claim.decided) - 1))
+    with pytest.raises(NotaryError, match="has no commitment to these 478 queries"):
+        sealed(claim, notary, tmp_path)
+    monkeypatch.setattr(packages, "_check_log", lambda *_: None)  # whoever sends it all the same
+    result = hear(claim, notary, tmp_path, targets)
+    assert result["status"] == "does not hold"
+    assert "478 queries are none of the 1 logs" in by_name(result)["log"]["text"]
+    assert all(model["verdict"] is None for model in result["models"])
+
+
+@pytest.mark.parametrize("member", ["log/inputs", "log/pairs", "log/customers"])
+def test_queries_other_than_the_committed_ones_are_refused(claim, notary, targets, tmp_path, member):
+    def edit(members):
+        with np.load(io.BytesIO(members["task.npz"])) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+        if member == "log/customers":
+            names = json.loads(arrays[member].tobytes())
+            arrays[member] = np.frombuffer(json.dumps(["acme", *names[1:]]).encode(), np.uint8)
+        else:
+            arrays[member] = arrays[member][::-1]
+        packed = io.BytesIO()
+        np.savez(packed, **arrays)
+        members["task.npz"] = packed.getvalue()
+
+    package = sealed(claim, notary, tmp_path)
+    rewritten(notary, package, edit)
+    result = hear(claim, notary, tmp_path, targets, package)
+    assert result["status"] == "does not hold"
+    assert by_name(result)["log"]["result"] == "failed"
+
+
+def test_a_log_that_is_younger_than_the_suspect_is_refused(claim, notary, targets, tmp_path):
+    result = hear(claim, notary, tmp_path, targets, suspect_since=Since(TODAY, "the release page"))
+    assert result["status"] == "does not hold"
+    assert "the log is attested from" in by_name(result)["log"]["text"]
+    assert by_name(result)["log"]["result"] == "failed"
+
+
+def test_a_log_that_no_accepted_clock_dates_binds_nothing(claim, notary, targets, tmp_path):
+    result = hear(claim, notary, tmp_path, targets, authorities=("00" * 32,), suspect_since=None)
+    assert by_name(result)["log"]["result"] == by_name(result)["time"]["result"] == "NOT ATTESTED"
+    assert result["status"] == "inconclusive"
+    assert "questions NOT COMMITTED (no timestamp that the notary accepts)" in result["reasons"][0]
+
+
+def test_each_commitment_counts_as_a_try(claim, notary, targets, story, tmp_path):
+    before = hear(claim, notary, tmp_path, targets)
+    folder = shutil.copytree(tmp_path, tmp_path / "again", ignore=shutil.ignore_patterns("case", "opened", "claim.age"))
+    register = Register.of(Owner.open(folder / "register", passphrase=PASSPHRASE))
+    found = next(entry.body for entry in register.entries() if entry.type == "dataset.committed")
+    register.append("dataset.committed", {**found, "root": "ab" * 32, "in_order": "ab" * 32})
+    anchors.anchor(register)
+    claim.story = dataclasses.replace(claim.story, owner=Owner.open(folder / "register", passphrase=PASSPHRASE))
+    after = hear(claim, notary, folder, targets)
+    assert (before["log"]["commitments"], after["log"]["commitments"]) == (1, 2)
+    assert after["status"] == "holds"
+    tried = [verdicts(result)["suspect"] for result in (before, after)]
+    assert tried[1].tries == 2 * tried[0].tries
+    assert tried[1].log10_p - tried[0].log10_p == pytest.approx(np.log10(2))
+
+
+def test_a_case_is_fixed_for_the_log_and_for_no_other(claim, notary, targets, tmp_path):
+    result = hear(claim, notary, tmp_path, targets, log="")
+    assert result["status"] == "does not hold"
+    assert f"the package is for log {claim.decided.digest}, the case was fixed for none" in result["reasons"][0]
+    assert "log" not in json.loads((tmp_path / "case" / CASE).read_text())
+
+
+def test_a_served_watermark_without_a_log_is_not_attested(claim, notary, targets, story, tmp_path):
+    claim.decided = None
+    result = hear(claim, notary, tmp_path, targets, strength=1)
+    assert by_name(result)["time"]["result"] == "NOT ATTESTED"
+    assert "the package holds no log" in by_name(result)["time"]["text"]
+    assert result["status"] != "holds"
+    assert "log" not in result
+
+
+def test_a_log_needs_a_pattern_and_a_served_watermark(claim, notary, tmp_path):
+    one = Case("c", "w", "r", "p", some_models(), 0, 0, pattern=True, log="ab" * 32)
+    assert Case.read(tmp_path / "case.json", one.write(tmp_path / "case.json")) == one
+    with pytest.raises(NotaryError, match="names a log and asks no pattern"):
+        dataclasses.replace(one, pattern=False, draws=60)
+    with pytest.raises(NotaryError, match="Merkle root of a log"):
+        dataclasses.replace(one, log="ab")
+    claim.decided = claim.decided.inputs
+    with pytest.raises(NotaryError, match=r"decided= is a ndarray: give what a log holds, log.decided\(\)"):
+        sealed(claim, notary, tmp_path)
+
+
+@pytest.mark.parametrize(("right", "decoys", "able"), [(54, 60, True), (47, 60, True), (6, 60, False), (0, 0, False)])
+def test_a_control_counts_if_it_is_as_good_at_the_task_as_the_suspect(right, decoys, able):
+    control, suspect = (SimpleNamespace(decoys=decoys, decoys_right=n) for n in (right, min(54, decoys)))
+    assert queries._able(control, suspect) is able
+    assert not queries._able(SimpleNamespace(decoys=decoys, decoys_right=None), suspect)
