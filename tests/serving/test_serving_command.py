@@ -60,6 +60,7 @@ def folder(tmp_path_factory, digits, known_secrets):
     np.savez(place / "told.npz", inputs=story.asked, answers=answers, truth=story.truth, scores=scores)
     np.savez(place / "carriers.npz", carriers=story.carriers, labels=story.labels)
     np.save(place / "asked.npy", story.asked)
+    np.save(place / "pool.npy", pool(story, story.carriers))
     (place / "models.py").write_text(MODELS)
     return place
 
@@ -68,9 +69,8 @@ def run(folder, *arguments):
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "WMPLUG_PASSPHRASE": PASSPHRASE, "PYTHONPATH": path, "WMPLUG_CACHE": str(folder / "cache")}
     code = "import sys; from wmplug.cli import main; sys.argv[0] = 'wmplug'; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "serving", *arguments], cwd=folder, env=env, capture_output=True, text=True
-    )
+    words = arguments if arguments[0] == "notary" else ("serving", *arguments)
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, env=env, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -157,3 +157,34 @@ def test_what_does_not_fit_is_one_line_and_exit_code_2(folder, arguments, why):
     assert code == 2
     assert why in said
     assert "Traceback" not in said
+
+
+def test_a_notary_asks_the_log_of_the_package(folder):
+    """Nobody dates this register, and two controls are too few: the case is told so, and asks the log all the same."""
+    told = ("notary", "prepare", "served.wm", "--to", "nora/notary.pub", "--case", "17", "--carriers", "carriers.npz")
+    to = (*told, "--set", "pool=@pool.npy", "--register", "register", "--out")
+    assert run(folder, "notary", "key", "--keys", "nora", "--name", "Nora")[0] == 0
+    assert run(folder, "commit", "served.wm", "--log", "log.db")[0] == 0
+    line = folder / "served.json"
+    line.write_text((folder / "served.wm").read_bytes().split(b"\n")[0].decode())
+    code, _, said = run(folder, "notary", "prepare", line.name, *to[3:], "claim.age", "--log", "log.db")
+    assert (code, "--log needs the watermark file" in said.replace("\n", " ")) == (2, True)
+    code, said, _ = run(folder, *to, "claim.age", "--log", "log.db")
+    assert code == 0
+    assert "the log's queries with the names of those who asked them" in said.replace("\n", " ")
+    models = ("--suspect", "models:clone", "--suspect-how", "found", "--own", "models:served", "--own-how", "given")
+    others = [word for name in ("other", "other") for word in ("--control", f"models:{name}", "--control-how", "mine")]
+    case = ("notary", "challenge", "case")
+    opened = (*case, "--open", "--package", "claim.age", "--keys", "nora", *models, *others, "--draws", "0")
+    assert run(folder, *opened)[0] == 0
+    for party in ("notary", "opponent"):
+        made = json.loads(run(folder, *case, "--nonce", f"{party}={party}.txt", "--json")[1])
+        assert run(folder, *case, "--commit", f"{party}={made['commitment']}")[0] == 0
+    assert run(folder, *case, "--reveal", "notary=notary.txt", "--reveal", "opponent=opponent.txt")[0] == 0
+    code, said, _ = run(folder, "notary", "check", "case", "--package", "claim.age", "--keys", "nora")
+    said = said.replace("\n", " ")
+    root = json.loads((folder / "case" / "case.json").read_text())["log"]
+    commitments = [one.body for one in Register(folder / "register").entries() if one.type == "dataset.committed"]
+    assert (code, root) == (1, commitments[-1]["root"])
+    assert "proven suspect" in " ".join(said.split())
+    assert f"the log of {commitments[-1]['count']} queries: no date shows it to be older" in said

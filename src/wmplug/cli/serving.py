@@ -80,7 +80,7 @@ def cost(
 @serving.command()
 def log(file: File, place: Place, as_json: Json = False) -> None:
     """How many decisions the log holds, by customer and by model."""
-    held = _log_of(wmplug.load(file, passphrase=passphrase()), place)
+    held = log_of(wmplug.load(file, passphrase=passphrase()), place)
     found, models = held.customers(), held.models()
     if as_json:
         return print_json({"customers": found, "models": models})
@@ -98,7 +98,7 @@ def commit(file: File, place: Place, as_json: Json = False) -> None:
 
     mark = wmplug.load(file, passphrase=passphrase())
     with progress("Committing"):
-        entry = write(_log_of(mark, place, read_only=False), mark)
+        entry = write(log_of(mark, place, read_only=False), mark)
     if as_json:
         return print_json({"entry": entry.seq, **entry.body})
     out.print(f"entry {entry.seq}: {entry.body['count']} decisions", f"root {entry.body['root']}", sep="\n")
@@ -123,7 +123,7 @@ def verify(
     """Was this model trained on the answers? Exit code 0 if that is proven, 1 if it is not."""
 
     def asking(mark: wmplug.Watermark) -> wmplug.Watermark:
-        decided, given = _asked(mark, _log_of(mark, place), carriers, labels, queries, model, pool)
+        decided, given = _asked(mark, log_of(mark, place), carriers, labels, queries, model, pool)
         return mark.with_queries(decided, **given)
 
     with told.no_early_end():
@@ -150,7 +150,7 @@ def trace(
 
     with told.no_early_end(), progress("Asking"):
         target, mark = _target(file, suspect, preprocess)
-        decided, given = _asked(mark, _log_of(mark, place), carriers, labels, queries, model, pool)
+        decided, given = _asked(mark, log_of(mark, place), carriers, labels, queries, model, pool)
         found = ask(mark, decided, target, **given)
     named = [name for _, name in found.accused(alpha)]
     verdicts = sorted(next(iter(found.verdicts.values())).items(), key=lambda pair: pair[1].log10_p)
@@ -173,7 +173,13 @@ def _target(file: Path, suspect: str, preprocess: str | None) -> tuple[Any, wmpl
     return target, wmplug.load(file, passphrase=passphrase(), preprocess=function)
 
 
-def _log_of(mark: wmplug.Watermark, place: str, *, read_only: bool = True) -> "Log":
+def log_of(mark: wmplug.Watermark, place: str, *, read_only: bool = True) -> "Log":
+    """The log that a serving wrote.
+
+    Raises:
+        InputError: the file is not there, or the log belongs to another watermark.
+        ServingError: the database cannot be opened.
+    """
     from wmplug.serving import Log
 
     if "://" not in place and not Path(place).is_file():

@@ -190,7 +190,8 @@ def _open_case(
     public, accepted = opened.public, {notary.signer().public.hex(), *facts["notaries"]}
     triggers = hearing.check_left(opened, folder / "register", facts["draws"], accepted)
     pattern = None if triggers is None else triggers.plan.pattern
-    case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **facts, pattern=pattern is not None)
+    facts |= {"pattern": pattern is not None, "log": opened.log}
+    case = Case(opened.case, public["id"], public["root"], opened.sha256, models, **facts)
     hearing.open_case(folder, case, _candidates(public, triggers), 0 if pattern is None else pattern.signs)
     return opened.references
 

@@ -83,6 +83,8 @@ def _show_result(result: dict[str, Any]) -> None:
             void = "  THE TEST IS VOID" if model["role"] == "control" and verdict["state"] == "proven" else ""
             line = f"{verdict['state']:<13} {model['name']}: {answers}{rest}{void}"
             out.print(line, style="bold red" if void else "")
+    if "why" in result.get("log", {}):
+        out.print(f"the log of {result['log']['count']} queries: {result['log']['why']}")
     out.print(f"the claim: {result['status']}", style="bold green" if result["status"] == "holds" else "bold yellow")
     for reason in result["reasons"]:
         out.print(f"  {reason}")

@@ -31,12 +31,23 @@ def prepare(
         list[str] | None,
         typer.Option("--reference", metavar="NAME=TEXT", help="Place of the suspect or the own model, for the notary."),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log", help="A served model's log, file or URL: the notary asks the queries of its last commitment."
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option("--inputs", help="The queries that you kept, if the log keeps digests only.")
+    ] = None,
     register: Register = REGISTER,
     as_json: Json = False,
 ) -> None:
     """Owner: seal everything that a notary needs for one watermark's claim; the register records it."""
     from wmplug.register.notary import package as packages
 
+    if log is not None and file.suffix == ".json":
+        raise InputError(f"--log needs the watermark file, and {file} is its public line: give FILE.wm")
     public = _public_line(file)
     material = read_parameters(str(public.get("scheme")), parameters or [])
     if logo is not None:
@@ -48,11 +59,21 @@ def prepare(
     with progress("Sealing"):
         owner = wmplug.Owner.open(register, passphrase=words)
         options: dict[str, Any] = {"carriers": inputs, "labels": natural, "references": pairs, **material}
+        if log is not None:
+            options["decided"] = _decided(file, log, queries, words)
         packages.prepare(owner, public, package, recipient=recipient, case=case, **options)
     if as_json:
         return print_json({"package": str(package), "watermark": public["id"], "case": case, "to": recipient})
     out.print(f"{package}: give it to the notary; only the notary can open it")
-    out.print("It holds the secret of this one watermark, its carriers and the register's public parts.")
+    of_log = "" if log is None else ", the log's queries with the names of those who asked them"
+    out.print(f"It holds the secret of this one watermark, its carriers{of_log} and the register's public parts.")
+
+
+def _decided(file: Path, place: str, queries: Path | None, words: str) -> Any:
+    from wmplug.cli.serving import log_of
+
+    held = log_of(wmplug.load(file, passphrase=words), place)
+    return held.decided(None if queries is None else files.read(queries)[0])
 
 
 def _public_line(file: Path) -> dict[str, Any]:
