@@ -1,6 +1,7 @@
 """A notary hears a claim from the log of a served model: the whole way, and each way in which it does not hold."""
 
 import dataclasses
+import html
 import io
 import json
 import re
@@ -40,6 +41,7 @@ from wmplug.register.notary.case import CASE, Case, Since
 from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.opening import open_package
+from wmplug.report import certificate, dossier, models
 from wmplug.schemes.served import Served
 from wmplug.schemes.tilt.references import References
 from wmplug.serving import Log, Serving, commit
@@ -184,6 +186,34 @@ def test_a_clone_is_certified_by_the_questions_of_the_log(claim, notary, targets
     assert [one["name"] for one in told["controls"] if one["able"]] == list(CONTROLS)
     (dated,) = [time for time in result["times"] if time["entry"] == told["entry"]]
     assert dated["not_after"] == told["not_after"]
+
+
+def test_certificate_and_dossier_tell_of_the_log(claim, notary, targets, tmp_path):
+    result = hear(claim, notary, tmp_path, targets)
+    anchors.anchor(Register.of(claim.story.owner))
+    file, page = certificate.certify(notary, tmp_path / "case")
+    document = dossier.gather(claim.story.owner.path, certificates=[models.certificate(file)])
+    said = [" ".join(html.unescape(text).split()) for text in (page.read_text(), dossier.render(document))]
+    count, entry = len(claim.decided), result["log"]["entry"]
+    for text in said:
+        assert f"The questions are {count} queries that users of the owner's service asked" in text
+        assert f"The register commits to that log in entry {entry}, not later than 20" in text
+        assert "So 5 controls got the same questions." in text
+        assert all(f" for {name}" in text for name in CONTROLS)
+        assert "So the log counts as kept honestly: 5 controls as good at the task as the suspect do not match" in text
+        assert f"{count} queries" in text
+    assert "log of queries committed" in said[0]
+    assert "a log that was filled to fit what the suspect was made from" in said[0]
+    assert "A log of questions was recorded" in said[1]
+    assert "training set" not in [one["asset"] for one in document["assets"]]
+
+
+def test_a_void_certificate_says_that_nothing_binds_the_log(filled, notary, targets, story, innocent, tmp_path):
+    asked = {**targets, "suspect": innocent, "own": service_of(filled.story.mark, story)}
+    hear(filled, notary, tmp_path, asked)
+    text = " ".join(html.unescape(certificate.certify(notary, tmp_path / "case")[1].read_text()).split())
+    assert "THE TEST IS VOID" in text
+    assert "So nothing binds what the log holds: forest, machine" in text
 
 
 def test_models_that_never_met_this_key_are_not_accused(claim, notary, targets, story, innocent, tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wmplug.register import Entry
+from wmplug.register.history import QUERIES, logs_of
 from wmplug.report import words
 from wmplug.report.facts import Fact, Facts, ends_of
 
@@ -26,7 +27,7 @@ def assets(facts: Facts) -> list[Fact]:
     ]
     return [
         {
-            "asset": ASSETS[entry.type],
+            "asset": "log of queries" if logs_of([entry]) else ASSETS[entry.type],
             "entry": entry.seq,
             "run": entry.body.get("run"),
             "class": entry.body.get("class") or ends.get(entry.seq, entry).body.get("class"),
@@ -56,6 +57,9 @@ def _dataset(body: Mapping[str, Any]) -> Fact:
         )
         instead = body.get("instead")
         return {"text": f"NOT RECORDED record by record: {why}.", "digests": _inner_root(instead)}
+    if body.get("role") == QUERIES:
+        queries = words.count(int(body["count"]), "query", "queries")
+        return {"text": f"{queries}. One root fixes them; it shows none.", "digests": {"Merkle root": body["root"]}}
     records = words.count(int(body["count"]), "record")
     text = f"{records}. One root fixes the whole set, whatever its order; it shows nothing of it."
     return {"text": text, "digests": {"Merkle root": body["root"]}}

@@ -17,13 +17,17 @@ from wmplug.register.notary.case import ANSWERS, CASE, CHALLENGE, RESULT, Case
 from wmplug.register.notary.certificates import SCHEMA, TYPE, check_signature
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.outcome import RESULT_TYPE
-from wmplug.report import pages
+from wmplug.report import pages, words
 from wmplug.watermark import choices
 from wmplug.watermark.choices import Choice
 
 with need("evidence"):
     from markupsafe import Markup
 
+OF_A_LOG = (
+    "a log that was filled to fit what the suspect was made from, such as an earlier model of the same maker, if no "
+    "control was made from that too"
+)
 JSON_FILE, HTML_FILE = "certificate.json", "certificate.html"
 NULL = (
     "The secret answers were drawn at random by a key, before training, after the candidates were fixed. A model that "
@@ -65,7 +69,7 @@ def certify(notary: Notary, folder: str | Path) -> tuple[Path, Path]:
         "challenge": challenge.to_json(),
         "statistic": case.statistic,
         "null": NULL,
-        "void": list(VOID),
+        "void": [*VOID, OF_A_LOG] if "log" in result else list(VOID),
         "claimed_time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     signature = signer.sign(rfc8785.dumps(document), TYPE).hex()
@@ -100,7 +104,7 @@ def render(signed: Mapping[str, Any]) -> str:
         signed: the document in certificate.json.
     """
     environment = pages.environment()
-    environment.filters |= {"power": power, "named": named, "tries": tries}
+    environment.filters |= {"power": power, "named": named, "tries": tries, "of_log": words.log}
     template = environment.get_template("certificate.html")
     return template.render(c=signed["certificate"], r=signed["certificate"]["result"], signature=signed["signature"])
 

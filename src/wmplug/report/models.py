@@ -179,6 +179,7 @@ def certificate(file: Path) -> Fact:
             "register": result["register"]["id"],
             "reasons": [str(reason) for reason in result["reasons"]],
             "models": [_heard(model) for model in result["models"]],
+            "log": words.log(result["log"]) if "log" in result else [],
             "claimed_time": document["claimed_time"],
         }
     except (NotaryError, ValueError, KeyError, TypeError, RecursionError) as error:

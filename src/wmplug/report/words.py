@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from wmplug.register.history import QUERIES
+
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _NAMES = ((12, "trillion"), (9, "billion"), (6, "million"), (3, "thousand"))
 CERTAIN = "almost certain"
@@ -86,6 +88,31 @@ SANDWICH = (
     "names the stamp in a new entry. That entry, and all after it, came later. So each entry lies between two times "
     "that the owner's clock has no say in."
 )
+
+
+def log(told: Mapping[str, Any]) -> list[str]:
+    """A served model's log in a notary's case, in sentences: its origin and age, and what the controls say."""
+    dated = f"not later than {time(told['not_after'])}" if told.get("not_after") else "at a time that nobody attests"
+    said = [
+        f"The questions are {count(told['count'], 'query', 'queries')} that users of the owner's service asked, and "
+        "that the key decided between two plausible answers. The owner kept the log of them.",
+        f"The register commits to that log in entry {told['entry']}, {dated}. It commits to "
+        f"{count(told['commitments'], 'log')}, and each counts as a try.",
+    ]
+    if "controls" in told:
+        heard = "; ".join(
+            f"{odds(one['log10_p'])} for {one['name']}"
+            f"{'' if one['able'] else ', which is not as good at the task as the suspect'}"
+            for one in told["controls"]
+        )
+        said.append(
+            "Whoever keeps a log holds the key too, and could fill it with questions to which any good model gives the "
+            f"wanted answer. So {count(len(told['controls']), 'control')} got the same questions. The chance that luck "
+            f"alone gives such answers, before the tries are counted: {heard}."
+        )
+        bound = "So the log counts as kept honestly" if told["fixed"] else "So nothing binds what the log holds"
+        said.append(f"{bound}: {told['why']}.")
+    return said
 
 
 def power(exponent: int) -> str:
@@ -185,6 +212,8 @@ _EVENTS = {
 def event(kind: str, body: Mapping[str, Any]) -> str:
     """One entry in words; its body is the owner's own statement."""
     text = _EVENTS[kind]
+    if kind == "dataset.committed" and body.get("role") == QUERIES:
+        return "A log of questions was recorded"
     if kind == "watermark.inserted" and isinstance(body.get("triggers"), int):
         return f"{text}: {count(body['triggers'], 'time')}"
     if kind in ("training.checkpoint", "training.finished") and isinstance(body.get("step"), int):
