@@ -23,6 +23,7 @@ from register.notary.hearings import (
     rewritten,
     sealed_for,
     some_models,
+    trained,
 )
 from served_digits import flat, marked, pool
 from sklearn.ensemble import RandomForestClassifier
@@ -32,7 +33,7 @@ from sklearn.svm import SVC
 
 import wmplug
 from wmplug.claim.verdict import Verdict
-from wmplug.errors import NotaryError
+from wmplug.errors import InputError, NotaryError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.notary import package as packages
@@ -42,6 +43,7 @@ from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.opening import open_package
 from wmplug.report import certificate, dossier, models
+from wmplug.schemes.combined_served import CombinedServed
 from wmplug.schemes.served import Served
 from wmplug.schemes.tilt.references import References
 from wmplug.serving import Log, Serving, commit
@@ -71,11 +73,13 @@ def controls(story):
     return {name: lambda inputs, model=model: model.predict(flat(inputs)) for name, model in fitted.items()}
 
 
-def kept(folder, neutral, story, fill, scheme=Served):
+def kept(folder, neutral, story, fill, scheme=Served, training=False):
     """An owner, and a log that `fill` wrote, which is committed to and dated."""
     owner = owner_at(folder / "register", neutral)
     task, given = {"carriers": story.carriers, "labels": story.labels}, pool(story, story.carriers)
     mark = wmplug.create(owner, scheme=scheme(personal=0.0, pool=given), classes=CLASSES, **task)
+    if training:
+        trained(owner, mark)
     log = Log(folder / "log.db", mark)
     told = fill(story, mark, log)
     commit(log, mark)
@@ -269,25 +273,80 @@ def test_a_log_that_is_not_committed_is_refused(claim, notary, targets, tmp_path
     assert all(model["verdict"] is None for model in result["models"])
 
 
-@pytest.mark.parametrize("member", ["log/inputs", "log/pairs", "log/customers"])
-def test_queries_other_than_the_committed_ones_are_refused(claim, notary, targets, tmp_path, member):
+def with_array(name, change):
     def edit(members):
         with np.load(io.BytesIO(members["task.npz"])) as loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-        if member == "log/customers":
-            names = json.loads(arrays[member].tobytes())
-            arrays[member] = np.frombuffer(json.dumps(["acme", *names[1:]]).encode(), np.uint8)
-        else:
-            arrays[member] = arrays[member][::-1]
+            arrays = {one: loaded[one] for one in loaded.files}
         packed = io.BytesIO()
-        np.savez(packed, **arrays)
+        np.savez(packed, **{**arrays, name: change(arrays[name])})
         members["task.npz"] = packed.getvalue()
 
+    return edit
+
+
+def reversed_rows(array):
+    return array[::-1]
+
+
+def names(change):
+    """A change of the customers' names, which are JSON."""
+    return lambda array: np.frombuffer(json.dumps(change(json.loads(array.tobytes()))).encode(), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [
+        ("log/inputs", reversed_rows),
+        ("log/pairs", reversed_rows),
+        ("log/customers", names(lambda old: ["acme", *old[1:]])),
+    ],
+)
+def test_queries_other_than_the_committed_ones_are_refused(claim, notary, targets, tmp_path, member, change):
     package = sealed(claim, notary, tmp_path)
-    rewritten(notary, package, edit)
+    rewritten(notary, package, with_array(member, change))
     result = hear(claim, notary, tmp_path, targets, package)
     assert result["status"] == "does not hold"
     assert by_name(result)["log"]["result"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [
+        ("log/inputs", lambda old: old[:, :4]),
+        ("log/inputs", lambda old: old.astype(np.float64)),
+        ("log/inputs", lambda old: old[1:]),
+        ("log/pairs", lambda old: old[:, ::-1]),
+        ("log/pairs", lambda old: old + 5),
+        ("log/pairs", lambda old: old.astype(np.float64)),
+        ("log/customers", names(lambda old: old[1:])),
+        ("log/customers", names(lambda old: [1] * len(old))),
+        ("log/customers", names(lambda old: 3)),
+        ("log/customers", lambda old: old[:-1]),
+    ],
+)
+def test_what_no_log_holds_is_refused_when_the_package_is_opened(claim, notary, tmp_path, member, change):
+    package = sealed(claim, notary, tmp_path)
+    assert open_package(notary, package, tmp_path / "whole").decided.digest == claim.decided.digest
+    rewritten(notary, package, with_array(member, change))
+    with pytest.raises((NotaryError, InputError)):
+        open_package(notary, package, tmp_path / "opened")
+    assert not (tmp_path / "opened" / "register").exists()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_beside_a_trigger_set_training_has_to_be_on_record(neutral, notary, targets, story, tmp_path, training):
+    """`combined-served`: drawn triggers and the log, twice the smaller p."""
+    both_ways = kept(tmp_path / "owner", neutral, story, by_users, CombinedServed, training)
+    both_ways.decided = both_ways.log.decided()
+    own = service_of(both_ways.story.mark, story)
+    result = hear(
+        both_ways, notary, tmp_path, {**targets, "suspect": clone_of(both_ways.told, story), "own": own}, draws=40
+    )
+    assert result["status"] == ("holds" if training else "NOT ATTESTED"), result["reasons"]
+    assert (len(result["rows_asked"]), result["ordinary_asked"]) == (40, len(both_ways.decided))
+    triggers, signs = verdicts(result)["suspect"].parts
+    assert triggers.log10_p > -6
+    assert signs.log10_p < -24
 
 
 def test_a_log_that_is_younger_than_the_suspect_is_refused(claim, notary, targets, tmp_path):
