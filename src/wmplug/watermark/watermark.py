@@ -69,7 +69,7 @@ class Watermark:
         is exact if the queries were not chosen by the suspect's answers and the key: give a whole log that the register
         committed to before (`wmplug register commit queries`). The verdict names other queries, any pool=, and what the
         scheme's features= make of the queries, as not committed; it holds their digests.
-        Use the result to verify; it cannot be saved, and a notary asks the committed questions.
+        Use the result to verify; it cannot be saved. A notary asks the committed questions, or a served model's log.
 
         Args:
             queries: natural inputs like the carriers, some thousand or more; without labels. The scheme `served` takes

@@ -6,6 +6,7 @@
     challenge    nonces of notary and opponent choose what is asked      `wmplug notary challenge`
     inspection   the register, and all triggers derived anew
     hearing      questions, decoys, verdicts, outcome                    `wmplug notary check`
+    queries      a served model's log as the questions, and what controls say about it
     software     what the notary checked with, by digest
 
 `wmplug.report.certificate` makes the certificate.

@@ -101,8 +101,8 @@ def _able(control: ModelAnswers, suspect: ModelAnswers) -> bool:
 
 def bound(told: Mapping[str, Any], results: Sequence[ModelAnswers]) -> list[ModelAnswers]:
     """The results, whose verdicts name the log, and what binds it."""
-    kind: Any = "fixed" if told["fixed"] else None
-    choice = Choice(what="log", bound=kind, sha256=told["root"], note=f"({told['why']})")
+    note = f"({told['why']})"
+    choice = Choice(what="log", bound="fixed" if told["fixed"] else None, sha256=told["root"], note=note)
     return [
         one
         if one.verdict is None
