@@ -214,7 +214,7 @@ def test_certificate_and_dossier_tell_of_the_log(claim, notary, targets, tmp_pat
 
 def test_a_void_certificate_says_that_nothing_binds_the_log(filled, notary, targets, story, innocent, tmp_path):
     asked = {**targets, "suspect": innocent, "own": service_of(filled.story.mark, story)}
-    hear(filled, notary, tmp_path, asked)
+    hear(filled, notary, tmp_path, asked, attempts=0)
     text = " ".join(html.unescape(certificate.certify(notary, tmp_path / "case")[1].read_text()).split())
     assert "THE TEST IS VOID" in text
     assert "So nothing binds what the log holds: forest, machine" in text
@@ -233,7 +233,7 @@ def test_models_that_never_met_this_key_are_not_accused(claim, notary, targets, 
 def test_a_log_that_was_filled_with_the_key_at_hand_is_void(filled, notary, targets, story, innocent, tmp_path):
     """An innocent suspect is proven by it, and so is each good control."""
     asked = {**targets, "suspect": innocent, "own": service_of(filled.story.mark, story)}
-    result = hear(filled, notary, tmp_path, asked)
+    result = hear(filled, notary, tmp_path, asked, attempts=0)
     said = verdicts(result)
     assert said["suspect"].proven
     assert all(said[name].proven for name in CONTROLS)
@@ -244,7 +244,9 @@ def test_a_log_that_was_filled_with_the_key_at_hand_is_void(filled, notary, targ
 
 def test_controls_that_do_not_know_the_task_do_not_clear_a_filled_log(filled, notary, story, innocent, tmp_path):
     poor = {f"always {digit}": lambda inputs, digit=digit: [digit] * len(inputs) for digit in range(queries.CONTROLS)}
-    result = hear(filled, notary, tmp_path, {"suspect": innocent, "own": clone_of(story.truth, story), **poor})
+    result = hear(
+        filled, notary, tmp_path, {"suspect": innocent, "own": clone_of(story.truth, story), **poor}, attempts=0
+    )
     assert verdicts(result)["suspect"].proven
     assert result["status"] == "inconclusive"
     assert result["log"]["why"] == "0 controls are as good at the task as the suspect, 5 are needed"
@@ -412,3 +414,25 @@ def test_a_control_counts_if_it_is_as_good_at_the_task_as_the_suspect(right, dec
     control, suspect = (SimpleNamespace(decoys=decoys, decoys_right=n) for n in (right, min(54, decoys)))
     assert queries._able(control, suspect) is able
     assert not queries._able(SimpleNamespace(decoys=decoys, decoys_right=None), suspect)
+
+
+@pytest.mark.parametrize(
+    ("matching", "since", "left", "fixed", "why"),
+    [
+        (-3.69, TOMORROW, 5, True, "5 controls as good at the task as the suspect do not match it"),
+        (-3.70, TOMORROW, 5, False, "control 0 matches it more than chance explains"),
+        (-3.59, TOMORROW, 4, False, "4 controls are as good at the task as the suspect, 5 are needed"),
+        (0.0, None, 5, False, "no date shows it to be older than the suspect"),
+    ],
+)
+def test_a_log_is_fixed_if_enough_controls_do_not_match_it(matching, since, left, fixed, why):
+    case = SimpleNamespace(suspect_since=since)
+    said = [SimpleNamespace(model=SimpleNamespace(role="suspect"), decoys=60, decoys_right=54)]
+    for number in range(left):
+        control = SimpleNamespace(role="control", name=f"control {number}")
+        p = 0.0 if number else matching
+        said.append(SimpleNamespace(model=control, decoys=60, decoys_right=54, log10_p=p))
+    told = queries.weighed(case, {"not_after": "2026-01-01T00:00:00Z"}, said)
+    assert (told["fixed"], told["why"]) == (fixed, why)
+    undated = queries.weighed(case, {"not_after": None}, said)
+    assert not undated["fixed"]
