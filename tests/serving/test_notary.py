@@ -2,63 +2,51 @@
 
 import dataclasses
 import html
-import io
 import json
 import re
 import shutil
-from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from logs_heard import (
+    CONTROLS,
+    GAP,
+    LATER,
+    TODAY,
+    by_the_key,
+    by_users,
+    clone_of,
+    hear,
+    kept,
+    sealed,
+    service_of,
+    verdicts,
+    with_array,
+)
 from register.notary.hearings import (
-    CLASSES,
     NOTARYS,
     PASSPHRASE,
-    Story,
-    both,
     by_name,
-    case_for,
-    owner_at,
     rewritten,
-    sealed_for,
     some_models,
-    trained,
 )
 from served_digits import flat, marked, pool
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-import wmplug
-from wmplug.claim.verdict import Verdict
 from wmplug.errors import InputError, NotaryError
 from wmplug.keys.owner import Owner
 from wmplug.register import Register, anchors
 from wmplug.register.notary import package as packages
 from wmplug.register.notary import queries
 from wmplug.register.notary.case import CASE, Case, Since
-from wmplug.register.notary.hearing import check, open_case, save_challenge
 from wmplug.register.notary.identity import Notary
 from wmplug.register.notary.opening import open_package
 from wmplug.report import certificate, dossier, models
 from wmplug.schemes.combined_served import CombinedServed
 from wmplug.schemes.served import Served
 from wmplug.schemes.tilt.references import References
-from wmplug.serving import Log, Serving, commit
-from wmplug.watermark.decided import Decided
-
-GAP = 0.4
-CONTROLS = {
-    "forest": RandomForestClassifier(random_state=0),
-    "machine": SVC(C=10),
-    "regression": LogisticRegression(max_iter=500),
-    "neighbours": KNeighborsClassifier(3),
-    "another machine": SVC(kernel="poly", degree=3),
-}
-TOMORROW = (datetime.now(timezone.utc) + timedelta(days=1)).strftime("%Y-%m-%d")
-TODAY = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+from wmplug.serving import Serving
 
 
 @pytest.fixture(scope="module")
@@ -71,34 +59,6 @@ def controls(story):
     """Independent models of the task that are as good as any clone, and met no key."""
     fitted = {name: model.fit(flat(story.asked), story.truth) for name, model in CONTROLS.items()}
     return {name: lambda inputs, model=model: model.predict(flat(inputs)) for name, model in fitted.items()}
-
-
-def kept(folder, neutral, story, fill, scheme=Served, training=False):
-    """An owner, and a log that `fill` wrote, which is committed to and dated."""
-    owner = owner_at(folder / "register", neutral)
-    task, given = {"carriers": story.carriers, "labels": story.labels}, pool(story, story.carriers)
-    mark = wmplug.create(owner, scheme=scheme(personal=0.0, pool=given), classes=CLASSES, **task)
-    if training:
-        trained(owner, mark)
-    log = Log(folder / "log.db", mark)
-    told = fill(story, mark, log)
-    commit(log, mark)
-    anchors.anchor(Register.of(owner))
-    return SimpleNamespace(story=Story(owner, mark, task, neutral), log=log, told=told, pool=given)
-
-
-def by_users(story, mark, log):
-    return Serving(mark, story.scores, log, gap=GAP).answer(story.asked).argmax(axis=1)
-
-
-def by_the_key(story, mark, log):
-    """Whoever has the key takes the queries whose true class is what it drew, as in test_made_log.py."""
-    order = np.argsort(-story.references(story.asked), axis=1)
-    other = np.where(order[:, 0] == story.truth, order[:, 1], order[:, 0])
-    every = Decided(story.asked, np.sort(np.stack([story.truth, other], axis=1), axis=1))
-    coins = mark.scheme.signs_of(mark.triggers.plan, mark.triggers.signs, mark.subkeys, every)
-    log.add(every.only(np.flatnonzero((coins > 0) == (story.truth > other))))
-    return story.truth
 
 
 @pytest.fixture(scope="module")
@@ -134,43 +94,10 @@ def claim(served, tmp_path):
     return SimpleNamespace(**{**vars(served), "story": copied, "decided": served.log.decided()})
 
 
-def clone_of(told, story):
-    """A model that was trained on nothing but answers of a service."""
-    model = KNeighborsClassifier(1).fit(flat(story.asked), told)
-    return lambda inputs: model.predict(flat(inputs))
-
-
-def service_of(mark, story):
-    serving = Serving(mark, story.scores, gap=GAP)
-    return lambda inputs: serving.answer(np.asarray(inputs))
-
-
-def sealed(claim, notary, folder):
-    return sealed_for(claim.story, notary, folder, pool=claim.pool, decided=claim.decided)
-
-
-def hear(claim, notary, folder, targets, package=None, **changes):
-    package = sealed(claim, notary, folder) if package is None else package
-    log = open_package(notary, package, folder / "opened").log
-    asked = {"draws": 0, "pattern": True, "log": log, "suspect_since": Since(TOMORROW, "the notary"), **changes}
-    case = case_for(claim.story, package, targets, **asked)
-    signs = claim.story.mark.triggers.plan.pattern.signs
-    save_challenge(folder / "case", both(open_case(folder / "case", case, CLASSES, signs)))
-    return check(notary, folder / "case", package, targets)
-
-
 @pytest.fixture
 def targets(claim, story, controls):
     own = service_of(claim.story.mark, story)
     return {"suspect": clone_of(claim.told, story), "own": own, **controls}
-
-
-def states(result):
-    return {model["name"]: model["verdict"]["state"] for model in result["models"]}
-
-
-def verdicts(result):
-    return {model["name"]: Verdict.from_json(json.dumps(model["verdict"])) for model in result["models"]}
 
 
 def test_a_clone_is_certified_by_the_questions_of_the_log(claim, notary, targets, tmp_path):
@@ -273,17 +200,6 @@ def test_a_log_that_is_not_committed_is_refused(claim, notary, targets, tmp_path
     assert result["status"] == "does not hold"
     assert "478 queries are none of the 1 logs" in by_name(result)["log"]["text"]
     assert all(model["verdict"] is None for model in result["models"])
-
-
-def with_array(name, change):
-    def edit(members):
-        with np.load(io.BytesIO(members["task.npz"])) as loaded:
-            arrays = {one: loaded[one] for one in loaded.files}
-        packed = io.BytesIO()
-        np.savez(packed, **{**arrays, name: change(arrays[name])})
-        members["task.npz"] = packed.getvalue()
-
-    return edit
 
 
 def reversed_rows(array):
@@ -419,9 +335,9 @@ def test_a_control_counts_if_it_is_as_good_at_the_task_as_the_suspect(right, dec
 @pytest.mark.parametrize(
     ("matching", "since", "left", "fixed", "why"),
     [
-        (-3.69, TOMORROW, 5, True, "5 controls as good at the task as the suspect do not match it"),
-        (-3.70, TOMORROW, 5, False, "control 0 matches it more than chance explains"),
-        (-3.59, TOMORROW, 4, False, "4 controls are as good at the task as the suspect, 5 are needed"),
+        (-3.69, LATER, 5, True, "5 controls as good at the task as the suspect do not match it"),
+        (-3.70, LATER, 5, False, "control 0 matches it more than chance explains"),
+        (-3.59, LATER, 4, False, "4 controls are as good at the task as the suspect, 5 are needed"),
         (0.0, None, 5, False, "no date shows it to be older than the suspect"),
     ],
 )
