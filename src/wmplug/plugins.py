@@ -41,7 +41,7 @@ SCHEMES = {
     "twins": "wmplug.dataset.schemes.twins:Twins",
     "radioactive-data": "wmplug.dataset.schemes.radioactive_data:RadioactiveData",
 }
-TASKS = {"classes": "wmplug.tasks.classes:Classes"}
+TASKS = {"classes": "wmplug.tasks.classes:Classes", "numbers": "wmplug.tasks.numbers:Numbers"}
 ADAPTERS = {
     "torch": "wmplug.adapters.torch.loop:Watermarking",
     "accelerate": "wmplug.adapters.accelerate:Watermarking",

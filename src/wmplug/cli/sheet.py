@@ -20,8 +20,8 @@ _SIDE, _GAP, _LABEL, _HEAD = 72, 10, 18, 44
 
 
 def suffix(mark: Watermark) -> str:
-    """The suffix of a sheet of this watermark: `.png` for pictures, `.txt` for texts."""
-    return ".txt" if mark.triggers.form == "text" else ".png"
+    """The suffix of a sheet of this watermark: `.png` for pictures, `.txt` for texts and rows of a table."""
+    return ".txt" if mark.triggers.form == "text" or np.ndim(mark.triggers.plan.inputs) == 2 else ".png"
 
 
 def draw(mark: Watermark, wanted: str) -> bytes:
@@ -32,19 +32,19 @@ def draw(mark: Watermark, wanted: str) -> bytes:
         wanted: suffix of that file.
 
     Raises:
-        InputError: the suffix does not fit, the watermark has no triggers, or they are neither pictures nor texts.
+        InputError: the suffix does not fit, the watermark has no triggers, or they are of another kind.
     """
     if wanted != suffix(mark):
         raise InputError(
             f"a sheet of {mark.triggers.form} triggers is a {suffix(mark)} file, and --out ends with {wanted!r}: "
             "change the suffix"
         )
-    if mark.triggers.plan.choices is None:
+    rows = mark.triggers.plan.secret
+    if not len(rows):
         raise InputError(
             f"scheme {mark.scheme.name!r} asks ordinary inputs and has no triggers, so there is nothing to draw: "
             "`wmplug show --public` shows the public facts"
         )
-    rows = mark.triggers.plan.choices.rows
     return _texts(mark, rows) if wanted == ".txt" else _pictures(mark, rows)
 
 
@@ -69,9 +69,15 @@ def _heading(mark: Watermark) -> str:
 def _texts(mark: Watermark, rows: IntArray) -> bytes:
     shown = [mark.task.shown(answer) for answer in mark.triggers.answers[rows]]
     width = max(6, *map(len, shown))
-    texts = [" ".join(mark.triggers.row(row).split()) for row in rows.tolist()]
+    texts = [_line(mark.triggers.row(row)) for row in rows.tolist()]
     lines = [f"{answer:>{width}}  {text}" for answer, text in zip(shown, texts, strict=True)]
-    return "\n".join([f"{_MADE_BY}  {_heading(mark)}", "", "answer  text", *lines, ""]).encode()
+    what = "text" if mark.triggers.form == "text" else "row"
+    return "\n".join([f"{_MADE_BY}  {_heading(mark)}", "", f"answer  {what}", *lines, ""]).encode()
+
+
+def _line(value: Any) -> str:
+    """A text on one line, or the numbers of a row."""
+    return " ".join(value.split() if isinstance(value, str) else [f"{number:.6g}" for number in value.tolist()])
 
 
 def _pictures(mark: Watermark, rows: IntArray) -> bytes:

@@ -223,8 +223,9 @@ def _as_stated(classes: Any, labels: Any, names: tuple[str, ...]) -> Classes:
 
 
 def _check_options(plan: Plan, task: Task, scheme: str) -> None:
-    """Raise InputError if a draw of choices has an option outside the task."""
+    """Raise InputError if a draw of choices has an option outside the task, or a row of a pattern such a target."""
     options = set() if plan.choices is None else set(plan.choices.options)
+    options |= set() if plan.pattern is None else set(plan.pattern.targets)
     if wrong := [option for draw in options for option in draw if not task.belongs(option)]:
         raise InputError(
             f"scheme {scheme!r} draws answers outside {task}, such as {wrong[0]!r}: report it to the scheme's author"
@@ -234,8 +235,8 @@ def _check_options(plan: Plan, task: Task, scheme: str) -> None:
 def _check_twins(plan: Plan) -> None:
     """Raise InputError if two draws ask the same input: no model can give it both answers."""
     seen: dict[str, int] = {}
-    for row in () if plan.choices is None else plan.choices.rows.tolist():
-        draw = int(plan.draw[row])
+    for row in plan.secret.tolist():
+        draw = int(plan.draw[row]) if plan.choices is not None else row  # a row with targets has a sign of its own
         if seen.setdefault(digest(plan.inputs[row]), draw) != draw:
             raise InputError(
                 "two triggers are the same input with an answer each, which no model can learn: give carriers that "

@@ -26,16 +26,16 @@ def told_apart(plan: Plan, carriers: Inputs, natural: bool = False) -> dict[str,
     """The area under the ROC curve (AUC) of each filter: the chance that a trigger is odder than a natural input.
 
     Args:
-        plan: its choices ask the triggers.
+        plan: its triggers are the rows whose answer the key decides.
         carriers: natural inputs; half of those that are no triggers are known to the filters, the other half compared.
         natural: only of the triggers that are carriers, unchanged.
 
     Returns:
         .5 where a filter knows nothing, 1 where it tells every trigger; empty without triggers, or with few carriers.
     """
-    if plan.choices is None:
+    asked = plan.secret
+    if not len(asked):
         return {}
-    asked = plan.choices.rows
     taken, names = ([sameness(one) for one in part] for part in (take(plan.inputs, asked), carriers))
     if natural:
         asked = asked[np.isin(taken, names)]

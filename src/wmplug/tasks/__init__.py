@@ -2,5 +2,6 @@
 
 from wmplug.tasks.base import Call, Said, Task
 from wmplug.tasks.classes import Classes
+from wmplug.tasks.numbers import Numbers
 
-__all__ = ["Call", "Classes", "Said", "Task"]
+__all__ = ["Call", "Classes", "Numbers", "Said", "Task"]

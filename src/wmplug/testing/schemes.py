@@ -250,9 +250,11 @@ class SchemeContract:
 
 
 def alphabet(plan: Plan, task: Task) -> list[Any]:
-    """What a model of the task may answer: all classes, or else the options of the plan."""
+    """What a model of the task may answer: all classes, or else the options or targets of the plan."""
     if isinstance(task, Classes):
         return list(range(task.count))
+    if plan.pattern is not None and plan.pattern.targets:
+        return list(dict.fromkeys(answer for pair in plan.pattern.targets for answer in pair))
     return list(dict.fromkeys(option for draw in plan.options for option in draw))
 
 
@@ -266,6 +268,13 @@ def nasty_suspects(plan: Plan, task: Task) -> Iterator[tuple[str, Mapping[int, A
     yield "copies a bit of the trigger", {row: answers[bit % len(answers)] for row, bit in bits.items()}
     yield "the same for neighbours", {row: answers[i // 5 % len(answers)] for i, row in enumerate(bits)}
     yield "the first candidate", first
+    if plan.pattern is not None and plan.pattern.targets:
+        usual = {row: plan.natural[row] for row in bits}
+        yield "what the references say", usual
+        yield (
+            "what the references say, or a target",
+            {row: answers[bit % len(answers)] if bit % 3 else usual[row] for row, bit in bits.items()},
+        )
 
 
 def knowing(mark: Watermark) -> Callable[[Sequence[Any]], Any]:
@@ -274,7 +283,7 @@ def knowing(mark: Watermark) -> Callable[[Sequence[Any]], Any]:
     It returns scores (n, classes) if the answers are classes, else the answers themselves.
     """
     plan, answers, task = mark.triggers.plan, mark.triggers.answers, mark.task
-    asked = () if plan.choices is None else plan.choices.rows.tolist()
+    asked = plan.secret.tolist()
     if not isinstance(task, Classes):
         known = {digest(plan.inputs[row]): answers[row] for row in asked}
         other = alphabet(plan, task)[0]

@@ -58,11 +58,13 @@ def columns(triggers: TriggerSet) -> dict[str, Array]:
         labels: (N,) natural answers, see `_stored`.
         asked, taught, weighed: rows of the choices, the lessons and the pattern.
         symbols: (draws,) the results of the draws; the last `signs` draws are signs.
+        targets: the two answers of each row of the pattern, one after the other, if it has targets.
         candidates, candidate_counts: the options of all draws, one after the other, and their number in each draw.
     """
     plan, task = triggers.plan, triggers.task
     choices, pattern = plan.choices, plan.pattern
     options = [task.encode(option) for draw in (choices.options if choices else ()) for option in draw]
+    targets = [task.encode(answer) for pair in (pattern.targets if pattern else ()) for answer in pair]
     signs = 0 if pattern is None else pattern.signs
     return {
         "draw": plan.draw,
@@ -74,6 +76,7 @@ def columns(triggers: TriggerSet) -> dict[str, Array]:
         "candidate_counts": np.array([len(draw) for draw in plan.options]),
         "weighed": _NONE if pattern is None else pattern.rows,
         "signs": np.array(signs),
+        **({} if pattern is None or not pattern.targets else {"targets": _stored(targets)}),
     }
 
 
@@ -91,7 +94,8 @@ def plan_of(inputs: Inputs, held: Mapping[str, Array], task: Task, material: Map
     if len(asked):
         tests.append(Choices(asked, draw[asked], tuple(tuple(map(task.decode, draw)) for draw in options)))
     if signs:
-        tests.append(Pattern(weighed, signs, natural[weighed]))
+        taught_as = iter([task.decode(value) for value in _read(held["targets"])] if "targets" in held else [])
+        tests.append(Pattern(weighed, signs, natural[weighed], tuple(zip(taught_as, taught_as, strict=True))))
     return Plan(inputs, Lessons(taught, draw[taught], natural[taught]), tuple(tests), material)
 
 

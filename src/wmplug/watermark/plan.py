@@ -80,16 +80,26 @@ class Pattern:
         rows: (n,) rows to ask, none of a draw of choices; the most informative first.
         signs: number of signs to draw.
         natural: (n,) the natural answers of the rows, if the scheme weighs with them; empty by default.
+        targets: n pairs (answer under minus, answer under plus), if each row has a sign of its own and is taught
+            accordingly; empty by default.
     """
 
     rows: IntArray = field(repr=False)
     signs: int
     natural: Any = field(repr=False, default=None)
+    targets: tuple[tuple[Any, Any], ...] = field(repr=False, default=())
 
     def __post_init__(self) -> None:
         _as_numbers(self, "rows")
         if self.signs < 1 or not len(self.rows):
             raise InputError(f"a pattern of {self.signs} signs and {len(self.rows)} rows to weigh: give both")
+        if self.targets and not len(self.targets) == len(self.rows) == self.signs:
+            raise InputError(
+                f"a pattern of {len(self.rows)} rows, {self.signs} signs and {len(self.targets)} targets: give one "
+                "sign and one pair of targets for each row"
+            )
+        if any(len(pair) != 2 or pair[0] == pair[1] for pair in self.targets):
+            raise InputError("a target of a pattern needs two answers that differ: one under minus, one under plus")
         object.__setattr__(self, "natural", _natural(self.natural, len(self.rows)))
 
 
@@ -99,7 +109,8 @@ class Lessons:
 
     Attributes:
         rows: (n,) rows to teach; a row listed twice comes twice as often.
-        draw: (n,) the draw of choices whose answer is taught; -1 for a row that keeps its natural answer.
+        draw: (n,) the draw of choices whose answer is taught; -1 for a row that keeps its natural answer, or that a
+            pattern has targets for.
         natural: (n,) the natural answers of rows with draw -1; other places are not read.
     """
 
@@ -194,6 +205,13 @@ class Plan:
         own = () if self.choices is None else self.choices.options
         return own + (SIGN,) * (0 if self.pattern is None else self.pattern.signs)
 
+    @property
+    def secret(self) -> IntArray:
+        """The rows that are asked for an answer that the key decides: those of the choices, else those with targets."""
+        if self.choices is not None:
+            return self.choices.rows
+        return self.pattern.rows if self.pattern is not None and self.pattern.targets else np.zeros(0, np.int64)
+
     @cached_property
     def draw(self) -> IntArray:
         """(N,) the draw of choices that each row belongs to, -1 for none."""
@@ -238,7 +256,11 @@ class TriggerSet:
         """(N,) answer of every row: the secret one of a trigger, the natural one of a negative; see `column`."""
         secret = [options[symbol] for options, symbol in zip(self.plan.options, self.symbols.tolist(), strict=True)]
         rows = zip(self.plan.draw.tolist(), listed(self.plan.natural), strict=True)
-        return column([natural if draw < 0 else secret[draw] for draw, natural in rows])
+        found = [natural if draw < 0 else secret[draw] for draw, natural in rows]
+        if self.plan.pattern is not None and (targets := self.plan.pattern.targets):
+            for row, pair, sign in zip(self.plan.pattern.rows.tolist(), targets, self.signs.tolist(), strict=True):
+                found[row] = pair[sign > 0]
+        return column(found)
 
     @property
     def groups(self) -> list[IntArray]:
