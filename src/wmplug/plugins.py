@@ -34,6 +34,7 @@ SCHEMES = {
     "combined": "wmplug.schemes.combined:Combined",
     "served": "wmplug.schemes.served:Served",
     "combined-served": "wmplug.schemes.combined_served:CombinedServed",
+    "rows": "wmplug.schemes.rows:Rows",
     "logo": "wmplug.schemes.logo:Logo",
     "phrase": "wmplug.schemes.phrase:Phrase",
     "label-twins": "wmplug.dataset.schemes.label_twins:LabelTwins",

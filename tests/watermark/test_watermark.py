@@ -193,7 +193,7 @@ def test_scheme_that_is_not_installed(mark, tmp_path):
     ("changes", "error", "words"),
     [
         ({"scheme": "randomlabel"}, PluginError, "did you mean 'random-label'"),
-        ({"scheme": "xyzzy"}, PluginError, "There are: .*combined, .*random-label, served, tilt"),
+        ({"scheme": "xyzzy"}, PluginError, "There are: .*combined, .*random-label, rows, served, tilt"),
         ({"pictres": 3}, InputError, "no parameter pictres; there are: pictures, words"),
         ({"scheme": RandomLabel(), "sise": 3}, InputError, "no parameter sise"),
         ({"scheme": "logo", "variants": "many"}, InputError, "variants='many' is a str"),
