@@ -11,11 +11,11 @@ from wmplug import create
 from wmplug.errors import InputError
 from wmplug.keys import merkle
 from wmplug.keys.streams import KeyStream, Subkeys, derive
-from wmplug.tasks import Classes, Said
+from wmplug.tasks import Classes, Numbers, Said
 from wmplug.tasks.classes import read_labels
 from wmplug.watermark import file
 from wmplug.watermark.carriers import digest, read_carriers
-from wmplug.watermark.plan import TriggerSet, draw_symbols
+from wmplug.watermark.plan import Lessons, Pattern, Plan, TriggerSet, draw_symbols
 
 KEY = bytes(range(32))
 TASK = Classes(5)
@@ -39,6 +39,41 @@ def plan(**changes):
 
 def trigger_set(**changes):
     return TriggerSet(plan(**changes), "array", TASK, np.array([2, 0, 4]))
+
+
+def signed(**changes):
+    """Three rows, each with a sign of its own that decides between two numbers, of which two are taught."""
+    given = {"rows": [0, 1, 2], "signs": 3, "natural": [5.0, 6.0, 7.0], "targets": ((4.0, 6.0), (5.0, 7.0), (6.0, 8.0))}
+    pattern = Pattern(**{**given, **changes})
+    return Plan(np.eye(4), Lessons([0, 2, 2, 3], [-1] * 4, [5.0, 7.0, 7.0, 1.5]), (pattern,))
+
+
+def test_a_sign_decides_which_target_a_row_is_taught():
+    triggers = TriggerSet(signed(), "array", Numbers(), np.array([0, 1, 1]))
+    assert triggers.answers.tolist() == [4.0, 7.0, 8.0, 1.5]
+    assert triggers.plan.secret.tolist() == [0, 1, 2]
+    held = file.columns(triggers)
+    again = file.plan_of(triggers.plan.inputs, held, Numbers(), {})
+    assert again.pattern.targets == triggers.plan.pattern.targets
+    assert again.natural.tolist() == triggers.plan.natural.tolist()
+    natural = TriggerSet(signed(targets=()), "array", Numbers(), np.array([0, 1, 1]))
+    assert natural.answers.tolist() == [5.0, 6.0, 7.0, 1.5]
+    assert natural.plan.secret.tolist() == []
+    assert set(held) - set(file.columns(natural)) == {"targets"}  # older files are byte for byte as they were
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"targets": ((4.0, 6.0),)}, "1 targets"),
+        ({"signs": 4}, "4 signs"),
+        ({"targets": ((4.0, 6.0), (5.0, 5.0), (6.0, 8.0))}, "differ"),
+        ({"targets": ((4.0, 6.0), (5.0, 7.0, 9.0), (6.0, 8.0))}, "two answers"),
+    ],
+)
+def test_targets_fit_the_pattern(changes, words):
+    with pytest.raises(InputError, match=words):
+        signed(**changes)
 
 
 def test_symbols_are_uniform_and_independent():

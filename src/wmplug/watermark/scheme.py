@@ -98,7 +98,8 @@ class Weighs(Protocol):
             plan: the plan, which does not hold the signs themselves, so that no weight can depend on them.
             *answers: answers to the first n rows of the pattern, as the task's `arrays` returns them. If the answers
                 are classes: (n,) classes, -1 for a failed query; and (n, classes) log probabilities, not below
-                log 1e-4, NaN for a failed query, or None if the suspect returns only classes.
+                log 1e-4, NaN for a failed query, or None if the suspect returns only classes. If they are numbers:
+                (n,) floats, NaN for a failed query.
         """
         ...
 
