@@ -124,10 +124,16 @@ def test_triggers_keep_their_share_among_many_blends(mark):
     assert triggers / len(plan.lessons.rows) == pytest.approx(1 / 5, abs=0.03)
 
 
+@pytest.mark.filterwarnings("ignore:a filter that knows natural inputs alone tells")  # of few digits
 def test_what_it_is_for_chooses_the_scheme(digits, owner, pool):
     images, labels = digits
     options = {"carriers": images, "labels": labels, "classes": 10}
-    assert wmplug.create(owner, against="theft", **options).scheme.name == "random-label"
+    shares = np.full((len(labels), 10), 0.1, np.float32)  # references that find anything ambiguous
+    shares[np.arange(len(labels)), labels] += 0.01
+    shares /= shares.sum(axis=1, keepdims=True)
+    assert wmplug.create(owner, against="theft", pool=shares, **options).scheme.name == "mixed"
+    with pytest.raises(InputError, match="labels="):
+        wmplug.create(owner, against="theft", **{**options, "labels": None})
     cloning = wmplug.create(
         owner,
         against="theft+cloning",

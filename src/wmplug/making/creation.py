@@ -30,7 +30,7 @@ from wmplug.watermark.scheme import Prepares, Scheme
 from wmplug.watermark.sizes import Size
 from wmplug.watermark.watermark import Preprocess, Watermark
 
-AGAINST = {"theft": "random-label", "theft+cloning": "combined", "theft+answers": "combined-served"}
+AGAINST = {"theft": "mixed", "theft+cloning": "combined", "theft+answers": "combined-served"}
 
 
 def create(
@@ -56,8 +56,9 @@ def create(
     Args:
         owner: the owner whose key draws inputs and answers.
         scheme: a name (`wmplug schemes` lists them) or a Scheme.
-        against: purpose, in place of a scheme: "theft" of weights (a trigger set; without a measurable cost, and at
-            chance against a clone trained on answers), "theft+cloning" (trigger set and tilt; costs up to a point of
+        against: purpose, in place of a scheme: "theft" of weights (a trigger set that no filter hides whole; it needs
+            labels, and carriers held out of training; without a measurable cost, and at chance against a clone trained
+            on answers), "theft+cloning" (trigger set and tilt; costs up to a point of
             accuracy, see docs/benchmarks.md) or "theft+answers" (trigger set, and answers that `wmplug.serving` marks:
             the strongest against clones, of a model that you serve yourself).
         carriers: natural inputs: (n, H, W) or (n, H, W, C) images, uint8 or float; PIL pictures; strings. Torch
