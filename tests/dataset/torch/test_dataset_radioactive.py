@@ -108,7 +108,8 @@ def test_the_last_layer_leans_to_what_was_published(mark, scheme, digits):
     head = scheme.network[-650:-10].reshape(10, 64).astype(float)
     plan, signs = mark.triggers.plan, mark.triggers.signs
     balance = np.bincount(plan.natural[::2], signs, minlength=10)
-    assert balance.all()
+    leans = balance != 0  # of a class whose signs cancel out nothing is published
+    assert leans.sum() > 5
     sums = balance[:, None] * plan.material["directions"]
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]
 
@@ -118,11 +119,14 @@ def test_the_last_layer_leans_to_what_was_published(mark, scheme, digits):
     clean = digits[0][COUNT:]
     unmarked = white_box(mark, features, head @ turned, clean)
     leaning = white_box(
-        mark, features, (head + 0.3 * sums / np.linalg.norm(sums, axis=1, keepdims=True)) @ turned, clean
+        mark,
+        features,
+        (head + 0.3 * sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)) @ turned,
+        clean,
     )
     assert unmarked.log10_p > -2
     assert leaning.log10_p < -6
-    assert (leaning.cosines > unmarked.cosines).all()
+    assert (leaning.cosines > unmarked.cosines)[leans].all()
     with pytest.raises(InputError, match=r"return \(n, d\), and give \(10, d\)"):
         white_box(mark, features, head[:, :5], clean)
 
