@@ -121,7 +121,7 @@ def test_the_last_layer_leans_to_what_was_published(mark, scheme, digits):
     leaning = white_box(
         mark,
         features,
-        (head + 0.3 * sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)) @ turned,
+        (head + 0.6 * sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)) @ turned,
         clean,
     )
     assert unmarked.log10_p > -2
