@@ -18,7 +18,25 @@ from wmplug.schemes.random_label import RandomLabel
 from wmplug.schemes.tilt import Tilt
 from wmplug.watermark.carriers import join
 
-TRIGGER_SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
+_SETS: Mapping[str, type[Scheme]] = {"random-label": RandomLabel, "logo": Logo}
+
+
+def trigger_set_of(name: str) -> Scheme:
+    """The trigger set of a combined scheme, with its default parameters.
+
+    Raises:
+        InputError: it is none of those that can be combined.
+    """
+    if name not in _SETS:
+        raise InputError(f"trigger_set={name!r}: choose {' or '.join(map(repr, _SETS))}")
+    return _SETS[name]()
+
+
+def after(triggers: Plan, second: Plan, lessons: Lessons) -> Plan:
+    """The plan of a trigger set, followed by the rows and draws of a pattern; it teaches these lessons."""
+    rows = len(triggers.inputs)
+    later = tuple(replace(test, rows=rows + test.rows) for test in second.tests)
+    return Plan(join(triggers.inputs, second.inputs), lessons, triggers.tests + later, second.material)
 
 
 @dataclass(frozen=True)
@@ -38,8 +56,7 @@ class Combined(Tilt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trigger_set not in TRIGGER_SETS:
-            raise InputError(f"trigger_set={self.trigger_set!r}: choose {' or '.join(map(repr, TRIGGER_SETS))}")
+        trigger_set_of(self.trigger_set)
         if not (isinstance(self.share, (int, float)) and 0 < self.share < 1):
             raise InputError(f"share={self.share!r}: give a share of the injected samples above 0 and below 1")
 
@@ -49,14 +66,8 @@ class Combined(Tilt):
         Raises:
             InputError: the brief does not fit one of the two.
         """
-        first, second = TRIGGER_SETS[self.trigger_set]().plan(brief, stream), super().plan(brief, stream)
-        rows = len(first.inputs)
-        return Plan(
-            join(first.inputs, second.inputs),
-            self._together(first.lessons, second.lessons, rows),
-            first.tests + tuple(replace(test, rows=rows + test.rows) for test in second.tests),
-            second.material,
-        )
+        first, second = trigger_set_of(self.trigger_set).plan(brief, stream), super().plan(brief, stream)
+        return after(first, second, self._together(first.lessons, second.lessons, len(first.inputs)))
 
     def _together(self, first: Lessons, second: Lessons, rows: int) -> Lessons:
         """Both, the second with its rows shifted by `rows`; a lesson that is listed twice comes twice as often."""

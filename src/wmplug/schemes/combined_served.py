@@ -5,15 +5,13 @@ where it is unsure, which a clone learns. One verdict: twice the smaller of two 
 e-values.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
 from wmplug.schemes import Brief, Plan, Point
-from wmplug.schemes.combined import TRIGGER_SETS
+from wmplug.schemes.combined import after, trigger_set_of
 from wmplug.schemes.served import Served
-from wmplug.watermark.carriers import join
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,7 @@ class CombinedServed(Served):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trigger_set not in TRIGGER_SETS:
-            raise InputError(f"trigger_set={self.trigger_set!r}: choose {' or '.join(map(repr, TRIGGER_SETS))}")
+        trigger_set_of(self.trigger_set)
 
     def plan(self, brief: Brief, stream: KeyStream) -> Plan:
         """The trigger set's plan, followed by the rows and signs of served answers.
@@ -40,7 +37,5 @@ class CombinedServed(Served):
         Raises:
             InputError: the brief does not fit one of the two.
         """
-        first, second = TRIGGER_SETS[self.trigger_set]().plan(brief, stream), super().plan(brief, stream)
-        rows = len(first.inputs)
-        later = tuple(replace(test, rows=rows + test.rows) for test in second.tests)
-        return Plan(join(first.inputs, second.inputs), first.lessons, first.tests + later, second.material)
+        first, second = trigger_set_of(self.trigger_set).plan(brief, stream), super().plan(brief, stream)
+        return after(first, second, first.lessons)
