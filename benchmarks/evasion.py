@@ -23,6 +23,7 @@ from torch import nn
 import wmplug
 import wmplug.adapters.torch
 from wmplug.making import oddness
+from wmplug.statistics import outliers
 
 ALARMS = 0.05
 Answers = Callable[[np.ndarray], np.ndarray]
@@ -30,7 +31,7 @@ Answers = Callable[[np.ndarray], np.ndarray]
 
 def statistics(seen: np.ndarray) -> Answers:
     """Six numbers of a picture, and their distance from those of the thief's."""
-    odd = oddness.distance(oddness.numbers(seen[..., None], (0, 255)))
+    odd = outliers.distance(oddness.numbers(seen[..., None], (0, 255)))
     return lambda asked: odd(oddness.numbers(asked[..., None], (0, 255)))
 
 
@@ -46,7 +47,7 @@ def rows(pictures: np.ndarray) -> np.ndarray:
     return pictures.reshape(len(pictures), -1) / 255
 
 
-FILTERS = {"statistics": statistics, **{name: of_rows(make) for name, make in oddness.ROWS.items()}}
+FILTERS = {"statistics": statistics, **{name: of_rows(make) for name, make in outliers.ROWS.items()}}
 
 
 def probabilities(model: nn.Module, pictures: np.ndarray) -> np.ndarray:

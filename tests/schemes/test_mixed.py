@@ -9,9 +9,9 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from wmplug import InputError, create, verify
-from wmplug.making import oddness
 from wmplug.schemes import Brief
 from wmplug.schemes.mixed import Mixed
+from wmplug.statistics import outliers
 from wmplug.tasks import Classes
 from wmplug.testing import SchemeContract
 from wmplug.testing.schemes import fixed_owner
@@ -73,7 +73,7 @@ def answers(name):
 
 def filtered(name):
     """The same behind a filter that answers what is odd at random, with one false alarm in twenty."""
-    known = oddness.residual(flat(digits()[0][0][::2]))
+    known = outliers.residual(flat(digits()[0][0][::2]))
     limit = np.quantile(known(flat(digits()[0][0][1::2])), 0.95)
 
     def answer(asked):

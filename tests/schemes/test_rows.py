@@ -17,6 +17,7 @@ from wmplug.keys.streams import KeyStream
 from wmplug.making import oddness
 from wmplug.schemes import Brief
 from wmplug.schemes.rows import Rows, candidates, regressors, rules
+from wmplug.statistics import outliers
 from wmplug.statistics.signs import weighted_ps, weights_of
 from wmplug.tasks import Classes, Numbers
 from wmplug.testing import SchemeContract
@@ -93,7 +94,7 @@ def test_filters_find_triggers_no_odder_than_rows(name, seed):
 def test_the_filters_of_this_file_find_what_is_odd():
     rows, _, held, _ = parts("cancer")
     apart = np.random.default_rng(0).permuted(held, axis=0)
-    odd = oddness.residual(candidates.standard(rows, rows))
+    odd = outliers.residual(candidates.standard(rows, rows))
     natural, shuffled = (odd(candidates.standard(part, rows)) for part in (held, apart))
     assert (shuffled > np.quantile(natural, 0.95)).mean() > 0.9
 

@@ -12,6 +12,7 @@ from wmplug.audit.extraction import Ensemble
 from wmplug.audit.setting import Setting
 from wmplug.audit.training import answers, before, fit, head, labels_of, untrained
 from wmplug.making import oddness
+from wmplug.statistics import outliers
 from wmplug.statistics.arrays import FloatArray
 
 _NARROW = 16
@@ -23,7 +24,7 @@ class ByStatistics(Detector):
     def learn(self, clean: torch.Tensor) -> None:
         """Mean and inverse covariance."""
         self.span = float(clean.min()), float(clean.max())
-        self.odd = oddness.distance(self._numbers(clean))
+        self.odd = outliers.distance(self._numbers(clean))
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
         """The squared distance."""
@@ -39,7 +40,7 @@ class ByResidual(Detector):
 
     def learn(self, clean: torch.Tensor) -> None:
         """Components that explain nineteen twentieths of the variance."""
-        self.odd = oddness.residual(_rows(clean))
+        self.odd = outliers.residual(_rows(clean))
 
     def suspicion(self, x: torch.Tensor) -> torch.Tensor:
         """The squared residual."""

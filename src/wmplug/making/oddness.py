@@ -4,7 +4,7 @@ No filter here knows a trigger or a key. Each scores how odd an input is.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,12 @@ from scipy.stats import rankdata
 
 from wmplug.schemes.pictures import channels_last
 from wmplug.statistics.arrays import FloatArray
+from wmplug.statistics.outliers import ROWS, Matrix, distance
 from wmplug.watermark.carriers import Inputs, sameness, take
 from wmplug.watermark.plan import Plan
 
-Matrix: TypeAlias = npt.NDArray[np.float64]
 TELLS = 0.6  # AUC above which a filter tells triggers
 _FEWEST, _MOST = 20, 2000  # inputs that a filter knows
-_KEPT = 0.95  # share of the variance that components explain
 _DARK = 0.1  # share of the range of values
 
 
@@ -62,35 +61,6 @@ def listed(found: Mapping[str, float]) -> str:
 def _auc(odd: Callable[[Matrix], FloatArray], natural: Matrix, triggers: Matrix) -> float:
     ranks = rankdata(np.concatenate([odd(triggers), odd(natural)]))[: len(triggers)]
     return float((ranks.mean() - (len(triggers) + 1) / 2) / len(natural))
-
-
-def distance(known: Matrix) -> Callable[[Matrix], FloatArray]:
-    """Mahalanobis distance from the known rows, squared (Mahalanobis 1936)."""
-    middle, inverse = known.mean(axis=0), np.linalg.pinv(np.cov(known.T))
-    return lambda rows: np.einsum("ni,ij,nj->n", rows - middle, inverse, rows - middle)
-
-
-def residual(known: Matrix) -> Callable[[Matrix], FloatArray]:
-    """What principal components of the known rows leave unexplained (Jackson & Mudholkar 1979)."""
-    middle = known.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(known - middle, full_matrices=False)
-    explained = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-300)
-    kept = axes[: int(np.searchsorted(explained, _KEPT)) + 1]
-
-    def odd(rows: Matrix) -> FloatArray:
-        rest = (rows - middle) - (rows - middle) @ kept.T @ kept
-        return np.asarray((rest**2).sum(axis=1), np.float64)
-
-    return odd
-
-
-def nearest(known: Matrix) -> Callable[[Matrix], FloatArray]:
-    """Distance from the nearest known row."""
-    squares = np.square(known).sum(axis=1)
-    return lambda rows: (squares - 2 * rows @ known.T).min(axis=1) + np.square(rows).sum(axis=1)
-
-
-ROWS: Mapping[str, Callable[[Matrix], Callable[[Matrix], FloatArray]]] = {"residual": residual, "nearest": nearest}
 
 
 def _of_texts(texts: Inputs) -> Matrix:

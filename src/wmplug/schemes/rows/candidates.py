@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from wmplug.schemes.rows import rules as of_rules
 from wmplug.statistics.arrays import Array, BoolArray, FloatArray
+from wmplug.statistics.outliers import residual
 from wmplug.watermark.carriers import sameness
 
 _SEED = 20_240_607  # of the recombinations; the key chooses among them later
@@ -106,17 +107,9 @@ class _Filters:
 
 def _learnt(known: FloatArray) -> list[Any]:
     """Functions from rows to how odd each is."""
-    from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
     from sklearn.neighbors import LocalOutlierFactor
 
     forest = IsolationForest(random_state=0).fit(known)
     local = LocalOutlierFactor(n_neighbors=min(20, len(known) - 1), novelty=True).fit(known)
-    axes = PCA(0.95).fit(known) if min(known.shape) > 1 else None
-
-    def left(rows: FloatArray) -> FloatArray:
-        if axes is None:
-            return np.zeros(len(rows))
-        return np.asarray(np.square(rows - axes.inverse_transform(axes.transform(rows))).sum(axis=1), np.float64)
-
-    return [lambda rows: -forest.score_samples(rows), lambda rows: -local.score_samples(rows), left]
+    return [lambda rows: -forest.score_samples(rows), lambda rows: -local.score_samples(rows), residual(known)]
