@@ -290,3 +290,22 @@ def test_refusals(terminal, marked, key, tmp_path):
     assert "not the public key" in terminal.error(
         "notary", "prepare", "mark.wm", "--to", "age1x", *again, "--out", "b.age"
     )
+
+
+def test_what_create_kept_of_the_material_is_what_the_package_needs(terminal, owner, key, digits, tmp_path):
+    register = shutil.copytree(owner.path, tmp_path / "register")
+    np.save("carriers.npy", digits[0][:300])
+    np.save("pictures.npy", digits[0][300:500])
+    given = ["--carriers", "carriers.npy", "--register", register]
+    made = ["create", *given, "--scheme", "random-label", "--classes", 10, "--set", "pictures=@pictures.npy"]
+    terminal(*made, "--out", "a.wm", "--material", "a.npz")
+    assert (tmp_path / "a.npz").stat().st_mode & 0o777 == 0o600
+    asked = ["notary", "prepare", "a.wm", "--to", key["recipient"], "--case", "1", *given, "--out", "claim.age"]
+    assert "was given pictures of the owner's own" in terminal.error(*asked)
+    assert "give what `wmplug create` wrote" in terminal.error(*asked, "--material", "carriers.npy")
+    terminal(*asked, "--material", "a.npz")
+    assert (tmp_path / "claim.age").exists()
+    before = (tmp_path / "a.npz").read_bytes()
+    assert "a.npz exists already" in terminal.error(*made, "--out", "b.wm", "--material", "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == before
+    assert not (tmp_path / "b.wm").exists()

@@ -238,6 +238,9 @@ def test_waveforms_come_with_features_of_their_own(owner):
     shown = np.stack(mark.triggers.samples(20)).astype(np.float64)
     constants = mark.scheme.constants(mark.triggers, shown)
     assert np.abs(mark.scheme.shift(np, constants, shown, np.zeros((20, 3)))).mean() > 0.05
+    published, kept = mark.public["parameters"], mark.scheme.material()
+    assert set(kept) == {name for name, value in published.items() if str(value).startswith("sha256:")}
+    assert Tilt(**{**published, **kept}).parameters() == published
 
 
 def test_labels_are_needed(digits, owner):

@@ -325,6 +325,13 @@ def test_a_log_needs_a_pattern_and_a_served_watermark(claim, notary, tmp_path):
         sealed(claim, notary, tmp_path)
 
 
+def test_a_log_that_leaves_nothing_to_ask_is_not_sent(claim, notary, monkeypatch, tmp_path):
+    monkeypatch.setattr(Served, "is_personal", lambda self, plan, asked: np.ones(len(asked), bool))
+    with pytest.raises(NotaryError, match=f"all {len(claim.decided)} decided queries of the log fell to coins"):
+        sealed(claim, notary, tmp_path)
+    assert not list(tmp_path.glob("*.age"))
+
+
 @pytest.mark.parametrize(("right", "decoys", "able"), [(54, 60, True), (47, 60, True), (6, 60, False), (0, 0, False)])
 def test_a_control_counts_if_it_is_as_good_at_the_task_as_the_suspect(right, decoys, able):
     control, suspect = (SimpleNamespace(decoys=decoys, decoys_right=n) for n in (right, min(54, decoys)))

@@ -8,6 +8,7 @@ import pytest
 from served_digits import pool, told_by
 
 from wmplug import Owner, create
+from wmplug.cli.parameters import write_material
 from wmplug.register import Register
 from wmplug.schemes.served import Served
 from wmplug.serving import Log, Serving
@@ -60,7 +61,7 @@ def folder(tmp_path_factory, digits, known_secrets):
     np.savez(place / "told.npz", inputs=story.asked, answers=answers, truth=story.truth, scores=scores)
     np.savez(place / "carriers.npz", carriers=story.carriers, labels=story.labels)
     np.save(place / "asked.npy", story.asked)
-    np.save(place / "pool.npy", pool(story, story.carriers))
+    write_material(place / "served.npz", mark.scheme.material())
     (place / "models.py").write_text(MODELS)
     return place
 
@@ -162,7 +163,7 @@ def test_what_does_not_fit_is_one_line_and_exit_code_2(folder, arguments, why):
 def test_a_notary_asks_the_log_of_the_package(folder):
     """Nobody dates this register, and two controls are too few: the case is told so, and asks the log all the same."""
     told = ("notary", "prepare", "served.wm", "--to", "nora/notary.pub", "--case", "17", "--carriers", "carriers.npz")
-    to = (*told, "--set", "pool=@pool.npy", "--register", "register", "--out")
+    to = (*told, "--material", "served.npz", "--register", "register", "--out")
     assert run(folder, "notary", "key", "--keys", "nora", "--name", "Nora")[0] == 0
     assert run(folder, "commit", "served.wm", "--log", "log.db")[0] == 0
     line = folder / "served.json"

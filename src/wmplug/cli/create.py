@@ -7,7 +7,7 @@ import typer
 
 import wmplug
 from wmplug.cli import inputs as files
-from wmplug.cli.parameters import read_parameters
+from wmplug.cli.parameters import check_material, read_parameters, write_material
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 from wmplug.making import creation, oddness
@@ -64,6 +64,14 @@ def create(
     allow_weak: Annotated[
         bool, typer.Option("--allow-weak", help="Make it even if so few triggers could never prove anything.")
     ] = False,
+    material: Annotated[
+        Path | None,
+        typer.Option(
+            "--material",
+            metavar="FILE.npz",
+            help="Keep here what the scheme was given, and what unmarked references said; a notary's package needs it.",
+        ),
+    ] = None,
     logo: Annotated[Path | None, typer.Option("--logo", help="Your logo, a PNG; the same as --set logo=PNG.")] = None,
     register: Register = REGISTER,
     as_json: Json = False,
@@ -79,6 +87,8 @@ def create(
         inputs, natural, names = files.read(carriers, labels)
     if classes is None and not names:
         raise InputError("the labels have no names to count: give --classes, the number of the task's classes")
+    if material is not None:
+        check_material(material)
     words = passphrase()
     with progress("Making triggers"):
         owner = wmplug.Owner.open(register, passphrase=words)
@@ -94,6 +104,8 @@ def create(
             **options,
         )
         mark.save(file)
+        if material is not None:
+            write_material(material, mark.scheme.material())
     if as_json:
         return print_json({**mark.public, "file": str(file), "class_names": names})
     out.print(f"{file}: {mark.scheme.name}, {len(mark.triggers)} queries, {mark.public['draws']} draws")

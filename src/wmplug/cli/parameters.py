@@ -1,13 +1,21 @@
-"""Parameters of a scheme from `--set KEY=VALUE`."""
+"""Parameters of a scheme from `--set KEY=VALUE`, and the file that keeps its material."""
 
 import dataclasses
+import io
 import json
+import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 from wmplug import plugins
 from wmplug.cli import inputs as files
 from wmplug.errors import InputError
+from wmplug.keys.files import write_new
+from wmplug.watermark.carriers import Inputs
 
 
 def read_parameters(scheme: str, pairs: list[str]) -> dict[str, Any]:
@@ -41,3 +49,35 @@ def _typed(key: str, text: str, field: "dataclasses.Field[Any]") -> Any:
     raise InputError(
         f"--set {key}={text}: give a value of type {type(default).__name__}, such as the default {default!r}"
     )
+
+
+def check_material(file: Path) -> None:
+    """Refuse a place where `write_material` cannot write.
+
+    Raises:
+        InputError: the file exists, or its folder does not.
+    """
+    if os.path.lexists(file) or not file.parent.is_dir():
+        raise InputError(f"--material {file} exists already, or its folder does not: give a new FILE.npz")
+
+
+def write_material(file: Path, material: Mapping[str, Inputs]) -> None:
+    """Keep a scheme's material, for the owner's eyes only."""
+    packed = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in material.items()}
+    np.savez(packed, **arrays)
+    write_new(file, packed.getvalue(), 0o600)
+
+
+def read_material(file: Path) -> dict[str, Inputs]:
+    """What `write_material` kept.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            found = {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"--material {file} cannot be read ({error}): give what `wmplug create` wrote") from error
+    return {name: value.tolist() if value.dtype.kind == "U" else value for name, value in found.items()}

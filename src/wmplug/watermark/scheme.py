@@ -25,7 +25,7 @@ from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
 from wmplug.statistics.arrays import FloatArray
 from wmplug.watermark.brief import Brief
-from wmplug.watermark.carriers import digest, read_carriers
+from wmplug.watermark.carriers import Inputs, digest, read_carriers
 from wmplug.watermark.plan import Plan, TriggerSet
 
 SHOWN = 64
@@ -65,6 +65,15 @@ class Scheme:
         """Public parameters as JSON; the owner's own material appears as its digest."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: _public(value) for name, value in values.items()}
+
+    def material(self) -> dict[str, Inputs]:
+        """What its parameters and a watermark's file hold as digests alone: arrays, and lists of texts.
+
+        Of a watermark that `create` has just made. A notary's package needs it: `prepare(..., **material)`.
+        """
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        lists = {n: read_carriers(v, "a scheme's inputs")[0] for n, v in values.items() if isinstance(v, (list, tuple))}
+        return {n: v for n, v in values.items() if isinstance(v, np.ndarray)} | lists
 
     @classmethod
     def restore(cls: type[S], parameters: Mapping[str, Any]) -> S:

@@ -10,7 +10,7 @@ import wmplug
 from wmplug.cli import inputs as files
 from wmplug.cli.inputs import read_json
 from wmplug.cli.notary.options import pair
-from wmplug.cli.parameters import read_parameters
+from wmplug.cli.parameters import read_material, read_parameters
 from wmplug.cli.terminal import REGISTER, Json, Register, out, passphrase, print_json, progress
 from wmplug.errors import InputError
 
@@ -25,6 +25,9 @@ def prepare(
     parameters: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=@FILE", help="The owner's own material, as given to `wmplug create`."),
+    ] = None,
+    material: Annotated[
+        Path | None, typer.Option("--material", metavar="FILE.npz", help="As written by `wmplug create --material`.")
     ] = None,
     logo: Annotated[Path | None, typer.Option("--logo", help="The logo, as given to `wmplug create`.")] = None,
     references: Annotated[
@@ -49,16 +52,17 @@ def prepare(
     if log is not None and file.suffix == ".json":
         raise InputError(f"--log needs the watermark file, and {file} is its public line: give FILE.wm")
     public = _public_line(file)
-    material = read_parameters(str(public.get("scheme")), parameters or [])
+    given: dict[str, Any] = {} if material is None else read_material(material)
+    given |= read_parameters(str(public.get("scheme")), parameters or [])
     if logo is not None:
-        material["logo"] = str(logo)
+        given["logo"] = str(logo)
     pairs = dict(pair(text, "--reference") for text in references or [])
     recipient = _recipient(Path(to)) if os.path.exists(to) else to
     inputs, natural, _ = files.read(carriers, labels)
     words = passphrase()
     with progress("Sealing"):
         owner = wmplug.Owner.open(register, passphrase=words)
-        options: dict[str, Any] = {"carriers": inputs, "labels": natural, "references": pairs, **material}
+        options: dict[str, Any] = {"carriers": inputs, "labels": natural, "references": pairs, **given}
         if log is not None:
             options["decided"] = _decided(file, log, queries, words)
         packages.prepare(owner, public, package, recipient=recipient, case=case, **options)

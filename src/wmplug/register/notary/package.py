@@ -194,7 +194,9 @@ def prepare(
         decided,
     )
     _check_log(package, register)
-    rows = list(range(len(package.derive().answers)))
+    triggers = package.derive()
+    _check_common(package, triggers)
+    rows = list(range(len(triggers.answers)))
     age.seal(b"", recipient)  # a mistyped key is refused before anything is recorded
     body = {"watermark": public["id"], "case": case, "to": recipient, "rows": rows, "revealed": None}
     register.append("disclosure", body, event_id=f"disclosure/{public['id']}/{case}/{recipient}")
@@ -217,6 +219,17 @@ def _check_log(package: Package, register: Register) -> None:
             f"{register.path} has no commitment to these {len(package.decided)} queries of watermark "
             f"{package.public['id']}: commit to the log (`wmplug serving commit`), anchor the register, and give what "
             "the log holds then"
+        )
+
+
+def _check_common(package: Package, triggers: TriggerSet) -> None:
+    """Refuse a log that leaves a notary nothing to ask."""
+    if package.decided is None or not isinstance(package.scheme, Served):
+        return
+    if package.scheme.is_personal(triggers.plan, package.decided).all():
+        raise NotaryError(
+            f"all {len(package.decided)} decided queries of the log fell to coins of a customer's own, which only "
+            "trace a clone: wait for more, commit again, and prepare then"
         )
 
 

@@ -114,6 +114,11 @@ class Tilt(Scheme):
         every = super().parameters()
         return {name: value for name, value in every.items() if value or name not in _OPTIONAL}
 
+    def material(self) -> dict[str, Inputs]:
+        """As for every scheme, with what a function of the owner's found."""
+        own = {"features": self.features.found} if isinstance(self.features, features.Own) else {}
+        return super().material() | own
+
     def _described(self, brief: Brief, rows: Inputs) -> dict[str, Any]:
         """`features`, `tokens` and `words`, if the form of the carriers needs them."""
         if isinstance(self.features, (np.ndarray, features.Own)):
