@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wmplug.errors import InputError
 from wmplug.keys.streams import KeyStream
-from wmplug.schemes.tilt import features
+from wmplug.schemes.tilt.features import of_carriers
 from wmplug.statistics.arrays import IntArray
 from wmplug.watermark.carriers import Inputs, take
 
@@ -26,7 +26,7 @@ def around(carriers: Inputs, count: int, stream: KeyStream) -> dict[str, npt.NDA
         used = (_words(carriers) > 0).sum(axis=0)
         scale = np.log((1 + len(carriers)) / (1 + np.asarray(used).ravel())) + 1
     else:
-        deviation = features.of_carriers(carriers).std(axis=0) if carriers.ndim == 2 else np.ones(1)
+        deviation = of_carriers(carriers).std(axis=0) if carriers.ndim == 2 else np.ones(1)
         scale = 1 / np.where(deviation > 0, deviation, 1)
     scale = scale.astype(np.float32)
     return {"centres": _features(centres, scale), "scale": scale}
@@ -38,14 +38,19 @@ def of(inputs: Inputs, cells: Mapping[str, npt.NDArray[Any]]) -> IntArray:
     squares = np.square(centres).sum(axis=1)
     found = [np.zeros(0, np.int64)]
     for first in range(0, len(inputs), _AT_ONCE):
-        values = _features(inputs[first : first + _AT_ONCE], cells["scale"])
+        values = features(inputs[first : first + _AT_ONCE], cells)
         found.append((squares - 2 * values @ centres.T).argmin(axis=1))
     return np.concatenate(found)
 
 
+def features(inputs: Inputs, cells: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    """(n, d) by which an input is near to a centre, or to another input."""
+    return _features(inputs, cells["scale"])
+
+
 def _features(inputs: Inputs, scale: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if not isinstance(inputs, list):
-        return np.asarray(features.of_carriers(inputs) * scale, np.float32)
+        return np.asarray(of_carriers(inputs) * scale, np.float32)
     weighed = _words(inputs).multiply(scale).toarray()
     length = np.linalg.norm(weighed, axis=1, keepdims=True)
     return np.asarray(weighed / np.maximum(length, 1e-12), np.float32)

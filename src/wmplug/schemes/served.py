@@ -2,11 +2,11 @@
 
 Whoever trains a model on these answers learns the key's decisions by heart. Training is not touched: `wmplug.serving`
 answers with this watermark, and keeps a log of what it decided. The coin belongs to a cell, a coarse region of inputs,
-and to a pair of classes. So all replicas of a service agree without a common state, and who asks near copies of an
-input is told the same each time. A suspect is asked the decided queries. What it prefers within each pair counts for
-one side of the coin, beyond what its other answers and unmarked references predict without a key (exact tail over fair
-signs). In some cells every customer has coins of their own, by which a clone shows whose queries made it. DAWN (Szyller
-et al., ACM MM 2021) answers some queries wrongly instead; here both answers are plausible.
+and to a pair of classes. So all replicas of a service agree without a common state. A suspect is asked the decided
+queries. What it prefers within each pair counts for one side of the coin, beyond what its other answers and unmarked
+references predict without a key (exact tail over fair signs). In some cells every customer has coins of their own, by
+which a clone shows whose queries made it. DAWN (Szyller et al., ACM MM 2021) answers some queries wrongly instead;
+here both answers are plausible.
 """
 
 from collections.abc import Mapping

@@ -9,16 +9,18 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from wmplug.errors import InputError, ServingError, ServingWarning, SuspectError
-from wmplug.schemes.served import Served
+from wmplug.schemes.served import Served, pattern_of
 from wmplug.serving.answers import Scores
+from wmplug.serving.copies import NEAR, Copies, Query
 from wmplug.serving.log import Log
-from wmplug.statistics.arrays import Array, FloatArray, IntArray, off_device
+from wmplug.statistics.arrays import Array, FloatArray, IntArray, off_device, read_whole
 from wmplug.suspects.protocols import Suspect
 from wmplug.suspects.targets import as_suspect
 from wmplug.tasks.classes import count_of, is_single
-from wmplug.watermark.carriers import Inputs, read_carriers, rounded
+from wmplug.watermark.carriers import Inputs, read_carriers, rounded, take
 from wmplug.watermark.decided import Decided
 from wmplug.watermark.sizes import sized
 from wmplug.watermark.watermark import Watermark
@@ -79,6 +81,8 @@ class Serving:
         logits: whether the model returns logits, and not probabilities. None reads it off the scores of each call. Say
             it where two classes share one score.
         version: name or digest of the model; the log notes it.
+        remember: how many decided queries to remember, so that near copies of one are told the same; 0 for none. The
+            memory is this process's own, and takes 70 MB at most.
         batch_size: inputs in a forward pass.
 
     Raises:
@@ -96,6 +100,7 @@ class Serving:
     logits: bool | None = None
     version: str = ""
     batch_size: int = 64
+    remember: int = 4096
 
     def __post_init__(self) -> None:
         if not isinstance(self.mark, Watermark) or not isinstance(self.mark.scheme, Served):
@@ -105,6 +110,7 @@ class Serving:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise InputError(f"{name}={value!r}: give a number from 0 to {most}")
+        read_whole(self.remember, "remember", 0, 10**6, "0 for none, 4096 is usual")
         for name in ("without_log", "unreadable"):
             if getattr(self, name) not in ("unmarked", "stop"):
                 raise InputError(f"{name}={getattr(self, name)!r}: choose 'unmarked' or 'stop'")
@@ -165,7 +171,7 @@ class Serving:
         if scores.are_odd:
             warnings.warn(f"{len(inputs)} answers went out UNMARKED: {_ODD}", ServingWarning, stacklevel=2)
             return scores.given
-        rows, decided, lost = self._decided(scores, inputs, self.gap, customer)
+        rows, decided, lost, queries = self._resolved(scores, inputs, customer)
         if lost:
             why = f"their queries cannot be read ({lost[0]})"
             if self.unreadable == "stop":
@@ -173,9 +179,12 @@ class Serving:
             warnings.warn(f"{len(lost)} answers went out UNMARKED: {why}", ServingWarning, stacklevel=2)
         if decided is None:
             return scores.given
+        new = [place for place, query in enumerate(queries) if query.logged != customer]
         try:
-            if self.log is not None:
-                self.log.add(decided, self.version)
+            if self.log is not None and new:
+                self.log.add(decided.only(np.array(new)), self.version)
+                for place in new:
+                    queries[place].logged = customer
         except ServingError as error:
             if self.without_log == "stop":
                 raise
@@ -189,7 +198,7 @@ class Serving:
         Raises:
             SuspectError: as in `answer`.
         """
-        return bool(len(self._read(outputs, len(outputs)).unsure(self.gap)[0]))
+        return bool(len(self._read(outputs, len(outputs)).unsure(self._reach)[0]))
 
     def likeliest(self, outputs: Any) -> IntArray:
         """(n,) the class that a model's outputs, or those that were served, score highest.
@@ -222,9 +231,11 @@ class Serving:
                 f"the served model's scores of all {len(inputs)} inputs hold NaN: ask it for inputs that it can read"
             )
         gap = self.gap if share is None else min(self.gap, float(np.nanquantile(apart, share)))
-        rows, decided, _ = self._decided(scores, inputs, gap)
-        if decided is None:
+        rows, pairs = scores.unsure(gap)
+        known, found, _ = self._readable(inputs, rows)
+        if not known.any():
             return Cost(len(inputs), gap, 0, 0, 0.0)
+        rows, decided = rows[known], Decided(found, pairs[known])
         told = scores.told(rows, decided.pairs, self._coins(decided) > 0, self._leads(decided))
         changed = self._read(told, len(inputs)).best != scores.best
         return Cost(len(inputs), gap, len(rows), int(changed.sum()), 100 * float(apart[changed].sum()) / len(inputs))
@@ -238,15 +249,43 @@ class Serving:
     def _read(self, outputs: Any, count: int) -> Scores:
         return Scores.of(outputs, count, count_of(self.mark.task, "a serving"), self.logits)
 
-    def _decided(
-        self, scores: Scores, inputs: Any, gap: float, customer: str = ""
-    ) -> tuple[IntArray, Decided | None, list[str]]:
-        """The rows that the key decides; these queries, None if there are none; and why others cannot be read."""
-        rows, pairs = scores.unsure(gap)
-        if not len(rows) and len(
-            inputs
-        ):  # a wrong form is found at the first query, and not at the first that is unsure
-            self._check(inputs)
+    @property
+    def _reach(self) -> float:
+        """Difference of the two best probabilities, below which a query may be a copy of a decided one."""
+        return self.gap * (NEAR if self.remember else 1.0)
+
+    @cached_property
+    def _copies(self) -> Copies:
+        plan = self.mark.triggers.plan
+        return Copies(take(plan.inputs, pattern_of(plan).rows), plan.material, self.remember)
+
+    def _resolved(
+        self, scores: Scores, inputs: Any, customer: str
+    ) -> tuple[IntArray, Decided | None, list[str], list[Query]]:
+        """The rows that the key decides; as which queries, None if there are none; and why others cannot be read."""
+        rows, pairs = scores.unsure(self._reach)
+        if not len(rows) and len(inputs):
+            self._check(inputs)  # a wrong form is found at the first query, and not at the first that is unsure
+        by_itself = scores.apart[rows] < self.gap
+        known, found, faults = self._readable(inputs, rows)
+        lost = [fault for fault, own in zip(faults, by_itself.tolist(), strict=True) if fault is not None and own]
+        if not known.any():
+            return rows[:0], None, lost, []
+        some = rows[known]
+        told = self._copies.resolve(found, pairs[known], by_itself[known], scores.probabilities[some], self._reach)
+        if not told:
+            return rows[:0], None, lost, []
+        queries = [query for _, query in told]
+        asked: Any = [query.input for query in queries]
+        decided = Decided(
+            asked if isinstance(found, list) else np.stack(asked),
+            np.array([query.pair for query in queries], np.int64),
+            (customer,) * len(queries),
+        )
+        return some[[place for place, _ in told]], decided, lost, queries
+
+    def _readable(self, inputs: Any, rows: IntArray) -> tuple[npt.NDArray[np.bool_], Inputs, list[str | None]]:
+        """Which of these rows can be read, (rows,); these inputs in the form of the carriers; and what is wrong."""
         faults = [_fault(inputs[row]) for row in rows.tolist()]
         whole = np.flatnonzero([fault is None for fault in faults])
         some = inputs[rows[whole]] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows[whole].tolist()]
@@ -260,9 +299,7 @@ class Serving:
                 faults[place] = str(part) if isinstance(part, InputError) else None
             found = [part[0] for part in parts if not isinstance(part, InputError)]
             found = found if isinstance(self.mark.triggers.plan.inputs, list) else np.stack(found)
-        known = np.array([fault is None for fault in faults], bool)
-        decided = Decided(found, pairs[known], (customer,) * len(found)) if len(found) else None
-        return rows[known], decided, [fault for fault in faults if fault is not None]
+        return np.array([fault is None for fault in faults], bool), found, faults
 
     def _one(self, value: Any) -> Inputs | InputError:
         """One input, read on its own; or what is wrong with it."""
