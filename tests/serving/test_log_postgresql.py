@@ -106,7 +106,7 @@ def test_a_database_that_was_away_is_found_again(story, mark, server, log):
     try:
         with pytest.warns(ServingWarning, match="UNMARKED"):
             assert np.array_equal(serving.answer(story.asked[400:]), story.scores(story.asked[400:]))
-            assert np.array_equal(serving.answer(story.asked[:400]), before)  # the log holds these already
+        assert np.array_equal(serving.answer(story.asked[:400]), before)  # the log holds these already
     finally:
         server.start()
     assert len(log.decided()) == held

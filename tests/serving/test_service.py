@@ -14,6 +14,8 @@ from wmplug import InputError, SuspectError, create, verify
 from wmplug.errors import ServingError, ServingWarning
 from wmplug.schemes.served import Served
 from wmplug.serving import Log, Serving
+from wmplug.statistics.signs import weighted_ps, weights_of
+from wmplug.tasks import Said
 from wmplug.testing.schemes import fixed_owner
 from wmplug.watermark.carriers import digest
 
@@ -58,6 +60,32 @@ def test_no_other_model_is(seed, story, mark, told, asking):
     }
     for name, (whose, suspect) in innocent.items():
         assert verify(asking(whose, decided), suspect, exhaustive=True).log10_p > -4, name
+
+
+KEYS = 10_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("learnt", ["another owner's answers", "the unmarked answers", "the truth"])
+def test_the_p_value_of_a_model_that_never_met_the_key_is_uniform_over_keys(learnt, seed, story, mark, told, asking):
+    """Its weights do not change with the key, so the coins of 10,000 keys are drawn."""
+    answers = {
+        "another owner's answers": lambda: (
+            Serving(marked(story, f"rival {seed}"), gap=GAP)
+            .served(story.asked, story.scores(story.asked))
+            .argmax(axis=1)
+        ),
+        "the unmarked answers": lambda: story.scores(story.asked).argmax(axis=1),
+        "the truth": lambda: story.truth,
+    }[learnt]()
+    plan = asking(mark, told[1]).triggers.plan
+    labels = clone("forest", story.asked, answers, seed)(plan.inputs[plan.pattern.rows])
+    weights = weights_of(mark.scheme.weigh(plan, *mark.task.arrays([Said(int(label)) for label in labels])))
+    coins = 2 * np.random.default_rng(seed).integers(0, 2, (KEYS, plan.pattern.signs)) - 1
+    p = np.sort(weighted_ps(weights, coins))
+    reached = np.searchsorted(p, p, side="right") / KEYS
+    assert (reached - p).max() < 0.02  # by Kolmogorov and Smirnov, chance 3e-4 under each
+    assert (p <= 0.001).mean() <= 0.0021  # binomial, chance 1e-3
 
 
 def test_only_doubtful_answers_change_and_between_two_classes(story, told):
