@@ -76,8 +76,11 @@ def read_material(file: Path) -> dict[str, Inputs]:
         InputError: the file holds something else.
     """
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        kept = np.load(file, allow_pickle=False)
+        if not hasattr(kept, "files"):
+            raise ValueError("it holds one array without a name")
+        with kept:
             found = {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"--material {file} cannot be read ({error}): give what `wmplug create` wrote") from error
     return {name: value.tolist() if value.dtype.kind == "U" else value for name, value in found.items()}
