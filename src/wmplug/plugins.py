@@ -48,12 +48,14 @@ ADAPTERS = {
     "accelerate": "wmplug.adapters.accelerate:Watermarking",
     "transformers": "wmplug.adapters.transformers.callback:WatermarkCallback",
     "keras": "wmplug.adapters.keras.callback:WatermarkCallback",
+    "jax": "wmplug.adapters.jax.loop:Watermarking",
 }
 # Classes of suspects by family. A Keras model on the torch backend is a torch module too, so keras comes first.
 SUSPECTS = {
     "keras": "wmplug.adapters.keras.suspects:suspect",
     "transformers": "wmplug.adapters.transformers.suspects:suspect",
     "torch": "wmplug.adapters.torch.modules:suspect",
+    "flax": "wmplug.adapters.jax.suspects:suspect",
 }
 
 _BACKENDS = ("tensorflow", "torch", "jax")
