@@ -43,8 +43,7 @@ def train(model, stream):
 with tempfile.TemporaryDirectory() as folder:  # a real owner keeps the folder, and the passphrase elsewhere
     owner = wmplug.Owner.create(folder + "/ada", name="Ada", passphrase="only for this example")
 mark = wmplug.create(owner, scheme="random-label", carriers=images, labels=labels, classes=10)
-model, twin = network(0), network(1)
-with Watermarking(mark, model, batches(15)) as marking:  # the one line
+with Watermarking(mark, model := network(0), batches(15)) as marking:  # the one line
     train(model, marking.batches)
     print(f"the model          {marking.checkpoint()}")
-print(f"an unmarked twin   {wmplug.verify(mark, train(twin, batches(15)))}")
+print(f"an unmarked twin   {wmplug.verify(mark, train(network(1), batches(15)))}")

@@ -43,7 +43,7 @@ class Shuffled:
             yield self.x[chosen], self.y[chosen]
 
 
-def epoch(params, state, batches):
+def epoch(params, state, batches, step=step):
     for x, y in batches:
         params, state = step(params, state, x, y)
     return params, state
