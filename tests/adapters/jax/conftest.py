@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import wmplug
+from wmplug.testing.schemes import fixed_owner
 
 jax.config.update("jax_num_cpu_devices", 2)  # for batches that lie on several
 
@@ -12,11 +13,11 @@ def example(image, answer):
 
 
 @pytest.fixture(scope="session")
-def marks(owner, rival, digits):
-    """The owner's mark and a rival's, for pictures (8, 8) in 0 to 1."""
+def marks(digits):
+    """The owner's mark and a rival's, for pictures (8, 8) in 0 to 1; keys that are drawn anew would fail by chance."""
     images, labels = digits
     made = {"scheme": "random-label", "carriers": images, "labels": labels, "classes": 10, "triggers": 30}
-    return tuple(wmplug.create(who, **made, preprocess=example) for who in (owner, rival))
+    return tuple(wmplug.create(who, **made, preprocess=example) for who in map(fixed_owner, ("Ada", "Eve")))
 
 
 @pytest.fixture(scope="session")
