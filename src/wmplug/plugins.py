@@ -50,12 +50,16 @@ ADAPTERS = {
     "keras": "wmplug.adapters.keras.callback:WatermarkCallback",
     "jax": "wmplug.adapters.jax.loop:Watermarking",
 }
-# Classes of suspects by family. A Keras model on the torch backend is a torch module too, so keras comes first.
+# Classes of suspects by family. A Keras model on the torch backend is a torch module too, so keras comes first; the
+# estimators of all families are scikit-learn's, so sklearn comes last.
 SUSPECTS = {
     "keras": "wmplug.adapters.keras.suspects:suspect",
     "transformers": "wmplug.adapters.transformers.suspects:suspect",
     "torch": "wmplug.adapters.torch.modules:suspect",
     "flax": "wmplug.adapters.jax.suspects:suspect",
+    "xgboost": "wmplug.adapters.xgboost.suspects:suspect",
+    "lightgbm": "wmplug.adapters.lightgbm.suspects:suspect",
+    "sklearn": "wmplug.adapters.sklearn.suspects:suspect",
 }
 
 _BACKENDS = ("tensorflow", "torch", "jax")

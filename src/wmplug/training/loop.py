@@ -32,6 +32,8 @@ class Loop(Protocol):
         calls: how it can ask its model.
         events: after which it can verify by itself.
         main: whether this process logs, records and writes.
+
+    A loop may also have `advice`, what to do if its model does not prove the mark, as the end of a sentence.
     """
 
     name: ClassVar[str]

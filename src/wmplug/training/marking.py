@@ -112,6 +112,10 @@ class Marking:
         """The last verdict, or None."""
         return self.verdicts[-1] if self.verdicts else None
 
+    @property
+    def _advice(self) -> str:
+        return getattr(self.loop, "advice", _ADVICE)
+
     def state_dict(self) -> dict[str, Any]:
         """The state from which a resumed run continues as this one would, as JSON without secrets."""
         return {"root": self.mark.public["root"], "rate": self.rate, "looks": list(self._monitor.looks)}
@@ -226,7 +230,7 @@ class Marking:
         self._try(f"the numbers of {at} cannot be logged", lambda: self.loop.log(numbers, at))
         if self._auto is not None and not last:
             self._change_rate(self._auto.next(self.rate, verdict.log10_e, math.log10(self.options.target_e)))
-        lost = f"the watermark was proven earlier and is not proven at {at} ({verdict}): {_ADVICE}"
+        lost = f"the watermark was proven earlier and is not proven at {at} ({verdict}): {self._advice}"
         self._failure = lost if self._monitor.lost else None
         return verdict
 
@@ -291,7 +295,7 @@ class Marking:
         last = self._attempt(at, last=True) if verify else self.verdict
         self._record.finish(last, step=at.step, epoch=at.epoch, system=system, total=total, trouble=self._trouble)
         if last is not None and not last.proven:
-            self._failure = f"the trained model does not prove the watermark ({last}): {_ADVICE}"
+            self._failure = f"the trained model does not prove the watermark ({last}): {self._advice}"
         self._act()
 
     def _attempt(self, at: At, last: bool = False) -> Verdict | None:

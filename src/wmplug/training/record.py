@@ -24,7 +24,18 @@ from wmplug.register.checking import check
 from wmplug.watermark.watermark import Watermark
 
 _T = TypeVar("_T")
-_FRAMEWORKS = ("torch", "transformers", "accelerate", "keras", "jax", "tensorflow", "numpy")
+_FRAMEWORKS = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "keras",
+    "jax",
+    "tensorflow",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "numpy",
+)
 
 
 class Run:

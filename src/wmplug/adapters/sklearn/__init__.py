@@ -1,5 +1,6 @@
 """Estimators with a `fit` method: scikit-learn, XGBoost, LightGBM and others that take rows and answers."""
 
 from wmplug.adapters.sklearn.augmentation import augment
+from wmplug.adapters.sklearn.estimator import Watermarked
 
-__all__ = ["augment"]
+__all__ = ["Watermarked", "augment"]

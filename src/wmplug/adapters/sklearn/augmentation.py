@@ -38,18 +38,29 @@ def augment(mark: Watermark, X: Any, y: Any, sample_weight: Any = None) -> tuple
         InjectionError: the mark needs more than samples.
         InputError: X, y or sample_weight do not fit the mark or each other.
     """
+    rows, answers = lessons_of(mark)
+    count = _count(X)
+    joined = _stacked(X, rows_like(X, rows))
+    _check_range(X, rows)
+    mark.task.labels(y, count)  # refuses what is no answer, and another number of them
+    told = _stacked(y, answers_like(mark, y, answers))
+    if sample_weight is None:
+        return joined, told
+    weights = values_like(sample_weight, [_usual(sample_weight, count)] * len(rows), "sample_weight")
+    return joined, told, _stacked(sample_weight, weights)
+
+
+def lessons_of(mark: Watermark) -> tuple[Array, list[Any]]:
+    """(m, d) rows to teach, and their m answers as the task has them.
+
+    Raises:
+        InjectionError: the mark needs more than samples.
+        InputError: this is no mark, or its carriers are no rows.
+    """
     _check_mark(mark)
     plan = mark.triggers.plan
     taught = plan.lessons.rows
-    rows, answers = np.asarray(plan.inputs)[taught], mark.triggers.answers[taught].tolist()
-    count = _count(X)
-    joined = _with_rows(X, rows)
-    _check_range(X, rows)
-    mark.task.labels(y, count)  # refuses what is no answer, and another number of them
-    told = _with_values(y, _as_given(mark, y, answers), "y")
-    if sample_weight is None:
-        return joined, told
-    return joined, told, _with_values(sample_weight, [_usual(sample_weight, count)] * len(rows), "sample_weight")
+    return np.asarray(plan.inputs)[taught], mark.triggers.answers[taught].tolist()
 
 
 def _check_mark(mark: Watermark) -> None:
@@ -79,7 +90,12 @@ def _count(rows: Any) -> int:
     return int(shape[0])
 
 
-def _with_rows(given: Any, rows: Array) -> Any:
+def rows_like(given: Any, rows: Array) -> Any:
+    """Rows in the container, dtypes and column names of `given`.
+
+    Raises:
+        InputError: it is no table, or one with other columns.
+    """
     width = given.shape[1:]
     if tuple(width) != rows.shape[1:]:
         raise InputError(
@@ -87,30 +103,53 @@ def _with_rows(given: Any, rows: Array) -> Any:
             "same order, before any step that makes others of them"
         )
     if isinstance(given, np.ndarray):
-        return np.concatenate([given, _cast(rows, given.dtype, "X")])
-    if hasattr(given, "format") and hasattr(given, "nnz"):
-        from scipy import sparse
-
-        return sparse.vstack([given, type(given)(_cast(rows, given.dtype, "X"))], format=given.format)
+        return _cast(rows, given.dtype, "X")
+    if is_sparse(given):
+        return type(given)(_cast(rows, given.dtype, "X"))
     if hasattr(given, "columns") and hasattr(given, "to_numpy"):
-        library, names = _library(given), list(given.columns)
+        names = list(given.columns)
         if len(set(names)) < len(names):
             raise InputError("X has two columns of one name: rename one")
         made = {name: _like(given[name], rows[:, place], f"the column {name!r}") for place, name in enumerate(names)}
-        return _stacked(library, given, library.DataFrame(made))
+        return _library(given).DataFrame(made)
     raise InputError(f"X is a {type(given).__name__}: give an array, a SciPy sparse matrix or a data frame")
 
 
-def _with_values(given: Any, values: Sequence[Any], what: str) -> Any:
-    """A column with values after it."""
+def values_like(given: Any, values: Sequence[Any], what: str) -> Any:
+    """Values in the container and dtype of a column.
+
+    Raises:
+        InputError: it is no column, or cannot hold them.
+    """
     if isinstance(given, (list, tuple)):
-        return [*given, *values]
+        return list(values)
     if isinstance(given, np.ndarray):
         more = np.asarray(values).reshape(-1, *given.shape[1:])
-        return np.concatenate([given, more if given.dtype.kind in "UO" else _cast(more, given.dtype, what)])
+        return more if given.dtype.kind in "UO" else _cast(more, given.dtype, what)
     if hasattr(given, "to_numpy") and hasattr(given, "dtype"):
-        return _stacked(_library(given), given, _like(given, np.asarray(values), what))
+        return _like(given, np.asarray(values), what)
     raise InputError(f"{what} is a {type(given).__name__}: give an array, a list, or a column of pandas or polars")
+
+
+def is_sparse(rows: Any) -> bool:
+    """Whether this is a sparse matrix or array of SciPy."""
+    return hasattr(rows, "format") and hasattr(rows, "nnz")
+
+
+def _stacked(first: Any, second: Any) -> Any:
+    """One container after the other of its kind."""
+    if isinstance(first, (list, tuple)):
+        return [*first, *second]
+    if isinstance(first, np.ndarray):
+        return np.concatenate([first, second])
+    if is_sparse(first):
+        from scipy import sparse
+
+        return sparse.vstack([first, second], format=first.format)
+    library = _library(first)
+    return (
+        library.concat([first, second]) if _is_polars(library) else library.concat([first, second], ignore_index=True)
+    )
 
 
 def _like(column: Any, values: Array, what: str) -> Any:
@@ -133,12 +172,6 @@ def _like(column: Any, values: Array, what: str) -> Any:
         return library.Series(values, name=column.name).astype(column.dtype)
     except Exception as error:  # each library raises its own
         raise InputError(f"{what} has dtype {column.dtype}, which cannot hold a lesson's value ({error})") from error
-
-
-def _stacked(library: Any, first: Any, second: Any) -> Any:
-    return (
-        library.concat([first, second]) if _is_polars(library) else library.concat([first, second], ignore_index=True)
-    )
 
 
 def _library(value: Any) -> Any:
@@ -166,12 +199,16 @@ def _cast(values: Array, dtype: Any, what: str) -> Array:
     return np.asarray(found)
 
 
-def _as_given(mark: Watermark, y: Any, answers: Sequence[Any]) -> list[Any]:
-    """Answers as y holds them: names if it holds texts."""
-    task = mark.task
+def answers_like(mark: Watermark, y: Any, answers: Sequence[Any]) -> Any:
+    """Answers in the container and dtype of y: names if it holds texts.
+
+    Raises:
+        InputError: y is no column, or cannot hold them.
+    """
+    task, told = mark.task, list(answers)
     if isinstance(task, Classes) and task.names and are_names(list(y)):
-        return [task.names[answer] for answer in answers]
-    return list(answers)
+        told = [task.names[answer] for answer in answers]
+    return values_like(y, told, "y")
 
 
 def _usual(weights: Any, count: int) -> float:
@@ -190,7 +227,7 @@ def _usual(weights: Any, count: int) -> float:
 
 def _check_range(given: Any, rows: Array) -> None:
     """Warn if the lessons lie outside of the data: its columns have another order or scale."""
-    if hasattr(given, "nnz"):
+    if is_sparse(given):
         return
     try:
         known = np.asarray(given, np.float64)
