@@ -36,7 +36,8 @@ def log_watermark(
     >>> history["watermark"]["log10_p"]
 
     It adds no lessons: `augment` does. Early stopping does not see it. Between looks the history repeats the last one.
-    It records nothing in the register.
+    It records nothing in the register. Where early stopping ends a run before its planned rounds, the last look is that
+    of the period, and no warning follows: call `verify` on the Booster that you keep.
 
     Args:
         mark: the watermark, or the path of one.
