@@ -36,12 +36,6 @@ class TestNumbers(TaskContract):
         ]
 
 
-def test_tensors_are_read():
-    torch = pytest.importorskip("torch")
-    outputs = torch.tensor([[0.5], [1.5]], dtype=torch.bfloat16, requires_grad=True)
-    assert [one.answer for one in Numbers().read(outputs, 2, "a module")] == [0.5, 1.5]
-
-
 @pytest.mark.parametrize(
     ("outputs", "words"),
     [
